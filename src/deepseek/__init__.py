@@ -1,0 +1,54 @@
+"""One recipe takes raw data to a trained, compressed, served and watched model, and every number on the way can be trusted.
+
+Public functions and classes are resolved when they are first used: `import deepseek` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "DeepSeekError": "deepseek.errors",
+    "list_components": "deepseek.registry",
+    "load_recipe": "deepseek.recipe",
+    "Recipe": "deepseek.recipe",
+    "Predictor": "deepseek.inference",
+    "load": "deepseek.inference",
+    "train": "deepseek.pipeline",
+    "run": "deepseek.pipeline",
+    "show": "deepseek.pipeline",
+    "evaluate": "deepseek.pipeline",
+    "predict": "deepseek.pipeline",
+    "doctor": "deepseek.pipeline",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+if TYPE_CHECKING:
+    from deepseek.errors import DeepSeekError as DeepSeekError
+    from deepseek.inference import Predictor as Predictor
+    from deepseek.inference import load as load
+    from deepseek.pipeline import doctor as doctor
+    from deepseek.pipeline import evaluate as evaluate
+    from deepseek.pipeline import predict as predict
+    from deepseek.pipeline import run as run
+    from deepseek.pipeline import show as show
+    from deepseek.pipeline import train as train
+    from deepseek.recipe import Recipe as Recipe
+    from deepseek.recipe import load_recipe as load_recipe
+    from deepseek.registry import list_components as list_components
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'deepseek' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

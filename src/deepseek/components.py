@@ -1,0 +1,178 @@
+"""The table of built-in components: family → (contract, name → import string).
+
+Only strings stand here, so that a name costs nothing until it is used and this file needs no place in the order of packages.
+"""
+
+from __future__ import annotations
+
+_SOURCES = "deepseek.data.sources"
+_CHECKS = "deepseek.data.checks"
+_CLEANING = "deepseek.data.cleaning"
+_TRANSFORMS = "deepseek.data.transforms"
+_ENCODERS = "deepseek.models.encoders"
+_TRUNKS = "deepseek.models.trunks"
+_TASKS = "deepseek.tasks"
+_CALLBACKS = "deepseek.training.callbacks"
+
+FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
+    "source": (
+        f"{_SOURCES}.base:Source",
+        {
+            "csv": f"{_SOURCES}.csv:CsvSource",
+            "json": f"{_SOURCES}.json:JsonSource",
+            "jsonl": f"{_SOURCES}.json:JsonLinesSource",
+            "parquet": f"{_SOURCES}.parquet:ParquetSource",
+            "arrow": f"{_SOURCES}.arrow:ArrowSource",
+            "npz": f"{_SOURCES}.npz:NpzSource",
+            "folder": f"{_SOURCES}.folder:FolderSource",
+        },
+    ),
+    "check": (
+        f"{_CHECKS}.base:Check",
+        {
+            "required": f"{_CHECKS}.required:RequiredCheck",
+            "type": f"{_CHECKS}.type:TypeCheck",
+            "range": f"{_CHECKS}.range:RangeCheck",
+            "regex": f"{_CHECKS}.regex:RegexCheck",
+            "in_set": f"{_CHECKS}.in_set:InSetCheck",
+            "unique": f"{_CHECKS}.unique:UniqueCheck",
+            "foreign_key": f"{_CHECKS}.foreign_key:ForeignKeyCheck",
+            "expression": f"{_CHECKS}.expression:ExpressionCheck",
+            "freshness": f"{_CHECKS}.freshness:FreshnessCheck",
+        },
+    ),
+    "cleaner": (
+        f"{_CLEANING}.base:Cleaner",
+        {
+            "missing": f"{_CLEANING}.missing:MissingCleaner",
+            "outliers": f"{_CLEANING}.outliers:OutlierCleaner",
+            "text": f"{_CLEANING}.text:TextCleaner",
+            "duplicates": f"{_CLEANING}.duplicates:DuplicateCleaner",
+        },
+    ),
+    "transform": (
+        f"{_TRANSFORMS}.base:Transform",
+        {
+            "number": f"{_TRANSFORMS}.number:NumberTransform",
+            "category": f"{_TRANSFORMS}.category:CategoryTransform",
+            "timestamp": f"{_TRANSFORMS}.timestamp:TimestampTransform",
+            "image": f"{_TRANSFORMS}.image:ImageTransform",
+        },
+    ),
+    "augmentation": (
+        "deepseek.data.augment.base:Augmentation",
+        {
+            "flip": "deepseek.data.augment.flip:Flip",
+            "shift": "deepseek.data.augment.shift:Shift",
+            "erase": "deepseek.data.augment.erase:Erase",
+        },
+    ),
+    "embedding": (
+        "deepseek.models.embeddings:NumericEmbedding",
+        {
+            "linear": "deepseek.models.embeddings:LinearEmbedding",
+            "periodic": "deepseek.models.embeddings:PeriodicEmbedding",
+            "piecewise": "deepseek.models.embeddings:PiecewiseEmbedding",
+            "identity": "deepseek.models.embeddings:IdentityEmbedding",
+        },
+    ),
+    "encoder": (
+        "deepseek.models.base:Encoder",
+        {
+            "table": f"{_ENCODERS}.table:TableEncoder",
+            "cnn": f"{_ENCODERS}.cnn:CnnEncoder",
+            "resnet": f"{_ENCODERS}.resnet:ResNetEncoder",
+            "efficientnet": f"{_ENCODERS}.efficientnet:EfficientNetEncoder",
+        },
+    ),
+    "fusion": ("deepseek.models.base:Fusion", {"concat": "deepseek.models.fusion:ConcatFusion"}),
+    "trunk": (
+        "deepseek.models.base:Trunk",
+        {
+            "mlp": f"{_TRUNKS}.mlp:MlpTrunk",
+            "residual": f"{_TRUNKS}.residual:ResidualTrunk",
+            "tabm": f"{_TRUNKS}.tabm:TabMTrunk",
+            "identity": f"{_TRUNKS}.identity:IdentityTrunk",
+        },
+    ),
+    "model": (
+        "deepseek.models.network:Network",
+        {
+            "network": "deepseek.models.network:Network",
+            "mlp": "deepseek.models.presets:MlpModel",
+            "residual": "deepseek.models.presets:ResidualModel",
+            "tabm": "deepseek.models.presets:TabMModel",
+            "cnn": "deepseek.models.presets:CnnModel",
+            "resnet": "deepseek.models.presets:ResNetModel",
+            "efficientnet": "deepseek.models.presets:EfficientNetModel",
+        },
+    ),
+    "loss": (
+        "deepseek.tasks.losses:Loss",
+        {
+            "cross_entropy": "deepseek.tasks.losses:CrossEntropyLoss",
+            "binary_cross_entropy": "deepseek.tasks.losses:BinaryCrossEntropyLoss",
+            "focal": "deepseek.tasks.losses:FocalLoss",
+            "mse": "deepseek.tasks.losses:MeanSquaredLoss",
+            "mae": "deepseek.tasks.losses:MeanAbsoluteLoss",
+            "huber": "deepseek.tasks.losses:HuberLoss",
+        },
+    ),
+    "metric": (
+        "deepseek.tasks.metrics:Metric",
+        {
+            "loss": "deepseek.tasks.metrics:MeanLoss",
+            "accuracy": "deepseek.tasks.metrics:Accuracy",
+            "balanced_accuracy": "deepseek.tasks.metrics:BalancedAccuracy",
+            "auc": "deepseek.tasks.metrics:AreaUnderCurve",
+            "f1": "deepseek.tasks.metrics:F1",
+            "log_loss": "deepseek.tasks.metrics:LogLoss",
+            "brier": "deepseek.tasks.metrics:Brier",
+            "rmse": "deepseek.tasks.metrics:RootMeanSquaredError",
+            "mae": "deepseek.tasks.metrics:MeanAbsoluteError",
+            "r2": "deepseek.tasks.metrics:R2",
+        },
+    ),
+    "task": (
+        f"{_TASKS}.base:Task",
+        {
+            "binary": f"{_TASKS}.binary:BinaryTask",
+            "multiclass": f"{_TASKS}.multiclass:MulticlassTask",
+            "multilabel": f"{_TASKS}.multilabel:MultilabelTask",
+            "regression": f"{_TASKS}.regression:RegressionTask",
+        },
+    ),
+    "optimizer": (
+        "deepseek.optim.optimizers:OptimizerSpec",
+        {
+            "adam": "deepseek.optim.optimizers:Adam",
+            "adamw": "deepseek.optim.optimizers:AdamW",
+            "sgd": "deepseek.optim.optimizers:Sgd",
+            "rmsprop": "deepseek.optim.optimizers:RmsProp",
+            "adagrad": "deepseek.optim.optimizers:Adagrad",
+            "nadam": "deepseek.optim.optimizers:NAdam",
+            "radam": "deepseek.optim.optimizers:RAdam",
+        },
+    ),
+    "schedule": (
+        "deepseek.optim.schedules:Schedule",
+        {
+            "constant": "deepseek.optim.schedules:ConstantSchedule",
+            "cosine": "deepseek.optim.schedules:CosineSchedule",
+            "step": "deepseek.optim.schedules:StepSchedule",
+            "one_cycle": "deepseek.optim.schedules:OneCycleSchedule",
+            "linear": "deepseek.optim.schedules:LinearSchedule",
+            "plateau": "deepseek.optim.schedules:PlateauSchedule",
+        },
+    ),
+    "callback": (
+        f"{_CALLBACKS}.base:Callback",
+        {
+            "early_stopping": f"{_CALLBACKS}.early_stopping:EarlyStopping",
+            "json_lines": f"{_CALLBACKS}.json_lines:JsonLines",
+            "tensorboard": f"{_CALLBACKS}.tensorboard:TensorBoard",
+            "progress": f"{_CALLBACKS}.progress:ProgressBar",
+            "time_limit": f"{_CALLBACKS}.time_limit:TimeLimit",
+        },
+    ),
+}

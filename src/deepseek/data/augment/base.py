@@ -1,0 +1,46 @@
+"""The contract of every augmentation: a random change of a training batch, on any device."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from deepseek.data.batch import Batch
+from deepseek.data.transforms.base import InputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Randomness that depends on the step and on the row's place in the *global* batch, never on the rank that holds the row.
+
+    Attributes:
+        generator: Seeded from the run's seed and the step.
+        start: Where this rank's (or micro-batch's) rows begin in the global batch.
+        total: The rows of the global batch.
+    """
+
+    generator: torch.Generator
+    start: int
+    total: int
+
+    def uniform(self, rows: int, *shape: int) -> torch.Tensor:
+        """Return float32 `[rows, *shape]` in `[0, 1)`: drawn for the global batch, sliced to these rows."""
+        return torch.rand(self.total, *shape, generator=self.generator)[self.start : self.start + rows]
+
+
+class Augmentation(ABC):
+    """A random change of a batch of training rows.
+
+    Args:
+        inputs: The descriptions of the batch's inputs; the augmentation treats those whose kind it knows.
+    """
+
+    def __init__(self, inputs: Mapping[str, InputSpec], /) -> None:
+        self.inputs = dict(inputs)
+
+    @abstractmethod
+    def apply(self, batch: Batch, draw: Draw) -> Batch:
+        """Return the changed batch; the given one is left as it was."""

@@ -1,0 +1,64 @@
+"""A batch of rows as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows as tensors; registered as a pytree, so that `torch.compile`, `torch.export` and `tree_map` see through it.
+
+    Legend of shapes: `b` rows.
+
+    Attributes:
+        inputs: By input name, `[b, …]`.
+        targets: By target name, `[b, …]`: class indices (int64), 0/1 floats for binary and multi-label, floats for regression.
+        weight: One weight a row, float32 `[b]`, or nothing where all weigh 1.
+        row: Each row's index in its prepared dataset, int64 `[b]`; empty for rows that come from no dataset.
+    """
+
+    inputs: dict[str, Tensor]
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    weight: Tensor | None = None
+    row: Tensor | None = None
+
+    def __len__(self) -> int:
+        return next(iter(self.inputs.values())).shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> Batch:
+        """Return the batch on a device; `row` stays where it is."""
+
+        def move(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in tensors.items()}
+
+        weight = None if self.weight is None else self.weight.to(device, non_blocking=non_blocking)
+        return Batch(move(self.inputs), move(self.targets), weight, self.row)
+
+    def split(self, rows: int) -> list[Batch]:
+        """Return the batch in pieces of at most `rows` rows, in order, without copying."""
+        return [self._slice(start, start + rows) for start in range(0, len(self), rows)]
+
+    def _slice(self, start: int, stop: int) -> Batch:
+        def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor[start:stop] for name, tensor in tensors.items()}
+
+        weight = None if self.weight is None else self.weight[start:stop]
+        row = None if self.row is None else self.row[start:stop]
+        return Batch(cut(self.inputs), cut(self.targets), weight, row)
+
+
+def _flatten(batch: Batch) -> tuple[list[object], None]:
+    return [batch.inputs, batch.targets, batch.weight, batch.row], None
+
+
+def _unflatten(parts: object, _: None) -> Batch:
+    return Batch(*parts)  # type: ignore[misc]
+
+
+pytree.register_pytree_node(Batch, _flatten, _unflatten, serialized_type_name="deepseek.Batch")

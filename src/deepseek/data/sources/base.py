@@ -1,0 +1,62 @@
+"""The contract of every source: where rows come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+DEFAULT_BATCH_ROWS = 65_536
+
+
+class Source(ABC):
+    """A table that can be read from its beginning as often as one likes, in the same order each time.
+
+    A source keeps no open file between calls and never holds more than a few batches in memory.
+    """
+
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """Return the columns and their Arrow types, as `read` delivers them.
+
+        Raises:
+            DataError: The source cannot be found, opened or understood.
+        """
+
+    @abstractmethod
+    def read(
+        self,
+        *,
+        columns: Sequence[str] | None = None,
+        where: pc.Expression | None = None,
+        batch_rows: int = DEFAULT_BATCH_ROWS,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order.
+
+        Args:
+            columns: The columns wanted, in that order; all where not given.
+            where: Only rows for which this Arrow expression is true.
+            batch_rows: The most rows that a batch may hold.
+
+        Raises:
+            DataError: A row cannot be read; the message names the file and, where it is known, the line.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str | None:
+        """Return a hash that changes when the content does, or nothing where that cannot be known cheaply."""
+
+    def rejects(self) -> Iterator[pa.RecordBatch]:
+        """Yield what the last complete `read` could not parse: the columns `line` (int64), `reason` and `raw` (strings).
+
+        A source that skips a malformed record must hand it out here; nothing is dropped silently. Without any, nothing is yielded.
+        """
+        return iter(())
+
+    def given_split(self) -> str | None:
+        """Return the name of the column that says `train`, `validation` or `test`, where the source itself knows the split."""
+        return None

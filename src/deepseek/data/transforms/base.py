@@ -1,0 +1,128 @@
+"""The contract of every transform: columns of one kind become arrays, the same way in training, evaluation and production."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from deepseek.fields import Field, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of unequal length: `values[offsets[i]:offsets[i + 1]]` is row `i`.
+
+    Attributes:
+        values: Every row's values, one after the other, of shape `[total, …]`.
+        offsets: int64 of shape `[rows + 1]`, from 0 to `total`.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+
+Array = np.ndarray | Ragged
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model meets under one name in `Batch.inputs`.
+
+    Attributes:
+        name: The key in the batch.
+        kind: The kind of the columns behind it.
+        columns: The columns behind it, in the order of the array's last dimension (one, for an image).
+        shape: One row's shape as stored, without the batch dimension.
+        dtype: The array's NumPy type: `float32`, `int32`, `uint8` …
+        cardinalities: For categories, how many codes each column has; code 0 stands for missing and unknown.
+        quantiles: For numbers, float32 `[columns, q]`: quantiles of the training rows as they leave `module()` (in the model's units),
+            from which numeric embeddings take their bins.
+    """
+
+    name: str
+    kind: Kind
+    columns: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    cardinalities: tuple[int, ...] = ()
+    quantiles: np.ndarray | None = field(default=None, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description as plain JSON values."""
+        return {
+            "name": self.name,
+            "kind": self.kind.value,
+            "columns": list(self.columns),
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "cardinalities": list(self.cardinalities),
+            "quantiles": None if self.quantiles is None else self.quantiles.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> InputSpec:
+        """Return the description that `to_json` wrote."""
+        quantiles = value["quantiles"]
+        return cls(
+            value["name"],
+            Kind(value["kind"]),
+            tuple(value["columns"]),
+            tuple(value["shape"]),
+            value["dtype"],
+            tuple(value["cardinalities"]),
+            None if quantiles is None else np.asarray(quantiles, dtype=np.float32),
+        )
+
+
+class Transform(ABC):
+    """A step from columns to arrays: host work here (strings, decoding), arithmetic in `module()`, which is exported with the model.
+
+    One transform object treats all columns of its kind at once, so that a table of a thousand numbers is one array and one operation.
+
+    Args:
+        fields: The columns it is given, all of one kind. It reads exactly these, by name.
+    """
+
+    def __init__(self, fields: Sequence[Field], /) -> None:
+        self.fields = tuple(fields)
+
+    def observe(self, batch: pa.RecordBatch) -> None:
+        """Look at a batch of training rows (after cleaning)."""
+
+    def finish(self) -> None:
+        """End the pass over the training rows: compute the statistics."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What `apply` returns, described; known after `finish` or `load_json`."""
+
+    @abstractmethod
+    def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
+        """Return the arrays of a batch, by input name, each with as many rows as the batch.
+
+        Values never seen in training are legal: an unknown category is code 0, a missing number NaN.
+
+        Raises:
+            DataError: A value cannot be turned into what the field is; the message names the column, the row in the batch and the value.
+        """
+
+    def module(self) -> nn.Module | None:
+        """Return the part that runs inside the model, on tensors `[rows, …]` of this transform's single input, or nothing."""
+        return None
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return what was fitted, as plain JSON values."""
+
+    @abstractmethod
+    def load_json(self, state: Mapping[str, Any]) -> Self:
+        """Take up what `to_json` returned, on an object built with the same arguments, and return the object."""

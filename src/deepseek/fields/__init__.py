@@ -1,0 +1,6 @@
+"""Fields and schemas: what each column of a table is."""
+
+from deepseek.fields.field import Field, Kind, Schema, parse_kind
+from deepseek.fields.inference import Profile, infer_kind, infer_schema
+
+__all__ = ["Field", "Kind", "Profile", "Schema", "infer_kind", "infer_schema", "parse_kind"]

@@ -1,0 +1,93 @@
+"""The contracts of a network's parts: encoders turn one input into tokens, a fusion joins them, a trunk works on the result.
+
+Legend of shapes: `b` rows · `l` tokens (time steps, patches, columns) · `w` width · `m` members of an ensemble (1 where there is none) ·
+`o` outputs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from deepseek.data.transforms.base import InputSpec
+
+
+class Encoded(NamedTuple):
+    """What an encoder returns.
+
+    Attributes:
+        tokens: `[b, l, w]`.
+        mask: Boolean `[b, l]`, true where a token is real; nothing where all are.
+    """
+
+    tokens: Tensor
+    mask: Tensor | None = None
+
+
+class Encoder(nn.Module, ABC):
+    """Turns one or several inputs of a batch into tokens.
+
+    Wiring: the encoder's constructor takes the descriptions of its inputs, positional-only, as a mapping by input name.
+
+    Attributes:
+        width: `w` of the tokens it returns.
+        tokens: `l` where it is fixed, else nothing.
+    """
+
+    width: int
+    tokens: int | None = 1
+
+    def __init__(self, inputs: Mapping[str, InputSpec], /) -> None:
+        super().__init__()
+        self.inputs = dict(inputs)
+
+    @abstractmethod
+    def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
+        """Return the tokens of a batch.
+
+        Args:
+            inputs: The tensors by input name, graph transforms already applied.
+        """
+
+
+class Fusion(nn.Module, ABC):
+    """Joins the tokens of several encoders into one vector a row.
+
+    Wiring: the encoders, by name, positional-only.
+
+    Attributes:
+        width: The width of the vector.
+    """
+
+    width: int
+
+    def __init__(self, encoders: Mapping[str, Encoder], /) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, encoded: Mapping[str, Encoded]) -> Tensor:
+        """Return `[b, w]`."""
+
+
+class Trunk(nn.Module, ABC):
+    """Works on one vector a row; may return several members' opinions.
+
+    Wiring: the width of the vector that comes in, positional-only.
+
+    Attributes:
+        width: `w` of what goes out.
+        members: `m` of what goes out.
+    """
+
+    width: int
+    members: int = 1
+
+    def __init__(self, width_in: int, /) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, width_in]` to `[b, m, width]`."""

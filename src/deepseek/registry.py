@@ -1,0 +1,311 @@
+"""Names to components: the one mechanism by which a recipe, the command line and Python build the same objects.
+
+A *family* is a contract (a base class) and the components that keep it. A component is a class; **its constructor is its schema**:
+positional-only parameters are wiring that the framework passes (a field, a folder), keyword-only parameters are the keys of a recipe. Names,
+types, ranges and defaults are read from the signature, help from the docstring's `Args:` section; there is no second tree of
+configuration classes.
+
+Components come from three places: the table of built-ins in `deepseek.components` (import strings, so that a name costs nothing until
+used), installed packages (entry points in the group `deepseek.FAMILY`), and files or modules that a recipe lists under `plugins:`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast, get_type_hints
+
+from deepseek.components import FAMILIES
+from deepseek.errors import InputError, PluginError, Problem, RecipeError, UnknownNameError, closest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+T = TypeVar("T")
+Spec = str | Mapping[str, Any]
+"""How a recipe names a component: its name, or a mapping with the key `type` and the component's arguments."""
+
+_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+class Registry(Generic[T]):
+    """The components of one family, by name.
+
+    Args:
+        family: The family's name, for example `"check"`.
+        contract: Import string `module:Class` of the base class that every component derives from.
+        builtin: Name to import string of the built-in components.
+
+    Example:
+        >>> from deepseek.registry import family
+        >>> "adamw" in family("optimizer").names()
+        True
+    """
+
+    def __init__(self, family: str, contract: str, builtin: Mapping[str, str]) -> None:
+        self.family = family
+        self._contract = contract
+        self._builtin = dict(builtin)
+        self._added: dict[str, type[T]] = {}
+
+    def names(self) -> list[str]:
+        """Return every name that can be built, sorted."""
+        return sorted({*self._builtin, *self._entry_points(), *self._added})
+
+    def origin(self, name: str) -> str:
+        """Say where a component comes from: `built-in`, a distribution's name and version, or a plugin's module."""
+        if name in self._added:
+            return self._added[name].__module__
+        if name in self._builtin:
+            return "built-in"
+        distribution = self._entry_points()[name].dist
+        return f"{distribution.name} {distribution.version}" if distribution else "entry point"
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Add a component under a name, as a class decorator; this is what a plugin calls.
+
+        Args:
+            name: Lower-case letters, digits and underscores; not taken yet.
+
+        Raises:
+            PluginError: The name is malformed or taken, or the class does not keep the family's contract.
+        """
+
+        def add(component: type[T]) -> type[T]:
+            self._check(name, component)
+            known = self._added.get(name)
+            same = known is not None and known.__qualname__ == component.__qualname__ and known.__module__ == component.__module__
+            if not same and (known is not None or name in self._builtin):
+                raise PluginError(f"the {self.family} name {name!r} is taken by {self.origin(name)}", hint="choose another name")
+            self._added[name] = component
+            return component
+
+        return add
+
+    def get(self, name: str) -> type[T]:
+        """Return the class behind a name, importing it now.
+
+        Raises:
+            UnknownNameError: No component has this name.
+            PluginError: It cannot be imported, or does not keep the contract.
+        """
+        if name in self._added:
+            return self._added[name]
+        if name in self._builtin:
+            return cast("type[T]", import_string(self._builtin[name]))
+        plugin = self._entry_points().get(name)
+        if plugin is None:
+            raise UnknownNameError(self.family, name, self.names(), hint="a plugin's file or module must be listed under plugins:")
+        try:
+            component = plugin.load()
+        except ImportError as error:
+            raise PluginError(f"the {self.family} {name!r} of {self.origin(name)} cannot be imported: {error}") from error
+        self._check(name, component)
+        return cast("type[T]", component)
+
+    def schema(self, name: str) -> type[BaseModel]:
+        """Return the pydantic model of a component's keyword-only arguments; unknown keys are forbidden."""
+        return _schema_of(self.get(name), name)
+
+    def validate(self, spec: Spec) -> dict[str, Any]:
+        """Check a spec and return it whole: `type` first, then every argument with its default filled in.
+
+        Raises:
+            RecipeError: With one problem for each unknown key, wrong type or value out of range; paths are relative to the spec.
+            UnknownNameError: There is no such component.
+        """
+        from pydantic import ValidationError
+
+        name, arguments = split_spec(self.family, spec)
+        model = self.schema(name)
+        try:
+            filled = model.model_validate(arguments)
+        except ValidationError as error:
+            raise RecipeError(problems_of(error, model, what=f"{self.family} {name!r}")) from None
+        return {"type": name, **filled.model_dump(mode="python", by_alias=True)}
+
+    def build(self, spec: Spec, /, *wiring: object) -> T:
+        """Make a component from its spec.
+
+        Args:
+            spec: The component's name, or a mapping of `type` and arguments.
+            wiring: The positional-only arguments of the family's contract.
+        """
+        arguments = self.validate(spec)
+        return self.get(arguments.pop("type"))(*wiring, **arguments)
+
+    def _check(self, name: str, component: object) -> None:
+        contract = import_string(self._contract)
+        if not _NAME.match(name):
+            raise PluginError(f"{name!r} is no name for a {self.family}", hint="use lower-case letters, digits and underscores")
+        if not (inspect.isclass(component) and issubclass(component, contract)):
+            raise PluginError(f"the {self.family} {name!r} is {component!r}", hint=f"it must be a class derived from {self._contract}")
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=f"deepseek.{self.family}")}
+
+
+@cache
+def family(name: str) -> Registry[Any]:
+    """Return the registry of a family.
+
+    Raises:
+        UnknownNameError: There is no such family.
+    """
+    if name not in FAMILIES:
+        raise UnknownNameError("family of components", name, FAMILIES)
+    contract, builtin = FAMILIES[name]
+    return Registry(name, contract, builtin)
+
+
+def list_components(name: str | None = None) -> dict[str, list[str]]:
+    """Return the names that can be used in a recipe, by family: of one family, or of all."""
+    return {key: family(key).names() for key in ([name] if name else sorted(FAMILIES))}
+
+
+def component(name: str) -> Any:
+    """Return the annotation of a recipe key that names a component of a family.
+
+    A constructor or a section of the recipe that takes another component writes `block: component("block") = "residual"`. The value is a
+    validated spec (see `Registry.validate`), ready for `Registry.build`.
+    """
+    from pydantic import BeforeValidator, WithJsonSchema
+
+    def check(spec: object) -> dict[str, Any]:
+        try:
+            return family(name).validate(cast(Spec, spec))
+        except InputError as error:
+            raise ValueError(error) from error  # pydantic collects ValueErrors; `problems_of` takes the InputError out again
+
+    shape: dict[str, Any] = {
+        "title": f"{name} component",
+        "anyOf": [{"type": "string"}, {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}],
+        "x-family": name,
+    }
+    return Annotated[dict[str, Any], BeforeValidator(check), WithJsonSchema(shape)]
+
+
+def split_spec(what: str, spec: Spec) -> tuple[str, dict[str, Any]]:
+    """Return the name and the arguments of a spec.
+
+    Raises:
+        InputError: It is neither a name nor a mapping with a name under `type`.
+    """
+    if isinstance(spec, str):
+        return spec, {}
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
+        raise InputError(f"a {what} is given as {spec!r}", hint="write its name, or a mapping with its name under 'type'")
+    return spec["type"], {key: value for key, value in spec.items() if key != "type"}
+
+
+def import_string(target: str) -> Any:
+    """Return the object that an import string `module:name` names."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def load_plugin(target: str, folder: Path) -> str:
+    """Import a plugin, a Python file or a module's name, so that what it registers can be named.
+
+    Args:
+        target: `path/to/file.py` (relative to `folder`) or an installed module's dotted name.
+        folder: The folder of the recipe.
+
+    Returns:
+        The name of the module that was imported.
+
+    Raises:
+        PluginError: The file or module is not there, or fails while it is imported.
+    """
+    try:
+        if not target.endswith(".py"):
+            return importlib.import_module(target).__name__
+        path = (folder / target).resolve()
+        name = f"deepseek_plugin_{path.stem}_{sha256(path.read_bytes()).hexdigest()[:12]}"
+        if name not in sys.modules:
+            _import_file(path, name)
+        return name
+    except PluginError:
+        raise
+    except Exception as error:  # the edge to foreign code: whatever it raises is the plugin's failure
+        raise PluginError(
+            f"the plugin {target!r} cannot be imported: {type(error).__name__}: {error}",
+            hint=f"plugins are Python files relative to {folder}, or names of installed modules",
+        ) from error
+
+
+def describe(component: type) -> tuple[str, dict[str, str]]:
+    """Return a component's first sentence and the help of each argument, from its docstring."""
+    text = inspect.getdoc(component) or ""
+    summary = text.split("\n\n", 1)[0].replace("\n", " ").strip()
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
+    entries = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {6,}.*\n?)*)", section.group(1), re.MULTILINE) if section else []
+    return summary, {name: " ".join(words.split()) for name, words in entries}
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], *, what: str) -> list[Problem]:
+    """Turn pydantic's complaints into problems that name what was given, what is allowed and what was probably meant."""
+    problems = []
+    for item in error.errors(include_url=False):
+        path = ".".join(str(part) for part in item["loc"])
+        nested = next(iter(getattr(item.get("ctx", {}).get("error"), "args", ())), None)
+        if item["type"] == "extra_forbidden":
+            allowed = sorted(_keys_at(model, item["loc"][:-1]))
+            given = str(item["loc"][-1])
+            problems.append(Problem(path, f"unknown key of {what}; allowed: {', '.join(allowed)}", suggestion=closest(given, allowed)))
+        elif isinstance(nested, RecipeError):
+            problems += [replace(problem, path=".".join(filter(None, (path, problem.path)))) for problem in nested.problems]
+        elif isinstance(nested, InputError):
+            problems.append(Problem(path, nested.message, suggestion=getattr(nested, "suggestion", None)))
+        elif item["type"] == "missing":
+            problems.append(Problem(path, f"this key of {what} is required"))
+        else:
+            problems.append(Problem(path, f"{item['msg'][:1].lower()}{item['msg'][1:]}; given: {item['input']!r:.200}"))
+    return problems
+
+
+def _keys_at(model: Any, path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        fields = getattr(model, "model_fields", {})
+        model = fields[part].annotation if part in fields else model
+    return list(getattr(model, "model_fields", {}))
+
+
+@cache
+def _schema_of(component: type, name: str) -> type[BaseModel]:
+    from pydantic import ConfigDict, Field, create_model
+
+    hints = get_type_hints(component.__init__, include_extras=True)
+    summary, help_of = describe(component)
+    fields: dict[str, Any] = {}
+    for key, parameter in inspect.signature(component.__init__).parameters.items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        if key not in hints:
+            raise PluginError(f"{component.__qualname__}: the argument {key!r} has no type annotation", hint="recipe keys are typed")
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[key] = (hints[key], Field(default, description=help_of.get(key)))
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True, protected_namespaces=())
+    return cast("type[BaseModel]", create_model(name, __config__=config, __doc__=summary, **fields))
+
+
+def _import_file(path: Path, name: str) -> None:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"the plugin {str(path)!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
