@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+DEMO   := build/demo
+
+.PHONY: setup demo test unit check bench docs services clean
+
+setup: $(VENV)/.test
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[examples]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(PIP) install -c constraints.txt -e '.[test,check,docs]'
+	touch $@
+
+demo: $(VENV)/.base  ## the main job on real data, from nothing
+	$(BIN)/python examples/demo.py $(DEMO)
+
+test: $(VENV)/.test  ## the whole suite
+	$(BIN)/python -m pytest
+
+unit: $(VENV)/.test  ## the everyday loop
+	$(BIN)/python -m pytest -x -q tests/unit
+
+check: $(VENV)/.test  ## format, lint, types, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
+
+docs: $(VENV)/.test  ## the documentation, strictly
+	$(BIN)/mkdocs build --strict -q
+
+bench: $(VENV)/.test  ## every benchmark, one JSON line each
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+services:  ## servers that the tests need: none yet
+	@echo "no test needs a server yet"
+
+clean:
+	rm -rf build site .mypy_cache .pytest_cache .ruff_cache

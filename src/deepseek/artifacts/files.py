@@ -1,0 +1,143 @@
+"""Writing files so that a reader sees the old content or the new one, never half of it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from deepseek.errors import BundleError, RunError
+
+_CHUNK_BYTES = 1 << 22
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain JSON values, indented, in one atomic step.
+
+    Raises:
+        RunError: The folder cannot be written to, or the disk is full.
+    """
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text in one atomic step.
+
+    Raises:
+        RunError: The folder cannot be written to, or the disk is full.
+    """
+    with plain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        BundleError: It is not there or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{path} is not there") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_json(value: object) -> str:
+    """Return a hash of plain JSON values that does not depend on the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder, by its path relative to it with forward slashes, sorted."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+@contextmanager
+def fresh_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `target` if the block succeeds and disappears if it fails.
+
+    Where `target` came to exist meanwhile (another process built the same thing), that one stays.
+    """
+    with plain_disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid4().hex}")
+        temporary.mkdir()
+    try:
+        yield temporary
+        with plain_disk_errors(target):
+            try:
+                temporary.rename(target)
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def plain_disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into errors that say what to do.
+
+    Raises:
+        RunError: The disk is full, or the folder is read-only or belongs to somebody else.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: OSError, path: Path) -> RunError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return RunError(f"the disk is full: {path} could not be written", hint=f"free some space ({_free(path)}) or choose another folder")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return RunError(f"{path} cannot be written: {error.strerror}", hint="choose a folder that you may write to, with --out")
+    return RunError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def _free(path: Path) -> str:
+    existing = next((parent for parent in (path, *path.parents) if parent.exists()), Path())
+    return f"{shutil.disk_usage(existing).free / 1e9:.1f} GB are free there"
+
+
+def check_hashes(folder: Path, expected: Mapping[str, str]) -> None:
+    """Compare a folder's files with the hashes recorded for them.
+
+    Raises:
+        BundleError: A file is missing, changed or was added; every such file is named.
+    """
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    wrong = [f"{name} is missing" for name in sorted(set(expected) - present)]
+    wrong += [f"{name} does not belong here" for name in sorted(present - set(expected))]
+    wrong += [f"{name} was changed" for name in sorted(present & set(expected)) if sha256_file(folder / name) != expected[name]]
+    if wrong:
+        raise BundleError(f"{folder} is not as it was written: {'; '.join(wrong)}", hint="copy it again from where it was made")

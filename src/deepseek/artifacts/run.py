@@ -1,0 +1,105 @@
+"""The folder of a run: everything that was given, decided, measured and made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepseek.artifacts.files import plain_disk_errors
+from deepseek.errors import BundleError
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths inside `runs/NAME/NNN`.
+
+    Attributes:
+        path: The folder itself.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, out: Path, name: str) -> RunFolder:
+        """Make the next free folder `out/name/NNN`; an existing one is never touched, also not by a process that runs beside.
+
+        Raises:
+            RunError: The folder cannot be written to.
+        """
+        parent = out / name
+        with plain_disk_errors(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            taken = [int(child.name) for child in parent.iterdir() if child.name.isdigit()]
+            number = max(taken, default=0) + 1
+            while True:
+                try:
+                    (parent / f"{number:03d}").mkdir()
+                except FileExistsError:
+                    number += 1
+                else:
+                    return cls(parent / f"{number:03d}")
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Return an existing run: its own folder, its bundle, or the folder of its name (then the newest run in it).
+
+        Raises:
+            BundleError: There is no run there.
+        """
+        if path.name == "bundle" and (path.parent / "recipe.yaml").is_file():
+            path = path.parent
+        if (path / "recipe.yaml").is_file():
+            return cls(path)
+        numbered = sorted((child for child in path.glob("*") if child.name.isdigit() and (child / "recipe.yaml").is_file()), key=_number)
+        if not numbered:
+            raise BundleError(f"{path} is no run", hint="give the folder that `deepseek train` printed, for example runs/NAME/001")
+        return cls(numbered[-1])
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe as it was given, or as it was made up for a bare file."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def resolved(self) -> Path:
+        """The recipe with every default and decision filled in."""
+        return self.path / "resolved.yaml"
+
+    @property
+    def decisions(self) -> Path:
+        """What `auto` decided, why, and what it measured."""
+        return self.path / "decisions.json"
+
+    @property
+    def data(self) -> Path:
+        """Where the rows came from: files and their hashes, counts, schema, split sizes, warnings."""
+        return self.path / "data.json"
+
+    @property
+    def events(self) -> Path:
+        """One JSON line for each thing that happened."""
+        return self.path / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """The final metrics on validation and test rows."""
+        return self.path / "metrics.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What `--resume` goes on from."""
+        return self.path / "checkpoints"
+
+    @property
+    def rejects(self) -> Path:
+        """The rows that were set aside, with the reason."""
+        return self.path / "rejects"
+
+    @property
+    def bundle(self) -> Path:
+        """The model, ready to predict anywhere."""
+        return self.path / "bundle"
+
+
+def _number(path: Path) -> int:
+    return int(path.name)

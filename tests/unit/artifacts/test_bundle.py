@@ -1,0 +1,81 @@
+import json
+import shutil
+
+import pytest
+
+from deepseek.artifacts import FORMAT_VERSION, Bundle, write_bundle
+from deepseek.errors import BundleError
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    with write_bundle(tmp_path / "bundle", {"schema.json": {"fields": []}}, plugins={"mine": "1.0"}) as folder:
+        (folder / "weights.safetensors").write_bytes(b"weights" * 100)
+    return tmp_path / "bundle"
+
+
+def test_a_bundle_comes_back_whole(bundle):
+    opened = Bundle.open(bundle.parent)
+    assert opened.read("schema.json") == {"fields": []}
+    assert opened.file("weights.safetensors").read_bytes() == b"weights" * 100
+    assert opened.manifest["plugins"] == {"mine": "1.0"}
+    with pytest.raises(BundleError, match=r"has no other\.json"):
+        opened.read("other.json")
+
+
+def test_an_existing_bundle_is_never_overwritten(bundle):
+    before = (bundle / "manifest.json").read_bytes()
+    with write_bundle(bundle, {"schema.json": {"fields": ["other"]}}):
+        pass
+    assert (bundle / "manifest.json").read_bytes() == before
+
+
+def _truncate(bundle):
+    (bundle / "weights.safetensors").write_bytes(b"weights")
+
+
+def _edit(bundle):
+    (bundle / "schema.json").write_text('{"fields": [1]}')
+
+
+def _add(bundle):
+    (bundle / "hook.py").write_text("print('executed')")
+
+
+def _remove(bundle):
+    (bundle / "schema.json").unlink()
+
+
+def _link(bundle):
+    (bundle / "schema.json").unlink()
+    (bundle / "schema.json").symlink_to("/etc/hostname")
+
+
+def _manifest(**changes):
+    def change(bundle):
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        (bundle / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (_truncate, "weights.safetensors was changed"),
+        (_edit, "schema.json was changed"),
+        (_add, "hook.py does not belong here"),
+        (_remove, "schema.json is missing"),
+        (_link, "holds links"),
+        (_manifest(version=FORMAT_VERSION + 1), "pip install --upgrade"),
+        (_manifest(format="other"), "does not describe a bundle"),
+        (_manifest(files={"../../etc/passwd": "0" * 64}), "in a way that no bundle does"),
+        (_manifest(files={"/etc/passwd": "0" * 64}), "in a way that no bundle does"),
+        (_manifest(files={"schema.json": "short"}), "in a way that no bundle does"),
+        (shutil.rmtree, "holds no bundle"),
+    ],
+)
+def test_a_bundle_that_is_not_as_it_was_written_is_refused(bundle, harm, words):
+    harm(bundle)
+    with pytest.raises(BundleError, match=words):
+        Bundle.open(bundle)

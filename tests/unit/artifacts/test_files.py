@@ -1,0 +1,69 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from deepseek.artifacts.files import fresh_folder, plain_disk_errors, read_json, sha256_json, write_json
+from deepseek.errors import BundleError, RunError
+
+
+def test_a_json_file_comes_back_as_it_was_written(tmp_path):
+    value = {"name": "größe", "numbers": [1, 2.5, None], "nested": {"a": True}}
+    write_json(tmp_path / "sub" / "value.json", value)
+    assert read_json(tmp_path / "sub" / "value.json") == value
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["value.json"]
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path):
+    path = tmp_path / "value.json"
+    write_json(path, [1])
+    with pytest.raises(TypeError):
+        write_json(path, object())
+    assert read_json(path) == [1]
+
+
+def test_reading_nonsense_names_the_file(tmp_path):
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(BundleError, match=r"bad\.json cannot be read as JSON"):
+        read_json(tmp_path / "bad.json")
+    with pytest.raises(BundleError, match="is not there"):
+        read_json(tmp_path / "absent.json")
+
+
+def test_a_fresh_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ValueError, match="stop"), fresh_folder(tmp_path / "made") as folder:
+        (folder / "half.txt").write_text("half")
+        raise ValueError("stop")
+    assert not any(tmp_path.iterdir())
+    with fresh_folder(tmp_path / "made") as folder:
+        (folder / "whole.txt").write_text("whole")
+    assert (tmp_path / "made" / "whole.txt").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_the_first_of_two_builders_wins(tmp_path):
+    with fresh_folder(tmp_path / "made") as slow:
+        (slow / "who").write_text("slow")
+        with fresh_folder(tmp_path / "made") as quick:
+            (quick / "who").write_text("quick")
+    assert (tmp_path / "made" / "who").read_text() == "quick"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "choose a folder"),
+        (errno.EACCES, "choose a folder"),
+        (errno.EIO, "cannot be written"),
+    ],
+)
+def test_the_disk_refuses_in_plain_words(number, words):
+    with pytest.raises(RunError, match=words), plain_disk_errors(Path("there")):
+        raise OSError(number, os.strerror(number))
+
+
+def test_a_hash_of_json_does_not_depend_on_the_order_of_keys():
+    assert sha256_json({"a": 1, "b": [1, 2]}) == sha256_json({"b": [1, 2], "a": 1})
+    assert sha256_json({"a": 1}) != sha256_json({"a": 2})
