@@ -17,6 +17,7 @@ _PUBLIC = {
     "Recipe": "deepseek.recipe",
     "Predictor": "deepseek.inference",
     "load": "deepseek.inference",
+    "RunResult": "deepseek.pipeline",
     "train": "deepseek.pipeline",
     "run": "deepseek.pipeline",
     "show": "deepseek.pipeline",
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     from deepseek.errors import DeepSeekError as DeepSeekError
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
-    from deepseek.pipeline import doctor as doctor
+    from deepseek.pipeline import RunResult as RunResult
     from deepseek.pipeline import evaluate as evaluate
     from deepseek.pipeline import predict as predict
-    from deepseek.pipeline import run as run
     from deepseek.pipeline import show as show
     from deepseek.pipeline import train as train
+    from deepseek.pipeline.doctor import doctor as doctor
+    from deepseek.pipeline.run import run as run
     from deepseek.recipe import Recipe as Recipe
     from deepseek.recipe import load_recipe as load_recipe
     from deepseek.registry import list_components as list_components

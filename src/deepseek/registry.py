@@ -1,8 +1,8 @@
 """Names to components: the one mechanism by which a recipe, the command line and Python build the same objects.
 
 A *family* is a contract (a base class) and the components that keep it. A component is a class; **its constructor is its schema**:
-positional-only parameters are wiring that the framework passes (a field, a folder), keyword-only parameters are the keys of a recipe. Names,
-types, ranges and defaults are read from the signature, help from the docstring's `Args:` section; there is no second tree of
+positional-only parameters are wiring that the framework passes (a field, a folder), keyword-only parameters are the keys of a recipe.
+Names, types, ranges and defaults are read from the signature, help from the docstring's `Args:` section; there is no second tree of
 configuration classes.
 
 Components come from three places: the table of built-ins in `deepseek.components` (import strings, so that a name costs nothing until
@@ -17,7 +17,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
@@ -25,10 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast, get_type_hints
 
 from deepseek.components import FAMILIES
-from deepseek.errors import InputError, PluginError, Problem, RecipeError, UnknownNameError, closest
+from deepseek.errors import InputError, PluginError, RecipeError, UnknownNameError
+from deepseek.validation import checked, exact, problems_of, shown
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
+    from pydantic import BaseModel
 
 T = TypeVar("T")
 Spec = str | Mapping[str, Any]
@@ -59,7 +59,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Return every name that can be built, sorted."""
-        return sorted({*self._builtin, *self._entry_points(), *self._added})
+        return sorted({*self._builtin, *_entry_points(self.family), *self._added})
 
     def origin(self, name: str) -> str:
         """Say where a component comes from: `built-in`, a distribution's name and version, or a plugin's module."""
@@ -67,8 +67,10 @@ class Registry(Generic[T]):
             return self._added[name].__module__
         if name in self._builtin:
             return "built-in"
-        distribution = self._entry_points()[name].dist
-        return f"{distribution.name} {distribution.version}" if distribution else "entry point"
+        points = _entry_points(self.family).get(name)
+        if points is None:
+            raise UnknownNameError(self.family, name, self.names())
+        return " and ".join(map(_owner, points))
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Add a component under a name, as a class decorator; this is what a plugin calls.
@@ -83,8 +85,7 @@ class Registry(Generic[T]):
         def add(component: type[T]) -> type[T]:
             self._check(name, component)
             known = self._added.get(name)
-            same = known is not None and known.__qualname__ == component.__qualname__ and known.__module__ == component.__module__
-            if not same and (known is not None or name in self._builtin):
+            if not (_same_place(known, component) if known else self._is_free(name, component)):
                 raise PluginError(f"the {self.family} name {name!r} is taken by {self.origin(name)}", hint="choose another name")
             self._added[name] = component
             return component
@@ -100,21 +101,21 @@ class Registry(Generic[T]):
         """
         if name in self._added:
             return self._added[name]
-        if name in self._builtin:
+        points = _entry_points(self.family).get(name, ())
+        if name in self._builtin and not points:
             return cast("type[T]", import_string(self._builtin[name]))
-        plugin = self._entry_points().get(name)
-        if plugin is None:
+        if not points:
             raise UnknownNameError(self.family, name, self.names(), hint="a plugin's file or module must be listed under plugins:")
-        try:
-            component = plugin.load()
-        except ImportError as error:
-            raise PluginError(f"the {self.family} {name!r} of {self.origin(name)} cannot be imported: {error}") from error
+        if len(points) > 1 or name in self._builtin:
+            owners = " and ".join([*(["deepseek itself"] if name in self._builtin else []), *map(_owner, points)])
+            raise PluginError(f"the {self.family} name {name!r} is offered by {owners}", hint="uninstall all but one of them")
+        component = _load_entry_point(points[0], f"the {self.family} {name!r} of {self.origin(name)}")
         self._check(name, component)
         return cast("type[T]", component)
 
     def schema(self, name: str) -> type[BaseModel]:
         """Return the pydantic model of a component's keyword-only arguments; unknown keys are forbidden."""
-        return _schema_of(self.get(name), name)
+        return _schema_of(cast(Any, self.get(name)), name)
 
     def validate(self, spec: Spec) -> dict[str, Any]:
         """Check a spec and return it whole: `type` first, then every argument with its default filled in.
@@ -130,7 +131,7 @@ class Registry(Generic[T]):
         try:
             filled = model.model_validate(arguments)
         except ValidationError as error:
-            raise RecipeError(problems_of(error, model, what=f"{self.family} {name!r}")) from None
+            raise RecipeError(problems_of(error, model, arguments, what=f"{self.family} {name!r}")) from None
         return {"type": name, **filled.model_dump(mode="python", by_alias=True)}
 
     def build(self, spec: Spec, /, *wiring: object) -> T:
@@ -143,15 +144,17 @@ class Registry(Generic[T]):
         arguments = self.validate(spec)
         return self.get(arguments.pop("type"))(*wiring, **arguments)
 
+    def _is_free(self, name: str, component: type) -> bool:
+        """Whether a name is nobody's, or the entry point behind it names this very class."""
+        points = _entry_points(self.family).get(name, ())
+        return name not in self._builtin and all(point.value == f"{component.__module__}:{component.__qualname__}" for point in points)
+
     def _check(self, name: str, component: object) -> None:
         contract = import_string(self._contract)
         if not _NAME.match(name):
             raise PluginError(f"{name!r} is no name for a {self.family}", hint="use lower-case letters, digits and underscores")
         if not (inspect.isclass(component) and issubclass(component, contract)):
             raise PluginError(f"the {self.family} {name!r} is {component!r}", hint=f"it must be a class derived from {self._contract}")
-
-    def _entry_points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=f"deepseek.{self.family}")}
 
 
 @cache
@@ -172,26 +175,28 @@ def list_components(name: str | None = None) -> dict[str, list[str]]:
     return {key: family(key).names() for key in ([name] if name else sorted(FAMILIES))}
 
 
-def component(name: str) -> Any:
+def component(name: str, *words: str) -> Any:
     """Return the annotation of a recipe key that names a component of a family.
 
     A constructor or a section of the recipe that takes another component writes `block: component("block") = "residual"`. The value is a
-    validated spec (see `Registry.validate`), ready for `Registry.build`.
+    validated spec (see `Registry.validate`), ready for `Registry.build`, or one of the words as it stands.
+
+    Args:
+        name: The family.
+        words: What the key takes besides, for example `"auto"`.
     """
     from pydantic import BeforeValidator, WithJsonSchema
 
-    def check(spec: object) -> dict[str, Any]:
-        try:
-            return family(name).validate(cast(Spec, spec))
-        except InputError as error:
-            raise ValueError(error) from error  # pydantic collects ValueErrors; `problems_of` takes the InputError out again
+    def check(spec: object) -> object:
+        if spec in words:
+            return spec
+        registry = family(name)
+        if isinstance(spec, str) and words and spec not in registry.names():
+            raise UnknownNameError(name, spec, [*registry.names(), *words])
+        return registry.validate(cast(Spec, spec))
 
-    shape: dict[str, Any] = {
-        "title": f"{name} component",
-        "anyOf": [{"type": "string"}, {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}],
-        "x-family": name,
-    }
-    return Annotated[dict[str, Any], BeforeValidator(check), WithJsonSchema(shape)]
+    shape: dict[str, Any] = {"x-family": name, **({"x-words": list(words)} if words else {})}
+    return Annotated[Any if words else dict[str, Any], BeforeValidator(checked(check)), WithJsonSchema(shape)]
 
 
 def split_spec(what: str, spec: Spec) -> tuple[str, dict[str, Any]]:
@@ -203,7 +208,7 @@ def split_spec(what: str, spec: Spec) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, str):
         return spec, {}
     if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
-        raise InputError(f"a {what} is given as {spec!r}", hint="write its name, or a mapping with its name under 'type'")
+        raise InputError(f"a {what} is given as {shown(spec)}", hint="write its name, or a mapping with its name under 'type'")
     return spec["type"], {key: value for key, value in spec.items() if key != "type"}
 
 
@@ -244,56 +249,32 @@ def load_plugin(target: str, folder: Path) -> str:
 
 
 def describe(component: type) -> tuple[str, dict[str, str]]:
-    """Return a component's first sentence and the help of each argument, from its docstring."""
-    text = inspect.getdoc(component) or ""
-    summary = text.split("\n\n", 1)[0].replace("\n", " ").strip()
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
-    entries = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {6,}.*\n?)*)", section.group(1), re.MULTILINE) if section else []
-    return summary, {name: " ".join(words.split()) for name, words in entries}
-
-
-def problems_of(error: ValidationError, model: type[BaseModel], *, what: str) -> list[Problem]:
-    """Turn pydantic's complaints into problems that name what was given, what is allowed and what was probably meant."""
-    problems = []
-    for item in error.errors(include_url=False):
-        path = ".".join(str(part) for part in item["loc"])
-        nested = next(iter(getattr(item.get("ctx", {}).get("error"), "args", ())), None)
-        if item["type"] == "extra_forbidden":
-            allowed = sorted(_keys_at(model, item["loc"][:-1]))
-            given = str(item["loc"][-1])
-            problems.append(Problem(path, f"unknown key of {what}; allowed: {', '.join(allowed)}", suggestion=closest(given, allowed)))
-        elif isinstance(nested, RecipeError):
-            problems += [replace(problem, path=".".join(filter(None, (path, problem.path)))) for problem in nested.problems]
-        elif isinstance(nested, InputError):
-            problems.append(Problem(path, nested.message, suggestion=getattr(nested, "suggestion", None)))
-        elif item["type"] == "missing":
-            problems.append(Problem(path, f"this key of {what} is required"))
-        else:
-            problems.append(Problem(path, f"{item['msg'][:1].lower()}{item['msg'][1:]}; given: {item['input']!r:.200}"))
-    return problems
-
-
-def _keys_at(model: Any, path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        fields = getattr(model, "model_fields", {})
-        model = fields[part].annotation if part in fields else model
-    return list(getattr(model, "model_fields", {}))
+    """Return a component's first sentence and the help of each argument, from its docstring and those of its bases."""
+    summary = (inspect.getdoc(component) or "").split("\n\n", 1)[0].replace("\n", " ").strip()
+    help_of: dict[str, str] = {}
+    for base in reversed(component.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "")
+        section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
+        entries = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {6,}.*\n?)*)", section.group(1), re.MULTILINE) if section else []
+        help_of |= {name: " ".join(words.split()) for name, words in entries}
+    return summary, help_of
 
 
 @cache
 def _schema_of(component: type, name: str) -> type[BaseModel]:
     from pydantic import ConfigDict, Field, create_model
 
-    hints = get_type_hints(component.__init__, include_extras=True)
+    constructor = cast(Any, component).__init__
+    hints = get_type_hints(constructor, include_extras=True)
     summary, help_of = describe(component)
     fields: dict[str, Any] = {}
-    for key, parameter in inspect.signature(component.__init__).parameters.items():
+    for key, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         if key not in hints:
             raise PluginError(f"{component.__qualname__}: the argument {key!r} has no type annotation", hint="recipe keys are typed")
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[key] = (hints[key], Field(default, description=help_of.get(key)))
+        fields[key] = (exact(hints[key]), Field(default, description=help_of.get(key)))
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True, protected_namespaces=())
     return cast("type[BaseModel]", create_model(name, __config__=config, __doc__=summary, **fields))
 
@@ -309,3 +290,27 @@ def _import_file(path: Path, name: str) -> None:
     except BaseException:
         del sys.modules[name]
         raise
+
+
+def _same_place(known: type, component: type) -> bool:
+    """Whether two classes are one and the same, imported twice: a plugin's file was edited, or a module reloaded."""
+    files = {getattr(sys.modules.get(one.__module__), "__file__", one.__module__) for one in (known, component)}
+    return known.__qualname__ == component.__qualname__ and len(files) == 1
+
+
+@cache
+def _entry_points(family_name: str) -> dict[str, tuple[EntryPoint, ...]]:
+    """Return the installed components of a family by name; looked for once, since every distribution's metadata is read."""
+    points = entry_points(group=f"deepseek.{family_name}")
+    return {name: tuple(point for point in points if point.name == name) for name in points.names}
+
+
+def _owner(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else f"the entry point {point.value}"
+
+
+def _load_entry_point(point: EntryPoint, what: str) -> object:
+    try:
+        return point.load()
+    except Exception as error:  # the edge to foreign code: whatever it raises is the plugin's failure
+        raise PluginError(f"{what} cannot be imported: {type(error).__name__}: {error}", hint="reinstall or uninstall it") from error

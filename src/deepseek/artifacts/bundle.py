@@ -32,12 +32,13 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Open a bundle, or the bundle inside a run.
+        """Open a bundle, the bundle inside a run, or that of the newest finished run of a name (`runs/NAME`).
 
         Raises:
             BundleError: There is none, it is from a newer version, or a file is missing, added or changed.
         """
-        for candidate in (path, path / "bundle"):
+        runs = sorted((child for child in path.glob("*") if child.name.isdigit()), key=lambda child: int(child.name), reverse=True)
+        for candidate in (path, path / "bundle", *(run / "bundle" for run in runs)):
             if (candidate / _MANIFEST).is_file():
                 return cls._open(candidate)
         raise BundleError(f"{path} holds no bundle", hint="give a run's folder (runs/NAME/001) or the bundle folder inside it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -43,6 +43,23 @@ class Batch:
     def split(self, rows: int) -> list[Batch]:
         """Return the batch in pieces of at most `rows` rows, in order, without copying."""
         return [self._slice(start, start + rows) for start in range(0, len(self), rows)]
+
+    def cut(self, sizes: Sequence[int]) -> list[Batch]:
+        """Return the batch in pieces of so many rows each, in order, without copying."""
+        lengths = list(sizes)
+        inputs = {name: torch.split(tensor, lengths) for name, tensor in self.inputs.items()}
+        targets = {name: torch.split(tensor, lengths) for name, tensor in self.targets.items()}
+        weight = None if self.weight is None else torch.split(self.weight, lengths)
+        row = None if self.row is None else torch.split(self.row, lengths)
+        return [
+            Batch(
+                {name: parts[index] for name, parts in inputs.items()},
+                {name: parts[index] for name, parts in targets.items()},
+                None if weight is None else weight[index],
+                None if row is None else row[index],
+            )
+            for index in range(len(lengths))
+        ]
 
     def _slice(self, start: int, stop: int) -> Batch:
         def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

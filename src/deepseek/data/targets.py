@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+import numpy as np
+
+from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.statistics import Moments
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from deepseek.fields import Field
 
 TargetKind = Literal["binary", "classes", "labels", "values"]
 
@@ -41,4 +51,285 @@ class TargetSpec:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TargetSpec:
         """Return the description that `to_json` wrote."""
-        return cls(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
+        arguments: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+        return cls(**arguments)
+
+
+NEGATIVE_WORDS = ("0", "false", "no", "n", "negative", "off", "none", "absent")
+POSITIVE_WORDS = ("1", "true", "yes", "y", "positive", "on", "present")
+
+
+class TargetTransform:
+    """Turns the target columns into arrays, fitted on training rows only.
+
+    Classes are sorted: numbers by value, everything else as text, so that their order depends on nothing but their names. For two classes
+    the usual words go first and last whatever their spelling: `no` before `yes`, `false` before `true`, `negative` before `positive`; the
+    second is the positive one.
+
+    Args:
+        fields: The target columns.
+        kind: What is predicted: `binary` and `classes` take one column; `labels` takes one column of lists or of texts with separators, or
+            several columns of 0 and 1; `values` takes one or several numbers.
+        separator: What stands between the labels of one text.
+
+    Attributes:
+        spec: What a task has to know; known after `finish` or `load_json`.
+    """
+
+    def __init__(self, fields: Sequence[Field], kind: TargetKind, /, *, separator: str = ",") -> None:
+        if kind not in get_args(TargetKind):
+            raise InputError(f"a target's kind is {kind!r}", hint=f"allowed: {', '.join(get_args(TargetKind))}")
+        if not fields or (kind in ("binary", "classes") and len(fields) != 1):
+            raise InputError(f"a target of kind {kind!r} is given {len(fields)} columns", hint="binary and classes take exactly one column")
+        self.kind = kind
+        self.separator = separator
+        self.columns = tuple(field.name for field in fields)
+        self._counts: dict[str, int] = {}
+        self._integers = True
+        self._rows = 0
+        self._moments = Moments(len(self.columns))
+        self._spec: TargetSpec | None = None
+        self._codes: dict[str, int] = {}
+
+    @property
+    def spec(self) -> TargetSpec:
+        """What a task has to know."""
+        if self._spec is None:
+            raise InputError("the target is not fitted", hint="call observe and finish, or load_json, first")
+        return self._spec
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys of what `apply` returns: one, `target`."""
+        return ("target",)
+
+    def missing(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return a boolean array `[rows]`: true where a target is null or NaN; such rows can neither be trained nor measured on.
+
+        Raises:
+            DataError: A value of a regression target is infinite.
+        """
+        from deepseek.data.transforms.columns import get_column
+
+        mask = np.zeros(batch.num_rows, dtype=bool)
+        for name in self.columns:
+            column = get_column(batch, name)
+            mask |= (
+                np.isnan(_numbers(column, name))
+                if self.kind == "values"
+                else column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+            )
+        return mask
+
+    def unseen(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return a boolean array `[rows]`: true where a class or label was not among the training rows (missing targets are not)."""
+        if self.kind == "values" or (self.kind == "labels" and len(self.columns) > 1):
+            return np.zeros(batch.num_rows, dtype=bool)
+        codes, rows = self._coded(batch)
+        mask = np.zeros(batch.num_rows, dtype=bool)
+        mask[rows[codes < 0]] = True
+        mask &= ~self.missing(batch)
+        return mask
+
+    def observe(self, batch: pa.RecordBatch) -> None:
+        """Look at a batch of training rows that have a target."""
+        self._rows += batch.num_rows
+        if self.kind == "values":
+            self._moments.update(self._values(batch))
+        elif self.kind == "labels" and len(self.columns) > 1:
+            for name, count in zip(self.columns, self._flags(batch).sum(axis=0), strict=True):
+                self._counts[name] = self._counts.get(name, 0) + int(count)
+        else:
+            texts, indices, _, integers = self._texts(batch)
+            self._integers = self._integers and integers
+            for text, count in zip(texts, np.bincount(indices[indices >= 0], minlength=len(texts)), strict=True):
+                if text is not None and count:
+                    self._counts[text] = self._counts.get(text, 0) + int(count)
+
+    def finish(self) -> None:
+        """Settle the classes, or mean and spread.
+
+        Raises:
+            DataError: No row has a target, there is only one class, or there are more than two for a binary target.
+        """
+        what = ", ".join(map(repr, self.columns))
+        if not self._rows:
+            raise DataError(f"no training row has a target: {what} is missing everywhere", hint="is this the column to predict?")
+        if self.kind == "values":
+            std = tuple(float(value) if value > 0 else 1.0 for value in self._moments.std())
+            self._set(TargetSpec("values", self.columns, rows=self._rows, mean=tuple(self._moments.mean.tolist()), std=std))
+            return
+        flags = self.kind == "labels" and len(self.columns) > 1
+        classes = self.columns if flags else tuple(sort_classes(self._counts))
+        if self.kind != "labels" and len(classes) < 2:
+            raise DataError(f"all {self._rows} training rows of {what} are {classes[0]!r}", hint="there is nothing to tell apart")
+        if self.kind == "binary" and len(classes) > 2:
+            raise DataError(
+                f"{what} has {len(classes)} classes ({', '.join(classes[:5])} …), not two",
+                hint="use the task multiclass, or regression for numbers",
+            )
+        if not classes:
+            raise DataError(f"no training row of {what} has a label", hint="is this the column to predict?")
+        integers = self._integers and not flags
+        counts = tuple(self._counts[name] for name in classes)
+        self._set(TargetSpec(self.kind, self.columns, classes, counts, self._rows, integer_classes=integers))
+
+    def _set(self, spec: TargetSpec) -> None:
+        self._spec = spec
+        self._codes = {name: code for code, name in enumerate(spec.classes)}
+
+    def apply(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+        """Return `target`: float32 0/1 or values `[rows]`, class codes int64 `[rows]`, 0/1 float32 `[rows, labels]`, or values `[rows, n]`.
+
+        Raises:
+            DataError: A class was not among the training rows, or a target is missing.
+        """
+        if self.kind == "values":
+            values = self._values(batch).astype(np.float32)
+            return {"target": values[:, 0] if len(self.columns) == 1 else values}
+        if self.kind == "labels" and len(self.columns) > 1:
+            return {"target": self._flags(batch).astype(np.float32)}
+        codes, rows = self._coded(batch)
+        if len(bad := np.flatnonzero(codes < 0)):
+            value = batch.column(batch.schema.get_field_index(self.columns[0]))[int(rows[bad[0]])].as_py()
+            raise DataError(
+                f"row {rows[bad[0]]} of the batch: {value!r} is no class of {self.columns[0]!r} that training knew",
+                hint=f"known: {', '.join(self.spec.classes[:10])}; split so that each class has training rows, or set such rows aside",
+            )
+        if self.kind == "labels":
+            many = np.zeros((batch.num_rows, len(self.spec.classes)), dtype=np.float32)
+            many[rows, codes] = 1
+            return {"target": many}
+        return {"target": codes if self.kind == "classes" else codes.astype(np.float32)}
+
+    def columns_for_means(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return the target as float64 `[rows, k]`, as `Transform.observe_target` takes it."""
+        target = self.apply(batch)["target"]
+        if self.kind == "classes":
+            target = np.eye(len(self.spec.classes))[target]
+        return target.reshape(len(target), -1).astype(np.float64)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was fitted."""
+        return self.spec.to_json()
+
+    def load_json(self, state: Mapping[str, Any]) -> Self:
+        """Take up what `to_json` returned."""
+        self._set(TargetSpec.from_json(state))
+        return self
+
+    def _coded(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Return a code for each label that stands in the batch (-1: unknown), and its row."""
+        self.spec  # noqa: B018  raises where nothing is fitted
+        texts, indices, rows, _ = self._texts(batch)
+        table = np.array([*(-1 if text is None else self._codes.get(text, -1) for text in texts), -1], dtype=np.int64)
+        return table[indices], rows
+
+    def _texts(self, batch: pa.RecordBatch) -> tuple[list[str | None], np.ndarray, np.ndarray, bool]:
+        """Return the different names, each label's index into them and its row, and whether the table holds them as whole numbers."""
+        from deepseek.data.transforms.columns import get_column, spell
+
+        column, rows = get_column(batch, self.columns[0]), np.arange(batch.num_rows)
+        if self.kind == "labels":
+            column, rows = _flatten(column, self.separator)
+        texts, indices = spell(column, self.columns[0])
+        value_type = getattr(column.type, "value_type", column.type)
+        return texts, indices, rows, _holds_integers(str(value_type), texts)
+
+    def _values(self, batch: pa.RecordBatch) -> np.ndarray:
+        from deepseek.data.transforms.columns import get_column
+
+        return np.column_stack([_numbers(get_column(batch, name), name) for name in self.columns])
+
+    def _flags(self, batch: pa.RecordBatch) -> np.ndarray:
+        values = self._values(batch)
+        if not np.isin(values, (0.0, 1.0)).all():
+            row, column = np.argwhere(~np.isin(values, (0.0, 1.0)))[0]
+            raise DataError(
+                f"row {row} of the batch: the label {self.columns[column]!r} is {values[row, column]}", hint="labels are 0 or 1"
+            )
+        return values
+
+
+def sort_classes(names: Mapping[str, int]) -> list[str]:
+    """Return class names in their order: numbers by value, two usual words as no and yes, everything else as text.
+
+    Example:
+        >>> sort_classes({"10": 1, "9": 1}), sort_classes({"positive": 1, "Negative": 1})
+        (['9', '10'], ['Negative', 'positive'])
+    """
+    if len(names) == 2:
+        first, second = sorted(names)
+        for negative, positive in ((first, second), (second, first)):
+            if negative.strip().casefold() in NEGATIVE_WORDS and positive.strip().casefold() in POSITIVE_WORDS:
+                return [negative, positive]
+    try:
+        return sorted(names, key=lambda name: (float(name), name))
+    except ValueError:
+        return sorted(names)
+
+
+def class_weights(spec: TargetSpec, how: Literal["balanced"] | Mapping[str, float]) -> np.ndarray:
+    """Return one weight a class, float64 `[classes]`.
+
+    Args:
+        spec: A target of kind `binary` or `classes`.
+        how: `balanced`, so that every class weighs alike in sum and the mean row weighs 1 (King and Zeng 2001,
+            https://gking.harvard.edu/files/0s.pdf), or weights above or equal to 0 by class; classes that are not named weigh 1.
+
+    Raises:
+        InputError: The target has no classes, a name is none of them, or a weight is negative.
+    """
+    if spec.kind not in ("binary", "classes"):
+        raise InputError(f"class weights are given for a target of kind {spec.kind!r}", hint="only binary and multiclass tasks have them")
+    if isinstance(how, str):
+        if how != "balanced":
+            raise InputError(f"class weights are {how!r}", hint="write balanced, or a weight for each class")
+        counts = np.array(spec.counts, dtype=np.float64)
+        return spec.rows / (len(counts) * counts)
+    weights = {str(name).lower() if isinstance(name, bool) else str(name): float(weight) for name, weight in how.items()}
+    unknown = sorted(set(weights) - set(spec.classes))
+    if unknown or any(not 0 <= weight < float("inf") for weight in weights.values()):
+        raise InputError(
+            f"class weights are {dict(how)!r}", hint=f"classes: {', '.join(spec.classes)}; weights are finite and not negative"
+        )
+    return np.array([weights.get(name, 1.0) for name in spec.classes])
+
+
+def _numbers(column: pa.Array, name: str) -> np.ndarray:
+    """Return float64 `[rows]`, NaN where missing."""
+    from deepseek.data.transforms.columns import to_float64
+
+    values = to_float64(column, name)
+    known = np.isnan(values) & ~column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(known):
+        given = column[int(row)].as_py()
+        if str(given).strip().casefold() not in ("", "nan"):
+            raise DataError(f"row {row} of the batch: the target {name!r} is {given}", hint="correct or remove infinite targets")
+    return values
+
+
+def _holds_integers(kind: str, texts: Sequence[str | None]) -> bool:
+    names = [text for text in texts if text is not None]
+    whole = all(name.removeprefix("-").isdigit() for name in names)
+    return kind.startswith(("int", "uint")) or (kind.startswith(("float", "double", "halffloat", "decimal")) and whole)
+
+
+def _flatten(column: pa.Array, separator: str) -> tuple[pa.Array, np.ndarray]:
+    """Return all labels one after the other, and the row of each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.dictionary_decode(), kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column = pc.split_pattern(column, separator)
+    elif not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise ColumnError(f"a column of labels holds {kind}", hint="give lists, texts with separators, or several columns of 0 and 1")
+    labels, rows = pc.list_flatten(column), pc.list_parent_indices(column).to_numpy()
+    if pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type):
+        labels = pc.utf8_trim_whitespace(labels)
+        kept = pc.fill_null(pc.not_equal(labels, ""), fill_value=False)
+        return labels.filter(kept), rows[kept.to_numpy(zero_copy_only=False)]
+    return labels, rows

@@ -1,6 +1,6 @@
 """Fields and schemas: what each column of a table is."""
 
 from deepseek.fields.field import Field, Kind, Schema, parse_kind
-from deepseek.fields.inference import Profile, infer_kind, infer_schema
+from deepseek.fields.inference import Profile, infer_kind, infer_schema, leak_suspects, profile, target_kind
 
-__all__ = ["Field", "Kind", "Profile", "Schema", "infer_kind", "infer_schema", "parse_kind"]
+__all__ = ["Field", "Kind", "Profile", "Schema", "infer_kind", "infer_schema", "leak_suspects", "parse_kind", "profile", "target_kind"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from deepseek.models.network import Network
 from torch import Tensor, nn
 
+from deepseek.models.network import Network
 from deepseek.tasks.base import Task
 
 

@@ -79,3 +79,11 @@ def test_a_bundle_that_is_not_as_it_was_written_is_refused(bundle, harm, words):
     harm(bundle)
     with pytest.raises(BundleError, match=words):
         Bundle.open(bundle)
+
+
+def test_the_newest_finished_run_of_a_name_is_opened(tmp_path):
+    for number in ("1", "9", "10"):
+        with write_bundle(tmp_path / "churn" / number / "bundle", {"schema.json": {"number": number}}):
+            pass
+    (tmp_path / "churn" / "11").mkdir()
+    assert Bundle.open(tmp_path / "churn").read("schema.json") == {"number": "10"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
+from deepseek.fields import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ class Augmentation(ABC):
 
     def __init__(self, inputs: Mapping[str, InputSpec], /) -> None:
         self.inputs = dict(inputs)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The names of the inputs that are images, `[b, h, w, c]`."""
+        return tuple(name for name, spec in self.inputs.items() if spec.kind is Kind.IMAGE)
+
+    @staticmethod
+    def replace(batch: Batch, inputs: Mapping[str, torch.Tensor]) -> Batch:
+        """Return the batch with some inputs in the place of its own."""
+        return replace(batch, inputs={**batch.inputs, **inputs})
 
     @abstractmethod
     def apply(self, batch: Batch, draw: Draw) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from deepseek.errors import InputError
@@ -24,9 +25,14 @@ class Check(ABC):
 
     Args:
         on_fail: `drop` (counted), `quarantine` (counted and kept with the reason), `fail` (stop), `flag` (counted, kept in the data).
+
+    Attributes:
+        table_wide: Whether the check needs the whole table first.
+        folder: What the relative paths of a check are relative to; whoever builds checks from a recipe sets it to the recipe's folder.
     """
 
     table_wide = False
+    folder = Path()
 
     def __init__(self, *, on_fail: OnFail = "quarantine") -> None:
         if on_fail not in get_args(OnFail):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +18,13 @@ class Source(ABC):
     """A table that can be read from its beginning as often as one likes, in the same order each time.
 
     A source keeps no open file between calls and never holds more than a few batches in memory.
+
+    Args:
+        folder: What relative paths are relative to; the folder of the recipe.
     """
+
+    def __init__(self, folder: Path = Path(), /) -> None:
+        self.folder = Path(folder)
 
     @abstractmethod
     def schema(self) -> pa.Schema:

@@ -38,10 +38,11 @@ class InputSpec:
 
     Attributes:
         name: The key in the batch.
-        kind: The kind of the columns behind it.
-        columns: The columns behind it, in the order of the array's last dimension (one, for an image).
-        shape: One row's shape as stored, without the batch dimension.
-        dtype: The array's NumPy type: `float32`, `int32`, `uint8` …
+        kind: What a model is to treat it as. One-hot, target-encoded and timestamp columns leave `module()` as numbers, and are numbers
+            here.
+        columns: The names of the last dimension as it leaves `module()`, indicator columns included (one, for an image).
+        shape: One row's shape as stored, before `module()`, without the batch dimension.
+        dtype: The stored array's NumPy type: `float32`, `int32`, `uint8` …
         cardinalities: For categories, how many codes each column has; code 0 stands for missing and unknown.
         quantiles: For numbers, float32 `[columns, q]`: quantiles of the training rows as they leave `module()` (in the model's units),
             from which numeric embeddings take their bins.
@@ -89,13 +90,28 @@ class Transform(ABC):
 
     Args:
         fields: The columns it is given, all of one kind. It reads exactly these, by name.
+        name: The name of its input in the batch; its class's own where not given, so that two transforms of one class can stand side by
+            side.
+
+    Attributes:
+        uses_target: Whether it learns from the target too (target encoding), and so treats training rows in its own way.
     """
 
-    def __init__(self, fields: Sequence[Field], /) -> None:
+    uses_target = False
+
+    def __init__(self, fields: Sequence[Field], name: str | None = None, /) -> None:
         self.fields = tuple(fields)
+        self.name = name
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Look at a batch of training rows (after cleaning)."""
+
+    def observe_target(self, target: np.ndarray) -> None:
+        """Look at the targets of the rows that `observe` has just seen, only where `uses_target`.
+
+        Args:
+            target: float64 `[rows, k]`: one column for binary targets and for each value, one 0/1 column a class or label otherwise.
+        """
 
     def finish(self) -> None:
         """End the pass over the training rows: compute the statistics."""
@@ -114,6 +130,19 @@ class Transform(ABC):
         Raises:
             DataError: A value cannot be turned into what the field is; the message names the column, the row in the batch and the value.
         """
+
+    def apply_training(self, batch: pa.RecordBatch, start: int) -> dict[str, Array]:
+        """Return the arrays of training rows: what `apply` returns, unless a row's own target would be in it.
+
+        Args:
+            batch: Rows that `observe` has seen, in the same order.
+            start: How many training rows came before.
+        """
+        return self.apply(batch)
+
+    def bad(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return a boolean array `[rows]`: true where `apply` cannot read the value (a corrupt image); asked only after it has failed."""
+        return np.zeros(batch.num_rows, dtype=bool)
 
     def module(self) -> nn.Module | None:
         """Return the part that runs inside the model, on tensors `[rows, …]` of this transform's single input, or nothing."""

@@ -1,0 +1,7 @@
+"""`python -m deepseek`: the command line."""
+
+import sys
+
+from deepseek.cli import main
+
+sys.exit(main())

@@ -1,0 +1,42 @@
+"""The command line: each verb parses, calls the public function of the same name, and prints.
+
+Results go to stdout; progress, warnings and errors go to stderr. Exit status: 0 done, 1 the work failed, 2 something given was wrong,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from deepseek.cli.output import print_output, report_error
+from deepseek.errors import DeepSeekError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Args:
+        arguments: What stands behind `deepseek`; that of the process where not given.
+    """
+    from deepseek.cli.app import INTERRUPTED, run_app
+
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
+    try:
+        output = run_app(given)
+        if output is not None:
+            print_output(output, as_json=as_json)
+        sys.stdout.flush()
+    except DeepSeekError as error:
+        report_error(error, as_json=as_json)
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader (`| head`) has seen enough; the flush at exit would complain once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

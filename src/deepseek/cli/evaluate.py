@@ -1,0 +1,21 @@
+"""`deepseek evaluate`: a trained model's metrics on other rows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import deepseek
+from deepseek import progress
+from deepseek.cli.options import Json, RunPath
+from deepseek.cli.output import Output, as_text
+
+
+def evaluate_verb(
+    run: RunPath, source: Annotated[str, typer.Argument(help="A table with the target.")], *, as_json: Json = False
+) -> Output:
+    """Compute a model's metrics on a table."""
+    progress.quiet(as_json)
+    value = deepseek.evaluate(run, source)
+    return Output(value, as_text(value))

@@ -1,0 +1,16 @@
+"""`deepseek show`: every value of a recipe and where it came from."""
+
+from __future__ import annotations
+
+import deepseek
+from deepseek.cli.options import Json, Overrides, RecipePath
+from deepseek.cli.output import Output
+
+
+def show_verb(recipe: RecipePath, *, overrides: Overrides = [], as_json: Json = False) -> Output:  # noqa: B006 - typer copies it
+    """Print the resolved recipe and where each value came from."""
+    text = deepseek.show(recipe, overrides=overrides)
+    if not as_json:
+        return Output({}, text)
+    loaded = deepseek.load_recipe(recipe, overrides=overrides)
+    return Output({"recipe": loaded.to_value(), "origins": loaded.origins}, text)

@@ -1,0 +1,88 @@
+"""Rows that stand on both sides of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deepseek.data.columns import hash_rows
+from deepseek.data.landing import LandedTable
+from deepseek.data.splits import TEST, TRAIN, VALIDATION
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """How many rows of one part have exactly the inputs of a row of another.
+
+    Attributes:
+        validation_in_train: Validation rows whose inputs stand among the training rows.
+        test_in_train: Test rows whose inputs stand among the training rows.
+        test_in_validation: Test rows whose inputs stand among the validation rows.
+        validation: All validation rows.
+        test: All test rows.
+    """
+
+    validation_in_train: int
+    test_in_train: int
+    test_in_validation: int
+    validation: int
+    test: int
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell the user, a sentence for each pair of parts that share rows; empty where none do."""
+        found = [
+            (self.validation_in_train, self.validation, "validation", "training"),
+            (self.test_in_train, self.test, "test", "training"),
+            (self.test_in_validation, self.test, "test", "validation"),
+        ]
+        return tuple(
+            f"{count:,} of {total:,} {part} rows ({count / total:.1%}) have exactly the inputs of a {other} row: what is measured on them "
+            "is memory, not skill; set repeats aside with the check unique, or keep them together with split.group"
+            for count, total, part, other in found
+            if count
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts and warnings as plain JSON values."""
+        return {
+            "validation_in_train": self.validation_in_train,
+            "test_in_train": self.test_in_train,
+            "test_in_validation": self.test_in_validation,
+            "warnings": list(self.warnings),
+        }
+
+
+def check_leaks(table: LandedTable, split: np.ndarray, *, columns: Sequence[str]) -> Leaks:
+    """Count the rows whose inputs stand in more than one part of a split.
+
+    Exact duplicates across a split are the commonest leak of all (Kapoor and Narayanan, "Leakage and the reproducibility crisis in
+    machine-learning-based science", Patterns 2023). Rows are compared by 64-bit hashes; memory is 8 bytes a row, twice that for a moment.
+
+    Args:
+        table: The landed table.
+        split: int8 `[rows]`, from `assign_split`.
+        columns: The input columns: neither the target nor ids.
+    """
+    if not columns:
+        return Leaks(0, 0, 0, int((split == VALIDATION).sum()), int((split == TEST).sum()))
+    hashes = np.empty(table.rows, dtype=np.uint64)
+    start = 0
+    for batch in table.batches(columns=columns):
+        hashes[start : start + batch.num_rows] = hash_rows(batch, columns)
+        start += batch.num_rows
+    train, validation, test = (hashes[split == part] for part in (TRAIN, VALIDATION, TEST))
+    del hashes
+    train.sort()
+    seen = np.sort(validation)
+    return Leaks(_among(validation, train), _among(test, train), _among(test, seen), len(validation), len(test))
+
+
+def _among(hashes: np.ndarray, ranked: np.ndarray) -> int:
+    if not len(ranked):
+        return 0
+    places = np.minimum(np.searchsorted(ranked, hashes), len(ranked) - 1)
+    return int((ranked[places] == hashes).sum())

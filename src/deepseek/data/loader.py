@@ -1,0 +1,179 @@
+"""Batches in their order: each rank takes its share of the same global batches, without padding and without repeating a row."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from deepseek.data.batch import Batch
+from deepseek.data.order import order
+from deepseek.data.prepared import PreparedDataset
+from deepseek.errors import InputError
+
+QUEUED_BATCHES = 2
+COSTLY_S = 0.001
+"""A thread hand-over costs some 50 microseconds and the interpreter's lock; a gather below this is cheaper without one."""
+TRIAL_BATCHES = 3
+GROUP_BYTES = 1 << 19
+MOST_TOGETHER = 64
+"""One gather of half a megabyte costs little more than one of a few kilobytes."""
+
+
+class Loader:
+    """Yields the batches of an epoch.
+
+    There is no state: the rows of global batch `s` of epoch `e` follow from (seed, e, s), and rank `r` takes the `r`-th contiguous share of
+    them. So a resume starts anywhere, and N ranks see exactly what one would. The shares' sizes differ by at most one row; in the last
+    batch of an epoch a rank's share may be empty, and a batch of 0 rows is yielded, so that all ranks make equally many steps.
+
+    Args:
+        dataset: The prepared rows.
+        seed: Decides the order.
+        batch_size: Rows of a *global* batch, over all ranks.
+        rank: Which share is taken.
+        ranks: How many shares there are.
+        shuffle: Whether the order is random; without, rows come in the dataset's order.
+        drop_last: Whether an incomplete last batch is left out.
+        prefetch: Whether a background thread gathers ahead; `auto` times the first batches and starts one if they are costly.
+        pin: Whether batches are gathered into page-locked memory, for copies to a GPU that overlap with computing.
+
+    Attributes:
+        wait_s: Seconds that the consumer has waited for batches, in total.
+        batches_read: How many batches were handed out.
+
+    Raises:
+        InputError: A number is out of range, or nothing would ever be yielded.
+    """
+
+    def __init__(  # noqa: PLR0913  its arguments are its settings
+        self,
+        dataset: PreparedDataset,
+        *,
+        seed: int = 0,
+        batch_size: int,
+        rank: int = 0,
+        ranks: int = 1,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        prefetch: bool | Literal["auto"] = "auto",
+        pin: bool = False,
+    ) -> None:
+        if batch_size < 1 or not 0 <= rank < ranks:
+            raise InputError(f"batch_size is {batch_size}, rank {rank} of {ranks}", hint="a batch has a row, ranks count from 0")
+        if drop_last and len(dataset) < batch_size:
+            raise InputError(
+                f"{len(dataset)} rows make no whole batch of {batch_size}, and incomplete ones are dropped", hint="lower batch_size"
+            )
+        self.dataset, self.seed, self.batch_size, self.rank, self.ranks = dataset, seed, batch_size, rank, ranks
+        self.shuffle, self.drop_last, self.prefetch, self.pin = shuffle, drop_last, prefetch, pin
+        self.wait_s = 0.0
+        self.batches_read = 0
+        self._costly: bool | None = None if prefetch == "auto" else bool(prefetch)
+        ragged = any(column.ragged for column in dataset.layout)  # padded to the longest row of their own batch
+        self._together = 1 if ragged else max(min(GROUP_BYTES // max(dataset.row_bytes * batch_size, 1), MOST_TOGETHER), 1)
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has, the same on every rank."""
+        return len(self.dataset) // self.batch_size if self.drop_last else -(-len(self.dataset) // self.batch_size)
+
+    def share(self, step: int) -> tuple[int, int, int]:
+        """Return where this rank's rows begin and end in the global batch of a step, and how many rows that batch has."""
+        total = min(self.batch_size, len(self.dataset) - step * self.batch_size)
+        return self.rank * total // self.ranks, (self.rank + 1) * total // self.ranks, total
+
+    def rows(self, epoch: int, step: int) -> np.ndarray:
+        """Return the rows of this rank's share of a batch, int64."""
+        start, stop, _ = self.share(step)
+        first = step * self.batch_size + start
+        if not self.shuffle:
+            return np.arange(first, first + stop - start)
+        return order(len(self.dataset), seed=self.seed, epoch=epoch, start=first, count=stop - start)
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch.
+
+        Args:
+            epoch: The epoch, counted from 0.
+            first_step: The first step wanted, for a resume.
+        """
+        step = first_step
+        spent: list[float] = []
+        while step < self.steps and not self._costly:
+            began = time.perf_counter()
+            ready = self._take(epoch, step)
+            taken = time.perf_counter() - began
+            self.wait_s += taken
+            step += len(ready)
+            for batch in ready:
+                self.batches_read += 1
+                yield batch
+            spent.append(taken / len(ready))
+            if self._costly is None and len(spent) == TRIAL_BATCHES:
+                self._costly = sorted(spent)[TRIAL_BATCHES // 2] > COSTLY_S
+        if step < self.steps:
+            yield from self._ahead(epoch, step)
+
+    def _take(self, epoch: int, step: int) -> list[Batch]:
+        """Return the batches from a step to the end of its group: small batches are gathered several at once and cut apart.
+
+        Groups begin at multiples of their size, whatever the first step: a batch then lies at the same place in memory after a resume, on
+        which the last bit of a matrix product can depend.
+        """
+        first = step - step % self._together
+        steps = range(first, min(first + self._together, self.steps))
+        if self.ranks == 1 and self.shuffle:
+            start = first * self.batch_size
+            count = min(len(steps) * self.batch_size, len(self.dataset) - start)
+            rows = order(len(self.dataset), seed=self.seed, epoch=epoch, start=start, count=count)
+        else:
+            rows = np.concatenate([self.rows(epoch, each) for each in steps])
+        whole = self.dataset.take(rows, pin=self.pin)
+        if len(steps) == 1:
+            return [whole]
+        sizes = [stop - start for start, stop, _ in map(self.share, steps)]
+        return whole.cut(sizes)[step - first :]
+
+    def _ahead(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        ready: queue.Queue[Batch | BaseException] = queue.Queue(QUEUED_BATCHES)
+        stopped = threading.Event()
+
+        def put(item: Batch | BaseException) -> bool:
+            while not stopped.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+                return True
+            return False
+
+        def work() -> None:
+            try:
+                step = first_step
+                while step < self.steps:
+                    batches = self._take(epoch, step)
+                    step += len(batches)
+                    if not all(map(put, batches)):
+                        return
+            except BaseException as error:  # noqa: BLE001  handed to the consumer, who raises it
+                put(error)
+
+        worker = threading.Thread(target=work, name="deepseek-loader", daemon=True)
+        worker.start()
+        try:
+            for _ in range(first_step, self.steps):
+                began = time.perf_counter()
+                item = ready.get()
+                self.wait_s += time.perf_counter() - began
+                if isinstance(item, BaseException):
+                    raise item
+                self.batches_read += 1
+                yield item
+        finally:
+            stopped.set()
+            worker.join()

@@ -1,0 +1,436 @@
+"""From table to arrays: cleaners, transforms and target as one object, fitted on training rows, kept in the bundle, used in production."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from deepseek.data.cleaning.base import Cleaner
+from deepseek.data.targets import TargetKind, TargetTransform, class_weights
+from deepseek.data.transforms import Array, InputSpec, Ragged, Transform, group_fields
+from deepseek.data.transforms.columns import get_column, to_float64
+from deepseek.errors import DataError, InputError
+from deepseek.fields import Field, Kind, Schema
+from deepseek.registry import Spec, family
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from deepseek.data.prepared import PreparedDataset, PreparedWriter
+
+Batches = Callable[[], Iterator[pa.RecordBatch]]
+"""Gives the training rows from their beginning, in the same order each time it is called."""
+
+SLICE_BYTES = 64 << 20
+
+
+class Preparation:
+    """Everything between a table and a model.
+
+    The same object prepares training, validation and test rows and, read from the bundle, a row of production. It learns in `fit`, from
+    training rows only; nothing else changes it.
+
+    Args:
+        schema: The table's columns and its target.
+        clean: The cleaners, in order.
+        transforms: By column or by kind, the transforms that are not the usual ones.
+        target: What is predicted, or nothing.
+        weight: The column that says how much a row weighs, or nothing; it is no input.
+        balance: Weights of the classes, for training rows only: `balanced`, or by class.
+
+    Attributes:
+        schema: As given.
+        cleaners: The cleaners.
+        transforms: The transforms, one an input; fitted by `fit`.
+        target: The target's transform, or nothing.
+        left_out: Columns that no transform treats, and why.
+        dropped: How many training rows each cleaner left out, and how many had no target; known after `fit`.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        clean: Sequence[Spec] = (),
+        transforms: Mapping[str, Spec] | None = None,
+        target: TargetKind | None = None,
+        weight: str | None = None,
+        balance: Literal["balanced"] | Mapping[str, float] | None = None,
+    ) -> None:
+        self.schema = schema
+        self.weight, self.balance = weight, balance
+        if weight is not None:
+            schema[weight]
+        self._specs = [family("cleaner").validate(spec) for spec in clean]
+        self._overrides = dict(transforms or {})
+        self.target = TargetTransform(schema.targets, target) if target and schema.target else None
+        self.cleaners: list[Cleaner] = []
+        self.transforms: list[Transform] = []
+        self.dropped: dict[str, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        fields = [replace(field, kind=Kind.ID) if field.name == self.weight else field for field in self.schema]
+        unused = group_fields(Schema(tuple(fields), self.schema.target), self._overrides).left_out
+        # as ids, columns that no transform treats are cleaned by nobody, and so need not be there in production
+        fields = [replace(field, kind=Kind.ID) if field.name in unused else field for field in fields]
+        self.cleaners = [family("cleaner").build(spec) for spec in self._specs]
+        for cleaner in self.cleaners:
+            cleaner.begin(Schema(tuple(fields), self.schema.target))
+            fields += cleaner.added
+        self._grouped = group_fields(Schema(tuple(fields), self.schema.target), self._overrides)
+        self._grouped.left_out = unused
+        self.transforms = self._grouped.build()
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Columns that no transform treats, and why."""
+        return dict(self._grouped.left_out)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a table must have to be prepared for prediction."""
+        return tuple(field.name for field in self.schema.inputs if field.name not in {*self.left_out, self.weight})
+
+    @property
+    def inputs(self) -> dict[str, InputSpec]:
+        """What a model meets, by name."""
+        return {spec.name: spec for transform in self.transforms for spec in transform.inputs}
+
+    def graph(self) -> dict[str, nn.Module]:
+        """Return the part of the transforms that runs inside the model, by input name."""
+        modules = {transform.inputs[0].name: transform.module() for transform in self.transforms}
+        return {name: module for name, module in modules.items() if module is not None}
+
+    def fit(self, batches: Batches) -> Preparation:
+        """Learn from the training rows: one pass for each cleaner, then one for target and transforms (two if a transform uses the target).
+
+        Args:
+            batches: Gives the training rows, and no others.
+
+        Raises:
+            DataError: There is no row, or the target cannot be learned.
+        """
+        self._begin()
+        if self.target:
+            self.target = TargetTransform(self.schema.targets, self.target.kind)
+        for index, cleaner in enumerate(self.cleaners):
+            for batch, _ in self.training_rows(batches(), layers=index):
+                cleaner.observe(batch)
+            cleaner.finish()
+        counts: Counter[str] = Counter()
+        seen = 0
+        for batch, _ in self.training_rows(batches(), counts=counts):
+            seen += batch.num_rows
+            self._observe(batch)
+        if not seen:
+            raise DataError(f"there is no training row ({_listed(counts)})", hint="look at the split, the target and the cleaners")
+        if self.target:
+            self.target.finish()
+        if any(transform.uses_target for transform in self.transforms):
+            self._observe_target(batch for batch, _ in self.training_rows(batches()))
+        for transform in self.transforms:
+            transform.finish()
+        self.dropped = dict(counts)
+        return self
+
+    def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
+        """Return the arrays of rows of any origin, by input name; every row is kept.
+
+        Raises:
+            ColumnError: A column is missing.
+            DataError: A value cannot be what its column is.
+        """
+        for cleaner in self.cleaners:
+            batch = cleaner.apply(batch)
+        return self._arrays(batch)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return arguments and everything fitted, as plain JSON values: what a bundle keeps. No row of the data is in it."""
+        return {
+            "schema": self.schema.to_json(),
+            "weight": self.weight,
+            "balance": dict(self.balance) if isinstance(self.balance, Mapping) else self.balance,
+            "cleaners": [{"spec": spec, "state": part.to_json()} for spec, part in zip(self._specs, self.cleaners, strict=True)],
+            "overrides": self._overrides,
+            "transforms": [
+                {"spec": spec, "fields": [field.to_json() for field in fields], "name": name, "state": part.to_json()}
+                for (spec, fields, name), part in zip(self._grouped.parts, self.transforms, strict=True)
+            ],
+            "left_out": self.left_out,
+            "dropped": self.dropped,
+            "target": None if self.target is None else {"kind": self.target.kind, "state": self.target.to_json()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Preparation:
+        """Return the fitted preparation that `to_json` wrote."""
+        made = cls(
+            Schema.from_json(value["schema"]),
+            clean=[part["spec"] for part in value["cleaners"]],
+            transforms=value["overrides"],
+            target=value["target"]["kind"] if value["target"] else None,
+            weight=value["weight"],
+            balance=value["balance"],
+        )
+        for cleaner, part in zip(made.cleaners, value["cleaners"], strict=True):
+            cleaner.load_json(part["state"])
+        if made.target:
+            made.target.load_json(value["target"]["state"])
+        made._grouped.parts = [(part["spec"], tuple(map(Field.from_json, part["fields"])), part["name"]) for part in value["transforms"]]
+        made._grouped.left_out = dict(value["left_out"])
+        made.transforms = [part.load_json(given["state"]) for part, given in zip(made._grouped.build(), value["transforms"], strict=True)]
+        made.dropped = dict(value["dropped"])
+        return made
+
+    def _arrays(self, batch: pa.RecordBatch) -> dict[str, Array]:
+        return {name: array for transform in self.transforms for name, array in transform.apply(batch).items()}
+
+    def _observe(self, batch: pa.RecordBatch) -> None:
+        if self.target:
+            self.target.observe(batch)
+        for transform in self.transforms:
+            if not transform.uses_target:
+                transform.observe(batch)
+
+    def _observe_target(self, rows: Iterator[pa.RecordBatch]) -> None:
+        if self.target is None:
+            raise InputError("a transform learns from the target, and there is none", hint="name data.target, or choose another encoding")
+        for batch in rows:
+            target = self.target.columns_for_means(batch)
+            for transform in self.transforms:
+                if transform.uses_target:
+                    transform.observe(batch)
+                    transform.observe_target(target)
+
+    def training_rows(
+        self, batches: Iterator[pa.RecordBatch], *, layers: int | None = None, counts: Counter[str] | None = None
+    ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+        """Yield training rows as the cleaners leave them, and which of the given rows they are; cleaners may drop rows here, and only here.
+
+        Args:
+            batches: The training rows.
+            layers: How many cleaners are asked; all where not given.
+            counts: Counts the dropped rows, by reason.
+        """
+        counts = Counter() if counts is None else counts
+        cleaners = self._started(layers)
+        for given, numbers in _numbered(batches):
+            batch, rows = self.with_target(given, numbers, counts)
+            for layer, cleaner in enumerate(cleaners):
+                drop = cleaner.drop(batch)
+                batch = cleaner.apply(batch)
+                if drop is not None:
+                    batch, rows = _only(batch, rows, ~drop, counts, f"clean[{layer}] {self._specs[layer]['type']}")
+            if batch.num_rows:
+                yield batch, rows
+
+    def other_rows(
+        self, batches: Iterator[pa.RecordBatch], *, counts: Counter[str] | None = None
+    ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+        """Yield validation or test rows as the cleaners leave them, and which of the given rows they are.
+
+        Args:
+            batches: The rows.
+            counts: Counts the rows without a target: they, and no others, are set aside.
+        """
+        cleaners = self._started(None)
+        for given, numbers in _numbered(batches):
+            batch, rows = self.with_target(given, numbers, Counter() if counts is None else counts)
+            for cleaner in cleaners:
+                batch = cleaner.apply(batch)
+            if batch.num_rows:
+                yield batch, rows
+
+    def _started(self, layers: int | None) -> list[Cleaner]:
+        """Return copies of the cleaners for one pass: what they carry from batch to batch must not reach `apply` on other rows."""
+        cleaners = [deepcopy(cleaner) for cleaner in self.cleaners[:layers]]
+        for cleaner in cleaners:
+            cleaner.start()
+        return cleaners
+
+    def with_target(self, batch: pa.RecordBatch, rows: np.ndarray, counts: Counter[str]) -> tuple[pa.RecordBatch, np.ndarray]:
+        """Return the rows that have a target."""
+        if self.target is None:
+            return batch, rows
+        return _only(batch, rows, ~self.target.missing(batch), counts, "target missing")
+
+
+def prepare(
+    preparation: Preparation,
+    batches: Iterator[pa.RecordBatch],
+    folder: Path | str,
+    *,
+    rows: np.ndarray | int,
+    training: bool,
+    unseen: Literal["fail", "set_aside"] = "fail",
+) -> tuple[PreparedDataset, dict[str, int]]:
+    """Write one split's rows as arrays.
+
+    Args:
+        preparation: The fitted preparation.
+        batches: The split's rows, in order; for training rows the same that `fit` saw.
+        folder: Where the dataset goes.
+        rows: For each row its index in the table, or how many rows there are.
+        training: Whether these are the training rows: then cleaners may drop rows, target encoding is out of fold and classes are weighted.
+        unseen: What happens to rows of a class that training did not know.
+
+    Returns:
+        The dataset, and how many rows were set aside, by reason; empty where every row is in the dataset.
+
+    Raises:
+        DataError: A value cannot be prepared, or no row is left.
+        RunError: The folder cannot be written.
+    """
+    sources = np.arange(rows) if isinstance(rows, int) else np.asarray(rows, dtype=np.int64)
+    return _Run(preparation, sources, Path(folder), training=training, unseen=unseen).write(batches)
+
+
+class _Run:
+    """One call of `prepare`."""
+
+    def __init__(self, preparation: Preparation, sources: np.ndarray, folder: Path, *, training: bool, unseen: str) -> None:
+        self._preparation, self._sources, self._folder = preparation, sources, folder
+        self._training, self._unseen = training, unseen
+        self._counts: Counter[str] = Counter()
+        self._writer: PreparedWriter | None = None
+        self._passed = 0
+        target, balance = preparation.target, preparation.balance
+        self._class_weights = class_weights(target.spec, balance) if training and target is not None and balance is not None else None
+        row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in preparation.inputs.values())
+        self._slice_rows = max(1, SLICE_BYTES // max(1, row_bytes))
+
+    def write(self, batches: Iterator[pa.RecordBatch]) -> tuple[PreparedDataset, dict[str, int]]:
+        from deepseek.data.prepared import PreparedDataset
+
+        try:
+            for batch, rows in self._cleaned(self._announced(batches)):
+                for start in range(0, batch.num_rows, self._slice_rows):
+                    self._write_slice(batch.slice(start, self._slice_rows), rows[start : start + self._slice_rows])
+            if self._writer is None:
+                raise DataError(f"no row is left to prepare ({_listed(self._counts)})", hint="look at the split and at what was set aside")
+            self._writer.finish()
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+        return PreparedDataset.open(self._folder), dict(self._counts)
+
+    def _cleaned(self, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+        if self._training:
+            return self._preparation.training_rows(batches, counts=self._counts)
+        return self._preparation.other_rows(batches, counts=self._counts)
+
+    def _announced(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield the batches, and see that they hold as many rows as were announced: otherwise rows would get others' numbers."""
+        came = 0
+        for batch in batches:
+            came += batch.num_rows
+            if came > len(self._sources):
+                break
+            yield batch
+        if came != len(self._sources):
+            more = "or more " if came > len(self._sources) else ""
+            raise InputError(f"{came} {more}rows came, {len(self._sources)} were announced", hint="give the split's own rows")
+
+    def _write_slice(self, batch: pa.RecordBatch, rows: np.ndarray) -> None:
+        arrays, keep = self._arrays(batch)
+        target = self._preparation.target
+        if target is not None and self._unseen == "set_aside":
+            unseen = target.unseen(batch) & keep
+            self._count("target class unseen in training", unseen)
+            keep &= ~unseen
+        if not keep.all():
+            batch, rows = batch.filter(pa.array(keep)), rows[keep]
+            arrays = {name: _keep(array, keep) for name, array in arrays.items()}
+        targets = {} if target is None else target.apply(batch)
+        weight = self._weights(batch, targets)
+        if self._writer is None:
+            self._writer = self._open(arrays, targets, weighted=weight is not None)
+        everything: dict[str, Array] = {**arrays, **targets}
+        self._writer.append(everything if weight is None else {**everything, "weight": weight}, self._sources[rows])
+
+    def _open(self, arrays: Mapping[str, Array], targets: Mapping[str, np.ndarray], *, weighted: bool) -> PreparedWriter:
+        from deepseek.data.prepared import PreparedWriter, layout_of
+
+        layout = layout_of(arrays, targets, weighted=weighted)
+        return PreparedWriter(self._folder, layout, inputs=self._preparation.inputs, rows=len(self._sources))
+
+    def _arrays(self, batch: pa.RecordBatch) -> tuple[dict[str, Array], np.ndarray]:
+        """Return the arrays of a slice, and which of its rows could be read."""
+        keep = np.ones(batch.num_rows, dtype=bool)
+        arrays: dict[str, Array] = {}
+        for transform in self._preparation.transforms:
+            try:
+                arrays |= transform.apply_training(batch, self._passed) if self._training else transform.apply(batch)
+            except DataError:
+                bad = transform.bad(batch)
+                if not bad.any():
+                    raise
+                self._count(f"{transform.name} cannot be read", bad & keep)
+                keep &= ~bad
+                arrays |= {name: _scatter(array, ~bad) for name, array in transform.apply(batch.filter(pa.array(~bad))).items()}
+        self._passed += batch.num_rows
+        return arrays, keep
+
+    def _count(self, reason: str, mask: np.ndarray) -> None:
+        if count := int(mask.sum()):
+            self._counts[reason] += count
+
+    def _weights(self, batch: pa.RecordBatch, targets: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        column = self._preparation.weight
+        if column is None and self._class_weights is None:
+            return None
+        weight = np.ones(batch.num_rows) if column is None else to_float64(get_column(batch, column), column)
+        if len(wrong := np.flatnonzero(~(weight >= 0))):
+            raise DataError(
+                f"row {wrong[0]} of the batch: the weight {column!r} is {weight[wrong[0]]}", hint="weights are finite and not negative"
+            )
+        if self._class_weights is not None:
+            weight = weight * self._class_weights[targets["target"].astype(np.int64)]
+        return weight.astype(np.float32)
+
+
+def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    start = 0
+    for batch in batches:
+        yield batch, np.arange(start, start + batch.num_rows)
+        start += batch.num_rows
+
+
+def _only(
+    batch: pa.RecordBatch, rows: np.ndarray, keep: np.ndarray, counts: Counter[str], reason: str
+) -> tuple[pa.RecordBatch, np.ndarray]:
+    if keep.all():
+        return batch, rows
+    counts[reason] += int((~keep).sum())
+    return batch.filter(pa.array(keep)), rows[keep]
+
+
+def _keep(array: Array, keep: np.ndarray) -> Array:
+    if isinstance(array, np.ndarray):
+        kept: np.ndarray = array[keep]
+        return kept
+    lengths = np.diff(array.offsets)
+    return Ragged(array.values[np.repeat(keep, lengths)], np.concatenate([[0], np.cumsum(lengths[keep])]))
+
+
+def _scatter(array: Array, places: np.ndarray) -> Array:
+    """Return an array with a row for each place: those given where it is true, nothing elsewhere."""
+    if isinstance(array, np.ndarray):
+        out = np.zeros((len(places), *array.shape[1:]), dtype=array.dtype)
+        out[places] = array
+        return out
+    lengths = np.zeros(len(places), dtype=np.int64)
+    lengths[places] = np.diff(array.offsets)
+    return Ragged(array.values, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason}: {count}" for reason, count in counts.items()) or "none was given"

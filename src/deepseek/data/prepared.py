@@ -1,0 +1,435 @@
+"""Prepared rows: one row-major block for each NumPy type, so that a batch is one gather a block.
+
+On disk a dataset is a folder: `block_TYPE.bin` (raw, little-endian, read through the page cache, never loaded as a whole), values and
+offsets for rows of unequal length, `rows.bin` (which row of the table each came from), and `manifest.json`, written last, so that a
+broken-off folder is never opened.
+
+Legend of shapes: `b` rows · `l` the longest row of a ragged column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepseek.data.batch import Batch
+from deepseek.data.transforms.base import Array, InputSpec, Ragged
+from deepseek.errors import DataError, InputError, RunError
+
+FORMAT_VERSION = 1
+Role = Literal["input", "target", "weight"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of a dataset.
+
+    Attributes:
+        name: Its key in the batch.
+        role: Where in the batch it goes.
+        dtype: Its NumPy type.
+        shape: One row's shape; of a ragged column, one element's.
+        ragged: Whether rows are of unequal length.
+    """
+
+    name: str
+    role: Role
+    dtype: str
+    shape: tuple[int, ...] = ()
+    ragged: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many elements a row (or element) has."""
+        return math.prod(self.shape)
+
+
+Layout = tuple[Column, ...]
+
+
+def widths(layout: Layout) -> dict[str, int]:
+    """Return how many elements a row of each type's block has."""
+    result: dict[str, int] = {}
+    for column in layout:
+        if not column.ragged:
+            result[column.dtype] = result.get(column.dtype, 0) + column.width
+    return result
+
+
+class PreparedDataset:
+    """Rows ready for a model, in memory or memory-mapped. It can be used by itself in a hand-written training loop.
+
+    Args:
+        layout: The arrays.
+        blocks: By NumPy type, `[rows, width]`.
+        ragged: By name, the columns of unequal length.
+        inputs: What the inputs are, for a model.
+        source_rows: For each row, its index in the table it came from, int64; its own index where not given.
+
+    Attributes:
+        inputs: What the inputs are, by name.
+        source_rows: Where each row came from, or nothing.
+
+    Example:
+        >>> import numpy as np
+        >>> data = PreparedDataset.from_arrays({"x": np.eye(3, dtype=np.float32)}, {"y": np.arange(3)})
+        >>> data.take(np.array([2, 0])).targets["y"]
+        tensor([2, 0])
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        blocks: Mapping[str, np.ndarray],
+        *,
+        ragged: Mapping[str, Ragged] | None = None,
+        inputs: Mapping[str, InputSpec] | None = None,
+        source_rows: np.ndarray | None = None,
+    ) -> None:
+        self.layout, self.inputs, self.source_rows = layout, dict(inputs or {}), source_rows
+        self._blocks, self._ragged = dict(blocks), dict(ragged or {})
+        sizes = {len(block) for block in self._blocks.values()} | {len(column.offsets) - 1 for column in self._ragged.values()}
+        if len(sizes) != 1:
+            raise InputError(f"the arrays have {', '.join(map(str, sorted(sizes))) or 'no'} rows", hint="all must have equally many")
+        self._rows = sizes.pop()
+        self._places: dict[str, int] = {}
+        ends: dict[str, int] = {}
+        for column in layout:
+            if not column.ragged:
+                self._places[column.name] = ends.get(column.dtype, 0)
+                ends[column.dtype] = self._places[column.name] + column.width
+
+    @classmethod
+    def from_arrays(
+        cls,
+        inputs: Mapping[str, Array | Tensor],
+        targets: Mapping[str, np.ndarray | Tensor] | None = None,
+        *,
+        weight: np.ndarray | Tensor | None = None,
+        specs: Mapping[str, InputSpec] | None = None,
+    ) -> PreparedDataset:
+        """Return a dataset in memory.
+
+        Args:
+            inputs: By name, arrays or tensors `[rows, …]`, or ragged columns.
+            targets: By name, arrays or tensors `[rows, …]`.
+            weight: One weight a row.
+            specs: What the inputs are, where a model is to be built for them.
+        """
+        named = _named(inputs, targets or {}, weight)
+        layout = tuple(_column(name, role, array) for (role, name), array in named.items())
+        arrays = {column.name: array for column, array in zip(layout, named.values(), strict=True)}
+        if len(arrays) < len(layout):
+            raise InputError(
+                f"inputs, targets and weight share a name among {', '.join(name for _, name in named)}", hint="names must differ"
+            )
+        blocks = {}
+        for dtype, width in widths(layout).items():
+            members = [arrays[column.name] for column in layout if column.dtype == dtype and not column.ragged]
+            flat = [np.asarray(member).reshape(len(member), -1) for member in members if isinstance(member, np.ndarray)]
+            if len({len(part) for part in flat}) != 1:
+                raise InputError(f"the arrays have {', '.join(str(len(part)) for part in flat)} rows", hint="all must have equally many")
+            blocks[dtype] = np.ascontiguousarray(flat[0]) if len(flat) == 1 else np.concatenate(flat, axis=1)
+            assert blocks[dtype].shape[1] == width
+        return cls(layout, blocks, ragged={name: array for name, array in arrays.items() if isinstance(array, Ragged)}, inputs=specs)
+
+    @classmethod
+    def open(cls, folder: Path | str, *, verify: bool = False) -> PreparedDataset:
+        """Open a folder that `PreparedWriter` wrote; nothing is read but the manifest.
+
+        Args:
+            folder: The folder.
+            verify: Whether every byte is compared with the hashes of the manifest.
+
+        Raises:
+            DataError: The folder is not there, incomplete, truncated, changed or of another version.
+        """
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        for name, entry in manifest["files"].items():
+            path = folder / name
+            size = path.stat().st_size if path.is_file() else -1
+            if size != entry["size_bytes"] or (verify and _hash(path) != entry["sha256"]):
+                raise DataError(
+                    f"the prepared file {path} is missing or not as it was written", hint="delete its folder and prepare the data again"
+                )
+        layout = tuple(Column(**{**column, "shape": tuple(column["shape"])}) for column in manifest["layout"])
+        rows = manifest["rows"]
+        blocks = {dtype: _map(folder / f"block_{dtype}.bin", dtype, (rows, width)) for dtype, width in widths(layout).items()}
+        ragged = {}
+        for index, column in enumerate(column for column in layout if column.ragged):
+            offsets = _map(folder / f"ragged_{index}.offsets.bin", "int64", (rows + 1,))
+            ragged[column.name] = Ragged(
+                _map(folder / f"ragged_{index}.values.bin", column.dtype, (int(offsets[-1]), *column.shape)), offsets
+            )
+        inputs = {entry["name"]: InputSpec.from_json(entry) for entry in manifest["inputs"]}
+        return cls(layout, blocks, ragged=ragged, inputs=inputs, source_rows=_map(folder / "rows.bin", "int64", (rows,)))
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one row, ragged columns not counted."""
+        return sum(block.shape[1] * block.itemsize for block in self._blocks.values())
+
+    def take(self, rows: np.ndarray | Sequence[int], *, pin: bool = False) -> Batch:
+        """Return rows as a batch of their own memory.
+
+        A ragged column `NAME` comes as `NAME` `[b, l, …]`, padded with zeros, and `NAME_mask` `[b, l]`, true where an element is real.
+
+        Args:
+            rows: Which rows, in any order, repeated or not; int64 `[b]`.
+            pin: Whether the memory is page-locked.
+
+        Raises:
+            InputError: A row does not exist.
+        """
+        rows = np.ascontiguousarray(rows, dtype=np.int64)
+        if len(rows) and (rows.min() < 0 or rows.max() >= self._rows):
+            raise InputError(f"rows {rows.min()} to {rows.max()} were asked for; there are {self._rows}", hint="rows count from 0")
+        gathered = {dtype: self._gather(block, rows, pin=pin) for dtype, block in self._blocks.items()}
+        batch = Batch({}, {}, None, torch.from_numpy(rows))
+        for column in self.layout:
+            if column.ragged:
+                batch.inputs[column.name], batch.inputs[f"{column.name}_mask"] = _pad(self._ragged[column.name], rows)
+                continue
+            place, block = self._places[column.name], gathered[column.dtype]
+            tensor = block[:, place : place + column.width].reshape(len(rows), *column.shape)
+            if column.role == "weight":
+                batch.weight = tensor
+            else:
+                (batch.inputs if column.role == "input" else batch.targets)[column.name] = tensor
+        return batch
+
+    @staticmethod
+    def _gather(block: np.ndarray, rows: np.ndarray, *, pin: bool) -> Tensor:
+        out = torch.empty((len(rows), block.shape[1]), dtype=_torch_type(block.dtype), pin_memory=pin)
+        # mode="clip": with "raise" NumPy gathers into a copy first; the rows were checked above
+        np.take(block, rows, axis=0, out=out.numpy(), mode="clip")
+        return out
+
+
+class PreparedWriter:
+    """Writes a dataset batch by batch, in constant memory.
+
+    Args:
+        folder: Where it goes; made if it is not there, and must hold no dataset yet.
+        layout: The arrays.
+        inputs: What the inputs are.
+        rows: About how many rows will come, so that a disk too small is known now and not after an hour.
+
+    Raises:
+        RunError: The disk is full, the folder cannot be written to or is taken.
+
+    Example:
+        ```python
+        with PreparedWriter(folder, layout, inputs=specs) as writer:
+            writer.append({"numbers": numbers, "target": target}, rows)
+        data = PreparedDataset.open(folder)
+        ```
+    """
+
+    def __init__(self, folder: Path | str, layout: Layout, *, inputs: Mapping[str, InputSpec] | None = None, rows: int = 0) -> None:
+        self._folder = Path(folder)
+        self._layout, self._inputs, self._rows = layout, dict(inputs or {}), 0
+        self._files: dict[str, IO[bytes]] = {}
+        self._hashes: dict[str, Any] = {}
+        self._totals = {column.name: 0 for column in layout if column.ragged}
+        names = [column.name for column in layout]
+        if len(set(names)) < len(names):
+            raise InputError(f"two arrays share a name among {', '.join(names)}", hint="names must differ")
+        if (self._folder / "manifest.json").exists():
+            raise RunError(f"{self._folder} already holds prepared data", hint="choose another folder, or delete this one")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            needed = rows * sum(np.dtype(dtype).itemsize * width for dtype, width in widths(layout).items())
+            free = shutil.disk_usage(self._folder).free
+            if needed > free:
+                raise RunError(
+                    f"prepared data needs {needed / 2**30:.1f} GiB; {self._folder} has {free / 2**30:.1f} GiB free", hint="free some space"
+                )
+            for name in self._file_names():
+                self._files[name] = (self._folder / name).open("wb")
+                self._hashes[name] = hashlib.sha256()
+        except OSError as error:
+            self.close()
+            raise self._failed(error) from error
+        for index in range(len(self._totals)):
+            self._write(f"ragged_{index}.offsets.bin", np.zeros(1, dtype=np.int64))
+
+    def _file_names(self) -> list[str]:
+        ragged = [f"ragged_{index}.{part}.bin" for index in range(len(self._totals)) for part in ("values", "offsets")]
+        return [*(f"block_{dtype}.bin" for dtype in widths(self._layout)), *ragged, "rows.bin"]
+
+    def append(self, arrays: Mapping[str, Array], source_rows: np.ndarray) -> None:
+        """Write a batch.
+
+        Args:
+            arrays: Every array of the layout, by name, `[b, …]`.
+            source_rows: Where each row came from, `[b]`.
+
+        Raises:
+            InputError: An array is missing, or not of the layout's type and shape.
+            RunError: The disk is full or the folder has become unwritable.
+        """
+        count = len(source_rows)
+        for dtype, width in widths(self._layout).items():
+            members = [column for column in self._layout if column.dtype == dtype and not column.ragged]
+            flat = [self._dense(arrays, column, count) for column in members]
+            block = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+            assert block.shape == (count, width)
+            self._write(f"block_{dtype}.bin", block)
+        for index, column in enumerate(column for column in self._layout if column.ragged):
+            array = arrays.get(column.name)
+            if not isinstance(array, Ragged) or len(array.offsets) != count + 1 or array.values.dtype != column.dtype:
+                raise InputError(f"the array {column.name!r} is no ragged {column.dtype} of {count} rows", hint="give what the layout says")
+            self._write(f"ragged_{index}.values.bin", array.values)
+            self._write(f"ragged_{index}.offsets.bin", (array.offsets[1:] + self._totals[column.name]).astype(np.int64))
+            self._totals[column.name] += int(array.offsets[-1])
+        self._write("rows.bin", np.asarray(source_rows, dtype=np.int64))
+        self._rows += count
+
+    @staticmethod
+    def _dense(arrays: Mapping[str, Array], column: Column, count: int) -> np.ndarray:
+        array = arrays.get(column.name)
+        if not isinstance(array, np.ndarray) or array.shape != (count, *column.shape) or array.dtype != column.dtype:
+            given = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise InputError(f"the array {column.name!r} is {given}", hint=f"the layout says {column.dtype} {(count, *column.shape)}")
+        return array.reshape(count, column.width)
+
+    def _write(self, name: str, array: np.ndarray) -> None:
+        if not array.size:
+            return
+        raw = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(-1).view(np.uint8)
+        try:
+            self._files[name].write(raw.data)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._hashes[name].update(raw.data)
+
+    def _failed(self, error: OSError) -> RunError:
+        return RunError(
+            f"prepared data cannot be written to {self._folder}: {error.strerror or error}",
+            hint="is there space, and may it be written to?",
+        )
+
+    def finish(self) -> None:
+        """Close the files and write the manifest; before it, the folder is no dataset."""
+        self.close()
+        try:
+            files = {
+                name: {"size_bytes": (self._folder / name).stat().st_size, "sha256": hashed.hexdigest()}
+                for name, hashed in self._hashes.items()
+            }
+            manifest = {
+                "format_version": FORMAT_VERSION,
+                "rows": self._rows,
+                "layout": [asdict(column) for column in self._layout],
+                "inputs": [spec.to_json() for spec in self._inputs.values()],
+                "files": files,
+            }
+            partial = self._folder / "manifest.json.partial"
+            partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            partial.replace(self._folder / "manifest.json")
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Close the files; without `finish` the folder stays incomplete."""
+        files, self._files = self._files, {}
+        try:
+            for file in files.values():
+                file.close()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.close()
+
+
+def layout_of(arrays: Mapping[str, Array], targets: Mapping[str, np.ndarray], *, weighted: bool) -> Layout:
+    """Return the layout for arrays like these."""
+    columns = [_column(name, "input", array) for name, array in arrays.items()]
+    columns += [_column(name, "target", array) for name, array in targets.items()]
+    return (*columns, Column("weight", "weight", "float32")) if weighted else tuple(columns)
+
+
+def _column(name: str, role: Role, array: Array) -> Column:
+    if isinstance(array, Ragged):
+        return Column(name, role, str(array.values.dtype), array.values.shape[1:], ragged=True)
+    return Column(name, role, str(array.dtype), array.shape[1:])
+
+
+def _named(
+    inputs: Mapping[str, Array | Tensor], targets: Mapping[str, np.ndarray | Tensor], weight: np.ndarray | Tensor | None
+) -> dict[tuple[Role, str], Array]:
+    named: dict[tuple[Role, str], Array] = {("input", name): _numpy(array) for name, array in inputs.items()}
+    named |= {("target", name): _numpy(array) for name, array in targets.items()}
+    if weight is not None:
+        named["weight", "weight"] = np.asarray(_numpy(weight), dtype=np.float32)
+    return named
+
+
+def _numpy(array: Array | Tensor) -> Array:
+    if isinstance(array, Tensor):
+        plain: np.ndarray = array.detach().cpu().numpy()
+        return plain
+    return array if isinstance(array, Ragged) else np.asarray(array)
+
+
+def _torch_type(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype=dtype)).dtype
+
+
+def _map(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    if 0 in shape:
+        return np.empty(shape, dtype=dtype)
+    return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r", shape=shape)
+
+
+def _pad(column: Ragged, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return `[b, l, …]`, zeros behind each row's end, and the mask of what is real."""
+    starts = column.offsets[rows]
+    lengths = column.offsets[rows + 1] - starts
+    steps = np.arange(max(1, int(lengths.max(initial=1))))
+    mask = steps < lengths[:, None]
+    out = np.zeros((*mask.shape, *column.values.shape[1:]), dtype=column.values.dtype)
+    out[mask] = column.values[(starts[:, None] + steps)[mask]]
+    return torch.from_numpy(out), torch.from_numpy(mask)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{folder} holds no complete prepared data: {error.strerror}", hint="prepare the data again") from error
+    except ValueError as error:
+        raise DataError(f"{folder / 'manifest.json'} is no JSON: {error}", hint="delete the folder and prepare the data again") from error
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{folder} is of format version {manifest.get('format_version')!r}, not {FORMAT_VERSION}",
+            hint="prepare the data again with this version",
+        )
+    return manifest
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

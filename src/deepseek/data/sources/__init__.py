@@ -1,0 +1,112 @@
+"""Sources: where rows come from. `open_source` finds the right one for whatever is given."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
+from deepseek.errors import DataError, InputError
+from deepseek.registry import family
+
+__all__ = ["DEFAULT_BATCH_ROWS", "Source", "open_source"]
+
+_TYPES = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".data": "csv",
+    ".zip": "csv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".npz": "npz",
+}
+
+
+def open_source(value: object, *, folder: Path = Path()) -> Source:
+    """Return the source that reads what is given.
+
+    Args:
+        value: A path or a pattern (the suffix says the format; `.gz` and `.zip` may follow it), a list of paths, a folder (of class
+            subfolders, or of table files of one suffix), a source's spec (`{type: csv, path: …}`), a source, or a table in memory: pandas,
+            polars, Arrow, NumPy, a Hugging Face dataset.
+        folder: What relative paths are relative to.
+
+    Raises:
+        DataError: No source reads such a thing.
+
+    Example:
+        >>> open_source({"age": [31, 44]}).schema().names
+        ['age']
+    """
+    if isinstance(value, Source):
+        return value
+    if isinstance(value, str | Path):
+        return _open_path(str(value), folder)
+    if isinstance(value, Mapping) and isinstance(value.get("type"), str):
+        return cast(Source, family("source").build(value, folder))
+    if isinstance(value, list) and value and all(isinstance(item, str | Path) for item in value):
+        return _build(_type_of([Path(item) for item in value]), value, folder)
+    from deepseek.data.sources.memory import MemorySource, is_table
+
+    if is_table(value):
+        return MemorySource(value)
+    raise InputError(
+        f"the data is given as a {type(value).__name__}",
+        hint="give a path, a mapping with the key type, a pandas, polars or Arrow table, arrays, or a Hugging Face dataset",
+    )
+
+
+def _open_path(value: str, folder: Path) -> Source:
+    full = folder / Path(value).expanduser()
+    if full.is_dir():
+        return _open_folder(full, value, folder)
+    names = glob.glob(str(full), recursive=True) if glob.has_magic(value) and not full.exists() else []  # noqa: PTH207
+    return _build(_type_of([Path(name) for name in names] or [full]), value, folder)
+
+
+def _open_folder(full: Path, value: str, folder: Path) -> Source:
+    """Read a folder: of table files where it has such and no subfolders of files, else of classes."""
+    entries = [entry for entry in full.iterdir() if not entry.name.startswith(".")]
+    suffixes = Counter(_suffix(entry) for entry in entries if entry.is_file() and _suffix(entry) in _TYPES)
+    if not suffixes or any(entry.is_dir() for entry in entries):
+        return _build("folder", value, folder)
+    if len(suffixes) > 1:
+        raise DataError(
+            f"the folder {str(full)!r} holds tables of several formats: {', '.join(sorted(suffixes))}",
+            hint="name the files, as folder/*.csv",
+        )
+    suffix = next(iter(suffixes))
+    return _build(_TYPES[suffix], sorted(str(entry) for entry in entries if _suffix(entry) == suffix), folder)
+
+
+def _type_of(files: list[Path]) -> str:
+    suffix = _suffix(sorted(files)[0])
+    if suffix not in _TYPES:
+        raise DataError(
+            f"the format of {str(files[0])!r} cannot be told from its suffix {suffix or '(none)'!r}",
+            hint=f"known suffixes: {' '.join(_TYPES)}; or say it: {{type: csv, path: …}}",
+        )
+    return _TYPES[suffix]
+
+
+def _suffix(file: Path) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if suffixes and suffixes[-1] in {".gz", ".zip"}:
+        inner = suffixes[-2] if len(suffixes) > 1 else ""
+        return inner if inner in _TYPES else suffixes[-1]
+    return suffixes[-1] if suffixes else ""
+
+
+def _build(name: str, path: Any, folder: Path) -> Source:
+    given = [str(item) for item in path] if isinstance(path, list) else str(path)
+    return cast(Source, family("source").build({"type": name, "path": given}, folder))

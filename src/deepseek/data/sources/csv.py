@@ -1,0 +1,348 @@
+"""Delimited text: CSV, TSV and their relatives, read by Arrow's streaming parser."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.csv
+
+from deepseek.data.sources.dialect import (
+    ALONE,
+    SAMPLE_BYTES,
+    Dialect,
+    QuoteScan,
+    Record,
+    has_header,
+    records_of,
+    sniff_decimal,
+    sniff_delimiter,
+    split_lines,
+)
+from deepseek.data.sources.files import FileSource, PathLike, check_same_columns, reading, reject_batch, unique_names
+from deepseek.data.sources.text import BlockStream, check_encoding, utf8_blocks
+from deepseek.data.sources.widening import FALSE_VALUES, TRUE_VALUES, ColumnType, converted, trimmed
+from deepseek.errors import DataError, InputError, UnknownNameError
+
+NULL_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "\\N")
+_LONGEST_RECORD = 1 << 28
+_FIRST_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file: how it is written, how many records it holds and how many of them are malformed."""
+
+    file: Path
+    dialect: Dialect
+    rows: int
+    malformed: int
+    block_bytes: int
+    quoted: bool
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a whole pass over the files found out."""
+
+    parts: tuple[_Part, ...]
+    schema: pa.Schema
+    padded: frozenset[str]
+
+
+class CsvSource(FileSource):
+    """Read delimited text files, plain or packed as `.gz` or `.zip`.
+
+    Types are found by a whole pass over the text, because a guess from the first block is wrong as soon as a later row says otherwise; the
+    pass is made once for as long as the files do not change. Records with too few or too many fields are set aside (`rejects`), never
+    padded.
+    Blank lines are no records.
+
+    Args:
+        folder: What relative paths are relative to.
+        path: A path, a pattern with `*`, or a list of them. All files must have the same columns.
+        delimiter: What stands between fields, one character; found by looking where not given.
+        header: Whether the first record names the columns; found by looking where not given. Without a header, columns are named
+            `column_0`, `column_1`, …
+        names: The columns' names, instead of those of the header.
+        encoding: How the text is encoded: `utf-8`, `latin-1`, `cp1252`, `utf-16` …
+        quote: What encloses a field that holds delimiters or line ends; null for nothing. With `auto` it is `"`, unless the quotes of a
+            file do not pair up, so that reading them as quotes would hide lines.
+        null_values: The spellings of a missing value.
+        types: Arrow types of some columns, for example `{zip: string, price: float64}`; the others are found.
+        strip: Whether spaces around a value are left out.
+        decimal_point: `.` or `,`; found by looking where not given.
+        member: Which file of a `.zip` to read, where it holds several.
+        on_bad_line: What to do with a record of the wrong number of fields: `reject` (count it and set it aside) or `fail`.
+
+    Raises:
+        DataError: A file cannot be read as text, has no rows, or most of its records are malformed.
+    """
+
+    def __init__(  # noqa: PLR0913 (a component's arguments are its schema)
+        self,
+        folder: Path = Path(),
+        /,
+        *,
+        path: PathLike,
+        delimiter: str | None = None,
+        header: bool | None = None,
+        names: list[str] | None = None,
+        encoding: str = "utf-8",
+        quote: str | None = "auto",
+        null_values: list[str] | None = None,
+        types: dict[str, str] | None = None,
+        strip: bool = True,
+        decimal_point: Literal[".", ","] | None = None,
+        member: str | None = None,
+        on_bad_line: Literal["fail", "reject"] = "reject",
+    ) -> None:
+        super().__init__(folder, path=path)
+        for key, value in (("delimiter", delimiter), ("quote", None if quote == "auto" else quote)):
+            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n"):
+                raise InputError(f"{key} is {value!r}", hint="give one ASCII character, for example ',' or '\\t'")
+        self.delimiter, self.header, self.names, self.quote = delimiter, header, names, quote
+        self.encoding, self.member = check_encoding(encoding), member
+        self.null_values = list(NULL_VALUES) if null_values is None else null_values
+        self.types = {name: _arrow_type(name, alias) for name, alias in (types or {}).items()}
+        self.strip, self.decimal_point, self.on_bad_line = strip, decimal_point, on_bad_line
+        self._planned: tuple[object, _Plan] | None = None
+
+    def schema(self) -> pa.Schema:
+        """Return the columns and the narrowest types that hold every row."""
+        return self._plan().schema
+
+    def rejects(self) -> Iterator[pa.RecordBatch]:
+        """Yield the malformed records: the line on which each begins, what is wrong, and the text."""
+        for part in self._plan().parts:
+            if part.malformed:
+                yield self._malformed(part)
+
+    def _plan(self) -> _Plan:
+        stamp = self.stamp()
+        if self._planned is None or self._planned[0] != stamp:
+            self._planned = (stamp, self._make_plan())
+        return self._planned[1]
+
+    def _make_plan(self) -> _Plan:
+        typers: dict[str, ColumnType] = {}
+        parts: list[_Part] = []
+        for file in self.files():
+            dialect, quoted = self._dialect(file)
+            if parts:
+                check_same_columns(file, dialect.names, parts[0].file, parts[0].dialect.names)
+            else:
+                typers = self._typers(dialect)
+            parts.append(self._survey(file, dialect, quoted, typers))
+        if not any(part.rows for part in parts):
+            raise DataError(f"{str(parts[0].file)!r} has column names but no rows", hint="if the first line is data, write header: false")
+        schema = pa.schema([(name, self.types.get(name, typer.type)) for name, typer in typers.items()])
+        plan = _Plan(tuple(parts), schema, frozenset(name for name, typer in typers.items() if typer.padded))
+        bad = next((part for part in parts if part.malformed), None)
+        if bad and self.on_bad_line == "fail":
+            first = self._malformed(bad).to_pylist()[0]
+            raise DataError(f"{str(bad.file)!r}, line {first['line']}: {first['reason']}", hint="on_bad_line: reject sets such lines aside")
+        return plan
+
+    def _typers(self, dialect: Dialect) -> dict[str, ColumnType]:
+        for name in self.types:
+            if name not in dialect.names:
+                raise UnknownNameError("column under types", name, dialect.names)
+        return {name: ColumnType(self.null_values, decimal_point=dialect.decimal_point, strip=self.strip) for name in dialect.names}
+
+    def _blocks(self, file: Path) -> Iterator[bytes]:
+        return utf8_blocks(file, encoding=self.encoding, member=self.member)
+
+    def _dialect(self, file: Path) -> tuple[Dialect, bool]:
+        sample, whole = _sample(self._blocks(file))
+        lines = split_lines(sample)
+        if len(lines) > 1 and not whole:
+            lines.pop()  # it may be cut
+        if not any(line.strip() for line in lines):
+            raise DataError(f"{str(file)!r} is empty", hint="there is not even a line of column names")
+        quote = '"' if self.quote == "auto" else self.quote
+        delimiter = self.delimiter or sniff_delimiter(lines, quote)
+        scan = QuoteScan(delimiter, quote or '"').scan(self._blocks(file)) if quote else None
+        if scan and scan.broken:
+            if self.quote != "auto":
+                where = f"the quote on line {scan.open_line} is never closed" if scan.open_line else "quoted fields run into each other"
+                raise DataError(f"{str(file)!r}: {where}", hint="if quotes are ordinary characters there, write quote: null")
+            quote, scan = None, None
+            delimiter = self.delimiter or sniff_delimiter(lines, quote)
+        records = records_of(lines, delimiter, quote)
+        if not records:
+            raise DataError(f"{str(file)!r} cannot be split into fields", hint="its first record is too long; is it text?")
+        return self._named(file, lines, records, delimiter, quote), bool(scan and scan.count)
+
+    def _named(self, file: Path, lines: list[str], records: list[Record], delimiter: str, quote: str | None) -> Dialect:
+        header = has_header(records, frozenset(self.null_values)) if self.header is None else self.header
+        first = [field.strip() for field in records[0].fields]
+        names = self.names or [name if header and name else f"column_{i}" for i, name in enumerate(first)]
+        if self.names and len(self.names) != len(first):
+            raise DataError(
+                f"{str(file)!r} has {len(first)} columns, but {len(self.names)} names are given", hint=f"its first record: {first}"
+            )
+        skip = records[0].end if header else 0
+        return Dialect(
+            delimiter=delimiter,
+            quote=quote,
+            names=unique_names(names, file),
+            decimal_point=self.decimal_point or sniff_decimal(records, delimiter),
+            skip_bytes=sum(len(line.encode()) for line in lines[:skip]),
+            skip_lines=skip,
+        )
+
+    def _survey(self, file: Path, dialect: Dialect, quoted: bool, typers: dict[str, ColumnType]) -> _Part:
+        """Look at every value of a file once."""
+        rows, malformed, block = 0, [0], _FIRST_BLOCK
+
+        def count(_: pa.csv.InvalidRow) -> str:
+            malformed[0] += 1
+            return "skip"
+
+        while True:
+            part = _Part(file, dialect, 0, 0, block, quoted)
+            try:
+                rows, malformed[0] = 0, 0
+                for batch in self._parsed(part, dict.fromkeys(dialect.names, pa.string()), handler=count):
+                    rows += batch.num_rows
+                    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                        typers[name].observe(column)
+                break
+            except pa.ArrowInvalid as error:
+                # Arrow's blocks must hold a whole record; what was observed so far stays true.
+                if "straddl" not in str(error) or block >= _LONGEST_RECORD:
+                    raise DataError(f"{str(file)!r} cannot be parsed: {error}") from error
+                block *= 8
+        if malformed[0] > rows:
+            raise self._mostly_malformed(file, dialect, rows, malformed[0])
+        return _Part(file, dialect, rows, malformed[0], block, quoted)
+
+    def _mostly_malformed(self, file: Path, dialect: Dialect, rows: int, malformed: int) -> DataError:
+        lines = split_lines(_sample(self._blocks(file))[0])
+        guess = sniff_delimiter(lines[:-1] or lines, dialect.quote)
+        other = 'set delimiter to what stands between the fields; for one column of plain text write delimiter: "\\x1f"'
+        hint = other if guess in (dialect.delimiter, ALONE) else f"did you mean delimiter: {guess!r}?"
+        width = len(dialect.names)
+        return DataError(
+            f"{str(file)!r}: {malformed:,} of {rows + malformed:,} records do not have the {width} fields of the first, "
+            f"split at {dialect.delimiter!r}",
+            hint=hint,
+        )
+
+    def _parsed(
+        self, part: _Part, types: dict[str, pa.DataType], *, handler: object = None, threads: bool = True, columns: list[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield what Arrow makes of a file, with these types."""
+        dialect = part.dialect
+        stream = BlockStream(self._blocks(part.file), skip=dialect.skip_bytes)
+        wanted = list(dialect.names) if columns is None else columns
+        reader = _open_stream(
+            stream,
+            pa.csv.ReadOptions(use_threads=threads, block_size=part.block_bytes, column_names=list(dialect.names)),
+            pa.csv.ParseOptions(
+                delimiter=dialect.delimiter,
+                quote_char=dialect.quote or False,
+                newlines_in_values=part.quoted,
+                invalid_row_handler=handler or (lambda _: "skip"),
+            ),
+            pa.csv.ConvertOptions(
+                column_types={name: types[name] for name in wanted},
+                include_columns=wanted,
+                null_values=self.null_values,
+                strings_can_be_null=True,
+                true_values=list(TRUE_VALUES),
+                false_values=list(FALSE_VALUES),
+                decimal_point=dialect.decimal_point,
+            ),
+        )
+        return iter(()) if reader is None else reader
+
+    def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        plan = self._plan()
+        names = [name for name in plan.schema.names if columns is None or name in columns] or plan.schema.names[:1]
+        schema = pa.schema([plan.schema.field(name) for name in names])
+        late = plan.padded & set(names)
+        types = {field.name: pa.string() if field.name in late else field.type for field in schema}
+        for part in plan.parts:
+            decimal = part.dialect.decimal_point
+            with reading(part.file):
+                for batch in self._parsed(part, types, columns=names):
+                    arrays = [
+                        converted(trimmed(column, self.null_values), field.type, decimal) if field.name in late else column
+                        for field, column in zip(schema, batch.columns, strict=True)
+                    ]
+                    yield pa.record_batch(arrays, schema=schema)
+
+    def _malformed(self, part: _Part) -> pa.RecordBatch:
+        """Return a file's malformed records, found by a pass on one thread: only then does Arrow know their numbers."""
+        found: list[pa.csv.InvalidRow] = []
+
+        def keep(row: pa.csv.InvalidRow) -> str:
+            found.append(row)
+            return "skip"
+
+        name = part.dialect.names[0]
+        for _ in self._parsed(part, {name: pa.string()}, handler=keep, threads=False, columns=[name]):
+            pass
+        lines = self._lines_of([row.number for row in found], part.dialect, part.file)
+        reasons = [f"{row.actual_columns} fields instead of {row.expected_columns}" for row in found]
+        return reject_batch(lines, reasons, [row.text for row in found])
+
+    def _lines_of(self, numbers: list[int], dialect: Dialect, file: Path) -> list[int | None]:
+        """Return the line on which each of these records begins; Arrow counts records, from 1, and no blank lines."""
+        begins: dict[int, int] = {}
+        wanted, record, inside = set(numbers), 0, False
+        text = itertools.chain.from_iterable(_whole_lines(BlockStream(self._blocks(file), skip=dialect.skip_bytes)))
+        quote = dialect.quote.encode() if dialect.quote else None
+        for line, content in enumerate(text, dialect.skip_lines + 1):
+            if not inside and content:
+                record += 1
+                if record in wanted:
+                    begins[record] = line
+            if quote and content.count(quote) % 2:
+                inside = not inside
+        return [begins.get(number) for number in numbers]
+
+
+def _open_stream(stream: BlockStream, read: object, parse: object, convert: object) -> pa.csv.CSVStreamingReader | None:
+    try:
+        return pa.csv.open_csv(pa.PythonFile(stream, mode="r"), read_options=read, parse_options=parse, convert_options=convert)
+    except pa.ArrowInvalid as error:
+        if "Empty CSV file" in str(error):
+            return None
+        raise
+
+
+def _whole_lines(stream: BlockStream) -> Iterator[list[bytes]]:
+    rest = b""
+    while block := stream.read(1 << 20):
+        data = rest + block
+        # A block that ends in CR may continue with the LF of the same line end.
+        cut = data.rfind(b"\n") + 1
+        lines, rest = data[:cut], data[cut:]
+        yield lines.splitlines()
+    yield rest.splitlines()
+
+
+def _sample(blocks: Iterator[bytes]) -> tuple[str, bool]:
+    """Return the beginning of a text, and whether that is all of it."""
+    taken = b""
+    for block in blocks:
+        taken += block
+        if len(taken) > SAMPLE_BYTES:
+            return taken[:SAMPLE_BYTES].decode(errors="ignore"), False
+    return taken.decode(), True
+
+
+def _arrow_type(name: str, alias: str) -> pa.DataType:
+    try:
+        return pa.type_for_alias(alias)
+    except ValueError:
+        raise InputError(
+            f"the type of column {name!r} is {alias!r}", hint="give an Arrow type: string, int64, float64, bool, date32, timestamp[us] …"
+        ) from None

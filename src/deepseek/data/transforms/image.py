@@ -1,0 +1,222 @@
+"""Images: decoded and brought to one size on the host, normalised inside the model."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from annotated_types import Ge
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from deepseek.data.transforms.base import Array, InputSpec, Transform
+from deepseek.data.transforms.columns import get_column
+from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.fields import Field, Kind
+
+if TYPE_CHECKING:
+    from deepseek.data.transforms.modules import ImageModule
+
+ROOT_KEY = b"deepseek.root"
+LARGEST_AUTO_SIZE = 224
+CHUNK = 256
+THREADS = min(8, os.cpu_count() or 1)
+Size = Annotated[int, Ge(1)]
+
+
+class ImageTransform(Transform):
+    """Turns a column of images into one uint8 input `[height, width, channels]`.
+
+    The column holds pixels (an Arrow `fixed_shape_tensor` of uint8, taken without copying), encoded files as bytes, or paths, relative to
+    the folder that the Arrow field's metadata names under `deepseek.root`. Normalisation by the training images' mean and spread is part of
+    the model.
+
+    Args:
+        fields: The one column.
+        name: The name of the input; the column's where not given.
+        size: Height and width, or one number for both; where not given, the size that all training images share, else their median size, at
+            most 224.
+        channels: 1 (grey) or 3 (RGB); where not given, 1 if every training image is grey.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        name: str | None = None,
+        /,
+        *,
+        size: tuple[Size, Size] | Size | None = None,
+        channels: Literal[1, 3] | None = None,
+    ) -> None:
+        if len(fields) != 1:
+            raise InputError(f"an image transform is given {len(fields)} columns", hint="each column of images has a transform of its own")
+        super().__init__(fields, name or fields[0].name)
+        self.size, self.channels = size, channels
+        self._column = self.fields[0].name
+        self._sizes: dict[tuple[int, int], int] = {}
+        self._sums: dict[tuple[int, int], np.ndarray] = {}
+        self._grey = True
+        self._state: dict[str, Any] = {}
+
+    def observe(self, batch: pa.RecordBatch) -> None:
+        """Look at a batch of training rows; images that cannot be read are passed over here and named by `bad`."""
+        tensor = _pixels(get_column(batch, self._column))
+        if tensor is not None:
+            for start in range(0, len(tensor), CHUNK):
+                self._observe_images(tensor[start : start + CHUNK])
+            return
+        for images in self._chunks(batch):
+            for image in images:
+                if isinstance(image, np.ndarray):
+                    self._observe_images(image[None])
+
+    def _observe_images(self, images: np.ndarray) -> None:
+        """Add up the pixels of images of one size, `[n, h, w, c]`: in integers, so that batches make no difference."""
+        size = (images.shape[1], images.shape[2])
+        flat = images.reshape(-1, images.shape[3])
+        # a histogram of 256 levels is exact, and faster than summing squares
+        counts = np.array([np.bincount(flat[:, channel], minlength=256) for channel in range(images.shape[3])])
+        levels = np.arange(256)
+        sums = np.stack([counts @ levels, counts @ levels**2])
+        self._sizes[size] = self._sizes.get(size, 0) + len(images)
+        self._sums[size] = self._sums.get(size, np.zeros((2, 3), dtype=np.int64)) + sums
+        self._grey = self._grey and images.shape[3] == 1
+
+    def finish(self) -> None:
+        """Settle size, channels, mean and spread; every image counts alike, whatever its size."""
+        if not self._sizes:
+            raise DataError(f"no readable image was seen in the training rows of {self._column!r}", hint="are the paths right?")
+        channels = self.channels or (1 if self._grey else 3)
+        weighed = [sums / (height * width) for (height, width), sums in sorted(self._sums.items())]
+        mean, square = np.sum(weighed, axis=0) / sum(self._sizes.values())
+        if channels == 1:
+            mean, square = mean.mean(keepdims=True), square.mean(keepdims=True)
+        std = np.sqrt(np.maximum(square - mean**2, 0))
+        size = (self.size, self.size) if isinstance(self.size, int) else self.size or self._common_size()
+        std = np.where(std > 0.5, std, 1.0)
+        self._state = {"size": list(size), "channels": channels, "mean": mean.tolist(), "std": std.tolist()}
+        self._sizes, self._sums, self._grey = {}, {}, True
+
+    def _common_size(self) -> tuple[int, int]:
+        sizes = np.array(list(self._sizes), dtype=np.int64)
+        if len(sizes) == 1:
+            return int(sizes[0, 0]), int(sizes[0, 1])
+        repeated = np.repeat(sizes, list(self._sizes.values()), axis=0)
+        height, width = np.minimum(np.median(repeated, axis=0), LARGEST_AUTO_SIZE).astype(int)
+        return int(height), int(width)
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The one input."""
+        return (InputSpec(str(self.name), Kind.IMAGE, (self._column,), self._shape, "uint8"),)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        if not self._state:
+            raise InputError("the transform of images is not fitted", hint="call observe and finish, or load_json, first")
+        height, width = self._state["size"]
+        return height, width, self._state["channels"]
+
+    def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
+        """Return uint8 `[rows, height, width, channels]`."""
+        shape = self._shape
+        tensor = _pixels(get_column(batch, self._column))
+        if tensor is not None and tensor.shape[1:] == shape:
+            return {str(self.name): tensor}
+        out = np.empty((batch.num_rows, *shape), dtype=np.uint8)
+        row = 0
+        for images in self._chunks(batch, fit=shape):
+            for image in images:
+                if not isinstance(image, np.ndarray):
+                    raise DataError(
+                        f"row {row} of the batch: {image}", hint="replace or remove the file; preparing data sets such rows aside"
+                    )
+                out[row] = image
+                row += 1
+        return {str(self.name): out}
+
+    def bad(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return true for rows whose image is missing or cannot be decoded."""
+        return np.array([not isinstance(image, np.ndarray) for images in self._chunks(batch) for image in images], dtype=bool)
+
+    def module(self) -> ImageModule:
+        """Return the normalisation: uint8 `[b, h, w, c]` to float32 `[b, c, h, w]`."""
+        from deepseek.data.transforms.modules import ImageModule
+
+        return ImageModule(self._state["mean"], self._state["std"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return size, channels, mean and spread."""
+        self._shape  # noqa: B018  raises where nothing is fitted
+        return dict(self._state)
+
+    def load_json(self, state: Mapping[str, Any]) -> Self:
+        """Take up what `to_json` returned."""
+        self._state = dict(state)
+        return self
+
+    def _chunks(self, batch: pa.RecordBatch, fit: tuple[int, int, int] | None = None) -> Iterator[list[np.ndarray | str]]:
+        column = get_column(batch, self._column)
+        tensor = _pixels(column)
+        metadata = batch.schema.field(self._column).metadata or {}
+        root = Path(metadata.get(ROOT_KEY, b"").decode())
+
+        def read(item: np.ndarray | str | bytes | None) -> np.ndarray | str:
+            return _read(item, root, fit, self.fields[0].name)
+
+        # few decoded images at a time: a batch of 65 536 photographs would not fit into memory
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, batch.num_rows, CHUNK):
+                stop = min(start + CHUNK, batch.num_rows)
+                items = list(tensor[start:stop]) if tensor is not None else column.slice(start, stop - start).to_pylist()
+                yield list(pool.map(read, items)) if tensor is None or fit is not None else items
+
+
+def _pixels(column: pa.Array) -> np.ndarray | None:
+    """Return a tensor column as uint8 `[rows, h, w, c]` without copying, or nothing where it holds no tensors."""
+    if not isinstance(column.type, pa.FixedShapeTensorType):
+        return None
+    if column.type.value_type != pa.uint8() or len(column.type.shape) not in (2, 3):
+        raise ColumnError(
+            f"an image column holds {column.type}", hint="images are uint8 of shape (height, width) or (height, width, channels)"
+        )
+    if column.null_count:
+        raise ColumnError("an image column of pixels has missing rows", hint="remove these rows, or store the images as files")
+    pixels: np.ndarray = column.to_numpy_ndarray()
+    pixels = pixels if pixels.ndim == 4 else pixels[..., None]
+    if pixels.shape[3] not in (1, 3):
+        raise ColumnError(f"an image column has {pixels.shape[3]} channels", hint="1 (grey) or 3 (RGB) are allowed")
+    return pixels
+
+
+def _read(item: np.ndarray | str | bytes | None, root: Path, fit: tuple[int, int, int] | None, column: str) -> np.ndarray | str:
+    """Return an image as uint8 `[h, w, c]`, or why it cannot be read."""
+    if item is None:
+        return f"the image in column {column!r} is missing"
+    if isinstance(item, np.ndarray):
+        return _fit(Image.fromarray(item[..., 0] if item.shape[2] == 1 else item), fit)
+    where = f"{len(item)} bytes" if isinstance(item, bytes) else str(root / item)
+    try:
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as image:
+            if fit is not None:
+                image.draft(None, (fit[1], fit[0]))  # lets the JPEG decoder skip detail that resizing would throw away
+            return _fit(ImageOps.exif_transpose(image), fit)
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return f"the image {where} in column {column!r} cannot be read: {error}"
+
+
+def _fit(image: Image.Image, fit: tuple[int, int, int] | None) -> np.ndarray:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        deep = np.asarray(image, dtype=np.float64)
+        image = Image.fromarray((deep / (257.0 if deep.max(initial=0) > 255 else 1.0)).clip(0, 255).round().astype(np.uint8))
+    grey = image.mode in ("1", "L", "LA") if fit is None else fit[2] == 1
+    image = image.convert("L" if grey else "RGB")
+    if fit is not None and image.size != (fit[1], fit[0]):
+        image = image.resize((fit[1], fit[0]), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[..., None] if grey else pixels

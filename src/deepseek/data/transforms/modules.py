@@ -1,0 +1,197 @@
+"""The parts of transforms that run inside the model: arithmetic on tensors, free of control flow that depends on data, so that it exports.
+
+Legend of shapes: `b` rows · `f` columns in · `i` indicator columns · `k` knots.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def _buffer(values: Any) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+class QuantileMap(nn.Module):
+    """A monotone, piecewise linear map for each column, found by a branch-free binary search; ends are held beyond the knots.
+
+    Args:
+        knots: `[f, k]`, strictly rising in each row up to its end; the rest of a row is infinite.
+        scores: `[f, k]`: what each knot maps to.
+
+    Shape:
+        `[b, f]` to `[b, f]`; `log2(k)` gathers of `b * f` elements, never `b * f * k` of anything.
+    """
+
+    knots: Tensor
+    scores: Tensor
+    slopes: Tensor
+    low: Tensor
+    high: Tensor
+    rows: Tensor
+
+    def __init__(self, knots: np.ndarray, scores: np.ndarray) -> None:
+        super().__init__()
+        columns, self._size = knots.shape[0], 1 << max(1, math.ceil(math.log2(max(knots.shape[1], 2))))
+        knots32, scores32 = knots.astype(np.float32), scores.astype(np.float32)
+        table = np.full((columns, self._size), np.inf, dtype=np.float32)
+        table[:, : knots.shape[1]] = knots32
+        heights = np.zeros_like(table)
+        heights[:, : knots.shape[1]] = scores32
+        slopes = np.zeros_like(table)
+        both = np.isfinite(table[:, 1:]) & (table[:, 1:] > table[:, :-1])
+        width = np.where(
+            both, np.where(np.isfinite(table[:, 1:]), table[:, 1:], 1) - np.where(np.isfinite(table[:, :-1]), table[:, :-1], 0), 1
+        )
+        slopes[:, :-1] = np.where(both, (heights[:, 1:] - heights[:, :-1]) / width, 0)
+        self.register_buffer("knots", _buffer(table.reshape(-1)))
+        self.register_buffer("scores", _buffer(heights.reshape(-1)))
+        self.register_buffer("slopes", _buffer(slopes.reshape(-1)))
+        self.register_buffer("low", _buffer(knots32[:, 0]))
+        self.register_buffer("high", _buffer(np.where(np.isfinite(knots32), knots32, -np.inf).max(axis=1)))
+        self.register_buffer("rows", torch.arange(columns) * self._size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, f]` without NaN to `[b, f]`."""
+        x = torch.minimum(torch.maximum(x, self.low), self.high)
+        place = self.rows.expand(x.shape)
+        step = self._size // 2
+        while step:
+            place = place + step * (x >= self.knots[place + step]).long()
+            step //= 2
+        return self.scores[place] + self.slopes[place] * (x - self.knots[place])
+
+
+class NumberModule(nn.Module):
+    """Fills missing numbers, scales, clips, and appends indicator columns.
+
+    Args:
+        fill: `[f]`: what stands in for NaN.
+        center: `[f]`, subtracted.
+        scale: `[f]`, divided by.
+        indicators: The positions of the columns that get an indicator.
+        clip: The bound on the absolute value that leaves, or nothing; approached smoothly, as `x / sqrt(1 + (x / clip)²)`.
+        quantiles: Knots and scores of a quantile map, in the place of centring and scaling.
+
+    Shape:
+        `[b, f]` to `[b, f + i]`.
+    """
+
+    fill: Tensor
+    center: Tensor
+    factor: Tensor
+    indicators: Tensor
+
+    def __init__(
+        self,
+        fill: Sequence[float],
+        center: Sequence[float],
+        *,
+        scale: Sequence[float],
+        indicators: Sequence[int] = (),
+        clip: float | None = None,
+        quantiles: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("fill", _buffer(fill))
+        self.register_buffer("center", _buffer(center))
+        self.register_buffer("factor", _buffer(1 / np.asarray(scale, dtype=np.float64)))
+        self.register_buffer("indicators", torch.tensor(list(indicators), dtype=torch.int64))
+        self.clip = clip
+        self.map = None if quantiles is None else QuantileMap(*quantiles)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, f]`, NaN where missing, to `[b, f + i]` without NaN."""
+        missing = torch.isnan(x)
+        filled = torch.where(missing, self.fill, x)
+        out = (filled - self.center) * self.factor if self.map is None else self.map(filled)
+        if self.clip is not None:
+            out = out * torch.rsqrt(1 + (out / self.clip).square())
+        if self.indicators.numel():
+            out = torch.cat([out, missing.index_select(1, self.indicators).to(out.dtype)], dim=1)
+        return out
+
+
+class OneHotModule(nn.Module):
+    """Spreads category codes over 0/1 columns, one for each category; missing and unknown (code 0) are all zeros.
+
+    Args:
+        cardinalities: How many codes each column has, code 0 included.
+
+    Shape:
+        int `[b, f]` to float32 `[b, sum(cardinalities) - f]`.
+    """
+
+    columns: Tensor
+    codes: Tensor
+
+    def __init__(self, cardinalities: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("columns", torch.tensor([column for column, size in enumerate(cardinalities) for _ in range(1, size)]).long())
+        self.register_buffer("codes", torch.tensor([code for size in cardinalities for code in range(1, size)]).long())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the 0/1 columns of `[b, f]` codes."""
+        return (x.index_select(1, self.columns) == self.codes).to(torch.float32)
+
+
+class TimestampModule(nn.Module):
+    """Scales days, and puts the hour of the day, the day of the week and the day of the year on circles.
+
+    Args:
+        scale: `[f]`: days are divided by it.
+        indicators: The positions of the columns that get an indicator.
+
+    Shape:
+        `[b, 5 f]` (all columns' days, then shares of the day, of the week, of the year, and months) to `[b, 8 f + i]`.
+    """
+
+    factor: Tensor
+    indicators: Tensor
+
+    def __init__(self, scale: Sequence[float], indicators: Sequence[int] = ()) -> None:
+        super().__init__()
+        self._columns = len(scale)
+        self.register_buffer("factor", _buffer(1 / np.asarray(scale, dtype=np.float64)))
+        self.register_buffer("indicators", torch.tensor(list(indicators), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map parts, NaN where missing, to numbers; all of a missing column's are 0."""
+        days, shares, months = torch.split(x, [self._columns, 3 * self._columns, self._columns], dim=1)
+        angle = shares * (2 * math.pi)
+        out = torch.cat([days * self.factor, angle.sin(), angle.cos(), (months - 6.5) / 3.45], dim=1)
+        out = torch.where(torch.isnan(out), 0.0, out)
+        if self.indicators.numel():
+            out = torch.cat([out, torch.isnan(days).index_select(1, self.indicators).to(out.dtype)], dim=1)
+        return out
+
+
+class ImageModule(nn.Module):
+    """Turns stored pixels into normalised, channel-first floats.
+
+    Args:
+        mean: `[c]`, in the units of stored pixels (0 to 255).
+        std: `[c]`, in the same units, above 0.
+
+    Shape:
+        uint8 `[b, h, w, c]` to float32 `[b, c, h, w]`; the memory stays channels-last, which convolutions are fastest on.
+    """
+
+    factor: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        spread = np.asarray(std, dtype=np.float64)
+        self.register_buffer("factor", _buffer(1 / spread).reshape(-1, 1, 1))
+        self.register_buffer("shift", _buffer(-np.asarray(mean, dtype=np.float64) / spread).reshape(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised images."""
+        return x.permute(0, 3, 1, 2).to(self.factor.dtype) * self.factor + self.shift

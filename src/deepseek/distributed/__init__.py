@@ -1,0 +1,21 @@
+"""Where the work runs: devices, precision, ranks and what they tell each other."""
+
+from deepseek.distributed.devices import limit_threads, pick_device
+from deepseek.distributed.launch import join_group, launch
+from deepseek.distributed.precision import Precision, make_precision
+from deepseek.distributed.ranks import RankContext
+from deepseek.distributed.sync import GradientSync, broadcast_, broadcast_message, sum_across
+
+__all__ = [
+    "GradientSync",
+    "Precision",
+    "RankContext",
+    "broadcast_",
+    "broadcast_message",
+    "join_group",
+    "launch",
+    "limit_threads",
+    "make_precision",
+    "pick_device",
+    "sum_across",
+]

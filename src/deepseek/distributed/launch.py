@@ -1,0 +1,164 @@
+"""One process a device: started, watched, and stopped together.
+
+A rank that fails sends its error to the parent, which stops the others at once instead of letting them wait for a collective that never
+comes. A rank whose parent has died, killed or not, ends by itself.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without being named
+
+from deepseek import errors
+from deepseek.distributed.devices import limit_threads, pick_device
+from deepseek.distributed.ranks import RankContext
+from deepseek.errors import DeepSeekError, RunError
+
+_TIMEOUT = timedelta(minutes=5)
+_GRACE_S = 3.0
+
+
+@dataclass(frozen=True)
+class _Failure:
+    kind: str
+    message: str
+    hint: str | None
+    trace: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    rank: int
+    ranks: int
+    device: str
+    port: int
+
+
+def launch(function: Callable[..., Any], devices: int, *args: Any, device: str = "auto") -> Any:
+    """Run `function(context, *args)` in one process a device and return what rank 0 returned.
+
+    Args:
+        function: A function of a module, so that a fresh process can import it; its first argument is a `RankContext`.
+        devices: How many processes; with one, it runs in this process.
+        args: What else it is given; sent to the processes, as is what rank 0 returns.
+        device: The kind of device, as for `pick_device`.
+
+    Raises:
+        DeepSeekError: A rank failed on purpose; of the same type, with the rank's traceback as a note.
+        RunError: A rank failed otherwise or died.
+    """
+    if devices == 1:
+        return function(RankContext(device=pick_device(device)), *args)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the parent's: no race for a free port
+    spawn = multiprocessing.get_context("spawn")
+    processes, pipes = [], []
+    try:
+        for rank in range(devices):
+            ours, theirs = spawn.Pipe(duplex=False)
+            place = _Place(rank, devices, device, store.port)
+            process = spawn.Process(target=_run_rank, args=(function, place, theirs, args), name=f"rank-{rank}", daemon=True)
+            process.start()
+            theirs.close()
+            processes.append(process)
+            pipes.append(ours)
+        return _collect(pipes)
+    finally:
+        _stop(processes)
+
+
+def join_group(context: RankContext) -> None:
+    """Join the process group that torchrun's environment variables describe, where there are several ranks and none is joined yet."""
+    if not context.is_single and not dist.is_initialized():
+        dist.init_process_group(_backend(context.device), timeout=_TIMEOUT)
+
+
+def _collect(pipes: list[Connection]) -> Any:
+    ranks = {id(pipe): rank for rank, pipe in enumerate(pipes)}
+    waiting, result = list(pipes), None
+    while waiting:
+        for pipe in wait(waiting):
+            assert isinstance(pipe, Connection)
+            rank = ranks[id(pipe)]
+            try:
+                answer = pipe.recv()
+            except EOFError:
+                raise RunError(f"rank {rank} died without a word", hint="it was killed, most likely for memory") from None
+            if isinstance(answer, _Failure):
+                raise _rebuild(rank, answer)
+            result = answer if rank == 0 else result
+            waiting.remove(pipe)
+    return result
+
+
+def _rebuild(rank: int, failure: _Failure) -> DeepSeekError:
+    kind = getattr(errors, failure.kind, None)
+    plain = isinstance(kind, type) and issubclass(kind, DeepSeekError) and kind.__init__ is DeepSeekError.__init__
+    error: DeepSeekError
+    if plain:
+        assert kind is not None
+        error = kind(f"rank {rank}: {failure.message}", hint=failure.hint)
+    else:
+        error = RunError(f"rank {rank} failed: {failure.kind}: {failure.message}", hint=failure.hint)
+    error.add_note(f"Traceback of rank {rank}:\n{failure.trace}")
+    return error
+
+
+def _stop(processes: list[Any]) -> None:
+    for process in processes:
+        if process.exitcode is None:
+            process.join(0.2)  # one that has just sent its answer ends by itself
+        if process.exitcode is None:
+            process.terminate()
+    for process in processes:
+        process.join(_GRACE_S)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, args: tuple[Any, ...]) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    os.environ.update(RANK=str(place.rank), LOCAL_RANK=str(place.rank), WORLD_SIZE=str(place.ranks))
+    try:
+        pipe.send(_in_group(function, place, args))
+    except BaseException as error:  # noqa: BLE001 (the edge of a process: whatever happened must reach the parent)
+        message, hint = getattr(error, "message", str(error)), getattr(error, "hint", None)
+        pipe.send(_Failure(type(error).__name__, message, hint, traceback.format_exc()))
+    finally:
+        pipe.close()
+
+
+def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]) -> Any:
+    device = pick_device(place.device, index=place.rank)
+    if device.type == "cpu":
+        limit_threads(place.ranks)
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: never over a network card
+    else:
+        torch.accelerator.set_device_index(device)
+    store = TCPStore("127.0.0.1", place.port, is_master=False)
+    dist.init_process_group(_backend(device), store=store, rank=place.rank, world_size=place.ranks, timeout=_TIMEOUT)
+    result = function(RankContext(place.rank, place.ranks, device), *args)
+    dist.destroy_process_group()
+    return result if place.rank == 0 else None
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # not sys.exit: the main thread may be inside a collective that will never return
+
+
+def _backend(device: torch.device) -> str:
+    return {"cpu": "gloo", "cuda": "nccl"}.get(device.type) or dist.get_default_backend_for_device(device)

@@ -1,0 +1,136 @@
+"""What ranks tell each other: gradients, sums, weights at the start, decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import groupby
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from deepseek.distributed.ranks import RankContext
+
+_BUCKET_BYTES = 25 << 20
+
+
+class GradientSync:
+    """Sums gradients over the ranks while the backward pass still runs.
+
+    Every parameter's gradient is a view into one of a few flat buckets, ordered as the backward pass fills them; when the last gradient of
+    a bucket is there, its sum over the ranks starts (Li et al., 2020, https://arxiv.org/abs/2006.15704). Buckets are started strictly in
+    order, so that a rank with no rows at all, which has no backward pass, takes part by starting them itself. The sum of the rows' weights
+    travels in the last bucket. Nothing is averaged: the step divides once, by the global denominator.
+
+    A parameter that no row uses has a gradient of zero here, not none as on a single rank.
+
+    Args:
+        parameters: Those that are trained, in the model's order.
+        bucket_bytes: The size at which a bucket is closed.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], *, bucket_bytes: int = _BUCKET_BYTES) -> None:
+        groups = _split([*reversed(parameters)], bucket_bytes)
+        self._sizes = [len(group) for group in groups]
+        self._flats = [_flatten(group, extra=int(index == len(groups) - 1)) for index, group in enumerate(groups)]
+        self._views = [pair for flat, group in zip(self._flats, groups, strict=True) for pair in zip(group, _cut(flat, group), strict=True)]
+        self._pending = list(self._sizes)
+        self._started: list[dist.Work] = []
+        self._armed = False
+        for index, group in enumerate(groups):
+            for parameter in group:
+                parameter.register_post_accumulate_grad_hook(partial(self._ready, index))  # type: ignore[no-untyped-call]
+
+    @property
+    def busy(self) -> bool:
+        """Whether a sum has been started in this step, so that the other ranks count on this one to go on."""
+        return bool(self._started)
+
+    def zero(self) -> None:
+        """Set every gradient to zero and forget what was counted."""
+        for flat in self._flats:
+            flat.zero_()
+        for parameter, view in self._views:
+            parameter.grad = view
+        self._pending, self._armed = list(self._sizes), False
+
+    def arm(self, denominator: Tensor) -> None:
+        """Announce that the next backward pass is the step's last, and with what weight this rank's rows come."""
+        self._flats[-1][-1] = denominator
+        self._armed = True
+
+    def finish(self) -> Tensor:
+        """Start what has not been started, wait for all sums, and return the global denominator."""
+        while len(self._started) < len(self._flats):
+            self._start()
+        for work in self._started:
+            work.wait()
+        self._started = []
+        return self._flats[-1][-1]
+
+    def _ready(self, index: int, _: Tensor) -> None:
+        if not self._armed:
+            return
+        self._pending[index] -= 1
+        while len(self._started) < len(self._flats) and self._pending[len(self._started)] == 0:
+            self._start()
+
+    def _start(self) -> None:
+        work = dist.all_reduce(self._flats[len(self._started)], async_op=True)
+        assert work is not None
+        self._started.append(work)
+
+
+@torch.no_grad()
+def broadcast_(tensors: Iterable[Tensor], context: RankContext) -> None:
+    """Replace tensors in place by those of rank 0."""
+    if not context.is_single:
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
+def sum_across(tensors: Sequence[Tensor], context: RankContext) -> None:
+    """Replace tensors in place by their sums over the ranks, in float64 and one message.
+
+    Counts and sums added as float64 are exact where means of means are not.
+    """
+    if context.is_single or not tensors:
+        return
+    device = context.device if context.device.type != "mps" else torch.device("cpu")
+    flat = torch.cat([tensor.detach().to(device, torch.float64).flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def broadcast_message(values: Sequence[int], context: RankContext) -> list[int]:
+    """Return rank 0's integers on every rank: how a decision becomes everyone's."""
+    if context.is_single:
+        return list(values)
+    message = torch.tensor(values, dtype=torch.int64, device=context.device)
+    dist.broadcast(message, src=0)
+    return [int(value) for value in message.tolist()]
+
+
+def _split(parameters: Sequence[nn.Parameter], bucket_bytes: int) -> list[list[nn.Parameter]]:
+    groups: list[list[nn.Parameter]] = []
+    for _, same in groupby(parameters, key=lambda parameter: (parameter.dtype, parameter.device)):
+        size = bucket_bytes + 1
+        for parameter in same:
+            if size + parameter.nbytes > bucket_bytes:
+                groups.append([])
+                size = 0
+            groups[-1].append(parameter)
+            size += parameter.nbytes
+    return groups
+
+
+def _flatten(group: Sequence[nn.Parameter], *, extra: int) -> Tensor:
+    return torch.zeros(sum(parameter.numel() for parameter in group) + extra, dtype=group[0].dtype, device=group[0].device)
+
+
+def _cut(flat: Tensor, group: Sequence[nn.Parameter]) -> list[Tensor]:
+    sizes = [parameter.numel() for parameter in group]
+    pieces = torch.split(flat[: sum(sizes)], sizes)
+    return [piece.view_as(parameter) for piece, parameter in zip(pieces, group, strict=True)]

@@ -1,0 +1,357 @@
+"""What the columns of a table are, told from their values, each with the reason in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepseek.errors import DataError, UnknownNameError
+from deepseek.fields.field import Field, Kind, Schema, parse_kind
+
+TargetKind = Literal["binary", "classes", "labels", "values"]
+
+MAX_CATEGORIES = 1_000
+MAX_CLASSES = 20
+TIMESTAMP_FORMATS = (
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M:%S",
+    "%Y/%m/%d",
+    "%d.%m.%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d-%m-%Y",
+    "%d-%b-%Y",
+    "%d.%m.%Y %H:%M",
+)
+_LOOK = 2_000
+_ID_NAME = re.compile(r"(?:^|_)(?:id|uuid|guid|key|index|rowid)$|[a-z](?:Id|ID|Uuid)$|^unnamed: ?0$", re.IGNORECASE)
+_UUID = r"^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$"
+_IMAGE = r"(?i)\.(jpe?g|png|bmp|gif|tiff?|webp)$"
+_AUDIO = r"(?i)\.(wav|flac)$"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a look at one column found.
+
+    Attributes:
+        kind: What the column holds.
+        reason: Why, in words.
+        rows: How many values were looked at.
+        nulls: How many of them are missing.
+        unique: How many different values there are, the missing one not counted.
+        constant: Whether nothing can be learned from it: all values are the same, or all are missing.
+        shape: The shape of one value; empty for a scalar and where it varies.
+    """
+
+    kind: Kind
+    reason: str
+    rows: int
+    nulls: int
+    unique: int
+    constant: bool
+    shape: tuple[int, ...] = ()
+
+
+def infer_schema(sample: pa.Table, target: Sequence[str] = (), *, kinds: Mapping[str, str] | None = None) -> tuple[Schema, dict[str, str]]:
+    """Return what each column of a table is, and why.
+
+    Args:
+        sample: Training rows.
+        target: The columns to be predicted; a target is never an id.
+        kinds: What the user says of some columns; that goes before.
+
+    Raises:
+        UnknownNameError: A column or a kind does not exist.
+        DataError: A column is of a type that no kind can hold.
+
+    Example:
+        >>> schema, why = infer_schema(pa.table({"age": [31, 44, 31, 27]}))
+        >>> schema["age"].kind.value, why["age"]
+        ('number', 'integers')
+    """
+    said = dict(kinds or {})
+    for name in (*said, *target):
+        if name not in sample.column_names:
+            raise UnknownNameError("column", name, sample.column_names)
+    fields, reasons = [], {}
+    for name, column in zip(sample.column_names, sample.columns, strict=True):
+        if name in said:
+            kind, reason, shape = parse_kind(said[name]), "given", _shape_of(column.type)
+        else:
+            found = profile(column, name)
+            kind, reason, shape = found.kind, found.reason, found.shape
+            if kind is Kind.ID and name in target:
+                kind, reason = _value_kind(column.type), f"a target, though it looks like an id ({reason})"
+        fields.append(Field(name, kind, column.null_count > 0, shape))
+        reasons[name] = reason
+    return Schema(tuple(fields), tuple(target)), reasons
+
+
+def infer_kind(column: pa.ChunkedArray, name: str) -> tuple[Kind, str]:
+    """Return what a column is, and why."""
+    found = profile(column, name)
+    return found.kind, found.reason
+
+
+def profile(column: pa.ChunkedArray, name: str) -> Profile:
+    """Look at one column.
+
+    Raises:
+        DataError: No kind can hold its type.
+    """
+    column = _plain(column)
+    kind = column.type
+    nested = _nested_kind(kind, name)
+    rows, nulls = len(column), column.null_count
+    unique = 0 if nulls == rows else rows if nested or pa.types.is_binary(kind) else pc.count_distinct(column, mode="only_valid").as_py()
+    if nested is not None:
+        found, reason = nested
+        constant = nulls == rows
+    else:
+        found, reason = _scalar_kind(column.drop_null(), name, unique)
+        constant = unique <= 1 and (unique == 0 or nulls == 0)
+    if nulls == rows:
+        reason = f"empty: no value in {rows:,} rows"
+    elif constant:
+        reason = f"constant: every value is {column[0].as_py()!r}"
+    return Profile(found, reason, rows, nulls, unique, constant, _shape_of(kind))
+
+
+def target_kind(column: pa.ChunkedArray, field: Field) -> tuple[TargetKind, str]:
+    """Return what there is to predict, and why: one of two classes, of several, any number of labels, or a value.
+
+    Args:
+        column: The target's training values.
+        field: What the column is; a kind that the user gave decides.
+
+    Raises:
+        DataError: The target has no value, only one, or is of a type that cannot be predicted.
+    """
+    values = _plain(column).drop_null()
+    if pa.types.is_list(values.type):
+        return "labels", "each row has a list"
+    if not len(values):
+        raise DataError(f"the target {field.name!r} has no value", hint="choose another column")
+    if isinstance(values.type, pa.FixedShapeTensorType):
+        flat = np.concatenate([chunk.to_numpy_ndarray().reshape(len(chunk), -1) for chunk in values.chunks])
+        if flat.shape[1] > 1:
+            return ("labels", "a vector of zeros and ones") if np.isin(flat, (0, 1)).all() else ("values", "a vector of numbers")
+        values = pa.chunked_array([pa.array(flat[:, 0])])
+    unique = pc.unique(values)
+    if len(unique) < 2:
+        raise DataError(f"every row has the same target {field.name!r}: {unique[0].as_py()!r}", hint="there is nothing to learn")
+    return _class_or_value(unique, field)
+
+
+def _class_or_value(unique: pa.Array, field: Field) -> tuple[TargetKind, str]:
+    kind, many = unique.type, len(unique)
+    if many == 2:
+        return "binary", "two different values"
+    if field.kind is Kind.CATEGORY or pa.types.is_string(kind):
+        return "classes", f"{many} different names"
+    if pa.types.is_floating(kind) and pc.any(pc.not_equal(pc.floor(unique), unique)).as_py():
+        return "values", "numbers with fractions"
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise DataError(f"the target {field.name!r} is of type {kind}", hint="a target is numbers, names or lists of names")
+    span = pc.min_max(unique).as_py()
+    if many <= MAX_CLASSES and span["max"] - span["min"] < 2 * many:
+        return "classes", f"{many} different whole numbers, close together"
+    return "values", f"{many} different whole numbers"
+
+
+def leak_suspects(sample: pa.Table, target: str) -> list[tuple[str, str]]:
+    """Return the columns that give the target away, and how: the same values, one name for another, or a correlation above 0.999.
+
+    A model that is given such a column looks perfect and is worth nothing in production.
+
+    Args:
+        sample: Training rows.
+        target: The column to be predicted.
+    """
+    goal = _codes(sample.column(target))
+    found = []
+    for name in sample.column_names:
+        if name == target:
+            continue
+        column = _plain(sample.column(name))
+        reason = _leak(column, _plain(sample.column(target)), goal)
+        if reason:
+            found.append((name, reason))
+    return found
+
+
+def _leak(column: pa.ChunkedArray, target: pa.ChunkedArray, goal: np.ndarray | None) -> str | None:
+    codes = _codes(column)
+    if codes is None or goal is None:
+        return None
+    known = (codes >= 0) & (goal >= 0)
+    if known.sum() < 20:
+        return None
+    pairs = codes[known] * (int(goal.max()) + 1) + goal[known]
+    ours, theirs, both_ways = (len(np.unique(values)) for values in (codes[known], goal[known], pairs))
+    # Two columns of values that are all different always stand one for one: that says nothing.
+    if 1 < theirs == ours == both_ways < known.sum():
+        return "its values stand one for one for those of the target"
+    if not (_numeric(column.type) and _numeric(target.type)):
+        return None
+    x, y = (np.asarray(values.cast(pa.float64()).to_numpy(), np.float64) for values in (column, target))
+    both = np.isfinite(x) & np.isfinite(y)
+    x, y = x[both], y[both]
+    if len(x) < 20 or x.std() == 0 or y.std() == 0:
+        return None
+    r = float(np.corrcoef(x, y)[0, 1])
+    return f"its correlation with the target is {r:.5f}" if abs(r) > 0.999 else None
+
+
+def _codes(column: pa.ChunkedArray) -> np.ndarray | None:
+    """Return each value's number among the different ones, -1 for missing; nothing for values that cannot be compared."""
+    column = _plain(column)
+    if pa.types.is_nested(column.type) or isinstance(column.type, pa.BaseExtensionType) or pa.types.is_null(column.type):
+        return None
+    codes = pc.index_in(column, pc.unique(column.drop_null()))
+    return np.asarray(pc.fill_null(codes, -1).to_numpy(), np.int64)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _plain(column.cast(kind.value_type))
+    return column.cast(pa.string()) if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else column
+
+
+def _shape_of(kind: pa.DataType) -> tuple[int, ...]:
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return tuple(kind.shape)
+    return (kind.list_size,) if pa.types.is_fixed_size_list(kind) else ()
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _value_kind(kind: pa.DataType) -> Kind:
+    return Kind.NUMBER if _numeric(kind) else Kind.CATEGORY
+
+
+def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
+    """Return what a column of arrays or lists is; nothing for scalars."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        shape = tuple(kind.shape)
+        if pa.types.is_uint8(kind.value_type) and len(shape) in {2, 3} and min(shape) > 0:
+            return Kind.IMAGE, f"arrays of bytes of shape {shape}"
+        if len(shape) == 3 or (len(shape) == 4 and 1 in shape):
+            return (Kind.IMAGE if min(shape[0], shape[-1]) <= 4 else Kind.VOLUME), f"arrays of shape {shape}"
+        return Kind.SERIES, f"arrays of shape {shape}"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        inner = kind.value_type
+        if _numeric(inner):
+            return Kind.SERIES, "lists of numbers"
+        if pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner):
+            return Kind.TAGS, "lists of names"
+    if pa.types.is_nested(kind):
+        raise DataError(
+            f"the column {name!r} is of type {kind}, which no kind of column can hold", hint="flatten it into columns of plain values"
+        )
+    return None
+
+
+def _scalar_kind(values: pa.ChunkedArray, name: str, unique: int) -> tuple[Kind, str]:
+    kind = values.type
+    if pa.types.is_boolean(kind):
+        return Kind.BINARY, "booleans"
+    if pa.types.is_temporal(kind):
+        return Kind.TIMESTAMP, f"of type {kind}"
+    if pa.types.is_string(kind):
+        return _text_kind(values, unique)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return Kind.IMAGE, "encoded bytes"
+    if _numeric(kind):
+        if unique == 2:
+            return Kind.BINARY, "two different numbers"
+        if pa.types.is_integer(kind):
+            return _integer_kind(values, name, unique)
+        return Kind.NUMBER, "numbers"
+    if pa.types.is_null(kind):
+        return Kind.CATEGORY, "empty"
+    raise DataError(f"the column {name!r} is of type {kind}, which no kind of column can hold", hint="cast it, or leave it out")
+
+
+def _integer_kind(values: pa.ChunkedArray, name: str, unique: int) -> tuple[Kind, str]:
+    if unique == len(values) >= 10:
+        if _ID_NAME.search(name):
+            return Kind.ID, "different in every row, and named like an id"
+        steps = np.diff(values.to_numpy().astype(np.float64))
+        if len(steps) >= 99 and ((steps == 1).all() or (steps == -1).all()):
+            return Kind.ID, "it counts the rows"
+    return Kind.NUMBER, "integers"
+
+
+def _text_kind(values: pa.ChunkedArray, unique: int) -> tuple[Kind, str]:
+    rows = len(values)
+    look = values.slice(0, _LOOK).combine_chunks()
+    for pattern, kind, what in ((_IMAGE, Kind.IMAGE, "image"), (_AUDIO, Kind.AUDIO, "audio")):
+        if rows and pc.all(pc.match_substring_regex(look, pattern)).as_py():
+            return kind, f"paths of {what} files"
+    if unique == 2:
+        return Kind.BINARY, "two different names"
+    read = _parsed_kind(look, unique) if rows else None
+    return read or _word_kind(look, rows, unique)
+
+
+def _parsed_kind(look: pa.Array, unique: int) -> tuple[Kind, str] | None:
+    """Return what text is that spells something else: points in time or numbers."""
+    written = _timestamp_format(look)
+    if written:
+        return Kind.TIMESTAMP, f"text that reads as {written}"
+    if unique > MAX_CLASSES and _all_numbers(look) and not _has_codes(look):
+        return Kind.NUMBER, "text that reads as numbers throughout; give the source the column's type to be sure"
+    return None
+
+
+def _word_kind(look: pa.Array, rows: int, unique: int) -> tuple[Kind, str]:
+    """Tell ids, free text and categories apart by how many words a value has and how often values come again."""
+    words = float(np.mean([text.count(" ") + 1 for text in look.to_pylist()])) if rows else 0.0
+    share = unique / rows if rows else 0.0
+    different = f"{words:.1f} words a value on average, {share:.0%} of them different"
+    if share > 0.9 and rows >= 10 and pc.all(pc.match_substring_regex(look, _UUID)).as_py():
+        return Kind.ID, "universally unique identifiers"
+    if unique == rows >= 10 and words < 1.1:
+        return Kind.ID, "one word, different in every row"
+    if words >= 5 and share > 0.2:
+        return Kind.TEXT, different
+    if unique <= MAX_CATEGORIES and (share <= 0.5 or unique <= MAX_CLASSES):
+        return Kind.CATEGORY, f"{unique:,} different names in {rows:,} rows"
+    if words >= 1.5 and share > 0.5:
+        return Kind.TEXT, different
+    return Kind.CATEGORY, f"{unique:,} different names in {rows:,} rows, many for a category"
+
+
+def _timestamp_format(look: pa.Array) -> str | None:
+    try:
+        pc.cast(look, pa.timestamp("us"))
+        return "ISO 8601"
+    except pa.ArrowInvalid:
+        pass
+    if not pc.all(pc.match_substring_regex(look, r"^[0-9A-Za-z./: -]{8,25}$")).as_py():
+        return None
+    for written in TIMESTAMP_FORMATS:
+        if pc.strptime(look, format=written, unit="s", error_is_null=True).null_count == 0:
+            return written
+    return None
+
+
+def _all_numbers(look: pa.Array) -> bool:
+    pattern = r"^\s*[+-]?([0-9]+([.,][0-9]*)*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*%?$"
+    return bool(pc.all(pc.match_substring_regex(look, pattern)).as_py())
+
+
+def _has_codes(look: pa.Array) -> bool:
+    """Whether digits are a code rather than a number: a leading zero, a telephone number, or more than 64 bits."""
+    return bool(pc.any(pc.match_substring_regex(look, r"^(0[0-9]|\+[0-9]{6}|[0-9]{18})")).as_py())

@@ -1,0 +1,1 @@
+"""Encoders: one kind of input a file, from tensors to tokens."""

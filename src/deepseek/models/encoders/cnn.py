@@ -1,0 +1,154 @@
+"""A compact convolutional network for small images, quick on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from annotated_types import Ge, MinLen
+from torch import Tensor, nn
+
+from deepseek.data.transforms.base import InputSpec
+from deepseek.errors import InputError
+from deepseek.models.encoders.image import ImageEncoder, init_convolutions
+from deepseek.models.layers import ActivationName, Probability, Width, make_activation
+
+SMALLEST_MAP = 3
+LARGEST_MAP = 8
+
+ConvolutionNormalization = Literal["batch", "group", "none"]
+
+
+class CnnEncoder(ImageEncoder):
+    """A stem, then stages that halve the image and widen it, some with residual blocks: the ResNet-9 family.
+
+    How often the image is halved goes by its size: no stage halves below 3 pixels, and the stem of a large image strides so that the last
+    map has at most 8.
+
+    Source: David Page, "How to Train Your ResNet", 2018, https://myrtle.ai/how-to-train-your-resnet/.
+
+    Args:
+        channels: The channels of the stem and of each stage after it.
+        blocks: The residual blocks of the stem and of each stage, as many numbers as `channels`.
+        downsample: How a stage halves: `pool_first` (max-pooling, then the convolution; the cheapest), `pool_last`, or `stride`.
+        normalization: `batch`, `group` (8 channels a group: independent of the batch) or `none`.
+        activation: `relu`, `gelu` or `silu`.
+        pooling: How the last map becomes a vector: `mean` or `max`.
+        dropout: The share of the pooled values that are dropped, in [0, 1).
+
+    Raises:
+        InputError: `blocks` and `channels` differ in length.
+    """
+
+    def __init__(  # noqa: PLR0913 - a component's arguments are its schema
+        self,
+        inputs: Mapping[str, InputSpec],
+        /,
+        *,
+        channels: Annotated[list[Width], MinLen(1)] = [32, 64, 128, 256],  # noqa: B006 - a recipe's default is read, never written to
+        blocks: list[Annotated[int, Ge(0)]] = [0, 1, 0, 1],  # noqa: B006
+        downsample: Literal["pool_first", "pool_last", "stride"] = "pool_first",
+        normalization: ConvolutionNormalization = "batch",
+        activation: ActivationName = "relu",
+        pooling: Literal["mean", "max"] = "mean",
+        dropout: Probability = 0.0,
+    ) -> None:
+        super().__init__(inputs)
+        if len(blocks) != len(channels):
+            raise InputError(
+                f"blocks has {len(blocks)} numbers and channels {len(channels)}", hint="give one number of blocks for each stage"
+            )
+        self.pooling = pooling
+        stem_stride, halved = plan_strides(self.side, len(channels) - 1)
+        self.stages = nn.ModuleList()
+        before, total, strides = self.channels, 1, []
+        for index, (width, count) in enumerate(zip(channels, blocks, strict=True)):
+            stride = stem_stride if index == 0 else 2 if index <= halved else 1
+            how = "stride" if index == 0 or stride == 1 else downsample
+            parts = _step(before, width, stride=stride, how=how, normalization=normalization, activation=activation)
+            parts += [ResidualConvolutions(width, normalization, activation) for _ in range(count)]
+            self.stages.append(nn.Sequential(*parts))
+            before, total = width, total * stride
+            strides.append(total)
+        self.strides, self.width = tuple(strides), channels[-1]
+        self.dropout = nn.Dropout(dropout)
+        init_convolutions(self)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Return the map after the stem and after each stage."""
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def pool(self, last: Tensor) -> Tensor:
+        """Turn the last map `[b, width, h, w]` into `[b, width]`."""
+        return last.amax(dim=(2, 3)) if self.pooling == "max" else last.mean(dim=(2, 3))
+
+
+class ResidualConvolutions(nn.Module):
+    """Two 3×3 convolutions with a way round.
+
+    Args:
+        width: Channels in and out.
+        normalization: As in `CnnEncoder`.
+        activation: As in `CnnEncoder`.
+    """
+
+    def __init__(self, width: int, normalization: ConvolutionNormalization, activation: ActivationName) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            *_convolution(width, width, normalization=normalization, activation=activation),
+            *_convolution(width, width, normalization=normalization, activation=activation),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, c, h, w]` to the same shape."""
+        out: Tensor = x + self.branch(x)
+        return out
+
+
+def plan_strides(side: int, stages: int) -> tuple[int, int]:
+    """Return the stem's stride and how many of the stages halve the image.
+
+    Args:
+        side: The image's shorter side in pixels.
+        stages: How many stages follow the stem.
+
+    Example:
+        >>> plan_strides(28, 3), plan_strides(8, 3), plan_strides(224, 3)
+        ((1, 3), (1, 1), (4, 3))
+    """
+    halved = 0
+    while halved < stages and side >> (halved + 1) >= SMALLEST_MAP:
+        halved += 1
+    stem = 1
+    while (side // stem) >> halved > LARGEST_MAP:
+        stem *= 2
+    return stem, halved
+
+
+def _step(
+    before: int, width: int, *, stride: int, how: str, normalization: ConvolutionNormalization, activation: ActivationName
+) -> list[nn.Module]:
+    pool: list[nn.Module] = [nn.MaxPool2d(2)]
+    inner = stride if how == "stride" else 1
+    convolution = _convolution(before, width, stride=inner, normalization=normalization, activation=activation)
+    return pool + convolution if how == "pool_first" else convolution + pool if how == "pool_last" else convolution
+
+
+def _convolution(
+    before: int, width: int, *, stride: int = 1, normalization: ConvolutionNormalization, activation: ActivationName
+) -> list[nn.Module]:
+    size = max(3, 2 * stride - 1)
+    convolution = nn.Conv2d(before, width, size, stride, size // 2, bias=normalization == "none")
+    return [convolution, _normalization(normalization, width), make_activation(activation)]
+
+
+def _normalization(name: ConvolutionNormalization, width: int) -> nn.Module:
+    if name == "batch":
+        return nn.BatchNorm2d(width)
+    if name == "none":
+        return nn.Identity()
+    return nn.GroupNorm(width // 8 if width % 8 == 0 else 1, width)

@@ -1,0 +1,146 @@
+"""Layers that several networks are made of: activations, normalisations, dropouts and linear maps with members.
+
+Legend of shapes: `b` rows · `m` members · `i` width in · `o` width out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+from torch.nn import functional
+
+ActivationName = Literal["relu", "gelu", "silu"]
+NormalizationName = Literal["none", "batch", "layer"]
+Width = Annotated[int, Ge(1)]
+Depth = Annotated[int, Ge(1)]
+Probability = Annotated[float, Ge(0.0), Lt(1.0)]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+def make_activation(name: ActivationName) -> nn.Module:
+    """Return a fresh activation."""
+    return _ACTIVATIONS[name]()
+
+
+def make_normalization(name: NormalizationName, width: int) -> nn.Module:
+    """Return a fresh normalisation of vectors `[b, width]`; the identity for `none`."""
+    if name == "batch":
+        return nn.BatchNorm1d(width)
+    return nn.LayerNorm(width) if name == "layer" else nn.Identity()
+
+
+def init_uniform(tensor: Tensor, fan_in: int) -> None:
+    """Fill with `U(-1/√fan_in, 1/√fan_in)`, PyTorch's default for linear layers, written out so that it stays what it is."""
+    bound = 1.0 / math.sqrt(fan_in)
+    nn.init.uniform_(tensor, -bound, bound)
+
+
+class MemberLinear(nn.Module):
+    """One linear map for each member: the members share nothing.
+
+    One batched product for all members; a loop over `m` layers would launch `m` kernels.
+
+    Args:
+        members: How many, at least 1.
+        width_in: `i`.
+        width_out: `o`.
+    """
+
+    no_decay = frozenset({"bias"})
+
+    def __init__(self, members: int, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(members, width_in, width_out))
+        self.bias = nn.Parameter(torch.empty(members, width_out))
+        init_uniform(self.weight, width_in)
+        init_uniform(self.bias, width_in)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, m, i]` to `[b, m, o]`."""
+        return torch.einsum("bmi,mio->bmo", x, self.weight) + self.bias
+
+
+class BatchEnsembleLinear(nn.Module):
+    """A linear map that members share, each with scales of its own on the way in and out.
+
+    Member `k` computes `s_k · W (r_k · x) + b_k`: the cost of one product over `b·m` rows, and `m·(i + 2·o)` numbers more than one layer.
+
+    Source: Wen, Tran and Ba, "BatchEnsemble", ICLR 2020, https://arxiv.org/abs/2002.06715; initialised as in TabM, Gorishniy, Kotelnikov
+    and Babenko, ICLR 2025, https://arxiv.org/abs/2410.24210: scales are ones except where said, and the members begin with the same bias.
+
+    Args:
+        members: How many.
+        width_in: `i`.
+        width_out: `o`.
+        scale_in: How `r` begins: `ones`, random `signs`, or `normal` with mean 0 and deviation 1.
+    """
+
+    no_decay = frozenset({"scale_in", "scale_out", "bias"})
+
+    def __init__(self, members: int, width_in: int, width_out: int, *, scale_in: Literal["ones", "signs", "normal"] = "ones") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width_out, width_in))
+        self.scale_in = nn.Parameter(member_scales(members, width_in, scale_in))
+        self.scale_out = nn.Parameter(torch.ones(members, width_out))
+        self.bias = nn.Parameter(torch.empty(members, width_out))
+        init_uniform(self.weight, width_in)
+        with torch.no_grad():
+            init_uniform(self.bias[0], width_in)
+            self.bias.copy_(self.bias[:1].expand_as(self.bias).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, m, i]` (or `[b, 1, i]`, the same for every member) to `[b, m, o]`."""
+        return torch.addcmul(self.bias, functional.linear(x * self.scale_in, self.weight), self.scale_out)
+
+
+def member_scales(members: int, width: int, start: Literal["ones", "signs", "normal"]) -> Tensor:
+    """Return scales `[members, width]`: ones, random signs, or standard normal numbers."""
+    if start == "signs":
+        return torch.randint(0, 2, (members, width)).to(torch.get_default_dtype()) * 2 - 1
+    return torch.ones(members, width) if start == "ones" else torch.randn(members, width)
+
+
+class SharedDropout(nn.Module):
+    """Dropout with one mask for all members of a row.
+
+    Drawing random numbers is a large part of dropout's cost; one mask instead of `m` makes that part `m` times cheaper.
+
+    Args:
+        p: The share of the values that are set to zero.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop values of `[b, m, w]` while training."""
+        if not self.training or self.p == 0.0:
+            return x
+        return x * functional.dropout(torch.ones_like(x[:, :1]), self.p)
+
+
+class StochasticDepth(nn.Module):
+    """Leaves a residual branch out for some rows while training.
+
+    Source: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016, https://arxiv.org/abs/1603.09382.
+
+    Args:
+        p: The share of the rows whose branch is set to zero; the others are scaled by `1/(1-p)`.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero whole rows of a branch `[b, …]` while training."""
+        if not self.training or self.p == 0.0:
+            return x
+        keep = functional.dropout(torch.ones_like(x[:, :1, :1, :1]), self.p)
+        return x * keep

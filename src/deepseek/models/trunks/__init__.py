@@ -1,0 +1,1 @@
+"""Trunks: what works on a row's vector after the encoders, one family a file."""

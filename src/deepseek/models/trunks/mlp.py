@@ -1,0 +1,76 @@
+"""The multi-layer perceptron."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from deepseek.errors import InputError
+from deepseek.models.base import Trunk
+from deepseek.models.layers import (
+    ActivationName,
+    Depth,
+    NormalizationName,
+    Probability,
+    Width,
+    make_activation,
+    make_normalization,
+)
+
+
+class MlpTrunk(Trunk):
+    """A stack of blocks: linear, normalisation, activation, dropout; with residual connections around every few blocks where wanted.
+
+    A residual connection adds what came into a group of blocks to what goes out of it (He et al., 2015, https://arxiv.org/abs/1512.03385);
+    the first group, whose width changes, has a linear map on the way round.
+
+    Args:
+        depth: How many blocks.
+        width: The width of every block.
+        dropout: The share of values dropped after each block, in [0, 1).
+        normalization: `none`, `batch` or `layer`.
+        activation: `relu`, `gelu` or `silu`.
+        residual_every: A residual connection around every so many blocks; 0 for none. Blocks left over at the end have none.
+
+    Raises:
+        InputError: `residual_every` is more than `depth`, so that no connection would be made.
+    """
+
+    def __init__(
+        self,
+        width_in: int,
+        /,
+        *,
+        depth: Depth = 3,
+        width: Width = 256,
+        dropout: Probability = 0.1,
+        normalization: NormalizationName = "none",
+        activation: ActivationName = "relu",
+        residual_every: Annotated[int, Ge(0)] = 0,
+    ) -> None:
+        super().__init__(width_in)
+        if residual_every > depth:
+            raise InputError(f"residual_every is {residual_every} with a depth of {depth}", hint="it must be at most the depth, or 0")
+        self.width, self.residual_every = width, residual_every
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(width_in if index == 0 else width, width),
+                make_normalization(normalization, width),
+                make_activation(activation),
+                nn.Dropout(dropout),
+            )
+            for index in range(depth)
+        )
+        bypass = residual_every > 0 and width_in != width
+        self.bypass: nn.Module = nn.Linear(width_in, width, bias=False) if bypass else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, width_in]` to `[b, 1, width]`."""
+        way_round: Tensor = self.bypass(x)
+        for index, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if self.residual_every and index % self.residual_every == 0:
+                x = way_round = x + way_round
+        return x.unsqueeze(1)

@@ -1,0 +1,66 @@
+"""The residual network for tables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Gt
+from torch import Tensor, nn
+
+from deepseek.models.base import Trunk
+from deepseek.models.layers import ActivationName, Depth, Probability, Width, make_activation, make_normalization
+
+
+class ResidualTrunk(Trunk):
+    """Pre-normalised residual blocks of two linear layers: the strong plain baseline for tables.
+
+    Source: Gorishniy, Rubachev, Khrulkov and Babenko, "Revisiting Deep Learning Models for Tabular Data", NeurIPS 2021,
+    https://arxiv.org/abs/2106.11959.
+
+    Args:
+        depth: How many blocks.
+        width: The width between the blocks.
+        expansion: The width inside a block, as a multiple of `width`.
+        dropout: The share of values dropped inside a block, in [0, 1).
+        residual_dropout: The share of values dropped at a block's end, in [0, 1).
+        normalization: `batch`, as in the paper, or `layer`.
+        activation: `relu`, `gelu` or `silu`.
+    """
+
+    def __init__(  # noqa: PLR0913 - a component's arguments are its schema
+        self,
+        width_in: int,
+        /,
+        *,
+        depth: Depth = 3,
+        width: Width = 256,
+        expansion: Annotated[float, Gt(0.0)] = 2.0,
+        dropout: Probability = 0.2,
+        residual_dropout: Probability = 0.0,
+        normalization: Literal["batch", "layer"] = "batch",
+        activation: ActivationName = "relu",
+    ) -> None:
+        super().__init__(width_in)
+        self.width = width
+        hidden = max(1, round(width * expansion))
+        self.stem = nn.Linear(width_in, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                make_normalization(normalization, width),
+                nn.Linear(width, hidden),
+                make_activation(activation),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, width),
+                nn.Dropout(residual_dropout),
+            )
+            for _ in range(depth)
+        )
+        self.last = nn.Sequential(make_normalization(normalization, width), make_activation(activation))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, width_in]` to `[b, 1, width]`."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        out: Tensor = self.last(x)
+        return out.unsqueeze(1)

@@ -1,0 +1,106 @@
+"""What `auto` comes to before anything is measured: the network and the way to train it, each with its reason.
+
+The defaults for tables and for small images were chosen on several public datasets together and tuned to none; `docs/benchmarks.md` shows
+what they reach.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from deepseek.data.targets import TargetSpec
+from deepseek.data.transforms.base import InputSpec
+from deepseek.fields import Kind
+from deepseek.recipe import Recipe
+from deepseek.registry import family
+
+Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
+"""By recipe path, the value and the reason."""
+
+AUTO = "auto"
+
+
+def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int) -> Choices:
+    """Say what every `auto` of a recipe becomes that needs no measurement.
+
+    Args:
+        recipe: The recipe.
+        inputs: What the network meets.
+        target: What is predicted.
+        rows: The training rows.
+    """
+    choices: Choices = {}
+    images = [spec for spec in inputs.values() if spec.kind is Kind.IMAGE]
+    if recipe.model == AUTO:
+        choices["model"] = _image_model(images[0], inputs) if images else _table_model(inputs, rows)
+    defaults: dict[str, tuple[Any, str]] = _image_training(rows) if images else _table_training(rows)
+    train = recipe.train
+    if isinstance(train.optimizer, Mapping):
+        defaults["learning_rate"] = (train.optimizer["learning_rate"], "the optimizer's own")
+    for key, choice in defaults.items():
+        if getattr(train, key) == AUTO:
+            choices[f"train.{key}"] = choice
+    if train.monitor == AUTO and target.kind in {"binary", "classes"} and not images:
+        choices["train.monitor"] = ("log_loss", "steadier than rank or count metrics on few validation rows")
+    if recipe.data.augment == AUTO:
+        choices["data.augment"] = _augmentation(images)
+    return choices
+
+
+def _table_model(inputs: Mapping[str, InputSpec], rows: int) -> tuple[Any, str]:
+    spec = family("model").validate({"type": "tabm"})
+    columns = sum(len(item.columns) for item in inputs.values())
+    return spec, f"a table of {columns} columns and {rows:,} training rows: TabM, an ensemble that shares its weights"
+
+
+def _image_model(image: InputSpec, inputs: Mapping[str, InputSpec]) -> tuple[Any, str]:
+    height, width = image.shape[:2]
+    beside = " beside a table" if len(inputs) > 1 else ""
+    if max(height, width) <= 96:
+        return family("model").validate({"type": "cnn"}), f"images of {height}×{width} pixels{beside}: a compact residual network"
+    return family("model").validate({"type": "resnet", "depth": 18}), f"images of {height}×{width} pixels{beside}: ResNet-18"
+
+
+def _table_training(rows: int) -> dict[str, tuple[Any, str]]:
+    batch = _power_of_two(rows / 100, least=64, most=1024)
+    return {
+        "epochs": (30, "enough for tables; the best weights are kept"),
+        "batch_size": (batch, f"about a hundred steps an epoch for {rows:,} rows, between 64 and 1,024 rows"),
+        "learning_rate": (5e-3, "found on several tables together"),
+        "optimizer": (family("optimizer").validate({"type": "adamw", "weight_decay": 0.1}), "found on several tables together"),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.05}), "ends in small steps"),
+        "clip_norm": (1.0, "guards against single bad batches"),
+        "ema": (0.998, "averaged weights are validated and kept: steadier than the last ones"),
+        "early_stopping": ({"patience": 8}, "stops when validation gets no better"),
+        "compile": ("off", "short runs do not earn back the time that compiling takes"),
+    }
+
+
+def _image_training(rows: int) -> dict[str, tuple[Any, str]]:
+    batch = _power_of_two(rows / 64, least=32, most=256)
+    epochs = max(8, min(60, round(450_000 / max(rows, 1))))
+    sgd = {"type": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+    return {
+        "epochs": (epochs, f"{rows:,} images"),
+        "batch_size": (batch, f"{rows:,} images, between 32 and 256 in a batch"),
+        "learning_rate": (0.4 * batch / 256, "0.4 for a batch of 256, in proportion"),
+        "optimizer": (family("optimizer").validate(sgd), "reaches in few epochs what others reach in more"),
+        "schedule": (family("schedule").validate({"type": "linear", "warmup": 0.25}), "a quarter of the run up, the rest down"),
+        "clip_norm": (None, "batch normalisation keeps gradients in bounds"),
+        "ema": (None, "the schedule ends in small steps"),
+        "early_stopping": (False, "the schedule has to run to its end"),
+        "compile": ("off", "measured slower for convolutions of this size"),
+    }
+
+
+def _augmentation(images: list[InputSpec]) -> tuple[Any, str]:
+    if not images:
+        return [], "tables are not augmented"
+    shift = family("augmentation").validate({"type": "shift", "fraction": 0.07})
+    return [shift], "images are shifted a little, which changes no label; mirroring would change digits and letters"
+
+
+def _power_of_two(wanted: float, *, least: int, most: int) -> int:
+    return min(max(1 << round(math.log2(max(wanted, 1.0))), least), most)

@@ -1,0 +1,298 @@
+"""From sources to prepared arrays: land, split, look, fit, prepare; each stage is kept by what it was made from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+
+from deepseek import progress
+from deepseek.artifacts import StageCache, read_json, sha256_json, write_json
+from deepseek.data.landing import LandedTable, land
+from deepseek.data.leaks import check_leaks
+from deepseek.data.preparation import Preparation, prepare
+from deepseek.data.prepared import PreparedDataset
+from deepseek.data.sources import open_source
+from deepseek.data.splits import NAMES, TEST, TRAIN, SplitRules, assign_split, split_counts
+from deepseek.data.targets import TargetKind
+from deepseek.data.versions import manifest
+from deepseek.errors import ColumnError, UnknownNameError
+from deepseek.fields import Schema, infer_schema, leak_suspects, target_kind
+from deepseek.recipe import Recipe
+from deepseek.registry import family
+
+STAGE_VERSION = 1
+"""Part of every cache key; raised whenever a stage's code makes something else of the same input."""
+
+SAMPLE_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything that training needs to know of the data.
+
+    Attributes:
+        folder: The prepared stage: `train/`, `validation/`, `test/` (the last two where there are such rows) and `preparation.json`.
+        task: The task's spec.
+        reasons: Why what was `auto` became what it is, by the place in the recipe.
+        warnings: What the user should know, in words.
+        document: Where the rows came from, counts, schema and splits: the run's `data.json`.
+        rejects: Folders with rows that were set aside.
+    """
+
+    folder: Path
+    task: dict[str, Any]
+    reasons: dict[str | tuple[str | int, ...], tuple[Any, str]]
+    warnings: tuple[str, ...]
+    document: dict[str, Any]
+    rejects: tuple[Path, ...]
+
+    def preparation(self) -> Preparation:
+        """Return the fitted preparation."""
+        return Preparation.from_json(read_json(self.folder / "preparation.json"))
+
+    def open(self, split: str) -> PreparedDataset | None:
+        """Return the prepared rows of `train`, `validation` or `test`, or nothing where there are none."""
+        return PreparedDataset.open(self.folder / split) if (self.folder / split).is_dir() else None
+
+
+def make_dataset(recipe: Recipe, cache: StageCache) -> Dataset:
+    """Read, check, split, fit and prepare what a recipe's `data` section describes.
+
+    Args:
+        recipe: The checked recipe.
+        cache: Where stages are kept; what is there already is not made again.
+
+    Raises:
+        DataError: The data cannot be used; the message says what to do.
+        RunError: The disk is full or read-only.
+    """
+    return _Road(recipe, cache).dataset()
+
+
+@dataclass
+class _Landed:
+    table: LandedTable
+    key: str
+    manifest: dict[str, Any]
+
+
+@dataclass
+class _Road:
+    """The stages in order, and what they find on the way."""
+
+    recipe: Recipe
+    cache: StageCache
+    warnings: list[str] = field(default_factory=list)
+    reasons: dict[str | tuple[str | int, ...], tuple[Any, str]] = field(default_factory=dict)
+
+    def dataset(self) -> Dataset:
+        data = self.recipe.data
+        landed = self._land(data.source)
+        test = self._land(data.test) if data.test is not None else None
+        split = self._split(landed, has_test=test is not None)
+        schema, kind = self._look(landed.table, split)
+        task = self._task(kind)
+        folder = self._prepare(landed, test, split, schema, kind)
+        prepared = read_json(folder / "counts.json")
+        self._warn_of_counts(prepared)
+        document = {
+            "sources": {"source": landed.manifest, **({"test": test.manifest} if test else {})},
+            "schema": schema.to_json(),
+            "rows": prepared,
+            "warnings": self.warnings,
+        }
+        rejects = tuple(part.table.path.parent / "rejects" for part in (landed, test) if part)
+        return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects)
+
+    def _land(self, spec: Any) -> _Landed:
+        data = self.recipe.data
+        source = open_source(spec, folder=self.recipe.folder)
+        self._require_columns(source.schema().names)
+        content = source.fingerprint() or uuid4().hex
+        key = {"version": STAGE_VERSION, "source": spec, "content": content, "checks": data.checks, "max_rejected": data.max_rejected}
+
+        def build(folder: Path) -> None:
+            checks = [family("check").build(check) for check in data.checks]
+            for check in checks:
+                check.folder = self.recipe.folder
+            with progress.task("reading") as advance:
+                table = land(source, checks, folder, progress=_growth(advance), max_rejected=data.max_rejected)
+            write_json(folder / "manifest.json", manifest(source, table))
+
+        folder, _ = self.cache.folder("landed", key, build)
+        table = LandedTable.open(folder)
+        landed = _Landed(table, sha256_json(key), read_json(folder / "manifest.json"))
+        counts = table.counts
+        if lost := counts.read - counts.kept:
+            self.warnings.append(f"{lost} of {counts.read} rows were set aside while reading; see rejects/")
+        return landed
+
+    def _require_columns(self, names: list[str]) -> None:
+        data = self.recipe.data
+        split = data.split
+        wanted = (*data.targets, *data.drop, *data.fields, *filter(None, (data.weight, split.group, split.time, split.column)))
+        for name in wanted:
+            if name not in names:
+                raise UnknownNameError("column", name, names)
+
+    def _split(self, landed: _Landed, *, has_test: bool) -> np.ndarray:
+        section = self.recipe.data.split
+        train, validation, test = section.shares
+        if has_test or self._given_split(landed.table) is not None:
+            train, test = train + test, 0.0  # test rows are there already; validation keeps its share
+        rules = SplitRules(
+            train=train,
+            validation=validation,
+            test=test,
+            stratify=section.stratify,
+            group=section.group,
+            time=section.time,
+            column=section.column,
+            folds=section.folds,
+            fold=section.fold or 0,
+        )
+        seed = self.recipe.seed if section.seed is None else section.seed
+        split = assign_split(landed.table, rules, target=self.recipe.data.targets, seed=seed)
+        if self._given_split(landed.table) and not section.column:
+            reason = "the source says by itself which rows are for training and which for testing"
+            self.reasons["data.split.column"] = (landed.table.given_split, reason)
+        self._split_key = {"rules": asdict(rules), "seed": seed}
+        return split
+
+    def _given_split(self, table: LandedTable) -> str | None:
+        section = self.recipe.data.split
+        if section.column or section.group or section.time or section.folds:
+            return section.column
+        return table.given_split
+
+    def _look(self, table: LandedTable, split: np.ndarray) -> tuple[Schema, TargetKind | None]:
+        """Say what each column is, from training rows only."""
+        data = self.recipe.data
+        sample = table.sample(split == TRAIN, SAMPLE_ROWS, self.recipe.seed)
+        left_out = {*data.drop, self._given_split(table)}
+        sample = sample.select([name for name in sample.column_names if name not in left_out])
+        schema, reasons = infer_schema(sample, data.targets, kinds={name: kind.value for name, kind in data.fields.items()})
+        useless = {name: reasons[name] for name in schema.names if _is_useless(reasons[name]) and name not in (*data.targets, data.weight)}
+        self.warnings += [f"column {name!r} is left out: {reason}" for name, reason in useless.items()]
+        schema = Schema(tuple(part for part in schema if part.name not in useless), schema.target)
+        for item in schema:
+            if item.name not in data.fields:
+                self.reasons["data", "fields", item.name] = (item.kind.value, reasons[item.name])
+        if not data.targets:
+            return schema, None
+        known = sample.select([name for name in schema.names if name not in schema.target[1:]])
+        for column, reason in leak_suspects(known, schema.target[0]):
+            self.warnings.append(f"column {column!r} may give the target away: {reason}; leave it out with data.drop if so")
+        return schema, self._target_kind(sample, schema)
+
+    def _target_kind(self, sample: pa.Table, schema: Schema) -> TargetKind:
+        if isinstance(self.recipe.task, Mapping):
+            kind: TargetKind = family("task").get(self.recipe.task["type"]).kind
+            return kind
+        if len(schema.target) > 1:
+            kinds = {target_kind(sample[name], schema[name])[0] for name in schema.target}
+            if kinds == {"binary"}:
+                self._task_reason = "several columns of two values each"
+                return "labels"
+            self._task_reason = "several columns of numbers"
+            return "values"
+        name = schema.target[0]
+        kind, self._task_reason = target_kind(sample[name], schema[name])
+        return kind
+
+    def _task(self, kind: TargetKind | None) -> dict[str, Any]:
+        if isinstance(self.recipe.task, Mapping):
+            return dict(self.recipe.task)
+        if kind is None:
+            raise ColumnError("there is no column to predict", hint="name it with --target, or under data.target")
+        tasks: dict[TargetKind, str] = {"binary": "binary", "classes": "multiclass", "labels": "multilabel", "values": "regression"}
+        spec = family("task").validate(tasks[kind])
+        self.reasons["task"] = (spec, self._task_reason)
+        return spec
+
+    def _prepare(self, landed: _Landed, test: _Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None) -> Path:
+        data = self.recipe.data
+        key = {
+            "version": STAGE_VERSION,
+            "landed": landed.key,
+            "test": test.key if test else None,
+            "split": self._split_key,
+            "schema": schema.to_json(),
+            "clean": data.clean,
+            "transforms": data.transforms,
+            "target": kind,
+            "weight": data.weight,
+        }
+        folder, _ = self.cache.folder("prepared", key, partial(self._build, landed, test, split, schema, kind))
+        return folder
+
+    def _build(
+        self, landed: _Landed, test: _Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None, folder: Path
+    ) -> None:
+        data = self.recipe.data
+        wanted = [name for name in landed.table.schema.names if name in schema.names]
+        preparation = Preparation(schema, clean=data.clean, transforms=data.transforms, target=kind, weight=data.weight)
+        fitted_on = np.flatnonzero(split == TRAIN)
+        with progress.task("fitting on training rows"):
+            preparation.fit(lambda: landed.table.batches(rows=fitted_on, columns=wanted))
+        counts: dict[str, Any] = {"left_out": preparation.left_out}
+        for number, name in enumerate(NAMES):
+            table, rows = landed.table, np.flatnonzero(split == number)
+            if number == TEST and test is not None:
+                table, rows = test.table, np.arange(test.table.rows)
+            if len(rows) == 0:
+                continue
+            with progress.task(f"preparing {name} rows", len(rows)) as advance:
+                batches = _counted(table.batches(rows=rows, columns=wanted), advance)
+                training = number == TRAIN
+                made, aside = prepare(
+                    preparation, batches, folder / name, rows=rows, training=training, unseen="fail" if training else "set_aside"
+                )
+            counts[name] = {"rows": len(made), "set_aside": aside}
+        counts["leaks"] = check_leaks(landed.table, split, columns=[part.name for part in schema.inputs]).to_json()
+        counts["split"] = split_counts(split)
+        write_json(folder / "preparation.json", preparation.to_json())
+        write_json(folder / "counts.json", counts)
+
+    def _warn_of_counts(self, counts: Mapping[str, Any]) -> None:
+        self.warnings += [f"column {name!r} is left out: {reason}" for name, reason in counts["left_out"].items()]
+        for name in NAMES:
+            for reason, count in counts.get(name, {}).get("set_aside", {}).items():
+                self.warnings.append(f"{count} {name} rows were set aside: {reason}")
+        self.warnings += counts["leaks"]["warnings"]
+
+
+def copy_rejects(dataset: Dataset, target: Path) -> None:
+    """Copy the rows that were set aside into a run's folder, where there are any."""
+    for number, folder in enumerate(dataset.rejects):
+        if folder.is_dir() and any(folder.iterdir()):
+            shutil.copytree(folder, target if number == 0 else target / "test", dirs_exist_ok=True)
+
+
+def _is_useless(reason: str) -> bool:
+    return reason.startswith(("constant", "empty"))
+
+
+def _growth(advance: Callable[[int], None]) -> Callable[[int], None]:
+    seen = 0
+
+    def report(total: int) -> None:
+        nonlocal seen
+        advance(total - seen)
+        seen = total
+
+    return report
+
+
+def _counted(batches: Iterator[pa.RecordBatch], advance: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        advance(batch.num_rows)

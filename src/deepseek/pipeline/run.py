@@ -1,0 +1,187 @@
+"""The road: a recipe goes from its data to a bundle, stage by stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from deepseek import progress
+from deepseek.artifacts import RunFolder, StageCache, read_json, write_json, write_text
+from deepseek.distributed import launch
+from deepseek.errors import BundleError, InputError
+from deepseek.pipeline.choices import choose
+from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
+from deepseek.pipeline.fitting import Job, fit
+from deepseek.pipeline.result import RunResult
+from deepseek.recipe import AUTO, Recipe, load_recipe
+from deepseek.training import TrainSettings
+
+CACHE = ".cache"
+_ORIGIN = "origin.json"
+_SAME = (
+    *("epochs", "max_steps", "batch_size", "accumulate", "learning_rate", "optimizer", "schedule", "precision", "channels_last", "compile"),
+    *("clip_norm", "clip_value", "ema", "l1", "l2", "max_norm", "deterministic"),
+)
+"""The keys of a recipe's `train` that the trainer's settings have under the same name."""
+
+
+def run(
+    recipe: str | PathLike[str] | Mapping[str, Any] | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    out: str | PathLike[str] = "runs",
+) -> RunResult:
+    """Follow a recipe from its data to a bundle.
+
+    Args:
+        recipe: A recipe's file, its content as a mapping, or the folder of a run, whose recipe is then followed again.
+        overrides: Each `PATH=VALUE`, for example `train.epochs=5`; later ones go before.
+        resume: Go on with the newest run of this recipe (or with the run that was given) where it was interrupted, bit for bit as if it
+            had not been. One that is finished is returned as it is.
+        out: The folder that holds the runs.
+
+    Raises:
+        RecipeError: The recipe is wrong; nothing was started.
+        DataError: The data cannot be used.
+        RunError: The work failed: disk full, memory, a device.
+    """
+    began = time.perf_counter()
+    folder, checked = _open(recipe, overrides, resume=resume, out=Path(out))
+    if folder is not None and folder.metrics.is_file():
+        progress.log(f"{folder.path} is finished already")
+        return _finished(folder)
+    if folder is None:
+        folder = RunFolder.create(Path(out), checked.name)
+        write_text(folder.recipe, checked.to_yaml())
+        write_json(folder.path / _ORIGIN, {"recipe_folder": str(checked.folder.absolute())})
+    progress.log(f"run {folder.path}")
+    dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
+    for warning in dataset.warnings:
+        progress.warn(warning)
+    write_json(folder.data, dataset.document)
+    copy_rejects(dataset, folder.rejects)
+    resolved = _resolve(checked, dataset, folder)
+    return _train(resolved, dataset, folder, began=began)
+
+
+def resolve(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Return the recipe with everything decided that needs no measurement, each with its reason."""
+    preparation = dataset.preparation()
+    if preparation.target is None:
+        raise InputError("there is nothing to predict", hint="name the column under data.target")
+    rows = dataset.document["rows"]["train"]["rows"]
+    decided = recipe.with_decisions(dataset.reasons)
+    return decided.with_decisions(choose(decided, preparation.inputs, preparation.target.spec, rows))
+
+
+def settings_of(recipe: Recipe) -> TrainSettings:
+    """Return the trainer's settings for a resolved recipe."""
+    train = recipe.train
+    same = {name: getattr(train, name) for name in _SAME}
+    stopping = train.early_stopping
+    patience = {"patience": stopping.patience, "min_delta": stopping.min_delta} if not isinstance(stopping, bool | str) else {}
+    return TrainSettings(
+        **same,
+        early_stopping=None if stopping is False else patience,
+        monitor=None if train.monitor == AUTO else train.monitor,
+        validate_every=train.validate_every_steps or train.validate_every_epochs or 1,
+        validate_unit="epochs" if train.validate_every_steps is None else "steps",
+        checkpoint_every_s=train.checkpoint.every_s,
+        keep=train.checkpoint.keep,
+        time_limit_s=train.time_limit,
+        devices=_devices(train.devices),
+        seed=recipe.seed if train.seed is None else train.seed,
+    )
+
+
+def _open(
+    recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, overrides: Sequence[str], *, resume: bool, out: Path
+) -> tuple[RunFolder | None, Recipe]:
+    """Return the run to go on with, where there is one, and the recipe."""
+    if isinstance(recipe, Recipe):
+        checked, given = recipe, None
+    elif isinstance(recipe, Mapping):
+        checked, given = load_recipe(recipe, overrides=overrides), None
+    elif Path(recipe).is_dir():
+        given = RunFolder.open(Path(recipe))
+        home = Path(read_json(given.path / _ORIGIN)["recipe_folder"])
+        checked = load_recipe(given.recipe, overrides=overrides, folder=home)
+    else:
+        checked, given = load_recipe(recipe, overrides=overrides), None
+    if not resume:
+        return None, checked
+    folder = given or RunFolder.open(out / checked.name)
+    kept = load_recipe(folder.recipe, folder=checked.folder)
+    if kept.to_value() != checked.to_value():
+        wrong = _differences(kept.to_value(), checked.to_value(), "")
+        raise InputError(
+            f"{folder.path} was made by another recipe: {'; '.join(wrong)}", hint="resume with that recipe, or start a new run"
+        )
+    return folder, kept
+
+
+def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
+    if folder.resolved.is_file():
+        return load_recipe(folder.resolved, folder=recipe.folder)
+    resolved = resolve(recipe, dataset)
+    write_text(folder.resolved, resolved.to_yaml())
+    reasons = {path: origin.removeprefix("auto: ") for path, origin in resolved.origins.items() if origin.startswith("auto: ")}
+    write_json(folder.decisions, {"chosen": reasons})
+    for part in ("task", "model"):
+        spec = getattr(resolved, part)
+        reason = reasons.get(part) or next((text for path, text in reasons.items() if path.startswith(f"{part}.")), "as the recipe says")
+        progress.log(f"{part}: {spec['type']} ({reason})")
+    return resolved
+
+
+def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, began: float) -> RunResult:
+    decisions = read_json(folder.decisions)
+    settings = settings_of(recipe)
+    trackers = tuple({"type": name} for name in recipe.train.trackers)
+    job = Job(
+        dataset=dataset.folder.absolute(),
+        run=folder.path.absolute(),
+        model=dict(_decided(recipe.model)),
+        task=dict(_decided(recipe.task)),
+        settings=settings,
+        augment=tuple(_decided(recipe.data.augment) or ()),
+        callbacks=(*trackers, *recipe.train.callbacks),
+        plugins=tuple(recipe.plugins),
+        plugin_folder=recipe.folder.absolute(),
+        decided=decisions.get("measured"),
+        quiet=progress.is_quiet(),
+    )
+    outcome = launch(fit, settings.devices, job)
+    if not folder.bundle.is_dir():
+        raise BundleError(f"{folder.bundle} was not written")
+    write_json(folder.metrics, {**outcome, "seconds": time.perf_counter() - began, "warnings": list(dataset.warnings)})
+    return _finished(folder)
+
+
+def _finished(folder: RunFolder) -> RunResult:
+    outcome = read_json(folder.metrics)
+    return RunResult(folder.path, folder.bundle, outcome["metrics"], outcome["seconds"], tuple(outcome["warnings"]))
+
+
+def _decided(value: Any) -> Any:
+    assert value != AUTO, "a resolved recipe has no auto here"
+    return value
+
+
+def _devices(devices: Any) -> int:
+    import torch
+
+    if devices != "auto":
+        return int(devices)
+    return max(torch.accelerator.device_count(), 1) if torch.accelerator.is_available() else 1
+
+
+def _differences(kept: Any, now: Any, path: str) -> list[str]:
+    if isinstance(kept, dict) and isinstance(now, dict):
+        keys = sorted({*kept, *now})
+        return [line for key in keys for line in _differences(kept.get(key), now.get(key), f"{path}.{key}" if path else key)]
+    return [] if kept == now else [f"{path} was {kept!r} and is {now!r}"]

@@ -1,0 +1,102 @@
+"""Log lines and progress bars: the one place that writes to the terminal while work goes on.
+
+Everything goes to stderr, so that stdout holds results alone. On a terminal a task is a bar (rich draws it, imported when the first one
+starts); elsewhere it is a plain line now and then; after `quiet()` it is nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PLAIN_INTERVAL_S = 10.0
+"""Seconds between two lines about the same task where there is no terminal."""
+
+Advance = Callable[[int], None]
+"""Tells a running task that so many more units are done."""
+
+_shown = True
+
+
+def quiet(on: bool = True) -> None:
+    """Turn off progress and log lines (not warnings) for this process, or on again."""
+    global _shown  # noqa: PLW0603 - one terminal, one switch
+    _shown = not on
+
+
+def is_quiet() -> bool:
+    """Return whether progress and log lines are turned off."""
+    return not _shown
+
+
+def log(message: str) -> None:
+    """Write one line about what is happening."""
+    if _shown:
+        _write(message)
+
+
+def warn(message: str) -> None:
+    """Write one line that nobody should miss; `quiet` does not silence it."""
+    _write(f"warning: {message}")
+
+
+@contextmanager
+def task(title: str, total: int | None = None, *, unit: str = "rows") -> Iterator[Advance]:
+    """Show a piece of work while the block runs.
+
+    Args:
+        title: What is being done: `"reading customers.csv"`.
+        total: How many units there will be, where that is known.
+        unit: What is counted.
+
+    Yields:
+        A function to call with the number of units just done.
+
+    Example:
+        >>> with task("reading", total=2) as advance:
+        ...     for batch in (1, 1):
+        ...         advance(batch)
+    """
+    if not _shown:
+        yield lambda _done: None
+    elif sys.stderr.isatty():
+        with _bar(title, total, unit) as advance:
+            yield advance
+    else:
+        yield _plain(title, total, unit)
+
+
+def _write(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 - this module is the terminal's door
+
+
+def _plain(title: str, total: int | None, unit: str) -> Advance:
+    done, due = 0, time.monotonic() + PLAIN_INTERVAL_S
+
+    def advance(more: int) -> None:
+        nonlocal done, due
+        done += more
+        if time.monotonic() >= due:
+            due = time.monotonic() + PLAIN_INTERVAL_S
+            _write(f"{title}: {done:,}{f' of {total:,}' if total is not None else ''} {unit}")
+
+    return advance
+
+
+@contextmanager
+def _bar(title: str, total: int | None, unit: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(f"{{task.completed:,.0f}} {escape(unit)}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        identity = progress.add_task(escape(title), total=total)
+        yield lambda done: progress.advance(identity, done)

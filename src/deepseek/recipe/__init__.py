@@ -1,0 +1,28 @@
+"""Recipes: one YAML file says everything about a run, and is checked before anything starts."""
+
+from deepseek.recipe.load import load_recipe
+from deepseek.recipe.recipe import NOT_BUILT, Recipe
+from deepseek.recipe.schema import json_schema
+from deepseek.recipe.secrets import resolve_secret
+from deepseek.recipe.sections import (
+    AUTO,
+    CheckpointSection,
+    DataSection,
+    EarlyStoppingSection,
+    SplitSection,
+    TrainSection,
+)
+
+__all__ = [
+    "AUTO",
+    "NOT_BUILT",
+    "CheckpointSection",
+    "DataSection",
+    "EarlyStoppingSection",
+    "Recipe",
+    "SplitSection",
+    "TrainSection",
+    "json_schema",
+    "load_recipe",
+    "resolve_secret",
+]

@@ -1,0 +1,135 @@
+"""What the keys of a recipe must be to one another: the one list of cross-field checks.
+
+Each rule is a function from a recipe whose keys are right by themselves to the problems it finds. A rule goes by values, never by whether
+a key was written: a resolved recipe, in which every default stands, must pass like the one it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from deepseek.errors import Problem
+from deepseek.recipe.sections import AUTO, RecipeSections, SplitSection
+
+Rule = Callable[[RecipeSections], Iterable[Problem]]
+
+
+def _split_shares(recipe: RecipeSections) -> Iterator[Problem]:
+    split = recipe.data.split
+    shares = {"train": split.train, "validation": split.validation, "test": split.test}
+    total = sum(shares.values())
+    whole = all(float(share).is_integer() for share in shares.values()) and 1 <= total <= 100
+    if not (whole or any(abs(total - wanted) <= 1e-6 * wanted for wanted in (1, 100))):
+        text = ", ".join(f"{name} {share:g}{'' if name in split.model_fields_set else ' (default)'}" for name, share in shares.items())
+        yield Problem("data.split", f"the shares sum to {total:g} ({text}); they must sum to 1 or 100, or be whole proportions (7, 1, 2)")
+    elif not split.train:
+        yield Problem("data.split.train", "no row is left to train on; the share must be greater than 0")
+
+
+def _split_ways(recipe: RecipeSections) -> Iterator[Problem]:
+    split = recipe.data.split
+    given = [name for name in ("group", "time", "column") if getattr(split, name) is not None]
+    for name in given[1:]:
+        yield Problem(f"data.split.{name}", f"cannot be given together with {given[0]!r}; a split goes by one of them")
+    if split.stratify and given:
+        yield Problem("data.split.stratify", f"cannot be asked for in a split by {given[0]!r}")
+    if split.folds is None:
+        if split.fold:
+            yield Problem("data.split.fold", "is given without 'folds'")
+        return
+    for name in set(given) & {"time", "column"}:
+        yield Problem("data.split.folds", f"cannot be given together with {name!r}; folds go with 'stratify' or 'group' only")
+    least = 3 if split.validation else 2
+    if split.folds < least:
+        yield Problem(
+            "data.split.folds", f"must be at least {least}, with one for validation (set 'validation' to 0 for none); given: {split.folds}"
+        )
+    if split.fold >= split.folds:
+        yield Problem("data.split.fold", f"must be less than folds, {split.folds}; folds are counted from 0; given: {split.fold}")
+
+
+def _test_source(recipe: RecipeSections) -> Iterator[Problem]:
+    split = recipe.data.split
+    if recipe.data.test is not None and split.test not in (0, SplitSection().test):
+        yield Problem("data.split.test", "must be 0 where 'data.test' names a source of test rows")
+
+
+def _columns(recipe: RecipeSections) -> Iterator[Problem]:
+    data = recipe.data
+    targets, dropped = set(data.targets), set(data.drop)
+    if len(targets) < len(data.targets):
+        yield Problem("data.target", f"names a column twice: {', '.join(data.targets)}")
+    for name in sorted(targets & dropped):
+        yield Problem("data.drop", f"drops the target {name!r}")
+    if data.weight in targets | dropped:
+        yield Problem("data.weight", f"the column {data.weight!r} is {'the target' if data.weight in targets else 'dropped'}")
+    for key in ("group", "time", "column"):
+        name = getattr(data.split, key)
+        if name is not None and name in targets | {data.weight}:
+            yield Problem(f"data.split.{key}", f"the column {name!r} is the {'target' if name in targets else 'weight'}")
+    for section, names in (("fields", set(data.fields)), ("transforms", set(data.transforms))):
+        for name in sorted(names & dropped):
+            yield Problem(f"data.{section}.{name}", "this column is dropped by 'data.drop'")
+    for name in sorted(set(data.transforms) & targets):
+        yield Problem(f"data.transforms.{name}", "this column is the target; targets are prepared by the task")
+
+
+def _task_target(recipe: RecipeSections) -> Iterator[Problem]:
+    if recipe.task != AUTO and not recipe.data.targets:
+        yield Problem("data.target", f"the task {recipe.task['type']!r} needs the column to predict")
+
+
+def _micro_batches(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    if train.batch_size == AUTO:
+        return
+    if train.accumulate > train.batch_size:
+        yield Problem(
+            "train.accumulate", f"cuts a batch of {train.batch_size} rows into {train.accumulate} parts; give at most as many as rows"
+        )
+    elif train.batch_size % train.accumulate:
+        yield Problem("train.accumulate", f"must divide the batch size {train.batch_size} without remainder; given: {train.accumulate}")
+
+
+def _ema(recipe: RecipeSections) -> Iterator[Problem]:
+    decay = recipe.train.ema
+    if isinstance(decay, float) and not 0 < decay < 1:
+        yield Problem("train.ema", f"must be between 0 and 1, or null for none; given: {decay:g}")
+
+
+def _validation(recipe: RecipeSections) -> Iterator[Problem]:
+    train, split = recipe.train, recipe.data.split
+    if train.validate_every_epochs is not None and train.validate_every_steps is not None:
+        yield Problem("train.validate_every_steps", "cannot be given together with 'validate_every_epochs'")
+    stops = train.early_stopping not in (AUTO, False)
+    if stops and split.column is None and split.validation == 0:
+        yield Problem("train.early_stopping", "needs validation rows, but 'data.split.validation' is 0")
+
+
+def _doubled_callbacks(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    said = {"early_stopping": train.early_stopping not in (AUTO, False), "time_limit": train.time_limit is not None}
+    said["tensorboard"] = "tensorboard" in train.trackers
+    for index, callback in enumerate(train.callbacks):
+        if said.get(callback["type"]):
+            key = "trackers" if callback["type"] == "tensorboard" else callback["type"]
+            yield Problem(f"train.callbacks.{index}", f"{callback['type']!r} is asked for a second time; 'train.{key}' is given already")
+
+
+RULES: tuple[Rule, ...] = (
+    _split_shares,
+    _split_ways,
+    _test_source,
+    _columns,
+    _task_target,
+    _micro_batches,
+    _ema,
+    _validation,
+    _doubled_callbacks,
+)
+"""Every cross-field check, in the order of the recipe's sections."""
+
+
+def broken_rules(recipe: RecipeSections) -> list[Problem]:
+    """Return what the keys of a recipe are to one another and must not be."""
+    return [problem for rule in RULES for problem in rule(recipe)]

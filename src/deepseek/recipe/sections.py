@@ -1,0 +1,241 @@
+"""The sections of a recipe as types: every key, its range and its default.
+
+Keys that name a component hold a validated spec: a mapping of `type` and every argument, ready for `Registry.build`. `auto` stands until
+the pipeline has decided; it then enters the decision with its reason (`Recipe.with_decisions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from deepseek.errors import InputError
+from deepseek.fields.field import Kind, parse_kind
+from deepseek.recipe.quantities import Duration, Flag, Integer, Number
+from deepseek.registry import component, family
+from deepseek.validation import checked, shown
+
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
+
+if TYPE_CHECKING:
+    CheckSpec = dict[str, Any]
+    CleanerSpec = dict[str, Any]
+    TransformSpec = dict[str, Any]
+    AugmentationSpec = dict[str, Any]
+    CallbackSpec = dict[str, Any]
+    TaskSpec = dict[str, Any] | Auto
+    ModelSpec = dict[str, Any] | Auto
+    OptimizerSpec = dict[str, Any] | Auto
+    ScheduleSpec = dict[str, Any] | Auto
+    Count = int
+    Seed = int
+    Share = float
+    Positive = float
+    NotNegative = float
+else:
+    CheckSpec = component("check")
+    CleanerSpec = component("cleaner")
+    TransformSpec = component("transform")
+    AugmentationSpec = component("augmentation")
+    CallbackSpec = component("callback")
+    TaskSpec = component("task", AUTO)
+    ModelSpec = component("model", AUTO)
+    OptimizerSpec = component("optimizer", AUTO)
+    ScheduleSpec = component("schedule", AUTO)
+    Count = Annotated[Integer, Ge(1)]
+    Seed = Annotated[Integer, Ge(0), Lt(2**63)]
+    Share = Annotated[Number, Ge(0)]
+    NotNegative = Annotated[Number, Ge(0)]
+    Positive = Annotated[Number, Gt(0)]
+
+
+def _check_source(value: object) -> object:
+    if isinstance(value, Mapping):
+        return family("source").validate(value)
+    if isinstance(value, str | PathLike):
+        value = fspath(value)
+        if value:
+            return value
+    elif isinstance(value, list | tuple) and value and all(isinstance(path, str | PathLike) and fspath(path) for path in value):
+        return [fspath(path) for path in value]
+    raise InputError(f"must be a path, a list of paths, or a mapping with a source's name under 'type'; given: {shown(value)}")
+
+
+_PATHS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"x-family": "source"}]}
+SourceSpec = Annotated[str | list[str] | dict[str, Any], BeforeValidator(checked(_check_source)), WithJsonSchema(_PATHS)]
+"""A path (also with `*`), several, or a source by name."""
+
+KindName = Annotated[Kind, BeforeValidator(checked(parse_kind)), WithJsonSchema({"enum": [kind.value for kind in Kind]})]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, and nothing changes once it is checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class SplitSection(Section):
+    """Which rows train, which validate and which test; settled before anything is learned from any row."""
+
+    train: Share = 0.7
+    """Share of rows for training; the three shares sum to 1, or to 100, or are whole proportions (7, 1, 2)."""
+    validation: Share = 0.15
+    """Share of rows for choosing: early stopping, the best weights."""
+    test: Share = 0.15
+    """Share of rows for the final number, looked at once."""
+    stratify: Flag | None = None
+    """Whether each split gets every class (or range of a number) in proportion; decided by the target where not given."""
+    group: Text | None = None
+    """A column; rows that share its value stay in one split."""
+    time: Text | None = None
+    """A column of times; the test split is the latest rows, training the earliest."""
+    column: Text | None = None
+    """A column that says `train`, `validation` or `test` itself."""
+    folds: Annotated[Integer, Ge(2)] | None = None
+    """Number of folds for cross-validation, in the place of the shares."""
+    fold: Annotated[Integer, Ge(0)] = 0
+    """Which of the folds is the test split, counted from 0."""
+    seed: Seed | None = None
+    """Seed of the split; the recipe's where not given."""
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Training, validation and test, as fractions that sum to 1."""
+        total = self.train + self.validation + self.test
+        return self.train / total, self.validation / total, self.test / total
+
+
+class DataSection(Section):
+    """Where rows come from, what they must look like, and how they become arrays."""
+
+    source: SourceSpec
+    """Where rows come from; relative paths start at the recipe's folder."""
+    test: SourceSpec | None = None
+    """A source of test rows of its own; the split then shares out `source` between training and validation."""
+    target: Text | Annotated[list[Text], Field(min_length=1)] | None = None
+    """The column to predict, or several."""
+    fields: dict[str, KindName] = {}
+    """The kinds of columns, where the inferred ones are wrong."""
+    drop: list[Text] = []
+    """Columns to leave out."""
+    weight: Text | None = None
+    """A column of row weights for the loss and the metrics."""
+    checks: list[CheckSpec] = []
+    """Rules that say which rows are bad, and what becomes of them."""
+    clean: list[CleanerSpec] = []
+    """Repairs, fitted on training rows, in order."""
+    split: SplitSection = SplitSection()
+    """Which rows train, validate and test."""
+    transforms: dict[str, TransformSpec] = {}
+    """How columns become arrays: by kind, or by a column's name, which goes before."""
+    augment: Auto | list[AugmentationSpec] | None = AUTO
+    """Random changes of training batches; null for none."""
+    max_rejected: Annotated[Number, Ge(0), Le(1)] = 0.5
+    """Largest share of rows that checks may set aside before the run stops."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns to predict, as a tuple however they were given."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target or ())
+
+
+class EarlyStoppingSection(Section):
+    """When to stop because validation gets no better."""
+
+    patience: Count = 10
+    """Validations in a row without improvement."""
+    min_delta: NotNegative = 0.0
+    """Smallest change of the monitored metric that counts as an improvement."""
+
+
+class CheckpointSection(Section):
+    """How often the state is saved, so that a run can be resumed."""
+
+    every_s: Duration = 60.0
+    """Seconds between two checkpoints."""
+    keep: Count = 2
+    """How many of the latest checkpoints stay on disk."""
+
+
+class TrainSection(Section):
+    """How the network is trained."""
+
+    epochs: Count | Auto = AUTO
+    """Passes over the training rows."""
+    max_steps: Count | None = None
+    """Optimizer steps after which training ends, whatever `epochs` says."""
+    batch_size: Count | Auto = AUTO
+    """Rows in one optimizer step, over all ranks and micro-batches."""
+    accumulate: Count = 1
+    """Micro-batches that one step's batch is cut into, to save memory; the result is the same."""
+    learning_rate: Positive | Auto = AUTO
+    """The schedule's highest rate."""
+    optimizer: OptimizerSpec = AUTO
+    """How gradients become steps."""
+    schedule: ScheduleSpec = AUTO
+    """How the learning rate changes over the run."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = AUTO
+    """Type of the arithmetic inside the network; `auto` measures."""
+    channels_last: Flag | Auto = AUTO
+    """Whether image tensors are laid out with channels last; `auto` measures."""
+    compile: Literal["auto", "off", "model", "step"] = AUTO
+    """What torch.compile is given; `auto` measures."""
+    clip_norm: Positive | Auto | None = AUTO
+    """Largest global norm of the gradient; null for no clipping."""
+    clip_value: Positive | None = None
+    """Largest absolute value of a gradient's element."""
+    ema: Number | Auto | None = AUTO
+    """Decay of the moving average of the weights, between 0 and 1; null for none."""
+    l1: NotNegative = 0.0
+    """Factor of the sum of absolute weights in the loss."""
+    l2: NotNegative = 0.0
+    """Factor of half the sum of squared weights in the loss."""
+    max_norm: Positive | None = None
+    """Largest norm of the weights into one unit."""
+    early_stopping: Flag | EarlyStoppingSection | Auto = AUTO
+    """Whether training ends when validation gets no better, and with what patience."""
+    monitor: Text = AUTO
+    """The metric that stopping, saving and tuning look at; `auto` takes the task's."""
+    validate_every_epochs: Count | None = None
+    """Epochs between two validations; 1 where neither this nor the next is given."""
+    validate_every_steps: Count | None = None
+    """Steps between two validations."""
+    checkpoint: CheckpointSection = CheckpointSection()
+    """How often the state is saved."""
+    callbacks: list[CallbackSpec] = []
+    """What else happens beside training."""
+    trackers: list[Literal["tensorboard"]] = []
+    """Where metrics go besides `events.jsonl`."""
+    devices: Count | Auto = 1
+    """Accelerators or processes to train on."""
+    time_limit: Duration | None = None
+    """Time after which training ends with the best weights so far."""
+    deterministic: Flag = True
+    """Whether the same seed gives the same numbers bit for bit."""
+    seed: Seed | None = None
+    """Seed of weights, order and dropout; the recipe's where not given."""
+
+
+class RecipeSections(Section):
+    """A recipe: one file that says everything about a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "run"
+    """The run's name, which its folder bears; the recipe's file name where not given."""
+    seed: Seed = 0
+    """Seed of everything random."""
+    plugins: list[Text] = []
+    """Python files (relative to the recipe) and modules whose components the recipe names."""
+    data: DataSection
+    """Where rows come from and how they become arrays."""
+    task: TaskSpec = AUTO
+    """What the network is trained for."""
+    model: ModelSpec = AUTO
+    """The network."""
+    train: TrainSection = TrainSection()
+    """How the network is trained."""

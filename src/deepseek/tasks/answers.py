@@ -1,0 +1,57 @@
+"""Decoded tensors as tables, with the class names in the type that the data had."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from deepseek.data.targets import TargetSpec
+
+LABEL_THRESHOLD = 0.5
+
+Decoded = Tensor | np.ndarray
+"""A decoded answer: of the model itself a tensor, of a serving backend an array."""
+
+
+def class_names(target: TargetSpec) -> pa.Array:
+    """Return the names of the classes: numbers where the table held numbers, else text."""
+    if target.integer_classes:
+        return pa.array([int(name) for name in target.classes])
+    return pa.array(target.classes, type=pa.string())
+
+
+def class_table(target: TargetSpec, probability: Decoded) -> pa.Table:
+    """Return `prediction` (the likeliest class) and one `probability_CLASS` column a class, for probabilities `[b, classes]`."""
+    values = _array(probability)
+    best = values.argmax(axis=1) if len(values) else np.zeros(0, dtype=np.int64)
+    return pa.table({"prediction": class_names(target).take(pa.array(best)), **_columns(target, values)})
+
+
+def label_table(target: TargetSpec, probability: Decoded) -> pa.Table:
+    """Return `prediction` (the list of labels of at least one half) and one `probability_LABEL` column a label, for `[b, labels]`."""
+    values = _array(probability)
+    chosen = values >= LABEL_THRESHOLD
+    names = class_names(target)
+    offsets = np.concatenate(([0], chosen.sum(axis=1).cumsum())).astype(np.int32)
+    labels = names.take(pa.array(np.nonzero(chosen)[1]))
+    return pa.table({"prediction": pa.ListArray.from_arrays(pa.array(offsets), labels), **_columns(target, values)})
+
+
+def value_table(target: TargetSpec, value: Decoded) -> pa.Table:
+    """Return `prediction`, or one `prediction_COLUMN` column a target column where there are several, for values `[b, columns]`."""
+    values = _array(value)
+    several = len(target.columns) > 1
+    return pa.table(
+        {f"prediction_{name}" if several else "prediction": pa.array(values[:, place]) for place, name in enumerate(target.columns)}
+    )
+
+
+def _columns(target: TargetSpec, values: np.ndarray) -> dict[str, pa.Array]:
+    return {f"probability_{name}": pa.array(values[:, place]) for place, name in enumerate(target.classes)}
+
+
+def _array(values: Decoded) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values)

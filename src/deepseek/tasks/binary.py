@@ -1,0 +1,89 @@
+"""Two classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from deepseek.data.targets import TargetSpec, class_weights
+from deepseek.registry import component, family
+from deepseek.tasks.answers import Decoded, class_table
+from deepseek.tasks.base import Task
+from deepseek.tasks.losses import Loss, widened
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    LossSpec = dict[str, Any] | str
+    MetricSpec = dict[str, Any] | str
+else:
+    LossSpec = component("loss")
+    MetricSpec = component("metric")
+
+
+class BinaryTask(Task):
+    """Tells two classes apart with one output, the log-odds of the second class.
+
+    The members' probabilities are averaged, not their log-odds, as the average of probabilities is what the ensemble's members vote for.
+
+    Args:
+        loss: The loss.
+        class_weights: `balanced`, so that both classes weigh alike in sum, or weights by class name; they multiply the rows' own weights.
+        metrics: The metrics beside the loss and `auc`; the usual ones where not given.
+    """
+
+    kind = "binary"
+    monitor = "auc"
+    usual_metrics = ("auc", "accuracy", "balanced_accuracy", "f1", "log_loss", "brier")
+
+    def __init__(
+        self,
+        target: TargetSpec,
+        /,
+        *,
+        loss: LossSpec = "binary_cross_entropy",
+        class_weights: Literal["balanced"] | dict[str, float] | None = None,
+        metrics: list[MetricSpec] | None = None,
+    ) -> None:
+        super().__init__(target)
+        self._loss: Loss = family("loss").build(loss, target)
+        self._class_weights = weights_of(target, class_weights)
+        self._metrics = self.usual_metrics if metrics is None else metrics
+
+    @property
+    def outputs(self) -> int:
+        """One: the log-odds of the second class."""
+        return 1
+
+    def row_losses(self, out: Tensor, target: Tensor) -> Tensor:
+        """Return one loss a row, `[b]`, for log-odds `[b, m, 1]` and targets between 0 and 1, `[b]`."""
+        return self._loss.rows(out, target)
+
+    def row_weights(self, target: Tensor) -> Tensor | None:
+        """Return the class weights of the rows, `[b]`; of a soft target, their mixture."""
+        if self._class_weights is None:
+            return None
+        negative, positive = self._class_weights.to(target.device).unbind()
+        return torch.lerp(negative, positive, target.float())
+
+    def decode(self, out: Tensor) -> dict[str, Tensor]:
+        """Return `probability`, float32 `[b, 2]`."""
+        logit = widened(out).squeeze(-1)
+        # Both from a sigmoid: 1 - p has no digits left where p is nearly 1.
+        return {"probability": torch.stack((torch.sigmoid(-logit).mean(dim=1), torch.sigmoid(logit).mean(dim=1)), dim=1)}
+
+    def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
+        """Return `prediction` and the two `probability_CLASS` columns."""
+        return class_table(self.target, decoded["probability"])
+
+
+def weights_of(target: TargetSpec, given: Literal["balanced"] | Mapping[str, float] | None) -> Tensor | None:
+    """Return a class's weight each, float32 `[classes]`, or nothing where none are given.
+
+    Raises:
+        InputError: A name is no class, or a weight is negative.
+    """
+    return None if given is None else torch.tensor(class_weights(target, given), dtype=torch.float32)

@@ -1,0 +1,76 @@
+"""One of several classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+from deepseek.data.targets import TargetSpec
+from deepseek.registry import component, family
+from deepseek.tasks.answers import Decoded, class_table
+from deepseek.tasks.base import Task
+from deepseek.tasks.binary import weights_of
+from deepseek.tasks.losses import Loss, widened
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    LossSpec = dict[str, Any] | str
+    MetricSpec = dict[str, Any] | str
+else:
+    LossSpec = component("loss")
+    MetricSpec = component("metric")
+
+
+class MulticlassTask(Task):
+    """Chooses one of several classes by a softmax; the members' probabilities are averaged.
+
+    Args:
+        loss: The loss.
+        class_weights: `balanced`, so that all classes weigh alike in sum, or weights by class name; they multiply the rows' own weights.
+        metrics: The metrics beside the loss and `accuracy`; the usual ones where not given.
+    """
+
+    kind = "classes"
+    monitor = "accuracy"
+    usual_metrics = ("accuracy", "balanced_accuracy", "f1", "log_loss")
+
+    def __init__(
+        self,
+        target: TargetSpec,
+        /,
+        *,
+        loss: LossSpec = "cross_entropy",
+        class_weights: Literal["balanced"] | dict[str, float] | None = None,
+        metrics: list[MetricSpec] | None = None,
+    ) -> None:
+        super().__init__(target)
+        self._loss: Loss = family("loss").build(loss, target)
+        self._class_weights = weights_of(target, class_weights)
+        self._metrics = self.usual_metrics if metrics is None else metrics
+
+    @property
+    def outputs(self) -> int:
+        """One for each class."""
+        return len(self.target.classes)
+
+    def row_losses(self, out: Tensor, target: Tensor) -> Tensor:
+        """Return one loss a row, `[b]`, for `[b, m, classes]` and codes int64 `[b]` or shares float `[b, classes]`."""
+        return self._loss.rows(out, target)
+
+    def row_weights(self, target: Tensor) -> Tensor | None:
+        """Return the class weights of the rows, `[b]`; of a soft target, their mixture."""
+        if self._class_weights is None:
+            return None
+        weights = self._class_weights.to(target.device)
+        return target.to(weights.dtype) @ weights if target.is_floating_point() else weights[target.long()]
+
+    def decode(self, out: Tensor) -> dict[str, Tensor]:
+        """Return `probability`, float32 `[b, classes]`."""
+        return {"probability": widened(out).softmax(dim=-1).mean(dim=1)}
+
+    def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
+        """Return `prediction` and one `probability_CLASS` column a class."""
+        return class_table(self.target, decoded["probability"])

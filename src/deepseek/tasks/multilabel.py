@@ -1,0 +1,91 @@
+"""Any number of labels a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from deepseek.data.targets import TargetSpec
+from deepseek.errors import InputError, UnknownNameError
+from deepseek.registry import component, family
+from deepseek.tasks.answers import Decoded, label_table
+from deepseek.tasks.base import Task
+from deepseek.tasks.losses import Loss, by_output, widened
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    LossSpec = dict[str, Any] | str
+    MetricSpec = dict[str, Any] | str
+else:
+    LossSpec = component("loss")
+    MetricSpec = component("metric")
+
+
+class MultilabelTask(Task):
+    """Says of each label whether it is true, by a sigmoid each; the members' probabilities are averaged.
+
+    Args:
+        loss: The loss.
+        class_weights: How much a label's true rows count, its false rows counting 1: `balanced` for (false rows)/(true rows), or numbers by
+            label; a label that is not named has 1.
+        metrics: The metrics beside the loss and `auc`; the usual ones where not given.
+
+    Raises:
+        InputError: A weight is not above 0 and finite.
+        UnknownNameError: A weight is given to what is no label.
+    """
+
+    kind = "labels"
+    monitor = "auc"
+    usual_metrics = ("auc", "accuracy", "f1", "log_loss")
+
+    def __init__(
+        self,
+        target: TargetSpec,
+        /,
+        *,
+        loss: LossSpec = "binary_cross_entropy",
+        class_weights: Literal["balanced"] | dict[str, float] | None = None,
+        metrics: list[MetricSpec] | None = None,
+    ) -> None:
+        super().__init__(target)
+        self._loss: Loss = family("loss").build(loss, target)
+        self._positive_weights = None if class_weights is None else torch.tensor(_positive_weights(target, class_weights))
+        self._metrics = self.usual_metrics if metrics is None else metrics
+
+    @property
+    def outputs(self) -> int:
+        """One for each label."""
+        return len(self.target.classes)
+
+    def row_losses(self, out: Tensor, target: Tensor) -> Tensor:
+        """Return one loss a row, `[b]`: the mean over labels and members, for `[b, m, labels]` and `[b, labels]` between 0 and 1."""
+        if self._positive_weights is None:
+            return self._loss.rows(out, target)
+        out = widened(out)
+        weight = torch.lerp(torch.ones_like(out[:1, :1]), self._positive_weights.to(out), by_output(target, out))
+        return (self._loss.terms(out, target) * weight).flatten(1).mean(dim=1)
+
+    def decode(self, out: Tensor) -> dict[str, Tensor]:
+        """Return `probability`, float32 `[b, labels]`."""
+        return {"probability": widened(out).sigmoid().mean(dim=1)}
+
+    def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
+        """Return `prediction`, a list of labels, and one `probability_LABEL` column a label."""
+        return label_table(self.target, decoded["probability"])
+
+
+def _positive_weights(target: TargetSpec, given: Literal["balanced"] | Mapping[str, float]) -> list[float]:
+    if not isinstance(given, Mapping):
+        # A label that is always or never true has nothing to balance.
+        return [(target.rows - count) / count if 0 < count < target.rows else 1.0 for count in target.counts]
+    for name, weight in given.items():
+        if name not in target.classes:
+            raise UnknownNameError("label", name, target.classes)
+        if not 0 < weight < float("inf"):
+            raise InputError(f"the weight of the label {name!r} is {weight}", hint="weights are finite and above 0")
+    return [float(given.get(name, 1.0)) for name in target.classes]

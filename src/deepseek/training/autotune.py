@@ -1,0 +1,172 @@
+"""What `auto` settings mean on this machine, for this model: measured on copies before the first step, never guessed.
+
+A shorter number format or another memory layout is faster where a processor has units for it and slower where it has not; so each candidate
+makes real steps on a copy of the model, and one that is not clearly faster than plain float32 is not taken.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepseek.data.batch import Batch
+from deepseek.distributed.devices import device_memory, is_out_of_memory, synchronize
+from deepseek.distributed.precision import make_precision
+from deepseek.optim import OptimizerSpec, decay_groups
+from deepseek.training.state import Json
+from deepseek.training.step import Loss, TrainingStep
+
+BUDGET_S = 2.0
+MARGIN = 0.9
+"""A candidate is taken where its step takes at most this part of plain float32's: less is within the noise of measuring."""
+MEMORY_SHARE = 0.8
+_MOST_ROWS = 1 << 20
+_LEAST_TURNS, _MOST_TURNS = 3, 100
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of running the step.
+
+    Attributes:
+        precision: The number format.
+        channels_last: Whether images and filters are laid out with channels last.
+    """
+
+    precision: str = "fp32"
+    channels_last: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.precision}{' channels_last' if self.channels_last else ''}"
+
+
+def choose_way(model: nn.Module, loss: Loss, batch: Batch, spec: OptimizerSpec, *, ways: Sequence[Way]) -> Json:
+    """Measure ways of running the step on copies of the model and return the fastest and why.
+
+    Args:
+        model: Stays as it is.
+        loss: As for `TrainingStep`.
+        batch: A batch of the size to be trained with, on the model's device.
+        spec: The optimizer.
+        ways: The candidates; the first is the one to beat.
+
+    Returns:
+        `precision`, `channels_last`, `milliseconds` by candidate, and `reason`.
+    """
+    if len(ways) == 1:
+        return {"precision": ways[0].precision, "channels_last": ways[0].channels_last, "reason": "the only candidate on this device"}
+    times = _milliseconds({way: _trial(model, loss, spec, way) for way in ways}, batch)
+    fastest = min(times, key=lambda way: times[way])
+    chosen = fastest if times[fastest] <= MARGIN * times[ways[0]] else ways[0]
+    ratio = times[ways[0]] / times[fastest]
+    reason = f"{chosen} is {ratio:.2f} times as fast as {ways[0]}" if chosen != ways[0] else f"nothing is clearly faster than {ways[0]}"
+    measured = {str(way): round(value, 4) for way, value in times.items()}
+    return {"precision": chosen.precision, "channels_last": chosen.channels_last, "milliseconds": measured, "reason": reason}
+
+
+def candidate_ways(model: nn.Module, device: torch.device, *, precision: str, channels_last: bool | str) -> list[Way]:
+    """Return the ways worth measuring under the settings; formats that the processor would emulate are left out."""
+    formats = [precision] if precision != "auto" else ["fp32", *(["bf16"] if has_native_bf16(device) else [])]
+    images = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    layouts = [bool(channels_last)] if channels_last != "auto" else [False, True] if images else [False]
+    return [Way(name, layout) for name in formats for layout in layouts]
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Say whether a device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # not in torch 2.8
+        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16") or flags.get("bf16"))
+    return device.type in {"xpu", "npu", "xla"}
+
+
+def choose_batch_size(make_batch: Callable[[int], Batch], model: nn.Module, loss: Loss, spec: OptimizerSpec, *, rows: int) -> Json:
+    """Return a batch size: on a processor by the number of rows, on an accelerator also by memory, of which 20 % are kept free.
+
+    Args:
+        make_batch: Returns a batch of so many rows, on the model's device.
+        model: Stays as it is.
+        loss: As for `TrainingStep`.
+        spec: The optimizer.
+        rows: The rows of the training set.
+    """
+    wanted = min(max(1 << (max(rows, 1) // 100).bit_length(), 32), 1024)
+    device = next(model.parameters()).device
+    if device.type == "cpu":
+        return {"batch_size": wanted, "reason": f"about a hundredth of {rows} rows, within 32 and 1024"}
+    fits = largest_fit(lambda size: _peak_bytes(make_batch(size), model, loss, spec), device_memory(device).free_bytes, most=wanted)
+    return {"batch_size": fits, "reason": f"about a hundredth of {rows} rows, as far as memory allows with 20 % of it kept free"}
+
+
+def largest_fit(peak_bytes: Callable[[int], int | None], free_bytes: int, *, most: int = _MOST_ROWS) -> int:
+    """Return the largest power of two, up to `most`, whose peak memory stays within 80 % of what is free; at least 1.
+
+    Args:
+        peak_bytes: What a batch of so many rows takes, or nothing where it does not fit at all.
+        free_bytes: What there is.
+        most: The largest size tried.
+    """
+    size = 1
+    while size * 2 <= most:
+        peak = peak_bytes(size * 2)
+        if peak is None or peak > MEMORY_SHARE * free_bytes:
+            break
+        size *= 2
+    return size
+
+
+def _peak_bytes(batch: Batch, model: nn.Module, loss: Loss, spec: OptimizerSpec) -> int | None:
+    device = next(model.parameters()).device
+    torch.accelerator.empty_cache()
+    torch.accelerator.reset_peak_memory_stats(device)
+    before = torch.accelerator.memory_allocated(device)
+    try:
+        _trial(model, loss, spec, Way())(batch)
+        synchronize(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return torch.accelerator.max_memory_reserved(device) - before
+
+
+def _trial(model: nn.Module, loss: Loss, spec: OptimizerSpec, way: Way) -> Callable[[Batch], None]:
+    twin = copy.deepcopy(model).train()
+    if way.channels_last:
+        twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    step = TrainingStep(twin, loss, spec.build(decay_groups(twin)), precision=make_precision(way.precision, next(twin.parameters()).device))
+    layout: Callable[[Batch], Batch] = with_channels_last if way.channels_last else lambda batch: batch
+    return lambda batch: step(layout(batch))
+
+
+def with_channels_last(batch: Batch) -> Batch:
+    """Return the batch with its images `[b, c, h, w]` laid out with channels last."""
+
+    def lay(tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    return Batch({name: lay(tensor) for name, tensor in batch.inputs.items()}, batch.targets, batch.weight, batch.row)
+
+
+def _milliseconds(steps: Mapping[Way, Callable[[Batch], Any]], batch: Batch) -> dict[Way, float]:
+    """Return each way's best time. They take turns, and the best counts: other work on the machine only ever adds."""
+    device = next(iter(batch.inputs.values())).device
+    times: dict[Way, list[float]] = {way: [] for way in steps}
+    began = time.perf_counter()
+    for turn in range(_MOST_TURNS):
+        for way, step in steps.items():
+            start = time.perf_counter()
+            step(batch)
+            synchronize(device)
+            times[way].append(time.perf_counter() - start)
+        if turn >= _LEAST_TURNS and time.perf_counter() - began > BUDGET_S:
+            break
+    return {way: min(taken) * 1e3 for way, taken in times.items()}

@@ -1,0 +1,79 @@
+"""Shows how training goes: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from deepseek.training.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from deepseek.training.trainer import Trainer
+
+
+class ProgressBar(Callback):
+    """Shows steps, loss, samples a second and the share of time spent waiting for data, on the standard error.
+
+    A terminal gets a bar; a file or pipe gets one line a validation.
+
+    Args:
+        quiet: Show nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Open the bar, where there is a terminal."""
+        self.quiet = self.quiet or not trainer.is_main
+        if self.quiet or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=Console(stderr=True))
+        self._task = self._bar.add_task("", total=trainer.total_steps, completed=trainer.state.step)
+        self._bar.start()
+
+    def on_log(self, trainer: Trainer) -> None:
+        """Move the bar."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=trainer.state.step, description=_speed(trainer))
+
+    def on_validation(self, trainer: Trainer) -> None:
+        """Write a line with the metrics."""
+        entry = trainer.history[-1]
+        metrics = "  ".join(f"{name} {entry[name]:.4g}" for name in trainer.metric_names)
+        self._line(f"epoch {trainer.state.epoch}  step {trainer.state.step}/{trainer.total_steps}  {metrics}  ({_speed(trainer)})")
+
+    def on_error(self, trainer: Trainer, error: BaseException) -> None:
+        """Give the terminal back."""
+        self._close()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Give the terminal back and say how it ended."""
+        self._close()
+        self._line(f"stopped after step {trainer.state.step}: {trainer.stopped_reason}")
+
+    def _line(self, text: str) -> None:
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False)
+        else:
+            sys.stderr.write(text + "\n")
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _speed(trainer: Trainer) -> str:
+    progress = trainer.progress
+    return f"loss {progress.loss:.4g}, {progress.samples_per_s:,.0f} rows/s, waiting for data {progress.data_wait_share:.0%}"

@@ -1,0 +1,44 @@
+"""Settles every `auto` setting before the first step, alike on every rank."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from torch import nn
+
+from deepseek.data.batch import Batch
+from deepseek.data.prepared import PreparedDataset
+from deepseek.distributed import RankContext, broadcast_message
+from deepseek.optim import OptimizerSpec
+from deepseek.training.autotune import candidate_ways, choose_batch_size, choose_way
+from deepseek.training.settings import TrainSettings
+from deepseek.training.state import Json
+from deepseek.training.step import Loss
+
+_FORMATS = ("fp32", "bf16", "fp16")
+
+
+def decide(model: nn.Module, loss: Loss, train: PreparedDataset, settings: TrainSettings, spec: OptimizerSpec, ranks: RankContext) -> Json:
+    """Return what `batch_size`, `precision` and `channels_last` come to, with times and reasons.
+
+    Rank 0 measures and the others are told, since each would measure something else.
+    """
+
+    def batch_of(rows: int) -> Batch:
+        return train.take(np.arange(rows) % len(train)).to(ranks.device)
+
+    decisions: Json = {"batch_size": settings.batch_size, "precision": settings.precision, "channels_last": settings.channels_last}
+    if ranks.is_main:
+        if settings.batch_size == "auto":
+            chosen = choose_batch_size(batch_of, copy.deepcopy(model), loss, spec, rows=len(train) // ranks.ranks)
+            decisions |= {"batch_size": chosen["batch_size"] * ranks.ranks, "batch_size_reason": chosen["reason"]}
+        ways = candidate_ways(model, ranks.device, precision=settings.precision, channels_last=settings.channels_last)
+        share = max(int(decisions["batch_size"]) // (ranks.ranks * settings.accumulate), 1)
+        decisions |= choose_way(model, loss, batch_of(share), spec, ways=ways)
+    else:
+        decisions |= {"batch_size": 0, "precision": "fp32", "channels_last": False}
+    message = [int(decisions["batch_size"]), _FORMATS.index(decisions["precision"]), bool(decisions["channels_last"])]
+    size, precision, channels_last = broadcast_message(message, ranks)
+    settled = {"batch_size": size, "precision": _FORMATS[precision], "channels_last": bool(channels_last), "compile": settings.compile}
+    return {**decisions, **settled}

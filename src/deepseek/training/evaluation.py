@@ -1,0 +1,112 @@
+"""Metrics of a model on a dataset, in one pass and constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from deepseek.data.batch import Batch
+from deepseek.distributed.precision import Precision
+from deepseek.distributed.ranks import RankContext
+from deepseek.distributed.sync import sum_across
+from deepseek.tasks.base import Task
+from deepseek.tasks.metrics import MeanLoss
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Spill(Protocol):
+    """Takes the answers of an evaluation batch by batch."""
+
+    def write(self, decoded: Mapping[str, Tensor], batch: Batch) -> None:
+        """Take the answers for a batch."""
+
+
+class PredictionFile:
+    """Writes answers to an Arrow file as they come: the row's index, then the columns of `Task.answer`.
+
+    A context manager; the file is complete when the block ends.
+
+    Args:
+        path: Where to write.
+        task: Turns decoded tensors into columns.
+    """
+
+    def __init__(self, path: Path, task: Task) -> None:
+        self.path, self._task = path, task
+        self._writer: pa.RecordBatchFileWriter | None = None
+
+    def write(self, decoded: Mapping[str, Tensor], batch: Batch) -> None:
+        """Append the answers for a batch."""
+        import pyarrow as pa
+
+        table = self._task.answer({name: tensor.cpu() for name, tensor in decoded.items()})
+        if batch.row is not None:
+            table = table.add_column(0, "row", pa.array(batch.row.cpu().numpy()))
+        if self._writer is None:
+            self._writer = pa.ipc.new_file(str(self.path), table.schema)
+        self._writer.write_table(table)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    task: Task,
+    batches: Iterable[Batch],
+    *,
+    spill: Spill | None = None,
+    context: RankContext | None = None,
+    precision: Precision | None = None,
+) -> dict[str, float]:
+    """Return a model's metrics.
+
+    No row is padded or seen twice, and what ranks add up are sums and counts in float64: the numbers are the same on any number of ranks.
+
+    Args:
+        model: Turns a batch's inputs into raw outputs; left in the mode it was in.
+        task: Decodes and measures.
+        batches: This rank's rows, each once.
+        spill: Also takes every answer.
+        context: This process's place in the job.
+        precision: The number format; float32 where not given.
+
+    Raises:
+        DataError: A metric cannot be computed from these rows.
+    """
+    context = context or RankContext()
+    forward = precision.wrap(model.forward) if precision else model.forward
+    metrics = task.metrics()
+    training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            if not len(batch):
+                continue
+            moved = batch if context.device.type == "cpu" else batch.to(context.device)
+            out = forward(moved.inputs).float()
+            decoded = task.decode(out)
+            for metric in metrics.values():
+                if isinstance(metric, MeanLoss):
+                    metric.add(*task.loss(out, moved))
+                else:
+                    metric.update(decoded, moved)
+            if spill is not None:
+                spill.write(decoded, batch)
+    finally:
+        model.train(training)
+    states: list[Any] = [tensor for metric in metrics.values() for tensor in metric.state.values()]
+    sum_across(states, context)
+    return {name: metric.compute() for name, metric in metrics.items()}

@@ -1,0 +1,163 @@
+"""What is kept of a run: the best weights in memory, and checkpoints on disk from which it goes on bit for bit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from deepseek.distributed.ranks import RankContext
+from deepseek.errors import CheckpointError, InputError
+from deepseek.training.checkpoint import (
+    Tensors,
+    list_checkpoints,
+    load_latest,
+    load_optimizer,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from deepseek.training.state import Json, State
+
+if TYPE_CHECKING:
+    from deepseek.training.trainer import Trainer
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that was read.
+
+    Attributes:
+        path: Its folder.
+        state: Where the run stood.
+        tensors: By part and name.
+        values: The other plain JSON values.
+    """
+
+    path: Path
+    state: State
+    tensors: Tensors
+    values: Json
+
+
+class Keeper:
+    """Keeps the best weights and the checkpoints of a run.
+
+    The best weights travel in every checkpoint: a run resumed after its best validation must still be able to end with those weights.
+
+    Args:
+        folder: Where checkpoints go; none for none.
+        keep: How many are kept.
+    """
+
+    def __init__(self, folder: Path | None, *, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self._best: dict[str, Tensor] = {}
+
+    def remember(self, model: nn.Module) -> None:
+        """Keep a copy of the weights as they are now."""
+        self._best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+    def recall(self, model: nn.Module) -> None:
+        """Put the remembered weights back into the model."""
+        model.load_state_dict(self._best)
+
+    def find(self, resume: bool | Literal["auto"], ranks: RankContext) -> Loaded | None:
+        """Return the checkpoint to go on from, or nothing for a start from the beginning.
+
+        Raises:
+            CheckpointError: `resume` is true and there is none that can be used.
+            InputError: There are checkpoints and the run is not to be resumed, or there is no folder to resume from.
+        """
+        present = list_checkpoints(self.folder) if self.folder else []
+        if not resume:
+            if present:
+                raise InputError(f"{self.folder} has checkpoints already", hint="resume the run, or choose another folder")
+            return None
+        if self.folder is None:
+            raise InputError("a run without a folder cannot be resumed", hint="give the folder of the run")
+        if resume == "auto" and not present:
+            return None
+        path, tensors, values, passed = load_latest(self.folder, fall_back=resume == "auto")
+        for reason in passed if ranks.is_main else ():
+            _LOG.warning("passed over: %s", reason)
+        return Loaded(path, State.from_json(values["state"]), tensors, values)
+
+    def save(self, trainer: Trainer) -> Path:
+        """Write a checkpoint; rank 0 alone, without a word to the others."""
+        assert self.folder is not None
+        average = trainer.average
+        tensors: dict[str, Mapping[str, Tensor]] = {
+            "model": trainer.model.state_dict(),
+            "optimizer": optimizer_tensors(trainer.optimizer, trainer.model),
+            "average": average.average if average else {},
+            "best": self._best,
+        }
+        values = {
+            "state": trainer.state.to_json(),
+            "identity": _identity(trainer),
+            "average_updates": average.updates if average else 0,
+            "schedule": trainer.schedule.state_dict(),
+            "precision": trainer.precision.state_dict(),
+            "callbacks": [{"type": type(callback).__name__, "state": callback.state_dict()} for callback in trainer.callbacks],
+        }
+        present = {part: named for part, named in tensors.items() if named}
+        return save_checkpoint(self.folder, trainer.state.step, tensors=present, state=values, keep=self.keep)
+
+    @torch.no_grad()
+    def restore(self, trainer: Trainer, loaded: Loaded) -> None:
+        """Put everything back as it was saved.
+
+        Raises:
+            CheckpointError: The checkpoint is of another model, other data or another order of rows.
+        """
+        values, tensors = loaded.values, loaded.tensors
+        wrong = [
+            f"{key} was {values['identity'][key]} and is {now}" for key, now in _identity(trainer).items() if values["identity"][key] != now
+        ]
+        if wrong:
+            raise CheckpointError(f"{loaded.path} belongs to another run: {'; '.join(wrong)}", hint="resume with the settings of that run")
+        trainer.model.load_state_dict(tensors["model"])
+        load_optimizer(trainer.optimizer, trainer.model, tensors.get("optimizer", {}))
+        trainer.step.update.reset()
+        if trainer.average is not None:
+            trainer.average.load(tensors["average"], updates=values["average_updates"])
+        self._best = tensors.get("best", {})
+        trainer.schedule.load_state_dict(values["schedule"])
+        trainer.precision.load_state_dict(values["precision"])
+        for callback, saved in zip(trainer.callbacks, _matching(trainer, values["callbacks"]), strict=True):
+            callback.load_state_dict(saved)
+        if trainer.is_main:  # the sums are over all ranks: one of them takes them up
+            trainer.step.numerator.fill_(loaded.state.loss_sum[0])
+            trainer.step.denominator.fill_(loaded.state.loss_sum[1])
+        trainer.guard.checked, trainer.guard.checkpoint = loaded.state.step, loaded.path
+
+
+def _identity(trainer: Trainer) -> Json:
+    """Return what must be the same for a resume to be exact."""
+    return {
+        "rows": len(trainer.train),
+        "batch_size": trainer.settings.batch_size,
+        "seed": trainer.settings.seed,
+        "optimizer": type(trainer.optimizer_spec).__name__,
+        "averaged": trainer.average is not None,
+        "parameters": {name: list(parameter.shape) for name, parameter in trainer.model.named_parameters()},
+    }
+
+
+def _matching(trainer: Trainer, saved: list[Json]) -> list[Json]:
+    """Return the saved state of each callback, in the trainer's order; none for one that was not there, or has changed."""
+    left = list(saved)
+    states: list[Json] = []
+    for callback in trainer.callbacks:
+        entry = next((item for item in left if item["type"] == type(callback).__name__), None)
+        if entry is not None:
+            left.remove(entry)
+        states.append(entry["state"] if entry else callback.state_dict())
+    return states

@@ -1,0 +1,136 @@
+"""Everything that says how a model is trained, in one frozen object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from deepseek.errors import InputError
+
+Spec = str | Mapping[str, Any]
+Positive = Annotated[float, Gt(0)]
+Count = Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How a model is trained.
+
+    Attributes:
+        epochs: Passes over the training rows, at least 1.
+        max_steps: The most optimizer steps; counts before `epochs` where both would end the run.
+        batch_size: Rows of the *global* batch of one optimizer step, over all ranks and micro-batches; or `auto`.
+        accumulate: Micro-batches that the batch is computed in, at least 1; changes memory, not results.
+        learning_rate: The peak learning rate; the optimizer's own where not given.
+        optimizer: An `optimizer` component.
+        schedule: A `schedule` component.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`: the fastest, measured on copies before the first step.
+        channels_last: Whether images are laid out with channels last; `auto` measures.
+        compile: `model` compiles the network, `step` the whole step with loss, gradients and optimizer.
+        clip_norm: The largest joint norm of the gradients.
+        clip_value: The largest absolute value of a gradient element.
+        ema: Decay of a running average of the weights, which is then validated and kept; in (0, 1).
+        l1: Strength of an absolute penalty on decayed weights.
+        l2: Strength of a quadratic penalty on decayed weights.
+        max_norm: The largest norm of the weights into one output.
+        early_stopping: Arguments of the `early_stopping` callback, `{patience: 5}`; none for no early stopping.
+        monitor: The validation metric that stopping, keeping the best and tuning look at; the task's own where not given.
+        validate_every: Validate after so many epochs or steps.
+        validate_unit: What `validate_every` counts.
+        checkpoint_every_s: Seconds between checkpoints; none for none by time.
+        checkpoint_every: Steps between checkpoints; none for none by steps.
+        keep: How many checkpoints are kept; each holds the best weights so far.
+        time_limit_s: Seconds after which training stops in good order.
+        devices: How many devices train together.
+        device: `auto`, `cpu`, or an accelerator by its torch name.
+        seed: From which order, dropout and augmentation are derived.
+        deterministic: Forbid operations that are not bit-reproducible on accelerators.
+        on_nonfinite: What to do about a NaN or infinite loss: `raise`, or `skip` the step (which waits for the device every step).
+        restore_best: Put the best weights back at the end.
+        log_every: The most steps between two looks at the running loss.
+    """
+
+    epochs: Count = 10
+    max_steps: Count | None = None
+    batch_size: Count | Literal["auto"] = 256
+    accumulate: Count = 1
+    learning_rate: Positive | None = None
+    optimizer: Spec = "adamw"
+    schedule: Spec = "constant"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool | Literal["auto"] = "auto"
+    compile: Literal["off", "model", "step"] = "off"
+    clip_norm: Positive | None = None
+    clip_value: Positive | None = None
+    ema: Annotated[float, Gt(0), Lt(1)] | None = None
+    l1: Annotated[float, Ge(0)] = 0.0
+    l2: Annotated[float, Ge(0)] = 0.0
+    max_norm: Positive | None = None
+    early_stopping: Mapping[str, Any] | None = None
+    monitor: str | None = None
+    validate_every: Count = 1
+    validate_unit: Literal["epochs", "steps"] = "epochs"
+    checkpoint_every_s: Positive | None = 600.0
+    checkpoint_every: Count | None = None
+    keep: Count = 2
+    time_limit_s: Positive | None = None
+    devices: Count = 1
+    device: str = "auto"
+    seed: Annotated[int, Ge(0)] = 0
+    deterministic: bool = False
+    on_nonfinite: Literal["raise", "skip"] = "raise"
+    restore_best: bool = True
+    log_every: Annotated[int, Ge(1), Le(1000)] = 50
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self), include_extras=True)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not any(_fits(value, option) for option in _options(hints[field.name])):
+                wanted = " or ".join(_words(option) for option in _options(hints[field.name]))
+                raise InputError(f"train.{field.name} is {value!r}", hint=f"allowed: {wanted}")
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return (hint,) if get_origin(hint) in {None, Annotated, Literal, Mapping} or not get_args(hint) else _members(hint)
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if str(get_origin(hint)) in {"<class 'types.UnionType'>", "typing.Union"} else (hint,)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is Annotated:
+        base, *limits = get_args(hint)
+        return _fits(value, base) and all(_within(value, limit) for limit in limits)
+    plain = get_origin(hint) or hint
+    if isinstance(value, bool):
+        return plain is bool
+    return isinstance(value, (int, float) if plain is float else plain)
+
+
+def _within(value: Any, limit: object) -> bool:
+    match limit:
+        case Ge(low):
+            return bool(value >= low)
+        case Gt(low):
+            return bool(value > low)
+        case Le(high):
+            return bool(value <= high)
+        case Lt(high):
+            return bool(value < high)
+    return True
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return ", ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is Annotated:
+        base, *limits = get_args(hint)
+        return " ".join([_words(base), *(str(limit) for limit in limits)])
+    return "nothing" if hint is type(None) else getattr(get_origin(hint) or hint, "__name__", str(hint))

@@ -1,0 +1,189 @@
+"""The training step: what happens to the weights for one batch, and nothing else.
+
+Numerators are sent backward, the gradients are divided once by the global denominator, then penalised, clipped and used. That makes a batch
+in micro-batches, or spread over ranks, the same step as the batch in one piece, whatever the rows weigh.
+
+Nothing here looks at a value: no `.item()`, no logging, no Python per row. On a small network the overhead of this file is what a step
+costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from deepseek.data.batch import Batch
+from deepseek.distributed.precision import Precision
+from deepseek.distributed.sync import GradientSync
+from deepseek.optim import WeightAverage, clip_norm_, clip_value_, limit_norm_, make_update, penalise_
+from deepseek.optim.clipping import global_norm
+
+Forward = Callable[[Mapping[str, Tensor]], Tensor]
+Loss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
+
+TINY = 1e-12  # under a sum of weights that is 0: such a batch changes nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRules:
+    """What is done to gradients and weights in a step, beside the optimizer; see `TrainSettings` for the meanings."""
+
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    l1: float = 0.0
+    l2: float = 0.0
+    max_norm: float | None = None
+    on_nonfinite: Literal["raise", "skip"] = "raise"
+
+    @property
+    def touch_gradients(self) -> bool:
+        """Whether any rule looks at the gradients."""
+        return bool(self.clip_norm or self.clip_value or self.l1 or self.l2 or self.on_nonfinite == "skip")
+
+
+class TrainingStep:
+    """Makes optimizer steps on any module, for any loss that comes as numerator and denominator.
+
+    Args:
+        forward: The network, or a compiled form of it: a batch's inputs to raw outputs.
+        loss: Raw outputs and batch to the weighted sum of the rows' losses and the sum of their weights.
+        optimizer: Over parameters of the network; its learning rates now are the peaks that `set_factor` scales.
+        precision: The number format; float32 where not given.
+        rules: What is done beside the optimizer's step.
+        sync: Sums gradients over the ranks, where there are several.
+        average: A running average of the weights to be kept up.
+
+    Attributes:
+        micro_batches: Into how many pieces a batch is cut.
+        numerator: Sum of the numerators since it was last set to zero, float64 where the device has it.
+        denominator: Sum of the denominators.
+        skipped: Steps not made because a gradient was NaN or infinite.
+
+    Example:
+        >>> net = nn.Linear(2, 1)
+        >>> def squared(out, batch):
+        ...     return (out[:, 0] - batch.targets["y"]).square().sum(), torch.tensor(float(len(batch)))
+        >>> step = TrainingStep(lambda inputs: net(inputs["x"]), squared, torch.optim.SGD(net.parameters(), lr=0.1))
+        >>> step(Batch({"x": torch.ones(4, 2)}, {"y": torch.zeros(4)}))
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: Precision | None = None,
+        rules: StepRules | None = None,
+        sync: GradientSync | None = None,
+        average: WeightAverage | None = None,
+    ) -> None:
+        self.optimizer, self.average, self.sync = optimizer, average, sync
+        self.rules = rules or StepRules()
+        self.micro_batches = 1
+        self.skipped = 0
+        self.parameters: list[nn.Parameter] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        device = self.parameters[0].device
+        self.precision = precision or Precision(device)
+        self.update = make_update(optimizer)
+        self._loss_of = self.precision.wrap(lambda batch: loss(forward(batch.inputs), batch))
+        regular = [group for group in optimizer.param_groups if group.get("regularise", True)]
+        self._matrices = [parameter for group in regular for parameter in group["params"] if parameter.ndim > 1]
+        self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        self._factor = 1.0
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self.numerator, self.denominator = torch.zeros(2, dtype=wide, device=device).unbind()
+        self._one = torch.ones((), device=device)
+
+    def set_factor(self, factor: float) -> None:
+        """Set every learning rate to a fraction of its peak."""
+        if factor != self._factor:
+            self._factor = factor
+            for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+                group["lr"] = peak * factor
+
+    def __call__(self, batch: Batch) -> None:
+        """Make one optimizer step.
+
+        Args:
+            batch: This rank's rows of the global batch, on the parameters' device; with several ranks it may have none.
+        """
+        if self.sync is None and self.micro_batches == 1:
+            self._backward_whole(batch)
+        else:
+            self._backward_parts(batch)
+        self._apply()
+
+    def _backward_whole(self, batch: Batch) -> None:
+        """Divide at the root of the graph: the same gradients, without a pass over them."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        numerator, denominator = self._loss_of(batch)
+        torch.autograd.backward(numerator, self.precision.scale(self._one / denominator.detach().clamp_min(TINY)))
+        self._count(numerator, denominator)
+
+    def _backward_parts(self, batch: Batch) -> None:
+        self._clear()
+        rows = len(batch)
+        parts: Sequence[Batch] = batch.split(-(-rows // self.micro_batches)) if rows else ()
+        total = torch.zeros_like(self._one)
+        for index, part in enumerate(parts):
+            numerator, denominator = self._loss_of(part)
+            total += denominator.detach()
+            if self.sync is not None and index == len(parts) - 1:
+                self.sync.arm(total)
+            torch.autograd.backward(numerator, self.precision.scale(self._one))
+            self._count(numerator, denominator)
+        if self.sync is not None:
+            if not parts:
+                self.sync.arm(total)
+            total = self.sync.finish()
+        torch._foreach_div_(self._gradients(self.parameters), total.clamp_min(TINY))
+
+    def _clear(self) -> None:
+        if self.sync is not None:
+            self.sync.zero()
+        else:
+            for parameter in self.parameters:
+                parameter.grad = None
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        """Penalise, clip, step and constrain."""
+        self.precision.unscale(self.optimizer)
+        if self.rules.touch_gradients and not self._shape_gradients():
+            self.skipped += 1
+            return
+        self.precision.update(self.update, self.optimizer)
+        if self.rules.max_norm is not None:
+            limit_norm_(self._matrices, self.rules.max_norm)
+        if self.average is not None:
+            self.average.update()
+
+    def _shape_gradients(self) -> bool:
+        """Apply the rules to the gradients; return whether the step is to be made."""
+        rules, gradients = self.rules, self._gradients(self.parameters)
+        if rules.l1 or rules.l2:
+            used = [parameter for parameter in self._matrices if parameter.grad is not None]
+            penalise_(used, self._gradients(used), l1=rules.l1, l2=rules.l2)
+        if rules.clip_value is not None:
+            clip_value_(gradients, rules.clip_value)
+        norm = clip_norm_(gradients, rules.clip_norm) if rules.clip_norm is not None else None
+        if rules.on_nonfinite == "skip":
+            return bool(torch.isfinite(global_norm(gradients) if norm is None else norm))  # waits for the device: the price of skipping
+        return True
+
+    def _gradients(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+    def _count(self, numerator: Tensor, denominator: Tensor) -> None:
+        numerator, denominator = numerator.detach(), denominator.detach()
+        if self.rules.on_nonfinite == "skip":  # a skipped step must not poison the running loss either
+            fine = numerator.isfinite()
+            numerator, denominator = numerator.where(fine, 0.0), denominator.where(fine, 0.0)
+        self.numerator += numerator
+        self.denominator += denominator

@@ -1,0 +1,434 @@
+"""The loop that trains: steps, and between them, at moments that all ranks agree on, everything else.
+
+The loop itself does three things: take a batch, make a step, count. Looking at the loss, validating, checkpointing and stopping happen at
+*events*, steps planned ahead: at most `log_every` steps apart, and about half a second, so that clocks are looked at often enough on slow
+steps and the loss seldom enough on fast ones. Nothing that an event does depends on the clock, save where a checkpoint lies or training
+stops.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from deepseek.data.augment.base import Augmentation, Draw
+from deepseek.data.batch import Batch
+from deepseek.data.loader import Loader
+from deepseek.data.prepared import PreparedDataset
+from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, make_precision, sum_across
+from deepseek.distributed.devices import is_out_of_memory
+from deepseek.errors import InputError, NonFiniteError, TrainingError, UnknownNameError
+from deepseek.optim import OptimizerSpec, Schedule, WeightAverage, decay_groups
+from deepseek.optim.schedules import PlateauSchedule
+from deepseek.registry import Spec, family, split_spec
+from deepseek.tasks.base import Task
+from deepseek.tasks.model import TaskModel
+from deepseek.training.autotune import with_channels_last
+from deepseek.training.callbacks.base import Callback
+from deepseek.training.callbacks.time_limit import TimeLimit
+from deepseek.training.compiled_step import CompiledStep
+from deepseek.training.decisions import decide
+from deepseek.training.evaluation import evaluate
+from deepseek.training.guards import NonFiniteGuard
+from deepseek.training.keeper import Keeper
+from deepseek.training.settings import TrainSettings
+from deepseek.training.state import Best, State, seed_generators, seed_of
+from deepseek.training.step import StepRules, TrainingStep
+
+_EVENT_S = 0.5
+_DROPOUT, _AUGMENT = 1, 2
+"""Streams of randomness: what is drawn for one purpose must not move what is drawn for another."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How training goes, as of the last event.
+
+    Attributes:
+        loss: Training loss since the last validation.
+        learning_rate: The learning rate of the last step, of the first group.
+        samples_per_s: Training rows a second since the fit began, validation not counted, over all ranks.
+        data_wait_share: Part of that time in which the step waited for data, in [0, 1].
+        skipped_steps: Steps not made because a gradient was NaN or infinite, since the fit began.
+    """
+
+    loss: float = float("nan")
+    learning_rate: float = 0.0
+    samples_per_s: float = 0.0
+    data_wait_share: float = 0.0
+    skipped_steps: int = 0
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit came to.
+
+    Attributes:
+        history: One entry a validation: step, epoch, seconds, learning rate, training loss, and the validation metrics.
+        best: The best validation, whose weights are in the model unless `restore_best` is off.
+        stopped_reason: `finished`, or why it ended before.
+        seconds: Time spent, over all resumes.
+        samples_per_s: Training rows a second, over all ranks.
+        data_wait_share: Part of the training time spent waiting for data, in [0, 1]; high means that data is what is slow.
+    """
+
+    history: list[dict[str, float]]
+    best: Best | None
+    stopped_reason: str
+    seconds: float
+    samples_per_s: float
+    data_wait_share: float
+
+
+class Trainer:
+    """Trains a model on prepared rows.
+
+    Args:
+        model: Network and decision layer; changed in place, and moved to the rank's device.
+        task: Gives the loss and the metrics.
+        train: The training rows.
+        validation: The rows by which training is stopped and the best weights are chosen; none for neither.
+        settings: Everything else.
+        callbacks: What happens beside the steps.
+        augment: Random changes of training batches, in order.
+        folder: The run's folder; checkpoints go into `checkpoints/` in it. None for no files.
+        ranks: This process's place in the job.
+
+    Attributes:
+        state: Where the run stands.
+        total_steps: How many steps the whole run has.
+        monitor: The name of the monitored metric.
+        metric_names: All validation metrics.
+        progress: How training goes, as of the last event.
+        stopped_reason: Why training ends, once it does.
+
+    Raises:
+        InputError: Settings, model and data do not fit together; before the first step.
+    """
+
+    def __init__(  # noqa: PLR0913 (what is trained, on what, how, and what looks on)
+        self,
+        model: TaskModel,
+        task: Task,
+        train: PreparedDataset,
+        validation: PreparedDataset | None = None,
+        *,
+        settings: TrainSettings | None = None,
+        callbacks: Sequence[Callback] = (),
+        augment: Sequence[Augmentation] = (),
+        folder: Path | None = None,
+        ranks: RankContext | None = None,
+    ) -> None:
+        self.settings, self.ranks, self.folder = settings or TrainSettings(), ranks or RankContext(), folder
+        self.model, self.task, self.train, self.validation, self.augment = model, task, train, validation, tuple(augment)
+        self.callbacks = [*_implied(self.settings), *callbacks]
+        self.state, self.progress, self.guard = State(), Progress(), NonFiniteGuard()
+        self.keeper = Keeper(folder / "checkpoints" if folder else None, keep=self.settings.keep)
+        self.schedule: Schedule = family("schedule").build(self.settings.schedule)
+        self.optimizer_spec: OptimizerSpec = family("optimizer").build(_optimizer(self.settings))
+        metrics = task.metrics()
+        self.metric_names = tuple(metrics)
+        self.monitor = self.settings.monitor or task.monitor
+        if self.monitor not in metrics:
+            raise UnknownNameError("metric to monitor", self.monitor, metrics)
+        self.higher_is_better = metrics[self.monitor].higher_is_better
+        self._check()
+        self.stopped_reason = ""
+        self._aside_s = self._spent_before = 0.0
+        self._rows = self._next_event = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.ranks.is_main
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """The entries of all validations so far."""
+        return self.state.history
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far, over all resumes."""
+        return self._spent_before + time.perf_counter() - self._began
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The last checkpoint."""
+        return self.guard.checkpoint
+
+    def stop(self, reason: str) -> None:
+        """End training after the current step; of several ranks, what rank 0 wants happens, at the next event."""
+        self.stopped_reason = self.stopped_reason or reason
+        if self.ranks.is_single:
+            self._next_event = self.state.step
+
+    def fit(self, *, resume: bool | Literal["auto"] = False) -> FitResult:
+        """Train to the end.
+
+        Args:
+            resume: Go on from the newest checkpoint, which must be there and whole; with `auto`, from the newest that is, or from the
+            beginning.
+
+        Raises:
+            CheckpointError: There is nothing to resume from.
+            NonFiniteError: The loss or a weight became NaN or infinite.
+            TrainingError: Memory does not suffice even for a single row.
+        """
+        self._began = time.perf_counter()
+        try:
+            self._start(resume)
+            self._run()
+            self._finish()
+        except BaseException as error:
+            for callback in self.callbacks:
+                callback.on_error(self, error)
+            raise
+        state = self.state
+        return FitResult(
+            state.history, state.best, self.stopped_reason, state.seconds, self.progress.samples_per_s, self.progress.data_wait_share
+        )
+
+    def _start(self, resume: bool | Literal["auto"]) -> None:
+        settings = self.settings
+        if settings.deterministic:
+            torch.use_deterministic_algorithms(True)
+        self.model.to(self.ranks.device)
+        loaded = self.keeper.find(resume, self.ranks)
+        self.state = loaded.state if loaded else State()
+        broadcast_([*self.model.parameters(), *self.model.buffers()], self.ranks)
+        if not loaded:
+            self.state.decisions = decide(self.model, self.task.loss, self.train, settings, self.optimizer_spec, self.ranks)
+        self._build(self.state.decisions)
+        if loaded:
+            self.keeper.restore(self, loaded)
+            self._spent_before = self.state.seconds
+        self.model.train()
+        self._on_step = [callback.on_step for callback in self.callbacks if type(callback).on_step is not Callback.on_step]
+        self._validate_steps = settings.validate_every * (self.loader.steps if settings.validate_unit == "epochs" else 1)
+        for callback in self.callbacks:
+            callback.on_fit_start(self)
+        self._done = bool(broadcast_message([bool(self.stopped_reason)], self.ranks)[0])
+        self._began_steps = self._saved_at = time.perf_counter()
+        self._plan(1)
+
+    def _build(self, decisions: dict[str, object]) -> None:
+        settings, ranks = self.settings, self.ranks
+        self._channels_last = bool(decisions["channels_last"])
+        if self._channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        size = int(str(decisions["batch_size"]))
+        pin = ranks.device.type == "cuda"
+        self.loader = Loader(self.train, seed=settings.seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, pin=pin)
+        self.total_steps = min(settings.epochs * self.loader.steps, settings.max_steps or 1 << 62)
+        self.optimizer = self.optimizer_spec.build(decay_groups(self.model))
+        self.average = WeightAverage(self.model, decay=settings.ema) if settings.ema else None
+        self.precision = make_precision(str(decisions["precision"]), ranks.device)
+        rules = StepRules(
+            clip_norm=settings.clip_norm,
+            clip_value=settings.clip_value,
+            l1=settings.l1,
+            l2=settings.l2,
+            max_norm=settings.max_norm,
+            on_nonfinite=settings.on_nonfinite,
+        )
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        sync = None if ranks.is_single else GradientSync(trained)
+        options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
+        self.step: TrainingStep
+        if decisions["compile"] == "step":
+            self.step = CompiledStep(self.model, self.task.loss, self.optimizer, **options)
+        else:
+            forward = torch.compile(self.model) if decisions["compile"] == "model" else self.model
+            self.step = TrainingStep(forward, self.task.loss, self.optimizer, **options)  # type: ignore[arg-type]
+        self.step.micro_batches = settings.accumulate
+
+    def _run(self) -> None:
+        state, loader = self.state, self.loader
+        while state.step < self.total_steps and not self._done:
+            state.epoch, first = divmod(state.step, loader.steps)
+            for place, batch in enumerate(loader.batches(state.epoch, first), first):
+                self._train(batch, place)
+                state.step += 1
+                for hook in self._on_step:
+                    hook(self)
+                if state.step >= self._next_event:
+                    self._event()
+                    if self._done or state.step == self.total_steps:
+                        break
+
+    def _train(self, batch: Batch, place: int) -> None:
+        """Make one step with a batch, in smaller pieces where memory does not suffice."""
+        step, settings, device = self.state.step, self.settings, self.ranks.device
+        self.step.set_factor(self.schedule.factor(step, self.total_steps))
+        seed_generators(seed_of(settings.seed, _DROPOUT, step, self.ranks.rank), device)
+        if device.type != "cpu":
+            batch = batch.to(device)
+        if self.augment:
+            batch = self._augmented(batch, place)
+        if self._channels_last:
+            batch = with_channels_last(batch)
+        self._rows += len(batch)
+        while True:
+            try:
+                self.step(batch)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._back_off(len(batch), error)
+            else:
+                return
+
+    def _augmented(self, batch: Batch, place: int) -> Batch:
+        start, _, total = self.loader.share(place)
+        generator = torch.Generator().manual_seed(seed_of(self.settings.seed, _AUGMENT, self.state.step))
+        for augmentation in self.augment:
+            batch = augmentation.apply(batch, Draw(generator, start, total))
+        return batch
+
+    def _back_off(self, rows: int, error: BaseException) -> None:
+        """Cut the batch into twice as many pieces; the step's result stays the same."""
+        sync = self.step.sync
+        if self.step.micro_batches >= rows or (sync is not None and sync.busy):
+            hint = "lower batch_size or the model's width, or raise accumulate"
+            raise TrainingError(f"out of memory with {self.step.micro_batches} micro-batches of {rows} rows: {error}", hint=hint) from error
+        self.step.micro_batches = min(self.step.micro_batches * 2, rows)
+        self.state.decisions["micro_batches"] = self.step.micro_batches
+        self.optimizer.zero_grad()
+        if self.ranks.device.type != "cpu":
+            torch.accelerator.empty_cache()
+
+    def _event(self) -> None:
+        """Look at the loss, call back, validate, save, and plan the next event."""
+        state, settings = self.state, self.settings
+        self._look()
+        for callback in self.callbacks:
+            callback.on_log(self)
+        if state.step % self._validate_steps == 0 or state.step == self.total_steps:
+            self._validate()
+        now = time.perf_counter()
+        timely = settings.checkpoint_every_s is not None and now - self._saved_at >= settings.checkpoint_every_s
+        pace = (now - self._event_at) / (state.step - self._event_step)
+        wanted = max(min(int(_EVENT_S / pace), settings.log_every), 1)
+        stops, saves, ahead = broadcast_message([bool(self.stopped_reason), timely, wanted], self.ranks)
+        if saves or (settings.checkpoint_every is not None and state.step % settings.checkpoint_every == 0):
+            self._save()
+        self._done = bool(stops)
+        self._plan(ahead)
+
+    def _plan(self, ahead: int) -> None:
+        step, total = self.state.step, self.total_steps
+        periods = [period for period in (self._validate_steps, self.settings.checkpoint_every) if period]
+        self._next_event = min(step + ahead, total, *((step // period + 1) * period for period in periods))
+        self._event_step, self._event_at = step, time.perf_counter()
+
+    def _look(self) -> None:
+        """Read the running loss and the speed: the one place where the loop waits for the device."""
+        sums = torch.stack([self.step.numerator, self.step.denominator, torch.full_like(self.step.numerator, self._rows)])
+        sum_across([sums], self.ranks)
+        numerator, denominator, rows = sums.tolist()
+        self.guard.check(self.state.step, numerator)
+        self.state.loss_sum = (numerator, denominator)
+        self.state.epoch = self.state.step // self.loader.steps
+        spent = max(time.perf_counter() - self._began_steps - self._aside_s, 1e-9)
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        self.progress = Progress(
+            numerator / max(denominator, 1e-12), rate, rows / spent, min(self.loader.wait_s / spent, 1.0), self.step.skipped
+        )
+
+    def _validate(self) -> None:
+        """Measure, remember the best weights, and start the training loss anew."""
+        state, began = self.state, time.perf_counter()
+        entry = {"step": state.step, "epoch": state.epoch, "learning_rate": self.progress.learning_rate, "train_loss": self.progress.loss}
+        self.step.numerator.zero_()
+        self.step.denominator.zero_()
+        state.loss_sum = (0.0, 0.0)
+        if self.validation is None:
+            state.history.append({**entry, "seconds": self.seconds})
+            return
+        broadcast_(self.model.buffers(), self.ranks)  # running statistics differ by rank; rank 0's are the ones that are kept
+        with self.average.swapped() if self.average else nullcontext():
+            metrics = evaluate(self.model, self.task, self._validation_batches(), context=self.ranks, precision=self.precision)
+            self._remember(metrics)
+        state.history.append({**entry, "seconds": self.seconds, **metrics})
+        self.schedule.observe(metrics[self.monitor], higher_is_better=self.higher_is_better)
+        self._aside_s += time.perf_counter() - began
+        for callback in self.callbacks:
+            callback.on_validation(self)
+
+    def _validation_batches(self) -> Iterator[Batch]:
+        assert self.validation is not None
+        size = max(self.loader.batch_size, 256 * self.ranks.ranks)
+        batches = Loader(self.validation, batch_size=size, rank=self.ranks.rank, ranks=self.ranks.ranks, shuffle=False).batches(0)
+        return map(with_channels_last, batches) if self._channels_last else batches
+
+    def _remember(self, metrics: dict[str, float]) -> None:
+        value, best = metrics[self.monitor], self.state.best
+        if math.isnan(value):
+            raise NonFiniteError(f"the monitored metric {self.monitor!r} is NaN after step {self.state.step}")
+        if best is None or (value > best.value if self.higher_is_better else value < best.value):
+            self.state.best = Best(self.state.step, value, metrics)
+            self.keeper.remember(self.model)
+
+    def _save(self) -> None:
+        if self.keeper.folder is None:
+            return
+        began = time.perf_counter()
+        self.guard.check(self.state.step, self.state.loss_sum[0], [*self.model.parameters()])
+        self.state.seconds = self.seconds
+        if self.is_main:
+            self.guard.checkpoint = self.keeper.save(self)
+        self._saved_at = time.perf_counter()
+        self._aside_s += self._saved_at - began
+        for callback in self.callbacks:
+            callback.on_checkpoint(self)
+
+    def _finish(self) -> None:
+        """Save, and leave in the model the weights that are to be used."""
+        self.stopped_reason = self.stopped_reason or "finished"
+        self.guard.check(self.state.step, 0.0, [*self.model.parameters()])
+        self._save()
+        self.state.seconds = self.seconds
+        if self.settings.restore_best and self.state.best is not None:
+            self.keeper.recall(self.model)
+        elif self.average is not None:
+            self.average.copy_to_model()
+        for callback in self.callbacks:
+            callback.on_fit_end(self)
+
+    def _check(self) -> None:
+        settings = self.settings
+        if self.validation is None and settings.early_stopping is not None:
+            raise InputError(
+                "early_stopping is asked for and there are no validation rows", hint="split some off, or leave early_stopping out"
+            )
+        if self.validation is None and isinstance(self.schedule, PlateauSchedule):
+            raise InputError(
+                "the schedule 'plateau' needs validation rows and there are none", hint="split some off, or take another schedule"
+            )
+        if not len(self.train) or (self.validation is not None and not len(self.validation)):
+            raise InputError("there are no rows to train on or to validate with", hint="look at the split and at what the checks set aside")
+
+
+def _optimizer(settings: TrainSettings) -> Spec:
+    if settings.learning_rate is None:
+        return settings.optimizer
+    name, arguments = split_spec("optimizer", settings.optimizer)
+    return {"type": name, **arguments, "learning_rate": settings.learning_rate}
+
+
+def _implied(settings: TrainSettings) -> list[Callback]:
+    """Return the callbacks that settings ask for."""
+    callbacks: list[Callback] = []
+    if settings.early_stopping is not None:
+        callbacks.append(family("callback").build({"type": "early_stopping", **settings.early_stopping}))
+    if settings.time_limit_s is not None:
+        callbacks.append(TimeLimit(seconds=settings.time_limit_s))
+    return callbacks

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from deepseek.data.transforms.category import CategoryTransform
+from deepseek.data.transforms.contract import TransformContract
+from deepseek.data.transforms.image import ImageTransform
+from deepseek.data.transforms.number import NumberTransform
+from deepseek.data.transforms.timestamp import TimestampTransform
+from deepseek.fields import Field, Kind
+
+
+class TestStandardNumbers(TransformContract):
+    scaling = "standard"
+
+    def build(self):
+        return NumberTransform((Field("age", Kind.NUMBER), Field("flat", Kind.NUMBER), Field("far", Kind.NUMBER)), scaling=self.scaling)
+
+    def training(self):
+        return pa.record_batch({"age": [1.0, None, 3.0, 8.0, float("nan")], "flat": [2] * 5, "far": [1e9, 1e9 + 1, 1e9 + 2, None, 1e9 - 1]})
+
+    def unseen(self):
+        return pa.record_batch({"age": [float("inf"), -1e6, None], "flat": [None, 5, 7], "far": [0.0, 1e9, 1e30]})
+
+
+class TestQuantileNumbers(TestStandardNumbers):
+    scaling = "quantile"
+
+
+class TestRobustNumbers(TestStandardNumbers):
+    scaling = "robust"
+
+
+class TestMinMaxNumbers(TestStandardNumbers):
+    scaling = "min_max"
+
+
+class TestPlainNumbers(TestStandardNumbers):
+    scaling = "none"
+
+
+class TestOrdinalCategories(TransformContract):
+    encoding = "ordinal"
+
+    def build(self):
+        return CategoryTransform((Field("town", Kind.CATEGORY), Field("flag", Kind.BINARY)), encoding=self.encoding)
+
+    def training(self):
+        return pa.record_batch({"town": ["Ulm", "Bonn", None, "Ulm", "Köln"], "flag": [True, False, None, True, True]})
+
+    def unseen(self):
+        return pa.record_batch({"town": ["Oslo", None, "Bonn"], "flag": pa.array([None, True, False], pa.bool_())})
+
+
+class TestOneHotCategories(TestOrdinalCategories):
+    encoding = "one_hot"
+
+
+class TestTargetCategories(TestOrdinalCategories):
+    encoding = "target"
+
+
+class TestTimestamps(TransformContract):
+    def build(self):
+        return TimestampTransform((Field("at", Kind.TIMESTAMP), Field("day", Kind.TIMESTAMP)))
+
+    def training(self):
+        moments = ["2024-02-29T23:59:59.5", "2023-01-01", None, "2025-12-31 12:00", "01.02.2024 03:04"]
+        days = [dt.date(2020, 1, day) for day in (1, 2, 3, 4, 5)]
+        return pa.record_batch({"at": moments, "day": days})
+
+    def unseen(self):
+        return pa.record_batch({"at": ["1901-01-01", "", "2100-06-01T00:00:00Z"], "day": [None, *[dt.date(2030, 1, 1)] * 2]})
+
+
+class TestImages(TransformContract):
+    def build(self):
+        return ImageTransform((Field("photo", Kind.IMAGE),))
+
+    def _batch(self, rows, seed):
+        pixels = np.random.default_rng(seed).integers(0, 256, (rows, 5, 4, 3), dtype=np.uint8)
+        return pa.record_batch({"photo": pa.FixedShapeTensorArray.from_numpy_ndarray(pixels)})
+
+    def training(self):
+        return self._batch(6, 0)
+
+    def unseen(self):
+        return self._batch(3, 1)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "quantile", "robust", "min_max", "none"])
+def test_every_scaling_is_in_the_suite(scaling):
+    assert scaling in {cls.scaling for cls in (TestStandardNumbers, *TestStandardNumbers.__subclasses__())}

@@ -1,0 +1,106 @@
+"""Two ranks are one: the same weights, the same metrics, one error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepseek.distributed import RankContext, launch
+from deepseek.errors import DataError, RunError
+
+JOBS = Path(__file__).parent / "jobs"
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    monkeypatch.syspath_prepend(JOBS)
+    import rank_jobs
+
+    return rank_jobs
+
+
+def test_two_ranks_are_one_over_a_hundred_steps(jobs, tmp_path):
+    alone, history, steps = jobs.fit(RankContext())
+    together, history_2, steps_2 = launch(jobs.fit, 2, tmp_path, device="cpu")
+    assert steps == steps_2 == 108
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name], value, rtol=0, atol=1e-6)
+    for a, b in zip(history, history_2, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx({k: v for k, v in b.items() if k != "seconds"}, abs=1e-5)
+    resumed, _, _ = jobs.fit(RankContext(), tmp_path, resume=True)
+    for name, value in resumed.items():
+        np.testing.assert_array_equal(value, together[name])
+
+
+def test_augmentation_does_not_depend_on_the_rank(jobs):
+    changes = {"epochs": 1, "accumulate": 2, "optimizer": {"type": "sgd", "learning_rate": 0.5}}
+    alone, _, _ = jobs.fit(RankContext(), **changes)
+    together, _, _ = launch(jobs.fit_with, 2, None, False, changes, device="cpu")
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name], value, rtol=0, atol=1e-6)
+
+
+def test_sums_start_while_the_backward_pass_runs(jobs):
+    started, buckets, denominator, rank = launch(jobs.overlap, 2, device="cpu")
+    assert started == buckets > 1
+    assert denominator == 3.0
+    assert rank == 0
+
+
+def test_a_ranks_error_comes_back_at_once_with_its_traceback(jobs):
+    began = time.perf_counter()
+    with pytest.raises(DataError, match="rank 1: row 7 is broken") as caught:
+        launch(jobs.fail_on_rank_1, 2, device="cpu")
+    assert "fail_on_rank_1" in caught.value.__notes__[0]
+    assert caught.value.hint == "mend it"
+    assert time.perf_counter() - began < 40
+    with pytest.raises(RunError, match="ZeroDivisionError: seven"):
+        launch(jobs.fail_strangely_on_rank_1, 2, device="cpu")
+
+
+def test_a_rank_that_dies_is_noticed(jobs):
+    with pytest.raises(RunError, match="rank 1 died without a word"):
+        launch(jobs.die_on_rank_1, 2, device="cpu")
+
+
+def test_ranks_end_when_their_parent_is_killed(tmp_path):
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {str(JOBS)!r})
+if __name__ == "__main__":
+    import rank_jobs
+    rank_jobs.parent(pathlib.Path(sys.argv[1]))
+"""
+    script = tmp_path / "job.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)])
+    marks = [tmp_path / "0", tmp_path / "1"]
+    _wait(lambda: all(mark.exists() and mark.read_text() for mark in marks), 60)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    _wait(lambda: not any(_alive(int(mark.read_text())) for mark in marks), 10)
+
+
+def test_one_device_runs_in_this_process():
+    assert launch(lambda context, value: (context.ranks, value, os.getpid()), 1, 7, device="cpu") == (1, 7, os.getpid())
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def _wait(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.05)

@@ -1,0 +1,131 @@
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from deepseek.data.sources import open_source
+from deepseek.data.sources.memory import MemorySource
+from deepseek.errors import DataError, InputError
+
+
+def read(source):
+    return pa.Table.from_batches(list(source.read()))
+
+
+class FakeDataset:
+    """What MemorySource relies on of a Hugging Face dataset."""
+
+    def __init__(self, table):
+        self.table, self.features, self.num_rows = table, {}, table.num_rows
+
+    def with_format(self, kind):
+        assert kind == "arrow"
+        return self
+
+    def __getitem__(self, rows):
+        return self.table
+
+
+def test_arrays_become_columns():
+    assert read(MemorySource((np.ones((2, 2)), np.array([0, 1])))).to_pydict() == {"x0": [1, 1], "x1": [1, 1], "y": [0, 1]}
+    images = read(MemorySource({"x": np.zeros((2, 4, 4), "u1"), "y": [1, 2]}))
+    assert images.schema.field("x").type.shape == [4, 4]
+    with pytest.raises(DataError, match="unequal lengths"):
+        MemorySource({"a": [1], "b": [1, 2]})
+
+
+def test_pandas_keeps_categories_and_a_named_index():
+    frame = pd.DataFrame({"c": pd.Categorical(["u", "v"])}, index=pd.Index([7, 8], name="key"))
+    assert read(MemorySource(frame)).to_pydict() == {"key": [7, 8], "c": ["u", "v"]}
+
+
+def test_hugging_face_splits_become_a_column():
+    splits = {"train": FakeDataset(pa.table({"a": [1]})), "dev": FakeDataset(pa.table({"a": [2]}))}
+    source = MemorySource(splits)
+    assert source.given_split() == "split"
+    assert read(source).to_pydict() == {"a": [1, 2], "split": ["train", "validation"]}
+    assert read(MemorySource(splits["train"])).to_pydict() == {"a": [1]}
+
+
+def test_records_keep_keys_that_come_late():
+    assert read(MemorySource([{"a": 1}, {"a": 2, "b": 3}])).to_pydict() == {"a": [1, 2], "b": [None, 3]}
+
+
+def test_a_memory_fingerprint_sees_values_not_chunks():
+    whole, cut = pa.table({"a": [1, 2]}), pa.concat_tables([pa.table({"a": [1]}), pa.table({"a": [2]})])
+    assert MemorySource(whole).fingerprint() == MemorySource(cut).fingerprint()
+    assert MemorySource(whole).fingerprint() != MemorySource(pa.table({"a": [1, 3]})).fingerprint()
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_json_widens_flattens_and_rejects(tmp_path, suffix):
+    records = [{"a": 1, "n": {"x": 1}}, {"a": 2.5, "n": {"x": 2}, "t": "late"}, [1], {"a": None, "m": "é"}]
+    texts = [json.dumps(record, ensure_ascii=False) for record in records]
+    (tmp_path / f"t.{suffix}").write_text("\n".join(texts) if suffix == "jsonl" else "[" + ",\n".join(texts) + "]")
+    source = open_source(f"t.{suffix}", folder=tmp_path)
+    assert read(source).select(["a", "n.x", "t", "m"]).to_pydict() == {
+        "a": [1, 2.5, None],
+        "n.x": [1, 2, None],
+        "t": [None, "late", None],
+        "m": [None, None, "é"],
+    }
+    assert [row["line"] for batch in source.rejects() for row in batch.to_pylist()] == [3]
+
+
+def test_json_values_that_do_not_go_together_are_text(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"a": 1}\n{"a": "x"}\n')
+    assert read(open_source(tmp_path / "t.jsonl")).to_pydict() == {"a": ["1", "x"]}
+
+
+def test_json_of_the_other_kind_says_so(tmp_path):
+    (tmp_path / "t.json").write_text('{"a": 1}\n{"a": 2}\n')
+    with pytest.raises(DataError, match="type: jsonl"):
+        open_source(tmp_path / "t.json").schema()
+
+
+def test_npz_refuses_pickles(tmp_path):
+    np.savez(tmp_path / "t.npz", a=np.array([{"x": 1}], dtype=object))
+    with pytest.raises(DataError, match="Python objects"):
+        open_source(tmp_path / "t.npz").schema()
+    with (tmp_path / "u.npz").open("wb") as file:
+        pickle.dump([1], file)
+    with pytest.raises(DataError, match="no NumPy archive"):
+        open_source(tmp_path / "u.npz").schema()
+
+
+def test_npz_arrays_must_belong_together(tmp_path):
+    np.savez(tmp_path / "t.npz", a=np.zeros(3), b=np.zeros(2))
+    with pytest.raises(DataError, match="unequal length"):
+        open_source(tmp_path / "t.npz").schema()
+    source = open_source({"type": "npz", "path": "t.npz", "arrays": ["a"]}, folder=tmp_path)
+    assert read(source).to_pydict() == {"a": [0, 0, 0]}
+
+
+def test_parquet_types_are_widened_over_files(tmp_path):
+    pa.parquet.write_table(pa.table({"a": [1]}), tmp_path / "1.parquet")
+    pa.parquet.write_table(pa.table({"a": [0.5]}), tmp_path / "2.parquet")
+    assert read(open_source(tmp_path)).to_pydict() == {"a": [1.0, 0.5]}
+
+
+def test_text_folders_give_the_content(tmp_path):
+    for name in ("neg/1.txt", "pos/2.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(f"text of {name}")
+    assert read(open_source(tmp_path)).to_pydict() == {"text": ["text of neg/1.txt", "text of pos/2.txt"], "label": ["neg", "pos"]}
+
+
+def test_what_is_no_source_is_refused(tmp_path):
+    (tmp_path / "t.xyz").write_text("a")
+    with pytest.raises(DataError, match=r"suffix '\.xyz'"):
+        open_source("t.xyz", folder=tmp_path)
+    with pytest.raises(InputError, match="given as a int"):
+        open_source(3)
+
+
+def test_a_matrix_of_one_column_is_a_plain_column(tmp_path):
+    np.savez(tmp_path / "t.npz", labels=np.array([[3], [4]], "u1"))
+    assert read(open_source(tmp_path / "t.npz")).equals(pa.table({"labels": pa.array([3, 4], pa.uint8())}))

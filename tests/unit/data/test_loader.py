@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepseek.data.loader import Loader
+from deepseek.data.prepared import PreparedDataset
+from deepseek.errors import InputError
+
+
+def dataset(rows):
+    return PreparedDataset.from_arrays({"x": np.arange(rows, dtype=np.float32)[:, None]}, {"y": np.arange(rows)})
+
+
+def rows_of(loader, epoch=0, first_step=0):
+    return [batch.row.tolist() for batch in loader.batches(epoch, first_step)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(1, 60), size=st.integers(1, 20), ranks=st.integers(1, 7), shuffle=st.booleans(), drop=st.booleans())
+def test_ranks_share_the_one_rank_s_batches(rows, size, ranks, shuffle, drop):
+    drop = drop and rows >= size
+    arguments = {"batch_size": size, "shuffle": shuffle, "drop_last": drop, "prefetch": False}
+    data = dataset(rows)
+    alone = rows_of(Loader(data, **arguments))
+    shares = [rows_of(Loader(data, rank=rank, ranks=ranks, **arguments)) for rank in range(ranks)]
+    assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == alone
+    seen = sorted(chain(*alone))
+    assert len(set(seen)) == len(seen) == (rows // size * size if drop else rows)
+    assert all(max(map(len, parts)) - min(map(len, parts)) <= 1 for parts in zip(*shares, strict=True))
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_a_resume_continues_where_it_stopped(prefetch):
+    loader = Loader(dataset(100), seed=3, batch_size=7, prefetch=prefetch)
+    assert rows_of(loader, epoch=2, first_step=5) == rows_of(loader, epoch=2)[5:]
+    assert rows_of(loader, epoch=0) != rows_of(loader, epoch=1)
+    assert rows_of(loader, epoch=0, first_step=loader.steps) == []
+
+
+def test_evaluation_is_in_order():
+    assert rows_of(Loader(dataset(5), batch_size=2, shuffle=False)) == [[0, 1], [2, 3], [4]]
+
+
+def test_a_share_says_where_it_lies():
+    loader = Loader(dataset(5), batch_size=4, rank=1, ranks=2)
+    assert [loader.share(step) for step in range(loader.steps)] == [(2, 4, 4), (0, 1, 1)]
+
+
+def test_tensors_belong_to_their_rows():
+    for batch in Loader(dataset(50), batch_size=8).batches(0):
+        assert torch.equal(batch.inputs["x"][:, 0].long(), batch.row)
+        assert torch.equal(batch.targets["y"], batch.row)
+
+
+class Failing(PreparedDataset):
+    fails_at = 3
+
+    def take(self, rows, *, pin=False):
+        self.fails_at -= 1
+        if self.fails_at < 0:
+            raise OSError("the disk is gone")
+        return super().take(rows, pin=pin)
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_an_error_reaches_the_consumer(prefetch):
+    seen = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        seen.extend(Loader(Failing.from_arrays({"x": np.zeros((50, 1))}), batch_size=5, prefetch=prefetch).batches(0))
+    assert len(seen) == 3
+
+
+def test_a_thread_ends_with_its_iterator():
+    before = threading.active_count()
+    batches = Loader(dataset(1000), batch_size=2, prefetch=True).batches(0)
+    next(batches)
+    assert threading.active_count() == before + 1
+    batches.close()
+    assert threading.active_count() == before
+
+
+def test_auto_starts_a_thread_only_where_gathering_is_costly(monkeypatch):
+    loader = Loader(dataset(100), batch_size=2)
+    assert rows_of(loader)
+    assert loader._costly is False
+    monkeypatch.setattr("deepseek.data.loader.COSTLY_S", 0.0)
+    eager = Loader(dataset(100), batch_size=2)
+    assert rows_of(eager) == rows_of(loader)
+    assert eager._costly is True
+
+
+def test_waiting_is_counted():
+    loader = Loader(dataset(100), batch_size=10)
+    rows_of(loader)
+    assert loader.batches_read == 10
+    assert 0 < loader.wait_s < 1
+
+
+def test_memory_does_not_grow():
+    loader = Loader(dataset(20_000), batch_size=100, prefetch=False)
+    rows_of(loader)
+    tracemalloc.start()
+    for epoch in range(3):
+        for _ in loader.batches(epoch):
+            pass
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert grown < 4 * 20_000 * 8 + 100_000  # the cache of orders, and nothing a batch
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"batch_size": 1, "rank": 2, "ranks": 2}, {"batch_size": 11, "drop_last": True}])
+def test_settings_that_yield_nothing_are_errors(arguments):
+    with pytest.raises(InputError):
+        Loader(dataset(10), **arguments)

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from deepseek.data.cleaning.base import Cleaner
+from deepseek.data.preparation import Preparation, prepare
+from deepseek.errors import ColumnError, DataError, InputError, UnknownNameError
+from deepseek.fields import Field, Kind, Schema
+from deepseek.registry import family
+
+SCHEMA = Schema(
+    (
+        Field("age", Kind.NUMBER),
+        Field("town", Kind.CATEGORY),
+        Field("at", Kind.TIMESTAMP),
+        Field("note", Kind.TEXT),
+        Field("id", Kind.ID),
+        Field("y", Kind.BINARY),
+    ),
+    ("y",),
+)
+
+
+def table(rows, seed=0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    age = rng.normal(40, 10, rows) + shift
+    return pa.table(
+        {
+            "age": pa.array(age, mask=rng.random(rows) < 0.1),
+            "town": pa.array(rng.choice(["Ulm", "Bonn", "Köln"], rows)),
+            "at": pa.array((1.7e9 + rng.integers(0, 10**7, rows) + 1e5 * shift).astype(np.int64)).cast(pa.timestamp("s")),
+            "note": pa.array(["text"] * rows),
+            "id": pa.array(np.arange(rows)),
+            "y": pa.array(rng.choice(["no", "yes"], rows, p=[0.8, 0.2])),
+        }
+    )
+
+
+def batches(rows, size=64):
+    return lambda: iter(rows.to_batches(max_chunksize=size))
+
+
+def fitted(rows=None, **arguments):
+    rows = table(300) if rows is None else rows
+    return Preparation(SCHEMA, target="binary", **arguments).fit(batches(rows))
+
+
+def test_the_road_from_table_to_tensors(tmp_path):
+    rows = table(300)
+    preparation = fitted(rows)
+    data, counts = prepare(preparation, batches(rows)(), tmp_path, rows=np.arange(300) * 2, training=True)
+    assert counts == {}
+    assert len(data) == 300
+    assert data.source_rows[7] == 14
+    assert list(data.inputs) == list(preparation.inputs) == ["numbers", "categories", "timestamps"]
+    assert preparation.left_out == {"note": "no transform turns text columns into arrays"}
+    assert preparation.columns == ("age", "town", "at")
+    batch = data.take([0, 299])
+    expected = preparation.apply(rows.take([0, 299]).to_batches()[0])
+    for name, array in expected.items():
+        np.testing.assert_array_equal(batch.inputs[name].numpy(), array)
+    assert batch.targets["target"].tolist() == [float(rows["y"][row].as_py() == "yes") for row in (0, 299)]
+    assert list(preparation.graph()) == ["numbers", "timestamps"]
+
+
+def test_no_statistic_moves_when_the_test_split_does(tmp_path):
+    """Leakage: only what `fit` is given may be learned, whatever else is prepared afterwards."""
+    preparation = fitted()
+    before = json.dumps(preparation.to_json())
+    prepare(preparation, batches(table(200, seed=1, shift=1000))(), tmp_path, rows=200, training=False)
+    assert json.dumps(preparation.to_json()) == before
+    assert json.dumps(fitted(table(300, shift=1000)).to_json()) != before
+
+
+def test_json_round_trip_is_exact():
+    preparation = fitted(
+        transforms={"number": {"type": "number", "scaling": "quantile"}, "town": {"type": "category", "encoding": "one_hot"}}
+    )
+    again = Preparation.from_json(json.loads(json.dumps(preparation.to_json(), allow_nan=False)))
+    assert json.dumps(again.to_json()) == json.dumps(preparation.to_json())
+    batch = table(50, seed=3).drop_columns(["y", "note", "id"]).to_batches()[0]
+    for name, array in preparation.apply(batch).items():
+        np.testing.assert_array_equal(again.apply(batch)[name], array)
+    for name, module in preparation.graph().items():
+        x = torch.from_numpy(preparation.apply(batch)[name])
+        assert torch.equal(again.graph()[name](x), module(x))
+
+
+def test_one_row_is_served_as_in_its_batch():
+    preparation = fitted(clean=[{"type": "missing"}, {"type": "outliers"}])
+    batch = table(20, seed=4).to_batches()[0]
+    whole = preparation.apply(batch)
+    for row in range(20):
+        for name, array in preparation.apply(batch.slice(row, 1)).items():
+            np.testing.assert_array_equal(array, whole[name][row : row + 1])
+
+
+def test_cleaners_work_in_order_and_their_columns_join():
+    preparation = fitted(clean=[{"type": "missing", "indicator": True}])
+    assert preparation.inputs["numbers"].columns == ("age",)  # nothing is missing any more
+    assert "age_missing" in preparation.inputs["categories"].columns
+    assert preparation.columns == ("age", "town", "at")
+
+
+def test_rows_are_dropped_in_training_only_and_counted(tmp_path):
+    rows = pa.concat_tables([table(100), table(100).slice(0, 30)])
+    rows = rows.set_column(0, "age", pa.chunked_array([pa.array([1e6, *rows["age"].to_pylist()[1:]])]))
+    preparation = fitted(rows, clean=[{"type": "duplicates", "columns": ["town", "at"]}, {"type": "outliers", "action": "drop"}])
+    assert preparation.dropped == {"clean[0] duplicates": 30, "clean[1] outliers": 1}
+    data, counts = prepare(preparation, batches(rows)(), tmp_path / "train", rows=130, training=True)
+    assert (len(data), counts) == (99, preparation.dropped)
+    assert data.source_rows.tolist() == list(range(1, 100))
+    data, counts = prepare(preparation, batches(rows)(), tmp_path / "test", rows=130, training=False)
+    assert (len(data), counts) == (130, {})
+
+
+def test_rows_without_a_target_are_set_aside_and_counted(tmp_path):
+    rows = table(100)
+    y = rows["y"].to_pylist()
+    rows = rows.set_column(5, "y", pa.array([None, *y[1:]]))
+    preparation = fitted(rows)
+    assert preparation.dropped == {"target missing": 1}
+    assert preparation.target.spec.rows == 99
+    data, counts = prepare(preparation, batches(rows)(), tmp_path, rows=100, training=False)
+    assert (counts, data.source_rows[0]) == ({"target missing": 1}, 1)
+
+
+def test_classes_unseen_in_training_fail_or_are_counted(tmp_path):
+    rows = table(10, seed=1)
+    rows = rows.set_column(5, "y", pa.array(["perhaps", *rows["y"].to_pylist()[1:]]))
+    with pytest.raises(DataError, match="'perhaps' is no class"):
+        prepare(fitted(), batches(rows)(), tmp_path / "a", rows=10, training=False)
+    data, counts = prepare(fitted(), batches(rows)(), tmp_path / "b", rows=10, training=False, unseen="set_aside")
+    assert (len(data), counts) == (9, {"target class unseen in training": 1})
+
+
+def test_classes_are_balanced_in_training_only(tmp_path):
+    rows = table(300)
+    preparation = fitted(rows, balance="balanced")
+    data, _ = prepare(preparation, batches(rows)(), tmp_path / "train", rows=300, training=True)
+    batch = data.take(np.arange(300))
+    positive = batch.targets["target"] == 1
+    assert torch.isclose(batch.weight[positive].sum(), batch.weight[~positive].sum(), rtol=1e-4)
+    data, _ = prepare(preparation, batches(rows)(), tmp_path / "test", rows=300, training=False)
+    assert data.take([0]).weight is None
+
+
+def test_a_weight_is_no_input(tmp_path):
+    schema = Schema((Field("age", Kind.NUMBER), Field("w", Kind.NUMBER), Field("y", Kind.NUMBER)), ("y",))
+    rows = pa.table({"age": [1.0, 2.0], "w": [0.5, 2.0], "y": [1.0, 2.0]})
+    preparation = Preparation(schema, target="values", weight="w", clean=["missing"]).fit(batches(rows))
+    assert preparation.columns == ("age",)
+    assert prepare(preparation, batches(rows)(), tmp_path / "a", rows=2, training=True)[0].take([1]).weight.tolist() == [2]
+    bad = rows.set_column(1, "w", pa.array([1.0, -1.0]))
+    with pytest.raises(DataError, match=r"row 1 of the batch: the weight 'w' is -1\.0"):
+        prepare(preparation, batches(bad)(), tmp_path / "b", rows=2, training=True)
+
+
+def test_target_encoding_is_out_of_fold_in_training_alone(tmp_path):
+    rows = table(300)
+    preparation = fitted(rows, transforms={"category": {"type": "category", "encoding": "target"}})
+    taken = {
+        training: prepare(preparation, batches(rows, 50)(), tmp_path / str(training), rows=300, training=training)[0].take(np.arange(300))
+        for training in (True, False)
+    }
+    assert len(np.unique(taken[False].inputs["categories_target"])) == 3
+    assert len(np.unique(taken[True].inputs["categories_target"])) == 15
+    again = Preparation.from_json(json.loads(json.dumps(preparation.to_json())))
+    data, _ = prepare(again, batches(rows)(), tmp_path / "again", rows=300, training=True)
+    assert torch.equal(data.take(np.arange(300)).inputs["categories_target"], taken[True].inputs["categories_target"])
+
+
+def test_target_encoding_without_a_target_is_an_error():
+    schema = Schema((Field("town", Kind.CATEGORY),))
+    with pytest.raises(InputError, match="learns from the target"):
+        Preparation(schema, transforms={"town": {"type": "category", "encoding": "target"}}).fit(batches(table(10)))
+
+
+def test_corrupt_images_are_set_aside_and_counted(tmp_path):
+    for name in "abc":
+        Image.new("RGB", (4, 4), "red").save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    paths = pa.field("photo", pa.string(), metadata={"deepseek.root": str(tmp_path)})
+    rows = pa.table(
+        [pa.array(["a.png", "b.png", "c.png"]), pa.array([1.0, 2.0, 3.0])], schema=pa.schema([paths, pa.field("y", pa.float64())])
+    )
+    schema = Schema((Field("photo", Kind.IMAGE), Field("y", Kind.NUMBER)), ("y",))
+    preparation = Preparation(schema, target="values").fit(batches(rows))
+    data, counts = prepare(preparation, batches(rows)(), tmp_path / "data", rows=3, training=True)
+    assert counts == {"photo cannot be read": 1}
+    assert data.source_rows.tolist() == [0, 2]
+    assert data.take([1]).targets["target"].tolist() == [3]
+
+
+class Carrying(Cleaner):
+    """Counts the rows of a pass, to see that each pass begins anew and that nothing of it reaches production."""
+
+    def __init__(self, *, limit: int = 5):
+        self.limit, self.met = limit, 0
+
+    def start(self):
+        self.met = 0
+
+    def apply(self, batch):
+        return batch
+
+    def drop(self, batch):
+        first, self.met = self.met, self.met + batch.num_rows
+        return np.arange(first, self.met) < self.limit
+
+    def to_json(self):
+        return {"met": self.met}
+
+    def load_json(self, state):
+        return self
+
+
+def test_each_pass_begins_anew(tmp_path):
+    if "carrying" not in family("cleaner").names():
+        family("cleaner").register("carrying")(Carrying)
+    rows = table(50)
+    preparation = fitted(rows, clean=["carrying", "missing"])
+    for attempt in range(2):
+        data, counts = prepare(preparation, batches(rows, 7)(), tmp_path / str(attempt), rows=50, training=True)
+        assert (len(data), counts) == (45, {"clean[0] carrying": 5})
+    assert preparation.cleaners[0].met == 0
+
+
+def test_nothing_to_learn_from_and_wrong_rows_are_errors(tmp_path):
+    with pytest.raises(DataError, match="there is no training row"):
+        fitted(table(0))
+    with pytest.raises(InputError, match="10 rows came, 11 were announced"):
+        prepare(fitted(), batches(table(10))(), tmp_path, rows=11, training=False)
+    with pytest.raises(ColumnError, match="lacks the column 'town'"):
+        fitted().apply(table(3).drop_columns(["town"]).to_batches()[0])
+    with pytest.raises(UnknownNameError, match="wieght"):
+        Preparation(SCHEMA, weight="wieght")

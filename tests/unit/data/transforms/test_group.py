@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from deepseek.data.transforms import group_fields
+from deepseek.errors import InputError, UnknownNameError
+from deepseek.fields import Field, Kind, Schema
+
+SCHEMA = Schema(
+    (
+        Field("id", Kind.ID),
+        Field("age", Kind.NUMBER),
+        Field("size", Kind.NUMBER),
+        Field("town", Kind.CATEGORY),
+        Field("flag", Kind.BINARY),
+        Field("at", Kind.TIMESTAMP),
+        Field("front", Kind.IMAGE),
+        Field("back", Kind.IMAGE),
+        Field("note", Kind.TEXT),
+        Field("y", Kind.NUMBER),
+    ),
+    ("y",),
+)
+
+
+def names(grouped):
+    return {str(transform.name): [field.name for field in transform.fields] for transform in grouped.build()}
+
+
+def test_a_kind_has_one_transform_and_an_image_its_own():
+    grouped = group_fields(SCHEMA)
+    assert names(grouped) == {
+        "numbers": ["age", "size"],
+        "categories": ["town", "flag"],
+        "timestamps": ["at"],
+        "front": ["front"],
+        "back": ["back"],
+    }
+    assert grouped.left_out == {"note": "no transform turns text columns into arrays"}
+
+
+def test_the_user_s_word_goes_before():
+    grouped = group_fields(
+        SCHEMA, {"age": {"type": "number", "scaling": "robust"}, "number": {"type": "number", "clip": 3}, "note": "category"}
+    )
+    transforms = {str(transform.name): transform for transform in grouped.build()}
+    assert transforms["age"].scaling == "robust"
+    assert transforms["numbers"].clip == 3
+    assert [field.name for field in transforms["numbers"].fields] == ["size"]
+    assert "note" in transforms
+    assert not grouped.left_out
+
+
+def test_two_kinds_of_one_class_do_not_collide():
+    assert names(group_fields(SCHEMA, {"binary": "category"}))["binary"] == ["flag"]
+
+
+def test_unknown_keys_and_nothing_to_use_are_errors():
+    with pytest.raises(UnknownNameError, match="aeg"):
+        group_fields(SCHEMA, {"aeg": "number"})
+    with pytest.raises(InputError, match="left out: note"):
+        group_fields(Schema((Field("note", Kind.TEXT),)))

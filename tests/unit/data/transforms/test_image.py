@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from deepseek.data.transforms.image import ImageTransform
+from deepseek.errors import DataError, InputError
+from deepseek.fields import Field, Kind
+
+FIELD = Field("photo", Kind.IMAGE)
+
+
+def tensor_batch(pixels):
+    return pa.record_batch({"photo": pa.FixedShapeTensorArray.from_numpy_ndarray(pixels)})
+
+
+def path_batch(root, names):
+    schema = pa.schema([pa.field("photo", pa.string(), metadata={"deepseek.root": str(root)})])
+    return pa.record_batch([pa.array(names, pa.string())], schema=schema)
+
+
+def fit(batch, **arguments):
+    transform = ImageTransform([FIELD], **arguments)
+    transform.observe(batch)
+    transform.finish()
+    return transform
+
+
+def test_pixels_are_taken_without_copying_and_normalised_by_training():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), dtype=np.uint8)
+    batch = tensor_batch(pixels)
+    transform = fit(batch)
+    stored = transform.apply(batch)["photo"]
+    assert stored.ctypes.data == batch.column(0).storage.flatten().to_numpy().ctypes.data
+    out = transform.module()(torch.from_numpy(stored.copy()))
+    assert out.shape == (20, 3, 6, 5)
+    np.testing.assert_allclose(out.mean((0, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(out.std((0, 2, 3), correction=0), 1, atol=1e-5)
+
+
+def test_grey_files_stay_grey_and_sizes_become_the_median(tmp_path):
+    for name, size in (("a.png", (4, 8)), ("b.png", (6, 10)), ("c.png", (8, 12))):
+        Image.new("L", size, 100).save(tmp_path / name)
+    batch = path_batch(tmp_path, ["a.png", "b.png", "c.png"])
+    assert fit(batch).inputs[0].shape == (10, 6, 1)
+    assert fit(batch, channels=3, size=7).apply(batch)["photo"].shape == (3, 7, 7, 3)
+
+
+def test_one_colour_image_makes_all_three_channels(tmp_path):
+    Image.new("L", (4, 4), 100).save(tmp_path / "a.png")
+    Image.new("RGB", (4, 4), (200, 0, 0)).save(tmp_path / "b.png")
+    assert fit(path_batch(tmp_path, ["a.png", "b.png"])).inputs[0].shape == (4, 4, 3)
+
+
+def test_the_camera_s_orientation_is_followed(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    assert fit(path_batch(tmp_path, ["turned.jpg"])).inputs[0].shape == (8, 4, 3)
+
+
+def test_bytes_are_read_as_files_are(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    transform = fit(tensor_batch(np.stack([pixels, pixels])))
+    np.testing.assert_array_equal(transform.apply(pa.record_batch({"photo": [buffer.getvalue()]}))["photo"][0], pixels)
+
+
+def test_a_corrupt_file_is_named_and_can_be_set_aside(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
+    batch = path_batch(tmp_path, ["good.png", "broken.png", "absent.png", None])
+    transform = fit(batch)
+    assert transform.bad(batch).tolist() == [False, True, True, True]
+    with pytest.raises(DataError, match=r"row 1 of the batch: the image .*broken\.png"):
+        transform.apply(batch)
+
+
+def test_no_readable_image_and_two_columns_are_errors(tmp_path):
+    with pytest.raises(DataError, match="no readable image"):
+        fit(path_batch(tmp_path, ["absent.png"]))
+    with pytest.raises(InputError, match="2 columns"):
+        ImageTransform([FIELD, Field("other", Kind.IMAGE)])

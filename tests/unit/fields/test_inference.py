@@ -1,0 +1,109 @@
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from deepseek.errors import DataError, UnknownNameError
+from deepseek.fields import Field, Kind, infer_kind, infer_schema, leak_suspects, profile, target_kind
+
+RNG = np.random.default_rng(0)
+TEXTS = [f"this is sentence number {i} of a long text" for i in range(50)]
+COLUMNS = [
+    ("flag", pa.array([True, False] * 20), Kind.BINARY),
+    ("sex", pa.array(["m", "f"] * 20), Kind.BINARY),
+    ("z", pa.array([0, 1] * 20), Kind.BINARY),
+    ("price", pa.array(RNG.normal(size=40)), Kind.NUMBER),
+    ("age", pa.array(RNG.integers(0, 90, 40)), Kind.NUMBER),
+    ("customer_id", pa.array(RNG.permutation(40)), Kind.ID),
+    ("ID", pa.array(range(40)), Kind.ID),
+    ("paid", pa.array([3, 1, 2] * 20), Kind.NUMBER),
+    ("counter", pa.array(range(200)), Kind.ID),
+    ("city", pa.array(["a", "b", "c", "d"] * 10), Kind.CATEGORY),
+    ("review", pa.array(TEXTS), Kind.TEXT),
+    ("token", pa.array([str(uuid.UUID(int=i)) for i in range(40)]), Kind.ID),
+    ("when", pa.array([f"2024-01-{i + 1:02}" for i in range(28)]), Kind.TIMESTAMP),
+    ("day", pa.array([f"{i + 1:02}.03.2024" for i in range(28)]), Kind.TIMESTAMP),
+    ("amount", pa.array([f"{i}.5" for i in range(40)]), Kind.NUMBER),
+    ("zip", pa.array([f"0{i % 30}" for i in range(400)]), Kind.CATEGORY),
+    ("photo", pa.array([f"a/{i}.JPG" for i in range(40)]), Kind.IMAGE),
+    ("wave", pa.array([[1.0, 2.0]] * 10), Kind.SERIES),
+    ("labels", pa.array([["a"], []] * 10), Kind.TAGS),
+    ("x", pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((4, 8, 8, 3), "u1")), Kind.IMAGE),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "kind"), COLUMNS, ids=[name for name, _, _ in COLUMNS])
+def test_kinds(name, values, kind):
+    found, reason = infer_kind(pa.chunked_array([values]), name)
+    assert found is kind
+    assert reason
+
+
+def test_the_schema_says_what_may_be_missing_and_follows_the_user():
+    table = pa.table({"a": [1, None, 3], "b": ["x", "y", "z"]})
+    schema, why = infer_schema(table, ["b"], kinds={"a": "category"})
+    assert (schema["a"].kind, schema["a"].nullable, why["a"]) == (Kind.CATEGORY, True, "given")
+    assert not schema["b"].nullable
+    assert schema.target == ("b",)
+    with pytest.raises(UnknownNameError, match="'c'"):
+        infer_schema(table, ["c"])
+
+
+def test_a_target_is_never_an_id():
+    table = pa.table({"row_id": list(range(40))})
+    assert infer_schema(table)[0]["row_id"].kind is Kind.ID
+    assert infer_schema(table, ["row_id"])[0]["row_id"].kind is Kind.NUMBER
+
+
+@pytest.mark.parametrize(("values", "word"), [([None, None], "empty"), ([5, 5, 5], "constant")])
+def test_useless_columns_say_so(values, word):
+    found = profile(pa.chunked_array([pa.array(values)]), "a")
+    assert found.constant
+    assert found.reason.startswith(word)
+
+
+def test_one_value_or_none_is_information():
+    assert not profile(pa.chunked_array([[5, None, 5]]), "a").constant
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0, 1, 1], "binary"),
+        (["a", "b", "c"], "classes"),
+        ([1, 2, 3, 1], "classes"),
+        ([1.0, 2.0, 3.0], "classes"),
+        ([0.5, 1.5, 2.5], "values"),
+        (list(range(100)), "values"),
+        ([1, 500, 9000], "values"),
+        ([["a"], ["b", "c"]], "labels"),
+        ([True, False], "binary"),
+    ],
+)
+def test_target_kinds(values, kind):
+    assert target_kind(pa.chunked_array([values]), Field("y", Kind.NUMBER))[0] == kind
+
+
+def test_the_users_category_makes_classes():
+    assert target_kind(pa.chunked_array([[1, 500, 9000]]), Field("y", Kind.CATEGORY))[0] == "classes"
+
+
+@pytest.mark.parametrize("values", [[1, 1], [None, None]])
+def test_a_target_without_information_is_refused(values):
+    with pytest.raises(DataError, match="'y'"):
+        target_kind(pa.chunked_array([pa.array(values, pa.int64())]), Field("y", Kind.NUMBER))
+
+
+def test_leaks_are_found_and_honest_columns_are_not():
+    y = RNG.integers(0, 3, 200)
+    value = RNG.normal(size=200)
+    table = pa.table({"y": y, "again": [f"class {i}" for i in y], "noise": RNG.normal(size=200), "part": y // 2, "value": value})
+    assert [name for name, _ in leak_suspects(table, "y")] == ["again"]
+    table = table.append_column("scaled", pa.array(value * 3 + 1))
+    assert [name for name, _ in leak_suspects(table, "value")] == ["scaled"]
+
+
+def test_images_beside_the_target_are_no_leak():
+    images = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((40, 2, 2), "u1"))
+    assert leak_suspects(pa.table({"x": images, "y": [0, 1] * 20}), "y") == []

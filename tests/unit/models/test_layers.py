@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from deepseek.models.layers import BatchEnsembleLinear, MemberLinear, SharedDropout, StochasticDepth, member_scales
+
+
+def test_member_linear_is_a_loop_over_members():
+    layer, x = MemberLinear(3, 4, 2), torch.randn(5, 3, 4)
+    wanted = torch.stack([x[:, k] @ layer.weight[k] + layer.bias[k] for k in range(3)], dim=1)
+    torch.testing.assert_close(layer(x), wanted)
+
+
+def test_batch_ensemble_is_a_loop_over_rank_one_scaled_weights():
+    torch.manual_seed(0)
+    layer, x = BatchEnsembleLinear(3, 4, 2, scale_in="normal"), torch.randn(5, 3, 4)
+    torch.nn.init.normal_(layer.scale_out)
+    weights = [layer.weight * torch.outer(layer.scale_out[k], layer.scale_in[k]) for k in range(3)]
+    wanted = torch.stack([functional.linear(x[:, k], weights[k], layer.bias[k]) for k in range(3)], dim=1)
+    torch.testing.assert_close(layer(x), wanted)
+
+
+def test_batch_ensemble_begins_as_the_paper_says():
+    layer = BatchEnsembleLinear(4, 50, 6, scale_in="signs")
+    assert set(layer.scale_in.unique().tolist()) == {-1.0, 1.0}
+    assert (layer.scale_out == 1).all()
+    assert (layer.bias == layer.bias[0]).all()
+    assert (BatchEnsembleLinear(4, 5, 6).scale_in == 1).all()
+    assert 0.8 < member_scales(20, 50, "normal").std() < 1.2
+
+
+def test_shared_dropout_is_one_mask_for_all_members_and_only_in_training():
+    drop, x = SharedDropout(0.5), torch.ones(40, 4, 10)
+    out = drop(x)
+    assert (out == out[:, :1]).all()
+    assert set(out.unique().tolist()) == {0.0, 2.0}
+    assert drop.eval()(x) is x
+
+
+def test_stochastic_depth_drops_whole_rows_and_only_in_training():
+    depth, x = StochasticDepth(0.5), torch.ones(60, 2, 3, 3)
+    out = depth(x).flatten(1)
+    assert (out == out[:, :1]).all()
+    assert set(out.unique().tolist()) == {0.0, 2.0}
+    assert depth.eval()(x) is x

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deepseek.data.targets import TargetSpec
+from deepseek.data.transforms.base import InputSpec
+from deepseek.errors import InputError, RecipeError, UnknownNameError
+from deepseek.fields import Kind
+from deepseek.models.base import Encoded, Encoder
+from deepseek.models.fusion import ConcatFusion
+from deepseek.models.network import Network, module_key, parameter_count, without_pretrained
+from deepseek.registry import family
+from deepseek.tasks.model import TaskModel
+
+QUANTILES = np.tile(np.linspace(-2, 2, 17, dtype=np.float32), (3, 1))
+TABLE = {
+    "numbers": InputSpec("numbers", Kind.NUMBER, ("a", "b"), (2,), "float32", quantiles=QUANTILES),
+    "codes": InputSpec("codes", Kind.CATEGORY, ("c",), (1,), "int32", (4,)),
+}
+PHOTO = {"photo.front": InputSpec("photo.front", Kind.IMAGE, ("photo.front",), (16, 12, 3), "uint8")}
+SMALL = {
+    "mlp": {"width": 8},
+    "residual": {"width": 8},
+    "tabm": {"width": 8, "members": 4},
+    "cnn": {"channels": [4, 8], "blocks": [0, 1]},
+    "resnet": {},
+    "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 0.3},
+    "network": {"trunk": {"type": "mlp", "width": 8}, "encoders": {"image": {"type": "cnn", "channels": [4], "blocks": [0]}}},
+}
+
+
+class WithIndicator(nn.Module):
+    def forward(self, x):
+        missing = torch.isnan(x)
+        return torch.cat((x.nan_to_num(), missing[:, :1].float()), dim=1)
+
+
+class ToFloat(nn.Module):
+    def forward(self, x):
+        return x.permute(0, 3, 1, 2).float() / 255
+
+
+def case():
+    inputs = {**TABLE, **PHOTO}
+    batch = {
+        "numbers": torch.tensor([[0.5, -1.0], [float("nan"), 2.0], [1.0, 0.0]]),
+        "codes": torch.tensor([[0], [3], [1]], dtype=torch.int32),
+        "photo.front": torch.randint(0, 256, (3, 16, 12, 3), dtype=torch.uint8),
+    }
+    return inputs, {"numbers": WithIndicator(), "photo.front": ToFloat()}, batch
+
+
+@pytest.mark.parametrize("name", family("model").names())
+def test_every_model_takes_tables_and_images_together_and_every_parameter_learns(name):
+    torch.manual_seed(0)
+    inputs, graph, batch = case()
+    spec = family("model").validate({"type": name, **SMALL[name]})
+    task = family("task").build("binary", TargetSpec("binary", ("y",), ("no", "yes"), (1, 1), 2))
+    model = TaskModel(family("model").build(spec, inputs, graph), task)
+    out = model.train()(batch)
+    assert out.shape == (3, model.network.members, 1)
+    task.loss(out, _labelled(batch))[0].backward()
+    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("name", ["tabm", "cnn"])
+def test_prediction_exports_for_any_number_of_rows(name):
+    # The other models' encoders and trunks are exported in tests/contract.
+    torch.manual_seed(0)
+    inputs, graph, batch = case()
+    task = family("task").build("binary", TargetSpec("binary", ("y",), ("no", "yes"), (1, 1), 2))
+    model = TaskModel(family("model").build({"type": name, **SMALL[name]}, inputs, graph), task).eval()
+    rows = torch.export.Dim("rows", min=1)
+    with torch.no_grad():
+        exported = torch.export.export(_Predicting(model), (batch,), dynamic_shapes=({key: {0: rows} for key in batch},)).module()
+        large = {key: torch.cat((tensor, tensor)) for key, tensor in batch.items()}
+        torch.testing.assert_close(exported(large), model.predict(large), rtol=1e-4, atol=1e-5)
+        assert model.predict({key: tensor[:0] for key, tensor in batch.items()})["probability"].shape == (0, 2)
+
+
+def _labelled(batch):
+    from deepseek.data.batch import Batch
+
+    return Batch(batch, {"target": torch.tensor([0.0, 1.0, 1.0])})
+
+
+class _Predicting(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs):
+        return self.model.predict(inputs)
+
+
+def test_encoders_see_inputs_as_graph_transforms_leave_them():
+    inputs, graph, _ = case()
+    network = Network(inputs, graph)
+    assert network.encoders["table"].inputs["numbers"].shape == (3,)
+    assert network.encoders[module_key("photo.front")].inputs["photo.front"].shape == (3, 16, 12)
+
+
+def test_an_encoder_can_be_named_for_an_input_or_a_kind():
+    inputs, graph, _ = case()
+    linear = {"type": "table", "numbers": {"type": "linear", "width": 5}}
+    network = Network(inputs, graph, encoders={"numbers": linear, "photo.front": "efficientnet"})
+    assert set(network.encoders) == {"table", module_key("numbers"), module_key("photo.front")}
+    assert list(network.encoders["table"].inputs) == ["codes"]
+    assert type(network.encoders[module_key("photo.front")]).__name__ == "EfficientNetEncoder"
+    assert network.encoders[module_key("numbers")].width == 15
+
+
+def test_fusion_and_trunk_are_replaced_by_name():
+    plain = Network(TABLE, {"numbers": WithIndicator()}, trunk="identity")
+    assert plain.width == plain.fusion.width
+    tabm = Network(TABLE, {"numbers": WithIndicator()}, trunk={"type": "tabm", "members": 3, "width": 6})
+    assert (tabm.members, tabm.width) == (3, 6)
+
+
+def test_errors_name_what_is_wrong():
+    words = InputSpec("review", Kind.TEXT, ("review",), (), "int32")
+    with pytest.raises(InputError, match="no encoder takes the input 'review' of kind 'text'"):
+        Network({"review": words}, {})
+    with pytest.raises(InputError, match="no inputs"):
+        Network({}, {})
+    with pytest.raises(UnknownNameError, match="'numbrs'"):
+        Network(TABLE, {}, encoders={"numbrs": "table"})
+    with pytest.raises(UnknownNameError, match="'image'"):
+        Network(TABLE, {}, encoders={"image": "cnn"})
+    with pytest.raises(UnknownNameError, match="'gone'"):
+        Network(TABLE, {"gone": nn.Identity()})
+    with pytest.raises(InputError, match="without an image"):
+        family("model").build("cnn", TABLE, {})
+    with pytest.raises(RecipeError, match="residual_evry"):
+        family("model").validate({"type": "mlp", "residual_evry": 2})
+
+
+def test_presets_pass_their_keys_on():
+    graph = {"numbers": WithIndicator()}
+    model = family("model").build(
+        {"type": "tabm", "embedding": {"type": "linear", "width": 3}, "variant": "mini", "one_hot": 0}, TABLE, graph
+    )
+    assert model.encoders["table"].width == 3 * 3 + 8
+    assert model.trunk.scale is not None
+    deep = family("model").build({"type": "mlp", "depth": 5, "residual_every": 2}, TABLE, graph)
+    assert (len(deep.trunk.blocks), deep.trunk.residual_every) == (5, 2)
+
+
+def test_weights_have_the_same_names_every_time():
+    names = [list(Network(TABLE, {"numbers": WithIndicator()}).state_dict()) for _ in range(2)]
+    assert names[0] == names[1]
+    assert "encoders.table.embeddings.number_0.weight" in names[0]
+    assert "trunk.blocks.0.0.weight" in names[0]
+
+
+def test_concat_averages_real_tokens_where_their_number_varies():
+    class Words(Encoder):
+        width, tokens = 2, None
+
+        def forward(self, inputs):
+            return Encoded(inputs["t"], inputs["m"])
+
+    fusion = ConcatFusion({"words": Words({})})
+    tokens = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]], [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]])
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    assert fusion.width == 2
+    assert fusion({"words": Encoded(tokens, mask)}).tolist() == [[2.0, 3.0], [0.0, 0.0]]
+
+
+def test_parameter_count_leaves_out_frozen_ones_where_asked():
+    layer = nn.Linear(3, 2)
+    layer.bias.requires_grad_(False)
+    assert (parameter_count(layer), parameter_count(layer, trainable=True)) == (8, 6)
+
+
+def test_a_bundle_looks_for_no_file_of_the_training_machine():
+    spec = {"type": "network", "encoders": {"image": {"type": "resnet", "pretrained": "/there.safetensors"}}, "trunk": {"type": "mlp"}}
+    assert without_pretrained(spec)["encoders"]["image"] == {"type": "resnet", "pretrained": None}
+    assert spec["encoders"]["image"]["pretrained"] == "/there.safetensors"

@@ -1,0 +1,315 @@
+"""The trainer: what it stops for, keeps, refuses and reports. Each feature is also tested switched off."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from deepseek.data.augment.base import Augmentation
+from deepseek.data.batch import Batch
+from deepseek.errors import InputError, NonFiniteError, TrainingError, UnknownNameError
+from deepseek.training import Trainer, TrainSettings
+from deepseek.training.callbacks.base import Callback
+from deepseek.training.callbacks.json_lines import JsonLines
+from deepseek.training.callbacks.progress import ProgressBar
+from deepseek.training.callbacks.tensorboard import TensorBoard
+
+
+def settings(**changes) -> TrainSettings:
+    return TrainSettings(
+        **{"epochs": 2, "batch_size": 32, "precision": "fp32", "optimizer": {"type": "adam", "learning_rate": 0.01}, **changes}
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def trained(small, *, validate=True, callbacks=(), folder=None, augment=(), net=None, **changes) -> Trainer:
+    validation = small.data(40, seed=1) if validate else None
+    trainer = Trainer(
+        net or small.net(),
+        small.task(),
+        small.data(),
+        validation,
+        settings=settings(**changes),
+        callbacks=callbacks,
+        folder=folder,
+        augment=augment,
+    )
+    trainer.result = trainer.fit()
+    return trainer
+
+
+def differ(a: Trainer, b: Trainer) -> bool:
+    return any(not torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
+
+
+def test_it_learns_and_says_how(small):
+    result = trained(small, epochs=20).result
+    assert result.stopped_reason == "finished"
+    assert result.best.metrics["accuracy"] > 0.7
+    assert result.history[-1]["step"] == 60
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    assert result.samples_per_s > 0
+    assert 0 <= result.data_wait_share <= 1
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(small):
+    first = trained(small, net=small.net(dropout=0.5))
+    assert not differ(first, trained(small, net=small.net(dropout=0.5)))
+    assert differ(first, trained(small, net=small.net(dropout=0.5), seed=1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ema": 0.9},
+        {"l1": 0.1},
+        {"l2": 0.1},
+        {"max_norm": 0.2},
+        {"clip_norm": 0.01},
+        {"clip_value": 0.001},
+        {"schedule": "cosine"},
+        {"learning_rate": 0.02},
+        {"precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_every_switch_changes_the_weights(small, change):
+    assert differ(trained(small), trained(small, **change))
+
+
+def test_accumulation_changes_nothing_but_roundings(small):
+    for a, b in zip(weights(trained(small)).values(), weights(trained(small, accumulate=4)).values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+class Worsening(Callback):
+    """Makes the model worse after a step, so that the best is behind."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_step(self, trainer: Trainer) -> None:
+        if trainer.state.step >= self.after:
+            with torch.no_grad():
+                trainer.model.head.weight.mul_(-1 if trainer.state.step == self.after else 1.5)
+
+
+def test_early_stopping_stops_and_the_best_weights_come_back(small):
+    trainer = trained(small, epochs=40, early_stopping={"patience": 2}, callbacks=[Worsening(9)], learning_rate=1e-4)
+    assert "early stopping" in trainer.result.stopped_reason
+    assert trainer.result.best.step <= 9
+    assert trainer.state.step < 120
+    kept = trained(small, epochs=40, max_steps=trainer.result.best.step, learning_rate=1e-4)
+    assert not differ(trainer, kept)
+
+
+def test_without_it_training_goes_on_and_without_restoring_the_last_weights_stay(small):
+    trainer = trained(small, epochs=10, callbacks=[Worsening(9)], learning_rate=1e-4)
+    assert trainer.state.step == 30
+    assert differ(trainer, trained(small, epochs=10, callbacks=[Worsening(9)], learning_rate=1e-4, restore_best=False))
+
+
+def test_an_unknown_metric_is_refused_before_the_first_step(small):
+    with pytest.raises(UnknownNameError, match="accuracy, balanced_accuracy, f1, log_loss, loss"):
+        trained(small, monitor="acuracy")
+
+
+def test_the_monitored_metric_decides_what_is_best(small):
+    trainer = trained(small, epochs=12, monitor="log_loss", learning_rate=0.5)
+    assert trainer.result.best.value == min(entry["log_loss"] for entry in trainer.history)
+
+
+@pytest.mark.parametrize("change", [{"early_stopping": {}}, {"schedule": "plateau"}], ids=str)
+def test_what_needs_validation_rows_is_refused_without_any(small, change):
+    with pytest.raises(InputError, match="validation rows"):
+        trained(small, validate=False, **change)
+
+
+def test_without_validation_the_last_weights_are_kept_or_their_average(small):
+    trainer = trained(small, validate=False)
+    assert trainer.result.best is None
+    assert "train_loss" in trainer.history[-1]
+    averaged = trained(small, validate=False, ema=0.9)
+    assert all(torch.equal(tensor, averaged.average.average[name]) for name, tensor in averaged.model.named_parameters())
+
+
+class Poison(Augmentation):
+    """Puts a NaN into one step's batch."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def apply(self, batch, draw):
+        self.left -= 1
+        if self.left:
+            return batch
+        return Batch({"x": batch.inputs["x"] * float("nan")}, batch.targets, batch.weight, batch.row)
+
+
+def test_a_nan_stops_training_and_names_the_steps(small, tmp_path):
+    with pytest.raises(NonFiniteError, match="the loss became NaN or infinite between step") as caught:
+        trained(small, augment=[Poison(5)], epochs=50, folder=tmp_path, validate=False)
+    first, last = map(int, re.findall(r"step (\d+)", caught.value.message))
+    assert first <= 5 <= last <= 55
+    assert "learning_rate" in caught.value.hint
+    with pytest.raises(NonFiniteError) as caught:
+        trained(small, augment=[Poison(8)], epochs=50, folder=tmp_path / "b", checkpoint_every=3, validate=False)
+    assert "step-000006" in caught.value.hint
+
+
+def test_a_nan_in_the_very_last_step_is_not_missed(small):
+    with pytest.raises(NonFiniteError):
+        trained(small, augment=[Poison(6)], validate=False)
+
+
+def test_a_nan_step_can_be_skipped(small):
+    trainer = trained(small, augment=[Poison(5)], on_nonfinite="skip", validate=False)
+    assert trainer.progress.skipped_steps == 1
+    assert np.isfinite(trainer.history[-1]["train_loss"])
+    assert all(torch.isfinite(tensor).all() for tensor in weights(trainer).values())
+
+
+class Hungry(torch.nn.Module):
+    """Has memory for few rows only."""
+
+    def __init__(self, net, most: int) -> None:
+        super().__init__()
+        self.net, self.most = net, most
+
+    def forward(self, inputs):
+        if self.training and len(inputs["x"]) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.net(inputs)
+
+
+def test_out_of_memory_makes_smaller_pieces_of_the_same_batch(small):
+    plain, hungry = trained(small, net=Hungry(small.net(), 1000)), trained(small, net=Hungry(small.net(), 10))
+    assert hungry.state.decisions["micro_batches"] == 4
+    assert "micro_batches" not in plain.state.decisions
+    for a, b in zip(weights(plain).values(), weights(hungry).values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    with pytest.raises(TrainingError, match="32 micro-batches of 32 rows"):
+        trained(small, net=Hungry(small.net(), 0))
+
+
+def test_augmentation_sees_training_batches_only_and_depends_on_the_seed(small):
+    class Noise(Augmentation):
+        def apply(self, batch, draw):
+            noise = draw.uniform(len(batch), 4)
+            return Batch({"x": batch.inputs["x"] + noise}, batch.targets, batch.weight, batch.row)
+
+    first = trained(small, augment=[Noise({})])
+    assert not differ(first, trained(small, augment=[Noise({})]))
+    assert differ(first, trained(small, augment=[Noise({})], seed=1))
+    assert differ(first, trained(small))
+
+
+def test_time_limit_stops(small):
+    class Slow(Callback):
+        def on_step(self, trainer):
+            time.sleep(0.02)
+
+    trainer = trained(small, epochs=1000, time_limit_s=0.2, callbacks=[Slow()], validate=False)
+    assert "time limit" in trainer.result.stopped_reason
+    assert trainer.state.step < 60
+
+
+def test_a_callback_can_stop_at_a_step(small):
+    class At(Callback):
+        def on_step(self, trainer):
+            if trainer.state.step == 4:
+                trainer.stop("enough")
+
+    trainer = trained(small, callbacks=[At()], epochs=9)
+    assert (trainer.state.step, trainer.result.stopped_reason) == (4, "enough")
+
+
+def test_only_callbacks_that_look_at_steps_are_called_for_them(small):
+    assert trained(small, callbacks=[ProgressBar(quiet=True)])._on_step == []
+    assert len(trained(small, callbacks=[Worsening(99)])._on_step) == 1
+
+
+def test_steps_epochs_and_validations_are_counted(small):
+    trainer = trained(small, epochs=9, max_steps=8, validate_every=3, validate_unit="steps")
+    assert [entry["step"] for entry in trainer.history] == [3, 6, 8]
+    assert trainer.state.epoch == 2
+
+
+def test_json_lines_tell_the_whole_story(small, tmp_path):
+    trained(small, folder=tmp_path, callbacks=[JsonLines()])
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "end"
+    assert kinds.count("validation") == 2
+    assert events[-1]["stopped_reason"] == "finished"
+    with pytest.raises(NonFiniteError):
+        trained(small, folder=tmp_path / "b", callbacks=[JsonLines()], augment=[Poison(2)])
+    last = json.loads((tmp_path / "b" / "events.jsonl").read_text().splitlines()[-1])
+    assert (last["event"], last["error"]) == ("error", "NonFiniteError")
+
+
+def test_tensorboard_gets_the_metrics(small, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = trained(small, callbacks=[TensorBoard(path=tmp_path)])
+    reader = EventAccumulator(str(tmp_path))
+    reader.Reload()
+    values = [event.value for event in reader.Scalars("validation/accuracy")]
+    assert values == pytest.approx([entry["accuracy"] for entry in trainer.history])
+    assert "train/loss" in reader.Tags()["scalars"]
+
+
+def test_progress_writes_lines_where_there_is_no_terminal(small, capsys):
+    trained(small, callbacks=[ProgressBar()])
+    text = capsys.readouterr().err
+    assert "epoch 1  step 3/6" in text
+    assert "waiting for data" in text
+    trained(small, callbacks=[ProgressBar(quiet=True)])
+    assert capsys.readouterr().err == ""
+
+
+def test_auto_is_measured_on_copies_and_written_down(small):
+    auto, plain = trained(small, precision="auto"), trained(small)
+    decisions = auto.state.decisions
+    assert decisions["reason"]
+    if decisions["precision"] == "fp32":
+        assert not differ(auto, plain)
+
+
+def test_batch_size_auto(small):
+    trainer = trained(small, batch_size="auto")
+    assert trainer.loader.batch_size == 32
+    assert "hundredth" in trainer.state.decisions["batch_size_reason"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("epochs", 0), ("ema", 1.0), ("precision", "fp8"), ("batch_size", True), ("learning_rate", "fast")], ids=str
+)
+def test_settings_out_of_range_are_refused(key, value):
+    with pytest.raises(InputError, match=f"train.{key} is"):
+        TrainSettings(**{key: value})
+
+
+def test_settings_take_what_they_should():
+    TrainSettings(
+        epochs=3, learning_rate=1, channels_last=True, early_stopping={"patience": 3}, optimizer={"type": "sgd"}, batch_size="auto"
+    )
+
+
+def test_empty_data_is_refused(small):
+    with pytest.raises(InputError, match="no rows"):
+        Trainer(small.net(), small.task(), [], settings=settings())
+
+
+def test_batchnorm_trains_with_an_average(small):
+    trainer = trained(small, net=small.net(norm=True), ema=0.9, epochs=5)
+    assert np.isfinite(trainer.history[-1]["loss"])
