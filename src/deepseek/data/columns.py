@@ -1,4 +1,4 @@
-"""Reaching into Arrow columns: names that must be there, numbers, missing values, row hashes."""
+"""Reaching into Arrow columns: names that must be there, numbers, spellings, missing values, row hashes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepseek.errors import ColumnError, InputError, closest
+from deepseek.errors import ColumnError, DataError, InputError, closest
+
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""How many of Arrow's units of time a second has."""
 
 
 def require_columns(wanted: Iterable[str], present: Iterable[str], *, what: str) -> None:
@@ -31,6 +34,22 @@ def require_columns(wanted: Iterable[str], present: Iterable[str], *, what: str)
                 f"{what} reads the column {name!r}, which is not in the table; its columns: {', '.join(names) or 'none'}",
                 hint=f"did you mean {guess!r}?" if guess else None,
             )
+
+
+def get_column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """Return a column of a batch.
+
+    Raises:
+        ColumnError: There is none of this name.
+    """
+    index = batch.schema.get_field_index(name)
+    if index < 0:
+        guess = closest(name, batch.schema.names)
+        raise ColumnError(
+            f"the table lacks the column {name!r}; it has {', '.join(map(repr, batch.schema.names)) or 'none'}",
+            hint=f"did you mean {guess!r}?" if guess else None,
+        )
+    return batch.column(index)
 
 
 def named_columns(column: str | None, columns: Sequence[str] | None, *, what: str) -> tuple[str, ...]:
@@ -71,17 +90,128 @@ def plain(array: pa.Array) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def as_float64(array: pa.Array) -> np.ndarray:
-    """Return a column of numbers as float64 `[rows]`, NaN where a value is missing.
+def as_float64(array: pa.Array, name: str | None = None) -> np.ndarray:
+    """Return numbers, booleans or durations (in seconds) as float64 `[rows]`, NaN where a value is missing.
+
+    Args:
+        array: The column.
+        name: Its name, for the message.
 
     Raises:
-        ColumnError: The column does not hold numbers.
+        ColumnError: The column holds something else.
     """
-    if not (is_number(array.type) or pa.types.is_boolean(array.type) or pa.types.is_null(array.type)):
-        raise ColumnError(f"a column of type {array.type} stands where numbers are needed", hint="see that the source reads it as a number")
-    if pa.types.is_null(array.type):
-        return np.full(len(array), np.nan)
-    return np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+    values = plain(array)
+    kind = values.type
+    if pa.types.is_null(kind):
+        return np.full(len(values), np.nan)
+    if pa.types.is_duration(kind) or pa.types.is_time(kind):
+        return as_float64(values.cast(pa.int64() if kind.bit_width == 64 else pa.int32()), name) / UNITS[kind.unit]
+    if not (is_number(kind) or pa.types.is_boolean(kind)):
+        which = "a column" if name is None else f"the column {name!r}"
+        raise ColumnError(f"{which} of type {kind} stands where numbers are needed", hint="say what it is in the recipe under data.fields")
+    return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def to_float64(column: pa.Array, name: str) -> np.ndarray:
+    """Return numbers, booleans, durations or numbers written as text as float64 `[rows]`; null and infinite become NaN.
+
+    Values beyond the range of float32 count as infinite, since the model computes in float32.
+
+    Raises:
+        DataError: A text is no number, or the column cannot hold numbers.
+    """
+    values = plain(column)
+    numbers = as_float64(_parse(values.cast(pa.string()), name) if is_text(values.type) else values, name)
+    usable = np.abs(numbers) <= np.finfo(np.float32).max
+    return numbers if usable.all() else np.where(usable, numbers, np.nan)
+
+
+def _parse(column: pa.Array, name: str) -> pa.Array:
+    trimmed = pc.utf8_trim_whitespace(column)
+    trimmed = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+    try:
+        return trimmed.cast(pa.float64())
+    except pa.ArrowInvalid:
+        row = next(row for row, text in enumerate(trimmed.to_pylist()) if text is not None and not _is_number(text))
+        raise DataError(
+            f"the column {name!r} is a number, but row {row} of the batch holds {column[row].as_py()!r}",
+            hint="correct the value, or call the column a category under data.fields",
+        ) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        pa.scalar(text).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def stack(batch: pa.RecordBatch, names: Sequence[str]) -> np.ndarray:
+    """Return the columns of these names as float64 `[rows, columns]`."""
+    values = np.empty((batch.num_rows, len(names)))
+    for index, name in enumerate(names):
+        values[:, index] = to_float64(get_column(batch, name), name)
+    return values
+
+
+def infinite(batch: pa.RecordBatch, names: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """Return how many values of each column `to_float64` left out as infinite or too large: int64 `[columns]`.
+
+    Args:
+        batch: The rows.
+        names: The columns.
+        values: What `stack` made of them.
+    """
+    counts = np.zeros(len(names), dtype=np.int64)
+    lost = np.isnan(values).sum(axis=0)
+    for index, name in enumerate(names):
+        column = plain(batch.column(name))
+        if lost[index] > column.null_count and not pa.types.is_integer(column.type):
+            numbers = as_float64(_parse(column.cast(pa.string()), name) if is_text(column.type) else column)
+            counts[index] = (np.abs(numbers) > np.finfo(np.float32).max).sum()
+    return counts
+
+
+def spell(column: pa.Array, name: str) -> tuple[list[str | None], np.ndarray]:
+    """Return a column's different values as text, and each row's index into them (-1 where it is null).
+
+    Whole numbers are spelled without a point whatever their type (`1` in a text file, as an integer or as 1.0), booleans `true` and
+    `false`; text is taken as it is. The cost a value is paid once for each different value of the batch.
+
+    Raises:
+        ColumnError: The column holds lists or other values that have no spelling.
+    """
+    kind = column.type
+    if pa.types.is_null(kind):
+        return [], np.full(len(column), -1)
+    try:
+        encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
+        values = encoded.dictionary
+        if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
+            texts = [_spell_number(value) for value in values.cast(pa.float64()).to_pylist()]
+        else:
+            texts = values.cast(pa.string()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise ColumnError(f"the column {name!r} holds {kind}, which cannot be a category", hint="leave it out or name its kind") from None
+    return texts, encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _spell_number(value: float | None) -> str | None:
+    if value is None or not np.isfinite(value):
+        return None
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
+
+
+def look_up(column: pa.Array, name: str, codes: dict[str, int], *, unknown: int) -> np.ndarray:
+    """Return each row's code, int64 `[rows]`; null and texts without a code get `unknown`."""
+    texts, indices = spell(column, name)
+    table = np.full(len(texts) + 1, unknown, dtype=np.int64)
+    for index, text in enumerate(texts):
+        if text is not None:
+            table[index] = codes.get(text, unknown)
+    codes_of_rows: np.ndarray = table[indices]
+    return codes_of_rows
 
 
 def hash_rows(batch: pa.RecordBatch, columns: Sequence[str]) -> np.ndarray:

@@ -7,6 +7,7 @@ check and, unless the recipe says `drop`, written to `rejects/` with the reason.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,7 @@ class LandedTable:
                 part = part.take(pa.array(wanted))
             for offset in range(0, part.num_rows, batch_rows):
                 yield part.slice(offset, batch_rows)
+            self._release()
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column of all rows, memory-mapped.
@@ -155,7 +157,20 @@ class LandedTable:
 
     @cached_property
     def _reader(self) -> pa.ipc.RecordBatchFileReader:
-        return pa.ipc.open_file(pa.memory_map(str(self.path)))
+        try:
+            return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._map)))
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
+            raise DataError(f"{self.path} is not as it was written: {error}", hint=f"delete {self.path.parent}; it is made anew") from None
+
+    @cached_property
+    def _map(self) -> mmap.mmap:
+        with self.path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def _release(self) -> None:
+        """Let go of the pages read so far: they stay in the page cache, but count no longer as this process's memory."""
+        if hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     @cached_property
     def _starts(self) -> np.ndarray:

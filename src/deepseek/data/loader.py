@@ -113,8 +113,8 @@ class Loader:
             for batch in ready:
                 self.batches_read += 1
                 yield batch
-            spent.append(taken / len(ready))
-            if self._costly is None and len(spent) == TRIAL_BATCHES:
+            spent += [taken / len(ready)] * len(ready)
+            if self._costly is None and len(spent) >= TRIAL_BATCHES:
                 self._costly = sorted(spent)[TRIAL_BATCHES // 2] > COSTLY_S
         if step < self.steps:
             yield from self._ahead(epoch, step)

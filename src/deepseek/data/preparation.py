@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -13,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.data.cleaning.base import Cleaner
-from deepseek.data.targets import TargetKind, TargetTransform, class_weights
+from deepseek.data.columns import get_column, to_float64
+from deepseek.data.targets import TargetKind, TargetTransform
 from deepseek.data.transforms import Array, InputSpec, Ragged, Transform, group_fields
-from deepseek.data.transforms.columns import get_column, to_float64
 from deepseek.errors import DataError, InputError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import Spec, family
@@ -31,6 +30,28 @@ Batches = Callable[[], Iterator[pa.RecordBatch]]
 SLICE_BYTES = 64 << 20
 
 
+class Aside:
+    """Rows that are set aside: how many and which, by reason."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[np.ndarray]] = {}
+
+    def add(self, reason: str, rows: np.ndarray) -> None:
+        """Note rows by their numbers."""
+        if len(rows):
+            self._rows.setdefault(reason, []).append(rows)
+
+    @property
+    def rows(self) -> dict[str, np.ndarray]:
+        """The rows' numbers by reason."""
+        return {reason: np.concatenate(parts) for reason, parts in self._rows.items()}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows there are, by reason."""
+        return {reason: sum(map(len, parts)) for reason, parts in self._rows.items()}
+
+
 class Preparation:
     """Everything between a table and a model.
 
@@ -43,7 +64,6 @@ class Preparation:
         transforms: By column or by kind, the transforms that are not the usual ones.
         target: What is predicted, or nothing.
         weight: The column that says how much a row weighs, or nothing; it is no input.
-        balance: Weights of the classes, for training rows only: `balanced`, or by class.
 
     Attributes:
         schema: As given.
@@ -62,10 +82,9 @@ class Preparation:
         transforms: Mapping[str, Spec] | None = None,
         target: TargetKind | None = None,
         weight: str | None = None,
-        balance: Literal["balanced"] | Mapping[str, float] | None = None,
     ) -> None:
         self.schema = schema
-        self.weight, self.balance = weight, balance
+        self.weight = weight
         if weight is not None:
             schema[weight]
         self._specs = [family("cleaner").validate(spec) for spec in clean]
@@ -93,6 +112,11 @@ class Preparation:
     def left_out(self) -> dict[str, str]:
         """Columns that no transform treats, and why."""
         return dict(self._grouped.left_out)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the training rows; known after `fit`."""
+        return tuple(warning for transform in self.transforms for warning in transform.warnings)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -125,20 +149,20 @@ class Preparation:
             for batch, _ in self.training_rows(batches(), layers=index):
                 cleaner.observe(batch)
             cleaner.finish()
-        counts: Counter[str] = Counter()
+        aside = Aside()
         seen = 0
-        for batch, _ in self.training_rows(batches(), counts=counts):
+        for batch, _ in self.training_rows(batches(), aside=aside):
             seen += batch.num_rows
             self._observe(batch)
         if not seen:
-            raise DataError(f"there is no training row ({_listed(counts)})", hint="look at the split, the target and the cleaners")
+            raise DataError(f"there is no training row ({_listed(aside)})", hint="look at the split, the target and the cleaners")
         if self.target:
             self.target.finish()
         if any(transform.uses_target for transform in self.transforms):
             self._observe_target(batch for batch, _ in self.training_rows(batches()))
         for transform in self.transforms:
             transform.finish()
-        self.dropped = dict(counts)
+        self.dropped = aside.counts
         return self
 
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
@@ -152,12 +176,35 @@ class Preparation:
             batch = cleaner.apply(batch)
         return self._arrays(batch)
 
+    def unreadable(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return a boolean array `[rows]`: true where an input of cleaned rows cannot be read (a corrupt image); as dear as `apply`."""
+        mask = np.zeros(batch.num_rows, dtype=bool)
+        for transform in self.transforms:
+            mask |= transform.bad(batch)
+        return mask
+
+    def weights(self, batch: pa.RecordBatch) -> np.ndarray | None:
+        """Return how much each row weighs, float32 `[rows]`, or nothing where rows weigh alike.
+
+        Raises:
+            ColumnError: The column is missing.
+            DataError: A weight is missing, infinite or negative.
+        """
+        column = self.weight
+        if column is None:
+            return None
+        weight = to_float64(get_column(batch, column), column)
+        if len(wrong := np.flatnonzero(~(weight >= 0))):
+            raise DataError(
+                f"row {wrong[0]} of the batch: the weight {column!r} is {weight[wrong[0]]}", hint="weights are finite and not negative"
+            )
+        return weight.astype(np.float32)
+
     def to_json(self) -> dict[str, Any]:
         """Return arguments and everything fitted, as plain JSON values: what a bundle keeps. No row of the data is in it."""
         return {
             "schema": self.schema.to_json(),
             "weight": self.weight,
-            "balance": dict(self.balance) if isinstance(self.balance, Mapping) else self.balance,
             "cleaners": [{"spec": spec, "state": part.to_json()} for spec, part in zip(self._specs, self.cleaners, strict=True)],
             "overrides": self._overrides,
             "transforms": [
@@ -178,7 +225,6 @@ class Preparation:
             transforms=value["overrides"],
             target=value["target"]["kind"] if value["target"] else None,
             weight=value["weight"],
-            balance=value["balance"],
         )
         for cleaner, part in zip(made.cleaners, value["cleaners"], strict=True):
             cleaner.load_json(part["state"])
@@ -211,39 +257,38 @@ class Preparation:
                     transform.observe_target(target)
 
     def training_rows(
-        self, batches: Iterator[pa.RecordBatch], *, layers: int | None = None, counts: Counter[str] | None = None
+        self, batches: Iterator[pa.RecordBatch], *, layers: int | None = None, aside: Aside | None = None
     ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         """Yield training rows as the cleaners leave them, and which of the given rows they are; cleaners may drop rows here, and only here.
 
         Args:
             batches: The training rows.
             layers: How many cleaners are asked; all where not given.
-            counts: Counts the dropped rows, by reason.
+            aside: Is told of the dropped rows.
         """
-        counts = Counter() if counts is None else counts
+        aside = Aside() if aside is None else aside
         cleaners = self._started(layers)
         for given, numbers in _numbered(batches):
-            batch, rows = self.with_target(given, numbers, counts)
+            batch, rows = self.with_target(given, numbers, aside)
             for layer, cleaner in enumerate(cleaners):
                 drop = cleaner.drop(batch)
                 batch = cleaner.apply(batch)
                 if drop is not None:
-                    batch, rows = _only(batch, rows, ~drop, counts, f"clean[{layer}] {self._specs[layer]['type']}")
+                    batch, rows = _only(batch, rows, ~drop, aside, f"clean[{layer}] {self._specs[layer]['type']}")
             if batch.num_rows:
                 yield batch, rows
 
-    def other_rows(
-        self, batches: Iterator[pa.RecordBatch], *, counts: Counter[str] | None = None
-    ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    def other_rows(self, batches: Iterator[pa.RecordBatch], *, aside: Aside | None = None) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         """Yield validation or test rows as the cleaners leave them, and which of the given rows they are.
 
         Args:
             batches: The rows.
-            counts: Counts the rows without a target: they, and no others, are set aside.
+            aside: Is told of the rows without a target: they, and no others, are set aside.
         """
+        aside = Aside() if aside is None else aside
         cleaners = self._started(None)
         for given, numbers in _numbered(batches):
-            batch, rows = self.with_target(given, numbers, Counter() if counts is None else counts)
+            batch, rows = self.with_target(given, numbers, aside)
             for cleaner in cleaners:
                 batch = cleaner.apply(batch)
             if batch.num_rows:
@@ -256,11 +301,11 @@ class Preparation:
             cleaner.start()
         return cleaners
 
-    def with_target(self, batch: pa.RecordBatch, rows: np.ndarray, counts: Counter[str]) -> tuple[pa.RecordBatch, np.ndarray]:
+    def with_target(self, batch: pa.RecordBatch, rows: np.ndarray, aside: Aside) -> tuple[pa.RecordBatch, np.ndarray]:
         """Return the rows that have a target."""
         if self.target is None:
             return batch, rows
-        return _only(batch, rows, ~self.target.missing(batch), counts, "target missing")
+        return _only(batch, rows, ~self.target.missing(batch), aside, "target missing")
 
 
 def prepare(
@@ -271,6 +316,7 @@ def prepare(
     rows: np.ndarray | int,
     training: bool,
     unseen: Literal["fail", "set_aside"] = "fail",
+    set_aside: Callable[[str, np.ndarray], None] | None = None,
 ) -> tuple[PreparedDataset, dict[str, int]]:
     """Write one split's rows as arrays.
 
@@ -279,8 +325,9 @@ def prepare(
         batches: The split's rows, in order; for training rows the same that `fit` saw.
         folder: Where the dataset goes.
         rows: For each row its index in the table, or how many rows there are.
-        training: Whether these are the training rows: then cleaners may drop rows, target encoding is out of fold and classes are weighted.
+        training: Whether these are the training rows: then cleaners may drop rows, and target encoding is out of fold.
         unseen: What happens to rows of a class that training did not know.
+        set_aside: Is given, once all rows are written, each reason with the indices of the rows that were set aside for it.
 
     Returns:
         The dataset, and how many rows were set aside, by reason; empty where every row is in the dataset.
@@ -290,7 +337,12 @@ def prepare(
         RunError: The folder cannot be written.
     """
     sources = np.arange(rows) if isinstance(rows, int) else np.asarray(rows, dtype=np.int64)
-    return _Run(preparation, sources, Path(folder), training=training, unseen=unseen).write(batches)
+    run = _Run(preparation, sources, Path(folder), training=training, unseen=unseen)
+    dataset = run.write(batches)
+    if set_aside is not None:
+        for reason, numbers in run.aside.rows.items():
+            set_aside(reason, sources[numbers])
+    return dataset, run.aside.counts
 
 
 class _Run:
@@ -299,33 +351,34 @@ class _Run:
     def __init__(self, preparation: Preparation, sources: np.ndarray, folder: Path, *, training: bool, unseen: str) -> None:
         self._preparation, self._sources, self._folder = preparation, sources, folder
         self._training, self._unseen = training, unseen
-        self._counts: Counter[str] = Counter()
+        self.aside = Aside()
+        self._written = 0
+        self._unseen_classes: list[str] = []
         self._writer: PreparedWriter | None = None
         self._passed = 0
-        target, balance = preparation.target, preparation.balance
-        self._class_weights = class_weights(target.spec, balance) if training and target is not None and balance is not None else None
         row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in preparation.inputs.values())
         self._slice_rows = max(1, SLICE_BYTES // max(1, row_bytes))
 
-    def write(self, batches: Iterator[pa.RecordBatch]) -> tuple[PreparedDataset, dict[str, int]]:
+    def write(self, batches: Iterator[pa.RecordBatch]) -> PreparedDataset:
         from deepseek.data.prepared import PreparedDataset
 
         try:
             for batch, rows in self._cleaned(self._announced(batches)):
                 for start in range(0, batch.num_rows, self._slice_rows):
                     self._write_slice(batch.slice(start, self._slice_rows), rows[start : start + self._slice_rows])
-            if self._writer is None:
-                raise DataError(f"no row is left to prepare ({_listed(self._counts)})", hint="look at the split and at what was set aside")
+            if self._writer is None or not self._written:
+                hint = "; ".join(self._unseen_classes) or "look at the split and at what was set aside"
+                raise DataError(f"no row is left to prepare ({_listed(self.aside)})", hint=hint)
             self._writer.finish()
         finally:
             if self._writer is not None:
                 self._writer.close()
-        return PreparedDataset.open(self._folder), dict(self._counts)
+        return PreparedDataset.open(self._folder)
 
     def _cleaned(self, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         if self._training:
-            return self._preparation.training_rows(batches, counts=self._counts)
-        return self._preparation.other_rows(batches, counts=self._counts)
+            return self._preparation.training_rows(batches, aside=self.aside)
+        return self._preparation.other_rows(batches, aside=self.aside)
 
     def _announced(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield the batches, and see that they hold as many rows as were announced: otherwise rows would get others' numbers."""
@@ -340,19 +393,23 @@ class _Run:
             raise InputError(f"{came} {more}rows came, {len(self._sources)} were announced", hint="give the split's own rows")
 
     def _write_slice(self, batch: pa.RecordBatch, rows: np.ndarray) -> None:
-        arrays, keep = self._arrays(batch)
+        arrays, keep = self._arrays(batch, rows)
         target = self._preparation.target
         if target is not None and self._unseen == "set_aside":
             unseen = target.unseen(batch) & keep
-            self._count("target class unseen in training", unseen)
+            self.aside.add("target class unseen in training", rows[unseen])
+            if unseen.any() and not self._unseen_classes:
+                given = batch.column(target.columns[0])[int(np.flatnonzero(unseen)[0])].as_py()
+                self._unseen_classes = [f"a row has the class {given!r}", f"training knew {', '.join(map(repr, target.spec.classes[:10]))}"]
             keep &= ~unseen
         if not keep.all():
             batch, rows = batch.filter(pa.array(keep)), rows[keep]
             arrays = {name: _keep(array, keep) for name, array in arrays.items()}
         targets = {} if target is None else target.apply(batch)
-        weight = self._weights(batch, targets)
+        weight = self._preparation.weights(batch)
         if self._writer is None:
             self._writer = self._open(arrays, targets, weighted=weight is not None)
+        self._written += batch.num_rows
         everything: dict[str, Array] = {**arrays, **targets}
         self._writer.append(everything if weight is None else {**everything, "weight": weight}, self._sources[rows])
 
@@ -362,7 +419,7 @@ class _Run:
         layout = layout_of(arrays, targets, weighted=weighted)
         return PreparedWriter(self._folder, layout, inputs=self._preparation.inputs, rows=len(self._sources))
 
-    def _arrays(self, batch: pa.RecordBatch) -> tuple[dict[str, Array], np.ndarray]:
+    def _arrays(self, batch: pa.RecordBatch, rows: np.ndarray) -> tuple[dict[str, Array], np.ndarray]:
         """Return the arrays of a slice, and which of its rows could be read."""
         keep = np.ones(batch.num_rows, dtype=bool)
         arrays: dict[str, Array] = {}
@@ -373,28 +430,11 @@ class _Run:
                 bad = transform.bad(batch)
                 if not bad.any():
                     raise
-                self._count(f"{transform.name} cannot be read", bad & keep)
+                self.aside.add(f"{transform.name} cannot be read", rows[bad & keep])
                 keep &= ~bad
                 arrays |= {name: _scatter(array, ~bad) for name, array in transform.apply(batch.filter(pa.array(~bad))).items()}
         self._passed += batch.num_rows
         return arrays, keep
-
-    def _count(self, reason: str, mask: np.ndarray) -> None:
-        if count := int(mask.sum()):
-            self._counts[reason] += count
-
-    def _weights(self, batch: pa.RecordBatch, targets: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        column = self._preparation.weight
-        if column is None and self._class_weights is None:
-            return None
-        weight = np.ones(batch.num_rows) if column is None else to_float64(get_column(batch, column), column)
-        if len(wrong := np.flatnonzero(~(weight >= 0))):
-            raise DataError(
-                f"row {wrong[0]} of the batch: the weight {column!r} is {weight[wrong[0]]}", hint="weights are finite and not negative"
-            )
-        if self._class_weights is not None:
-            weight = weight * self._class_weights[targets["target"].astype(np.int64)]
-        return weight.astype(np.float32)
 
 
 def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
@@ -404,12 +444,10 @@ def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatc
         start += batch.num_rows
 
 
-def _only(
-    batch: pa.RecordBatch, rows: np.ndarray, keep: np.ndarray, counts: Counter[str], reason: str
-) -> tuple[pa.RecordBatch, np.ndarray]:
+def _only(batch: pa.RecordBatch, rows: np.ndarray, keep: np.ndarray, aside: Aside, reason: str) -> tuple[pa.RecordBatch, np.ndarray]:
     if keep.all():
         return batch, rows
-    counts[reason] += int((~keep).sum())
+    aside.add(reason, rows[~keep])
     return batch.filter(pa.array(keep)), rows[keep]
 
 
@@ -432,5 +470,5 @@ def _scatter(array: Array, places: np.ndarray) -> Array:
     return Ragged(array.values, np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason}: {count}" for reason, count in counts.items()) or "none was given"
+def _listed(aside: Aside) -> str:
+    return ", ".join(f"{reason}: {count}" for reason, count in aside.counts.items()) or "none was given"

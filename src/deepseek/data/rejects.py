@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,9 @@ from deepseek.artifacts.files import plain_disk_errors
 from deepseek.data.checks.base import Check
 from deepseek.data.sources.base import Source
 from deepseek.errors import CheckError
+
+if TYPE_CHECKING:
+    from deepseek.data.landing import LandedTable
 
 _SHOWN_ROWS = 5
 
@@ -177,10 +180,11 @@ class RejectsFile:
     Args:
         folder: The rejects folder; rejects of an earlier landing are taken away.
         schema: The table's columns.
+        name: The file's name.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self._path = folder / "rows.parquet"
+    def __init__(self, folder: Path, schema: pa.Schema, *, name: str = "rows.parquet") -> None:
+        self._path = folder / name
         added = {"check": pa.string(), "reason": pa.string(), "row": pa.int64()}
         names = [f"reject_{name}" if name in schema.names else name for name in added]
         self._schema = pa.schema([*zip(names, added.values(), strict=True), *schema])
@@ -210,6 +214,39 @@ class RejectsFile:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._writer = pq.ParquetWriter(self._path, self._schema)
             self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+
+
+class Rejected:
+    """Writes the rows that preparation set aside to `SPLIT.parquet`, as they landed, with the reason; no file where there are none.
+
+    Args:
+        table: The landed table.
+        folder: The rejects folder.
+        split: What the rows were prepared for: `train`, `validation` or `test`.
+    """
+
+    def __init__(self, table: LandedTable, folder: Path, split: str) -> None:
+        self._table, self._split = table, split
+        self._file = RejectsFile(folder, table.schema, name=f"{split}.parquet")
+
+    def __enter__(self) -> Self:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.__exit__(kind, error, trace)
+
+    def write(self, reason: str, rows: np.ndarray) -> None:
+        """Add rows by their ascending numbers in the table.
+
+        Raises:
+            RunError: The disk is full or the folder read-only.
+        """
+        start = 0
+        for batch in self._table.batches(rows=rows):
+            numbers = rows[start : start + batch.num_rows]
+            start += batch.num_rows
+            self._file.write(SetAside(batch, numbers, [f"preparing {self._split} rows"] * len(numbers), [reason] * len(numbers)))
 
 
 def reject_malformed(source: Source, folder: Path) -> int:

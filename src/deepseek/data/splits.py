@@ -207,7 +207,9 @@ def _target_strata(table: LandedTable, target: Sequence[str], *, required: bool)
 def _class_codes(column: pa.ChunkedArray, *, any_count: bool = False) -> np.ndarray | None:
     """Return each row's class from 0, in the order of first appearance, or nothing where the column holds no classes."""
     if is_number(column.type):
-        limit = _FEW_VALUES
+        if pa.types.is_floating(column.type) and pc.any(pc.not_equal(pc.floor(column), column)).as_py():
+            return None
+        limit = min(_FEW_VALUES, len(column) // 2)  # a class has rows in more than one part
     elif is_text(column.type) or pa.types.is_boolean(column.type):
         limit = len(column) if any_count else max(_FEW_VALUES, len(column) // 10)
     else:
@@ -269,7 +271,10 @@ def _by_time(table: LandedTable, name: str, wanted: Sequence[float]) -> np.ndarr
     else:
         read = pa.chunked_array([read_timestamps(chunk) for chunk in column.chunks], type=pa.timestamp("us"))
         if read.null_count:
-            raise DataError(f"the split by time cannot read {read.null_count:,} values of {name!r} as points in time")
+            raise DataError(
+                f"the split by time cannot read {read.null_count:,} values of {name!r} as points in time",
+                hint="write times as 2025-04-03 or 2025-04-03 14:30:00, or as numbers that grow with time",
+            )
         moments = np.asarray(read.cast(pa.int64()))
     rows = len(moments)
     ends = [round(wanted[0] * rows), round((wanted[0] + wanted[1]) * rows)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
+from deepseek.data.columns import get_column, spell, to_float64
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.statistics import Moments
 
@@ -109,8 +110,6 @@ class TargetTransform:
         Raises:
             DataError: A value of a regression target is infinite.
         """
-        from deepseek.data.transforms.columns import get_column
-
         mask = np.zeros(batch.num_rows, dtype=bool)
         for name in self.columns:
             column = get_column(batch, name)
@@ -227,8 +226,6 @@ class TargetTransform:
 
     def _texts(self, batch: pa.RecordBatch) -> tuple[list[str | None], np.ndarray, np.ndarray, bool]:
         """Return the different names, each label's index into them and its row, and whether the table holds them as whole numbers."""
-        from deepseek.data.transforms.columns import get_column, spell
-
         column, rows = get_column(batch, self.columns[0]), np.arange(batch.num_rows)
         if self.kind == "labels":
             column, rows = _flatten(column, self.separator)
@@ -237,8 +234,6 @@ class TargetTransform:
         return texts, indices, rows, _holds_integers(str(value_type), texts)
 
     def _values(self, batch: pa.RecordBatch) -> np.ndarray:
-        from deepseek.data.transforms.columns import get_column
-
         return np.column_stack([_numbers(get_column(batch, name), name) for name in self.columns])
 
     def _flags(self, batch: pa.RecordBatch) -> np.ndarray:
@@ -298,14 +293,14 @@ def class_weights(spec: TargetSpec, how: Literal["balanced"] | Mapping[str, floa
 
 def _numbers(column: pa.Array, name: str) -> np.ndarray:
     """Return float64 `[rows]`, NaN where missing."""
-    from deepseek.data.transforms.columns import to_float64
-
     values = to_float64(column, name)
     known = np.isnan(values) & ~column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
     for row in np.flatnonzero(known):
         given = column[int(row)].as_py()
         if str(given).strip().casefold() not in ("", "nan"):
-            raise DataError(f"row {row} of the batch: the target {name!r} is {given}", hint="correct or remove infinite targets")
+            raise DataError(
+                f"row {row} of the batch: the target {name!r} is {given}", hint="correct or remove targets that are infinite or beyond 3e38"
+            )
     return values
 
 

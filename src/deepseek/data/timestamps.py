@@ -1,15 +1,13 @@
-"""Text as points in time: ISO 8601 in its usual spellings, without a guess about the order of day and month."""
+"""Columns as points in time: timestamps, dates, text in a known form, or numbers since 1970."""
 
 from __future__ import annotations
 
-import polars as pl
+import numpy as np
 import pyarrow as pa
 
-from deepseek.data.columns import is_text, plain
+from deepseek.data.columns import is_number, is_text, plain
 from deepseek.errors import ColumnError
-
-_NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-_AWARE = ("%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M%z")
+from deepseek.fields.timestamps import COMPACT, ISO, read_text
 
 
 def read_timestamps(array: pa.Array, *, pattern: str | None = None) -> pa.Array:
@@ -26,25 +24,36 @@ def read_timestamps(array: pa.Array, *, pattern: str | None = None) -> pa.Array:
         ColumnError: The column holds something else.
     """
     values = plain(array)
-    if pa.types.is_null(values.type):
+    kind = values.type
+    if pa.types.is_null(kind):
         return values.cast(pa.timestamp("us"))
-    if pa.types.is_timestamp(values.type):
-        return values.cast(pa.timestamp("us", tz=values.type.tz), safe=False).cast(pa.timestamp("us"))
-    if pa.types.is_date(values.type):
+    if pa.types.is_timestamp(kind):
+        return values.cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.timestamp("us"))
+    if pa.types.is_date(kind):
         return values.cast(pa.timestamp("us"), safe=False)
-    if not is_text(values.type):
-        raise ColumnError(f"a column of type {values.type} stands where points in time are needed", hint="allowed: timestamps, dates, text")
-    text = pl.col("text").str.strip_chars()
-    if pattern is None:
-        text = text.str.replace("T", " ", literal=True).str.replace(r"[zZ]$", "+00:00")
-        readings = [_read(text, form) for form in _NAIVE] + [_read(text, form, aware=True) for form in _AWARE]
-    else:
-        readings = [_read(text, pattern, aware="%z" in pattern)]
-    frame = pl.DataFrame(pa.table({"text": values.cast(pa.large_string())}))
-    return frame.select(pl.coalesce(readings)).to_series().to_arrow().cast(pa.timestamp("us"))
+    if not is_text(kind):
+        raise ColumnError(f"a column of type {kind} stands where points in time are needed", hint="allowed: timestamps, dates, text")
+    return read_text(values, pattern or ISO)
 
 
-def _read(text: pl.Expr, form: str, *, aware: bool = False) -> pl.Expr:
-    if not aware:
-        return text.str.to_datetime(form, time_unit="us", strict=False)
-    return text.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False).dt.replace_time_zone(None)
+def from_numbers(column: pa.Array, *, pattern: str | None = None) -> pa.Array:
+    """Return numbers as `timestamp[us]`: dates like 20240131 where the pattern is `%Y%m%d`, else seconds since 1970 or parts of them.
+
+    The size of a number tells seconds from milli-, micro- and nanoseconds: all of them are read as years between 1900 and 5000.
+
+    Args:
+        column: Whole numbers or fractions; null and NaN become null.
+        pattern: `%Y%m%d`, or nothing.
+    """
+    if pattern == COMPACT and pa.types.is_integer(column.type):
+        return read_text(column.cast(pa.string()), COMPACT)
+    values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    size = np.abs(values)
+    micro = values * np.select([size < 1e11, size < 1e14, size < 1e17], [1e6, 1e3, 1.0], 1e-3)
+    known = np.isfinite(micro)
+    return pa.array(np.where(known, micro, 0).astype(np.int64), mask=~known).cast(pa.timestamp("us"))
+
+
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Whether a column of this type gives points in time as numbers."""
+    return is_number(kind) and not pa.types.is_decimal(kind)

@@ -11,6 +11,7 @@ import numpy as np
 from deepseek.artifacts.files import sha256_file, sha256_json
 from deepseek.data.landing import LandedTable
 from deepseek.data.sources.base import Source
+from deepseek.data.sources.files import FileSource
 from deepseek.data.splits import split_counts
 
 
@@ -18,7 +19,7 @@ def manifest(source: Source, landed: LandedTable, *, split: np.ndarray | None = 
     """Return the version of the data behind a run, as plain JSON values; the pipeline writes it to the run's `data.json`.
 
     Args:
-        source: Where the rows came from; its files, where it has any, are read once more to be hashed.
+        source: Where the rows came from; its files, where it has any, are hashed, or were when its fingerprint was taken.
         landed: The table that they became.
         split: int8 `[rows]` from `assign_split`, where it is made already.
 
@@ -28,7 +29,7 @@ def manifest(source: Source, landed: LandedTable, *, split: np.ndarray | None = 
     """
     columns = {field.name: str(field.type) for field in landed.schema}
     return {
-        "files": [{"path": str(path), "size_bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in _files(source)],
+        "files": [{"path": str(path), "size_bytes": path.stat().st_size, "sha256": digest} for path, digest in _files(source)],
         "fingerprint": source.fingerprint(),
         "columns": columns,
         "schema": sha256_json(list(columns.items())),
@@ -59,9 +60,11 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return differences
 
 
-def _files(source: Source) -> list[Path]:
+def _files(source: Source) -> list[tuple[Path, str]]:
+    if isinstance(source, FileSource):
+        return sorted(source.digests().items())
     listed = getattr(source, "files", None)  # only sources that read files have it
-    return sorted(Path(path) for path in listed()) if callable(listed) else []
+    return [(path, sha256_file(path)) for path in sorted(map(Path, listed()))] if callable(listed) else []
 
 
 def _compare_files(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,18 @@
 """Fields and schemas: what each column of a table is."""
 
 from deepseek.fields.field import Field, Kind, Schema, parse_kind
-from deepseek.fields.inference import Profile, infer_kind, infer_schema, leak_suspects, profile, target_kind
+from deepseek.fields.inference import MANY, Profile, infer_kind, infer_schema, leak_suspects, profile, target_kind
 
-__all__ = ["Field", "Kind", "Profile", "Schema", "infer_kind", "infer_schema", "leak_suspects", "parse_kind", "profile", "target_kind"]
+__all__ = [
+    "MANY",
+    "Field",
+    "Kind",
+    "Profile",
+    "Schema",
+    "infer_kind",
+    "infer_schema",
+    "leak_suspects",
+    "parse_kind",
+    "profile",
+    "target_kind",
+]

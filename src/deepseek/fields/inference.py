@@ -13,24 +13,25 @@ import pyarrow.compute as pc
 
 from deepseek.errors import DataError, UnknownNameError
 from deepseek.fields.field import Field, Kind, Schema, parse_kind
+from deepseek.fields.timestamps import COMPACT, forms_of, is_compact
 
 TargetKind = Literal["binary", "classes", "labels", "values"]
 
 MAX_CATEGORIES = 1_000
 MAX_CLASSES = 20
-TIMESTAMP_FORMATS = (
-    "%Y-%m-%d",
-    "%Y-%m-%d %H:%M:%S",
-    "%Y/%m/%d",
-    "%d.%m.%Y",
-    "%d/%m/%Y",
-    "%m/%d/%Y",
-    "%d-%m-%Y",
-    "%d-%b-%Y",
-    "%d.%m.%Y %H:%M",
-)
+MANY = "many for a category"
+"""How the reason ends where a column of names is taken for a category although few of them come again."""
 _LOOK = 2_000
 _ID_NAME = re.compile(r"(?:^|_)(?:id|uuid|guid|key|index|rowid)$|[a-z](?:Id|ID|Uuid)$|^unnamed: ?0$", re.IGNORECASE)
+_PLAIN_KINDS = (
+    (pa.types.is_boolean, Kind.BINARY, "booleans"),
+    (pa.types.is_duration, Kind.NUMBER, "of type {}, in seconds"),
+    (pa.types.is_time, Kind.NUMBER, "of type {}, in seconds"),
+    (pa.types.is_temporal, Kind.TIMESTAMP, "of type {}"),
+    (pa.types.is_binary, Kind.IMAGE, "encoded bytes"),
+    (pa.types.is_large_binary, Kind.IMAGE, "encoded bytes"),
+    (pa.types.is_null, Kind.CATEGORY, "empty"),
+)
 _UUID = r"^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$"
 _IMAGE = r"(?i)\.(jpe?g|png|bmp|gif|tiff?|webp)$"
 _AUDIO = r"(?i)\.(wav|flac)$"
@@ -147,10 +148,10 @@ def target_kind(column: pa.ChunkedArray, field: Field) -> tuple[TargetKind, str]
     unique = pc.unique(values)
     if len(unique) < 2:
         raise DataError(f"every row has the same target {field.name!r}: {unique[0].as_py()!r}", hint="there is nothing to learn")
-    return _class_or_value(unique, field)
+    return _class_or_value(unique, field, len(values))
 
 
-def _class_or_value(unique: pa.Array, field: Field) -> tuple[TargetKind, str]:
+def _class_or_value(unique: pa.Array, field: Field, rows: int) -> tuple[TargetKind, str]:
     kind, many = unique.type, len(unique)
     if many == 2:
         return "binary", "two different values"
@@ -161,13 +162,13 @@ def _class_or_value(unique: pa.Array, field: Field) -> tuple[TargetKind, str]:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise DataError(f"the target {field.name!r} is of type {kind}", hint="a target is numbers, names or lists of names")
     span = pc.min_max(unique).as_py()
-    if many <= MAX_CLASSES and span["max"] - span["min"] < 2 * many:
+    if many <= min(MAX_CLASSES, rows // 2) and span["max"] - span["min"] < 2 * many:
         return "classes", f"{many} different whole numbers, close together"
     return "values", f"{many} different whole numbers"
 
 
 def leak_suspects(sample: pa.Table, target: str) -> list[tuple[str, str]]:
-    """Return the columns that give the target away, and how: the same values, one name for another, or a correlation above 0.999.
+    """Return the columns that give the target away, and how: the same values, other names for them, or a correlation above 0.999.
 
     A model that is given such a column looks perfect and is worth nothing in production.
 
@@ -199,13 +200,18 @@ def _leak(column: pa.ChunkedArray, target: pa.ChunkedArray, goal: np.ndarray | N
     # Two columns of values that are all different always stand one for one: that says nothing.
     if 1 < theirs == ours == both_ways < known.sum():
         return "its values stand one for one for those of the target"
+    # Few values, many rows of each, and each with one value of the target: no chance makes that where the target has both many times.
+    rare = known.sum() - np.bincount(goal[known]).max()
+    if 1 < theirs < ours == both_ways and ours * 5 <= known.sum() and rare >= 20:
+        return "each of its values goes with one value of the target"
     if not (_numeric(column.type) and _numeric(target.type)):
         return None
     x, y = (np.asarray(values.cast(pa.float64()).to_numpy(), np.float64) for values in (column, target))
     both = np.isfinite(x) & np.isfinite(y)
     x, y = x[both], y[both]
-    if len(x) < 20 or x.std() == 0 or y.std() == 0:
+    if len(x) < 20 or x.min() == x.max() or y.min() == y.max():
         return None
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # squares of what is near the largest float are infinite
     r = float(np.corrcoef(x, y)[0, 1])
     return f"its correlation with the target is {r:.5f}" if abs(r) > 0.999 else None
 
@@ -255,7 +261,7 @@ def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
             return Kind.SERIES, "lists of numbers"
         if pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner):
             return Kind.TAGS, "lists of names"
-    if pa.types.is_nested(kind):
+    if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
         raise DataError(
             f"the column {name!r} is of type {kind}, which no kind of column can hold", hint="flatten it into columns of plain values"
         )
@@ -264,22 +270,17 @@ def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
 
 def _scalar_kind(values: pa.ChunkedArray, name: str, unique: int) -> tuple[Kind, str]:
     kind = values.type
-    if pa.types.is_boolean(kind):
-        return Kind.BINARY, "booleans"
-    if pa.types.is_temporal(kind):
-        return Kind.TIMESTAMP, f"of type {kind}"
+    for holds, found, reason in _PLAIN_KINDS:
+        if holds(kind):
+            return found, reason.format(kind)
     if pa.types.is_string(kind):
         return _text_kind(values, unique)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return Kind.IMAGE, "encoded bytes"
     if _numeric(kind):
         if unique == 2:
             return Kind.BINARY, "two different numbers"
         if pa.types.is_integer(kind):
             return _integer_kind(values, name, unique)
         return Kind.NUMBER, "numbers"
-    if pa.types.is_null(kind):
-        return Kind.CATEGORY, "empty"
     raise DataError(f"the column {name!r} is of type {kind}, which no kind of column can hold", hint="cast it, or leave it out")
 
 
@@ -290,6 +291,8 @@ def _integer_kind(values: pa.ChunkedArray, name: str, unique: int) -> tuple[Kind
         steps = np.diff(values.to_numpy().astype(np.float64))
         if len(steps) >= 99 and ((steps == 1).all() or (steps == -1).all()):
             return Kind.ID, "it counts the rows"
+    if is_compact(values.slice(0, _LOOK).combine_chunks()):
+        return Kind.TIMESTAMP, f"whole numbers that read as dates, {COMPACT}"
     return Kind.NUMBER, "integers"
 
 
@@ -307,9 +310,9 @@ def _text_kind(values: pa.ChunkedArray, unique: int) -> tuple[Kind, str]:
 
 def _parsed_kind(look: pa.Array, unique: int) -> tuple[Kind, str] | None:
     """Return what text is that spells something else: points in time or numbers."""
-    written = _timestamp_format(look)
-    if written:
-        return Kind.TIMESTAMP, f"text that reads as {written}"
+    forms = forms_of(look)
+    if forms:
+        return Kind.TIMESTAMP, f"text that reads as {' or '.join(forms)}"
     if unique > MAX_CLASSES and _all_numbers(look) and not _has_codes(look):
         return Kind.NUMBER, "text that reads as numbers throughout; give the source the column's type to be sure"
     return None
@@ -330,21 +333,7 @@ def _word_kind(look: pa.Array, rows: int, unique: int) -> tuple[Kind, str]:
         return Kind.CATEGORY, f"{unique:,} different names in {rows:,} rows"
     if words >= 1.5 and share > 0.5:
         return Kind.TEXT, different
-    return Kind.CATEGORY, f"{unique:,} different names in {rows:,} rows, many for a category"
-
-
-def _timestamp_format(look: pa.Array) -> str | None:
-    try:
-        pc.cast(look, pa.timestamp("us"))
-        return "ISO 8601"
-    except pa.ArrowInvalid:
-        pass
-    if not pc.all(pc.match_substring_regex(look, r"^[0-9A-Za-z./: -]{8,25}$")).as_py():
-        return None
-    for written in TIMESTAMP_FORMATS:
-        if pc.strptime(look, format=written, unit="s", error_is_null=True).null_count == 0:
-            return written
-    return None
+    return Kind.CATEGORY, f"{unique:,} different names in {rows:,} rows, {MANY}"
 
 
 def _all_numbers(look: pa.Array) -> bool:

@@ -74,8 +74,31 @@ class Failing(PreparedDataset):
 def test_an_error_reaches_the_consumer(prefetch):
     seen = []
     with pytest.raises(OSError, match="the disk is gone"):
-        seen.extend(Loader(Failing.from_arrays({"x": np.zeros((50, 1))}), batch_size=5, prefetch=prefetch).batches(0))
+        seen.extend(Loader(Failing.from_arrays({"x": np.zeros((50, 20_000))}), batch_size=5, prefetch=prefetch).batches(0))
     assert len(seen) == 3
+
+
+class Counting(PreparedDataset):
+    calls = 0
+
+    def take(self, rows, *, pin=False):
+        self.calls += 1
+        return super().take(rows, pin=pin)
+
+
+def test_small_batches_are_gathered_together_and_large_ones_are_not():
+    small = Counting.from_arrays({"x": np.zeros((200, 1))})
+    assert len(rows_of(Loader(small, batch_size=2))) == 100
+    assert small.calls == 2
+    large = Counting.from_arrays({"x": np.zeros((20, 40_000))})
+    rows_of(Loader(large, batch_size=2))
+    assert large.calls == 10
+
+
+def test_a_batch_lies_where_it_lay_before_a_resume():
+    loader = Loader(dataset(200), batch_size=3)
+    places = [batch.inputs["x"].storage_offset() for batch in loader.batches(0)]
+    assert [batch.inputs["x"].storage_offset() for batch in loader.batches(0, 17)] == places[17:]
 
 
 def test_a_thread_ends_with_its_iterator():

@@ -136,19 +136,25 @@ def test_classes_unseen_in_training_fail_or_are_counted(tmp_path):
     rows = rows.set_column(5, "y", pa.array(["perhaps", *rows["y"].to_pylist()[1:]]))
     with pytest.raises(DataError, match="'perhaps' is no class"):
         prepare(fitted(), batches(rows)(), tmp_path / "a", rows=10, training=False)
-    data, counts = prepare(fitted(), batches(rows)(), tmp_path / "b", rows=10, training=False, unseen="set_aside")
+    told = {}
+    numbers = np.arange(100, 110)
+    data, counts = prepare(
+        fitted(),
+        batches(rows)(),
+        tmp_path / "b",
+        rows=numbers,
+        training=False,
+        unseen="set_aside",
+        set_aside=lambda reason, found: told.update({reason: found.tolist()}),
+    )
     assert (len(data), counts) == (9, {"target class unseen in training": 1})
+    assert told == {"target class unseen in training": [100]}
 
 
-def test_classes_are_balanced_in_training_only(tmp_path):
-    rows = table(300)
-    preparation = fitted(rows, balance="balanced")
-    data, _ = prepare(preparation, batches(rows)(), tmp_path / "train", rows=300, training=True)
-    batch = data.take(np.arange(300))
-    positive = batch.targets["target"] == 1
-    assert torch.isclose(batch.weight[positive].sum(), batch.weight[~positive].sum(), rtol=1e-4)
-    data, _ = prepare(preparation, batches(rows)(), tmp_path / "test", rows=300, training=False)
-    assert data.take([0]).weight is None
+def test_a_split_of_which_no_row_is_left_is_refused(tmp_path):
+    rows = table(10).set_column(5, "y", pa.array(["perhaps"] * 10))
+    with pytest.raises(DataError, match=r"no row is left to prepare \(target class unseen in training: 10\)"):
+        prepare(fitted(), batches(rows)(), tmp_path, rows=10, training=False, unseen="set_aside")
 
 
 def test_a_weight_is_no_input(tmp_path):

@@ -72,8 +72,9 @@ def test_one_value_or_none_is_information():
     [
         ([0, 1, 1], "binary"),
         (["a", "b", "c"], "classes"),
-        ([1, 2, 3, 1], "classes"),
-        ([1.0, 2.0, 3.0], "classes"),
+        ([1, 2, 3, 1, 2, 3], "classes"),
+        ([1.0, 2.0, 3.0, 1.0, 2.0, 3.0], "classes"),
+        ([1, 2, 3, 4], "values"),
         ([0.5, 1.5, 2.5], "values"),
         (list(range(100)), "values"),
         ([1, 500, 9000], "values"),

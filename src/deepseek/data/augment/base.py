@@ -10,6 +10,7 @@ import torch
 
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
+from deepseek.errors import InputError
 from deepseek.fields import Kind
 
 
@@ -46,6 +47,17 @@ class Augmentation(ABC):
     def images(self) -> tuple[str, ...]:
         """The names of the inputs that are images, `[b, h, w, c]`."""
         return tuple(name for name, spec in self.inputs.items() if spec.kind is Kind.IMAGE)
+
+    def require_images(self) -> None:
+        """See that there is an image to change.
+
+        Raises:
+            InputError: No input is an image.
+        """
+        if not self.images:
+            raise InputError(
+                f"the augmentation {type(self).__name__.lower()} changes images, and no input is one", hint="leave it out of data.augment"
+            )
 
     @staticmethod
     def replace(batch: Batch, inputs: Mapping[str, torch.Tensor]) -> Batch:

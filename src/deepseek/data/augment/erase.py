@@ -34,6 +34,7 @@ class Erase(Augmentation):
         fill: Annotated[int, Ge(0), Le(255)] = 0,
     ) -> None:
         super().__init__(inputs)
+        self.require_images()
         self.probability, self.fraction, self.fill = probability, fraction, fill
 
     def apply(self, batch: Batch, draw: Draw) -> Batch:

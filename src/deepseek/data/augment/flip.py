@@ -31,6 +31,7 @@ class Flip(Augmentation):
         direction: Literal["horizontal", "vertical"] = "horizontal",
     ) -> None:
         super().__init__(inputs)
+        self.require_images()
         self.probability, self.direction = probability, direction
 
     def apply(self, batch: Batch, draw: Draw) -> Batch:

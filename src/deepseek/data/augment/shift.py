@@ -36,6 +36,7 @@ class Shift(Augmentation):
         padding: Literal["zero", "reflect"] = "zero",
     ) -> None:
         super().__init__(inputs)
+        self.require_images()
         self.pixels, self.fraction, self.padding = pixels, fraction, padding
 
     def apply(self, batch: Batch, draw: Draw) -> Batch:

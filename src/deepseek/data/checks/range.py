@@ -10,6 +10,7 @@ from deepseek.data.checks.base import Check, OnFail
 from deepseek.data.columns import is_number, plain, require_columns
 from deepseek.data.timestamps import read_timestamps
 from deepseek.errors import ColumnError, InputError
+from deepseek.validation import shown
 
 Bound = int | float | str
 
@@ -79,6 +80,8 @@ class RangeCheck(Check):
         if not isinstance(bound, str):
             if bound is not None and bound != bound:  # noqa: PLR0124  only NaN differs from itself
                 raise InputError("the check range was given NaN as a bound", hint="leave a bound out where there is none")
+            if isinstance(bound, int) and not -(2**63) <= bound < 2**63:
+                raise InputError(f"the check range is given the bound {shown(bound)}", hint="whole numbers of up to 64 bits are allowed")
             return None if bound is None else pa.scalar(bound)
         moment = read_timestamps(pa.array([bound]))[0]
         if not moment.is_valid:

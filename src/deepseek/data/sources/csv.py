@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +33,7 @@ from deepseek.errors import DataError, InputError, UnknownNameError
 NULL_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "\\N")
 _LONGEST_RECORD = 1 << 28
 _FIRST_BLOCK = 1 << 20
+_PIECE_BYTES = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class _Part:
     rows: int
     malformed: int
     block_bytes: int
-    quoted: bool
+    multiline: bool
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,12 @@ class CsvSource(FileSource):
         typers: dict[str, ColumnType] = {}
         parts: list[_Part] = []
         for file in self.files():
-            dialect, quoted = self._dialect(file)
+            dialect, multiline = self._dialect(file)
             if parts:
                 check_same_columns(file, dialect.names, parts[0].file, parts[0].dialect.names)
             else:
                 typers = self._typers(dialect)
-            parts.append(self._survey(file, dialect, quoted, typers))
+            parts.append(self._survey(file, dialect, multiline, typers))
         if not any(part.rows for part in parts):
             raise DataError(f"{str(parts[0].file)!r} has column names but no rows", hint="if the first line is data, write header: false")
         schema = pa.schema([(name, self.types.get(name, typer.type)) for name, typer in typers.items()])
@@ -176,7 +179,7 @@ class CsvSource(FileSource):
         records = records_of(lines, delimiter, quote)
         if not records:
             raise DataError(f"{str(file)!r} cannot be split into fields", hint="its first record is too long; is it text?")
-        return self._named(file, lines, records, delimiter, quote), bool(scan and scan.count)
+        return self._named(file, lines, records, delimiter, quote), bool(scan and scan.multiline)
 
     def _named(self, file: Path, lines: list[str], records: list[Record], delimiter: str, quote: str | None) -> Dialect:
         header = has_header(records, frozenset(self.null_values)) if self.header is None else self.header
@@ -196,18 +199,18 @@ class CsvSource(FileSource):
             skip_lines=skip,
         )
 
-    def _survey(self, file: Path, dialect: Dialect, quoted: bool, typers: dict[str, ColumnType]) -> _Part:
+    def _survey(self, file: Path, dialect: Dialect, multiline: bool, typers: dict[str, ColumnType]) -> _Part:
         """Look at every value of a file once."""
-        rows, malformed, block = 0, [0], _FIRST_BLOCK
+        rows, malformed, block = 0, itertools.count(), _FIRST_BLOCK
 
         def count(_: pa.csv.InvalidRow) -> str:
-            malformed[0] += 1
+            next(malformed)  # one step of the interpreter, and so safe from several threads
             return "skip"
 
         while True:
-            part = _Part(file, dialect, 0, 0, block, quoted)
+            part = _Part(file, dialect, 0, 0, block, multiline)
             try:
-                rows, malformed[0] = 0, 0
+                rows, malformed = 0, itertools.count()
                 for batch in self._parsed(part, dict.fromkeys(dialect.names, pa.string()), handler=count):
                     rows += batch.num_rows
                     for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -218,9 +221,10 @@ class CsvSource(FileSource):
                 if "straddl" not in str(error) or block >= _LONGEST_RECORD:
                     raise DataError(f"{str(file)!r} cannot be parsed: {error}") from error
                 block *= 8
-        if malformed[0] > rows:
-            raise self._mostly_malformed(file, dialect, rows, malformed[0])
-        return _Part(file, dialect, rows, malformed[0], block, quoted)
+        bad = next(malformed)
+        if bad > rows:
+            raise self._mostly_malformed(file, dialect, rows, bad)
+        return _Part(file, dialect, rows, bad, block, multiline)
 
     def _mostly_malformed(self, file: Path, dialect: Dialect, rows: int, malformed: int) -> DataError:
         lines = split_lines(_sample(self._blocks(file))[0])
@@ -241,25 +245,25 @@ class CsvSource(FileSource):
         dialect = part.dialect
         stream = BlockStream(self._blocks(part.file), skip=dialect.skip_bytes)
         wanted = list(dialect.names) if columns is None else columns
-        reader = _open_stream(
-            stream,
-            pa.csv.ReadOptions(use_threads=threads, block_size=part.block_bytes, column_names=list(dialect.names)),
-            pa.csv.ParseOptions(
-                delimiter=dialect.delimiter,
-                quote_char=dialect.quote or False,
-                newlines_in_values=part.quoted,
-                invalid_row_handler=handler or (lambda _: "skip"),
-            ),
-            pa.csv.ConvertOptions(
-                column_types={name: types[name] for name in wanted},
-                include_columns=wanted,
-                null_values=self.null_values,
-                strings_can_be_null=True,
-                true_values=list(TRUE_VALUES),
-                false_values=list(FALSE_VALUES),
-                decimal_point=dialect.decimal_point,
-            ),
+        read = pa.csv.ReadOptions(use_threads=threads, block_size=part.block_bytes, column_names=list(dialect.names))
+        parse = pa.csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            quote_char=dialect.quote or False,
+            newlines_in_values=part.multiline,
+            invalid_row_handler=handler or (lambda _: "skip"),
         )
+        convert = pa.csv.ConvertOptions(
+            column_types={name: types[name] for name in wanted},
+            include_columns=wanted,
+            null_values=self.null_values,
+            strings_can_be_null=True,
+            true_values=list(TRUE_VALUES),
+            false_values=list(FALSE_VALUES),
+            decimal_point=dialect.decimal_point,
+        )
+        if threads and not part.multiline:  # every line end ends a record
+            return _side_by_side(stream, read, parse, convert)
+        reader = _open_stream(stream, read, parse, convert)
         return iter(()) if reader is None else reader
 
     def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
@@ -316,6 +320,52 @@ def _open_stream(stream: BlockStream, read: object, parse: object, convert: obje
         if "Empty CSV file" in str(error):
             return None
         raise
+
+
+def _side_by_side(stream: BlockStream, read: pa.csv.ReadOptions, parse: object, convert: object) -> Iterator[pa.RecordBatch]:
+    """Parse pieces of a text in several threads, in order; Arrow's streaming reader keeps one processor busy, whatever it is told."""
+
+    def parsed(piece: bytes) -> list[pa.RecordBatch]:
+        options = pa.csv.ReadOptions(use_threads=False, block_size=len(piece) + 1, column_names=read.column_names)
+        try:
+            table = pa.csv.read_csv(pa.BufferReader(piece), read_options=options, parse_options=parse, convert_options=convert)
+        except pa.ArrowInvalid as error:
+            if "Empty CSV file" in str(error):
+                return []
+            raise
+        return table.to_batches()  # type: ignore[no-any-return]
+
+    workers = pa.cpu_count()
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[list[pa.RecordBatch]]] = deque()
+        for piece in _pieces(stream):
+            waiting.append(pool.submit(parsed, piece))
+            if len(waiting) > workers:
+                yield from waiting.popleft().result()
+        for future in waiting:
+            yield from future.result()
+
+
+def _pieces(stream: BlockStream) -> Iterator[bytes]:
+    """Cut a text at line ends into pieces of some megabytes."""
+    held: list[bytes] = []
+    size, wanted = 0, _PIECE_BYTES
+    while block := stream.read(_PIECE_BYTES):
+        held.append(block)
+        size += len(block)
+        if size < wanted:
+            continue
+        data = b"".join(held)
+        # where CRLF is cut apart, the LF that is left is a blank line, which is none
+        cut = data.rfind(b"\n") + 1 or data.rfind(b"\r") + 1
+        if not cut and size > _LONGEST_RECORD:
+            raise pa.ArrowInvalid(f"a line is longer than {_LONGEST_RECORD >> 20} MiB")
+        if cut:
+            yield data[:cut]
+        held, size = [data[cut:]], len(data) - cut
+        wanted = max(_PIECE_BYTES, 2 * size)
+    if size:
+        yield b"".join(held)
 
 
 def _whole_lines(stream: BlockStream) -> Iterator[list[bytes]]:

@@ -109,13 +109,15 @@ def has_header(records: Sequence[Record], nulls: frozenset[str]) -> bool:
     """
     first = [field.strip() for field in records[0].fields]
     body = [[field.strip() for field in record.fields] for record in records[1:] if len(record.fields) == len(first)]
-    if any(is_typed(name) or (name in nulls and name) for name in first) or len(set(first)) < len(first) or not any(first):
+    if any(is_typed(name) or (name in nulls and name) for name in first) or not any(first):
         return False
     if not body:
         return True
     columns = [[value for value in column if value not in nulls] for column in zip(*body, strict=True)]
     if any(column and sum(map(is_typed, column)) > len(column) / 2 for column in columns):
         return True
+    if len(set(first)) < len(first):
+        return False
     few = [(name, set(column)) for name, column in zip(first, columns, strict=True) if len(set(column)) <= max(1, len(column) // 2)]
     if few:
         return all(name not in values for name, values in few)
@@ -143,6 +145,7 @@ class QuoteScan:
 
     Attributes:
         count: How many quotes there are.
+        multiline: Whether a quoted field holds a line end.
         swallowed: How many quoted fields span lines and do not end where a field ends.
         open_line: The line on which the last unclosed quote stands, counted from 1, at the end of the text.
     """
@@ -150,6 +153,7 @@ class QuoteScan:
     delimiter: str
     quote: str = '"'
     count: int = 0
+    multiline: bool = False
     swallowed: int = 0
     open_line: int | None = None
     lines: int = 0
@@ -184,7 +188,8 @@ class QuoteScan:
             self._walk(data, ahead, quote)
         elif not found and self.open_line is not None:
             self._spans = self._spans or b"\n" in data
-        self.lines += data.count(b"\n")
+            self.multiline = self.multiline or _ends_line(data)
+        self.lines += int(np.count_nonzero(np.frombuffer(data, np.uint8) == 10))  # several times as fast as `bytes.count`
         self._before = data[-1]
 
     def _paired(self, data: bytes, ahead: bytes, quote: bytes) -> bool:
@@ -203,6 +208,9 @@ class QuoteScan:
         after_quote = (before == quote[0]) & ~((opening > 0) & closed[np.maximum(opening - 1, 0)])
         if not neighbours[before].all() or not neighbours[array[closing + 1]].all() or after_quote.any():
             return False
+        if not self.multiline:
+            text = array[: len(data)]
+            self.multiline = bool(((np.searchsorted(at, np.flatnonzero((text == 10) | (text == 13))) + inside) % 2).any())
         if (len(at) % 2 == 1) != inside:
             last = int(opening[-1])
             self.open_line = self.lines + data.count(b"\n", 0, last) + 1
@@ -217,6 +225,7 @@ class QuoteScan:
         at, seen, line = data.find(quote), 0, self.lines + 1
         while at >= 0:
             ends = data.count(b"\n", seen, at)
+            self.multiline = self.multiline or (self.open_line is not None and _ends_line(data[seen:at]))
             line, seen = line + ends, at
             self._spans = self._spans or ends > 0
             if self._doubled:
@@ -231,3 +240,8 @@ class QuoteScan:
                 self.open_line = None
             at = data.find(quote, at + 1)
         self._spans = self._spans or data.find(b"\n", seen) >= 0
+        self.multiline = self.multiline or (self.open_line is not None and _ends_line(data[seen:]))
+
+
+def _ends_line(text: bytes) -> bool:
+    return b"\n" in text or b"\r" in text

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ class FileSource(Source):
     def __init__(self, folder: Path = Path(), /, *, path: PathLike) -> None:
         super().__init__(folder)
         self.path = path
-        self._hashed: tuple[object, str] | None = None
+        self._hashed: tuple[object, dict[Path, str]] | None = None
 
     def files(self) -> list[Path]:
         """Return the files, sorted.
@@ -67,9 +67,14 @@ class FileSource(Source):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of every file's name (below their common folder) and whole content."""
+        digests = self.digests()
+        return hash_files(list(digests), digests=digests)
+
+    def digests(self) -> dict[Path, str]:
+        """Return each file's SHA-256, read once for as long as the files do not change."""
         stamp = self.stamp()
         if self._hashed is None or self._hashed[0] != stamp:
-            self._hashed = (stamp, hash_files([Path(name) for name, _, _ in stamp]))
+            self._hashed = (stamp, {Path(name): _digest(Path(name)) for name, _, _ in stamp})
         return self._hashed[1]
 
     def read(
@@ -125,15 +130,25 @@ def _existing(file: Path) -> Path:
     return file
 
 
-def hash_files(files: Sequence[Path], root: Path | None = None) -> str:
-    """Return the SHA-256 of the files' names below a folder (their common one, where not given), sizes and contents."""
+def hash_files(files: Sequence[Path], root: Path | None = None, *, digests: Mapping[Path, str] | None = None) -> str:
+    """Return the SHA-256 of the files' names below a folder (their common one, where not given), sizes and contents.
+
+    Args:
+        files: The files.
+        root: The folder.
+        digests: Their own hashes, where these are known already.
+    """
     base = root or Path(os.path.commonpath([file.parent for file in files]))
     total = hashlib.sha256()
     for file in files:
-        with reading(file), file.open("rb", buffering=0) as stream:
-            digest = hashlib.file_digest(stream, "sha256").digest()
+        digest = bytes.fromhex(_digest(file) if digests is None else digests[file])
         total.update(f"{file.relative_to(base).as_posix()}\0{file.stat().st_size}\0".encode() + digest)
     return total.hexdigest()
+
+
+def _digest(file: Path) -> str:
+    with reading(file), file.open("rb", buffering=0) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_request(schema: pa.Schema, columns: Sequence[str] | None, batch_rows: int) -> list[str] | None:
@@ -180,6 +195,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the one type that the house uses for what Arrow can hold in several ways: dictionaries, large and view strings."""
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
+    if pa.types.is_float16(kind):
+        return pa.float32()  # Arrow counts and compares no values of 16 bits
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
@@ -195,9 +212,26 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return a batch with its columns cast to the plain types of a schema of the same names."""
-    arrays = [column if column.type == field.type else column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
+    """Return a batch with its columns cast to the plain types of a schema of the same names.
+
+    Raises:
+        DataError: A column is of a type that cannot be cast.
+    """
+    arrays = []
+    for column, field in zip(batch.columns, schema, strict=True):
+        try:
+            arrays.append(column if column.type == field.type else _plain_column(column, field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise DataError(
+                f"the column {field.name!r} is of type {column.type}, which no kind of column can hold", hint="cast it"
+            ) from None
     return pa.record_batch(arrays, schema=schema)
+
+
+def _plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(column.type):  # Arrow spreads no dictionary of string views
+        return column.dictionary.cast(kind).take(column.indices)
+    return column.cast(kind)
 
 
 def check_same_columns(file: Path, names: Sequence[str], first: Path, expected: Sequence[str]) -> None:

@@ -76,7 +76,7 @@ class FolderSource(FileSource):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of every file's name and whole content."""
-        return hash_files(self.files(), self.root)
+        return hash_files(self.files(), self.root, digests=self.digests())
 
     def rejects(self) -> Iterator[pa.RecordBatch]:
         """Yield the files that are no rows, and why; `line` is null."""

@@ -116,7 +116,7 @@ def tensor_column(values: np.ndarray) -> pa.Array:
 def is_table(value: object) -> bool:
     """Say whether a value is something that `MemorySource` takes (a mapping of names to arrays included)."""
     if isinstance(value, Mapping):
-        return bool(value) and "type" not in value
+        return bool(value) and not isinstance(value.get("type"), str)
     return not isinstance(value, str | bytes) and (
         hasattr(value, "__arrow_c_stream__")
         or hasattr(value, "with_format")
@@ -161,7 +161,8 @@ def _to_table(data: Any) -> pa.Table:
         if isinstance(data, list) and data and all(isinstance(item, Mapping) for item in data):
             return pa.Table.from_pylist(_same_keys(data))
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(f"a {type(data).__name__} cannot be read as a table: {error}") from error
+        why = "; ".join(map(str, error.args))
+        raise DataError(f"a {type(data).__name__} cannot be read as a table: {why}", hint="give each column values of one type") from error
     raise DataError(
         f"a {type(data).__name__} is no table",
         hint="give a pandas or polars frame, an Arrow table, a mapping of names to arrays, (X, y), records, or a Hugging Face dataset",
@@ -171,7 +172,7 @@ def _to_table(data: Any) -> pa.Table:
 def _from_pandas(frame: Any) -> pa.Table:
     named = [name for name in frame.index.names if name is not None]
     frame = frame.reset_index() if len(named) == frame.index.nlevels else frame.reset_index(drop=True)
-    frame.columns = [str(name) for name in frame.columns]
+    frame.columns = unique_names([str(name) for name in frame.columns], "the table")
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
@@ -186,6 +187,8 @@ def _from_mapping(columns: Mapping[str, Any]) -> pa.Table:
 def _column(values: Any) -> pa.Array | pa.ChunkedArray:
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
+    if values is None or isinstance(values, str | bytes | bool | int | float):
+        raise DataError(f"a column is given as {values!r}", hint="give a list or an array with one value for each row")
     if isinstance(values, np.ndarray) or (hasattr(values, "__array__") and not hasattr(values, "__arrow_c_stream__")):
         return tensor_column(np.asarray(values))
     return pa.array(values)

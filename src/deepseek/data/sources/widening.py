@@ -24,6 +24,8 @@ _LADDER: dict[pa.DataType, tuple[pa.DataType, ...]] = {
     pa.string(): (),
 }
 TRUE_VALUES, FALSE_VALUES = tuple(_TRUE), tuple(_FALSE)
+_Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
+_AFTER_ZERO = np.isin(np.arange(256), np.frombuffer(b".,eE", np.uint8))
 
 
 class ColumnType:
@@ -44,16 +46,20 @@ class ColumnType:
 
     def observe(self, values: pa.Array) -> None:
         """Look at a batch of text values."""
-        if self._strip and not self.padded and _padded(values):
+        if self.padded and self.type == pa.string():
+            return
+        edges = _edges(values)
+        if self._strip and not self.padded and _padded(values, edges):
             self.padded = True
         if self.type == pa.string():
             return
         if self.padded:
             values = trimmed(values, self._nulls)
+            edges = _edges(values)
         if values.null_count == len(values):
             return
         ladder = _LADDER[self.type]
-        self.type = next((kind for kind in ladder if _fits(values, kind, self._decimal)), pa.string())
+        self.type = next((kind for kind in ladder if _fits(values, kind, self._decimal, edges)), pa.string())
 
 
 def trimmed(values: pa.Array, nulls: Sequence[str]) -> pa.Array:
@@ -81,12 +87,12 @@ def converted(values: pa.Array, kind: pa.DataType, decimal_point: str = ".") -> 
     return pc.cast(values, kind)
 
 
-def _fits(values: pa.Array, kind: pa.DataType, decimal_point: str) -> bool:
+def _fits(values: pa.Array, kind: pa.DataType, decimal_point: str, edges: _Edges) -> bool:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        if _coded(values):
+        if _coded(values, edges):
             return False
         if pa.types.is_floating(kind) and (
-            _beyond_int64(values) or (decimal_point == "," and pc.any(pc.match_substring(values, ".")).as_py())
+            _beyond_int64(values, edges) or (decimal_point == "," and pc.any(pc.match_substring(values, ".")).as_py())
         ):
             return False
     try:
@@ -96,47 +102,56 @@ def _fits(values: pa.Array, kind: pa.DataType, decimal_point: str) -> bool:
     return True
 
 
-def _edges(values: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the bytes of all values, where each starts and how long it is."""
+def _edges(values: pa.Array) -> _Edges:
+    """Return the bytes of all values, and of those that are not empty where each starts and how long it is."""
     if not len(values):
         return np.zeros(1, np.uint8), np.zeros(0, np.int32), np.zeros(0, np.int32)
     _, offsets, data = values.buffers()
     starts = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
     buffer = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
-    return buffer, starts[:-1], np.diff(starts)
-
-
-def _padded(values: pa.Array) -> bool:
-    """Whether any value begins or ends with white space; bytes above 127 are left to the slow look."""
-    buffer, starts, lengths = _edges(values)
+    lengths = np.diff(starts)
+    if (lengths > 0).all():
+        return buffer, starts[:-1], lengths
     full = lengths > 0
-    first, last = buffer[starts[full]], buffer[starts[full] + lengths[full] - 1]
-    if bool((first <= 32).any() or (last <= 32).any()):
+    return buffer, starts[:-1][full], lengths[full]
+
+
+def _padded(values: pa.Array, edges: _Edges) -> bool:
+    """Whether any value begins or ends with white space; bytes above 127 are left to the slow look."""
+    buffer, starts, lengths = edges
+    if not len(starts):
+        return False
+    first, last = buffer[starts], buffer[starts + lengths - 1]
+    if first.min() <= 32 or last.min() <= 32:
         return True
-    if not bool((first >= 0xC2).any() or (last >= 0x80).any()):
+    if first.max() < 0xC2 and last.max() < 0x80:
         return False
     return bool(pc.any(pc.not_equal(pc.utf8_trim_whitespace(values), values)).as_py())
 
 
-def _coded(values: pa.Array) -> bool:
+def _coded(values: pa.Array, edges: _Edges) -> bool:
     """Whether any value is digits that are no number: `007`, `-01`, `+4930123456`, `0x1F`."""
-    buffer, starts, lengths = _edges(values)
-    more = lengths > 1
-    at = starts[more]
-    first, second = buffer[at], buffer[at + 1]
-    if bool(((first == ord("0")) & ~np.isin(second, np.frombuffer(b".,eE", np.uint8))).any()):
+    buffer, starts, lengths = edges
+    first = buffer[starts]
+    zero = np.flatnonzero(first == ord("0"))
+    if _then_digits(buffer, starts[zero] + 1, lengths[zero] - 1):
         return True
     if bool((first == ord("+")).any()) and pc.any(pc.match_substring_regex(values, r"^\+[0-9]{6,}$")).as_py():
         return True
-    third = lengths > 2
-    at = starts[third]
-    minus = (buffer[at] == ord("-")) & (buffer[at + 1] == ord("0"))
-    return bool((minus & ~np.isin(buffer[at + 2], np.frombuffer(b".,eE", np.uint8))).any())
+    minus = np.flatnonzero(first == ord("-"))
+    minus = minus[lengths[minus] > 2]
+    minus = minus[buffer[starts[minus] + 1] == ord("0")]
+    return _then_digits(buffer, starts[minus] + 2, lengths[minus] - 2)
 
 
-def _beyond_int64(values: pa.Array) -> bool:
+def _then_digits(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> bool:
+    """Whether any of these rests, each behind a zero, goes on with what does not follow the only zero before a number's point."""
+    return not _AFTER_ZERO[buffer[starts[lengths > 0]]].all()
+
+
+def _beyond_int64(values: pa.Array, edges: _Edges) -> bool:
     """Whether any value is an integer too long for 64 bits, which a float would change."""
-    _, _, lengths = _edges(values)
+    _, _, lengths = edges
     if not bool((lengths >= 19).any()):
         return False
     long = pc.filter(values, pc.fill_null(pc.match_substring_regex(values, r"^-?[0-9]{19,}$"), False)).to_pylist()

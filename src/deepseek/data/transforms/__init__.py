@@ -70,8 +70,9 @@ def group_fields(schema: Schema, specs: Mapping[str, Spec] | None = None) -> Gro
         )
     if not grouped.parts:
         raise InputError(
-            f"no column can be used as an input; left out: {', '.join(grouped.left_out) or 'none'}",
-            hint="name the columns' kinds under data.kinds",
+            "no column can be used as an input; "
+            + ("; ".join(f"{name!r} is left out: {reason}" for name, reason in grouped.left_out.items()) or "there is none but the target"),
+            hint="say what columns are under data.fields, or add columns to learn from",
         )
     _require_distinct(grouped.build())
     return grouped

@@ -95,9 +95,11 @@ class Transform(ABC):
 
     Attributes:
         uses_target: Whether it learns from the target too (target encoding), and so treats training rows in its own way.
+        warnings: What the user should know of the training rows; known after `finish`.
     """
 
     uses_target = False
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, fields: Sequence[Field], name: str | None = None, /) -> None:
         self.fields = tuple(fields)

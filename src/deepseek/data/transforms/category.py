@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 import numpy as np
 from annotated_types import Ge
 
+from deepseek.data.columns import get_column, look_up, spell
 from deepseek.data.transforms.base import Array, InputSpec, Transform
-from deepseek.data.transforms.columns import get_column, look_up, spell
 from deepseek.data.transforms.target_means import TargetMeans
 from deepseek.errors import InputError
 from deepseek.fields import Field, Kind

@@ -14,8 +14,8 @@ import pyarrow as pa
 from annotated_types import Ge
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from deepseek.data.columns import get_column
 from deepseek.data.transforms.base import Array, InputSpec, Transform
-from deepseek.data.transforms.columns import get_column
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind
 
@@ -200,6 +200,10 @@ def _read(item: np.ndarray | str | bytes | None, root: Path, fit: tuple[int, int
         return f"the image in column {column!r} is missing"
     if isinstance(item, np.ndarray):
         return _fit(Image.fromarray(item[..., 0] if item.shape[2] == 1 else item), fit)
+    if not isinstance(item, bytes | str):
+        raise ColumnError(
+            f"the column {column!r} holds {item!r}, which is no image", hint="images are files, paths, bytes or arrays of bytes"
+        )
     where = f"{len(item)} bytes" if isinstance(item, bytes) else str(root / item)
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as image:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
+from deepseek.data.columns import infinite, stack
 from deepseek.data.transforms.base import Array, InputSpec, Transform
-from deepseek.data.transforms.columns import stack
 from deepseek.data.transforms.sample import RowSample, quantiles_of
 from deepseek.errors import DataError, InputError
 from deepseek.fields import Field, Kind
@@ -44,6 +44,8 @@ class NumberTransform(Transform):
         clip: The bound on the absolute value after scaling, or nothing. It is approached smoothly, `x / sqrt(1 + (x / clip)²)`, so that
             outliers keep their order (Holzmüller, Grinsztajn and Steinwart, 2024, https://arxiv.org/abs/2407.04491).
         bins: At how many steps of probability the training rows' quantiles are kept, for embeddings that choose their bins among them.
+        distinct: Of a column with at most so many different values (and at most one for twenty rows) the values themselves are kept
+            instead: quantiles would miss rare ones, and what is rare may tell most.
     """
 
     def __init__(
@@ -56,13 +58,15 @@ class NumberTransform(Transform):
         indicator: bool | Literal["auto"] = "auto",
         clip: Annotated[float, Gt(0)] | None = 3.0,
         bins: Annotated[int, Ge(1), Le(1024)] = 256,
+        distinct: Annotated[int, Ge(0), Le(1024)] = 128,
     ) -> None:
         super().__init__(fields, name or "numbers")
         if scaling not in get_args(Scaling):
             raise InputError(f"scaling is {scaling!r}", hint=f"allowed: {', '.join(get_args(Scaling))}")
-        self.scaling, self.indicator, self.clip, self.bins = scaling, indicator, clip, bins
+        self.scaling, self.indicator, self.clip, self.bins, self.distinct = scaling, indicator, clip, bins, distinct
         self._columns = [field.name for field in self.fields]
         self._rows = 0
+        self._infinite = np.zeros(len(self._columns), dtype=np.int64)
         self._moments = Moments(len(self._columns))
         self._sample: RowSample | None = RowSample(len(self._columns))
         self._state: dict[str, Any] = {}
@@ -74,7 +78,9 @@ class NumberTransform(Transform):
         """Look at a batch of training rows."""
         if self._sample is None:
             self._rows, self._moments, self._sample = 0, Moments(len(self._columns)), RowSample(len(self._columns))
+            self._infinite = np.zeros(len(self._columns), dtype=np.int64)
         values = stack(batch, self._columns)
+        self._infinite += infinite(batch, self._columns, values)
         self._rows += len(values)
         self._moments.update(values)
         self._sample.add(values)
@@ -83,6 +89,11 @@ class NumberTransform(Transform):
         """Compute the statistics."""
         if self._sample is None or not self._rows:
             raise DataError(f"no training row was seen for the numbers {', '.join(self._columns)}", hint="is the training split empty?")
+        self.warnings = tuple(
+            f"column {name!r}: {count:,} of {self._rows:,} training rows are infinite or beyond the range of float32 and count as missing"
+            for name, count in zip(self._columns, self._infinite.tolist(), strict=True)
+            if count
+        )
         sample, moments = self._sample.values(), self._moments
         self._sample = None
         low, median, high = quantiles_of(sample, np.array([0.25, 0.5, 0.75]))
@@ -102,7 +113,7 @@ class NumberTransform(Transform):
                 "scores": scores,
             }
         )
-        self._spec = self._describe(quantiles_of(sample - offset, np.linspace(0, 1, self.bins + 1)))
+        self._spec = self._describe(self._landmarks(sample - offset))
 
     def _scales(self, sample: np.ndarray, *, low: np.ndarray, median: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         std = np.where(self._moments.std() > 0, self._moments.std(), 1.0)
@@ -116,6 +127,14 @@ class NumberTransform(Transform):
             least, most = quantiles_of(sample, np.array([0.0, 1.0]))
             return least, np.where(most > least, most - least, 1.0)
         return np.zeros_like(std), np.ones_like(std)
+
+    def _landmarks(self, sample: np.ndarray) -> np.ndarray:
+        """Return each column's quantiles, or its values where they are few, the last repeated: float64 `[bins + 1, columns]`."""
+        landmarks = quantiles_of(sample, np.linspace(0, 1, self.bins + 1))
+        for column, values in enumerate(np.unique(known[~np.isnan(known)]) for known in sample.T):
+            if 0 < len(values) <= min(self.distinct, self.bins + 1, self._rows / 20):
+                landmarks[:, column] = np.pad(values, (0, self.bins + 1 - len(values)), mode="edge")
+        return landmarks
 
     def _take_up(self, state: Mapping[str, Any]) -> None:
         self._state = dict(state)

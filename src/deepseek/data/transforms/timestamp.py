@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepseek.data.columns import get_column, is_text, plain
+from deepseek.data.timestamps import from_numbers, holds_numbers, read_timestamps
 from deepseek.data.transforms.base import Array, InputSpec, Transform
-from deepseek.data.transforms.columns import get_column
 from deepseek.data.transforms.sample import RowSample, quantiles_of
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind
+from deepseek.fields.timestamps import COMPACT, FORMS, ISO, is_compact
 from deepseek.statistics import Moments
 
 if TYPE_CHECKING:
@@ -22,10 +24,9 @@ if TYPE_CHECKING:
 DAY_US = 86_400_000_000
 PARTS = ("day_sin", "week_sin", "year_sin", "day_cos", "week_cos", "year_cos", "month")
 QUANTILE_STEPS = 49
-_ISO = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
-_MONTH_FIRST = ("%m/%d/%YT%H:%M:%S%.f", "%m/%d/%YT%H:%M", "%m/%d/%Y")
-_DAY_FIRST = ("%d/%m/%YT%H:%M:%S%.f", "%d/%m/%YT%H:%M", "%d/%m/%Y")
-_DOTTED = ("%d.%m.%YT%H:%M:%S%.f", "%d.%m.%YT%H:%M", "%d.%m.%Y")
+SINCE_1970 = "since 1970"
+"""The form of numbers that are no dates like 20240131."""
+_FIRST = 100
 
 
 class TimestampTransform(Transform):
@@ -34,41 +35,104 @@ class TimestampTransform(Transform):
     Trend and season are different things: days since the training rows' median carry the first, sines and cosines of the time of day, the
     day of the week and the day of the year the second, so that midnight is next to 23:59 and the New Year next to December.
 
+    The form of a text is found out from all training rows and kept: what production sends is read in the same form, or in ISO 8601, which
+    cannot be mistaken. Where every training row can be read day first and month first, it is read day first, and a warning says so.
+
     Args:
-        fields: The columns; Arrow dates and times, texts, or whole numbers since 1970 (their size tells seconds from milli-, micro- and
-            nanoseconds).
+        fields: The columns; Arrow dates and times, texts, whole numbers like 20240131, or numbers since 1970 (their size tells seconds from
+            milli-, micro- and nanoseconds).
         name: The name of the input.
-        day_first: Whether `03/04/2025` is the third of April; texts like `2025-04-03` and `03.04.2025` are read alike either way.
+        format: How text is written, in the notation of `strftime`: `%d.%m.%Y %H:%M`; found out where not given.
     """
 
-    def __init__(self, fields: Sequence[Field], name: str | None = None, /, *, day_first: bool = False) -> None:
+    def __init__(self, fields: Sequence[Field], name: str | None = None, /, *, format: str | None = None) -> None:  # noqa: A002 (a key)
         super().__init__(fields, name or "timestamps")
-        self.day_first = day_first
+        self.format = format
         self._columns = [field.name for field in self.fields]
-        self._rows = 0
-        self._moments = Moments(len(self._columns))
-        self._sample = RowSample(len(self._columns))
         self._state: dict[str, Any] = {}
         self._spec: InputSpec | None = None
+        self._begin([])
+
+    def _begin(self, forms: list[dict[str, bool]]) -> None:
+        """Start a pass: for each column the forms that may be its own, and whether every text so far could be read in it."""
+        width = sum(map(len, forms))
+        self._forms = forms
+        self._rows, self._moments, self._sample = 0, Moments(width), RowSample(width)
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Look at a batch of training rows."""
-        days = self._microseconds(batch) / DAY_US
+        if not self._forms:
+            self._begin([dict.fromkeys(self._candidates(get_column(batch, name)), True) for name in self._columns])
+        days = np.column_stack([part for index in range(len(self._columns)) for part in self._readings(batch, index)])
         self._rows += len(days)
         self._moments.update(days)
         self._sample.add(days)
 
+    def _candidates(self, column: pa.Array) -> tuple[str, ...]:
+        values = plain(column)
+        if is_text(values.type):
+            first = values.slice(0, _FIRST)
+            fitting = tuple(form for form in FORMS if _unread(first, parse_times(first, form)) is None)
+            return (self.format,) if self.format else fitting or (ISO,)
+        if holds_numbers(values.type):
+            return (COMPACT, SINCE_1970) if pa.types.is_integer(values.type) and is_compact(values) else (SINCE_1970,)
+        return (ISO,)
+
+    def _readings(self, batch: pa.RecordBatch, index: int) -> list[np.ndarray]:
+        """Return a column's days since 1970 in each form that may be its own, NaN in those that proved not to be.
+
+        Raises:
+            DataError: None is left.
+        """
+        name, forms = self._columns[index], self._forms[index]
+        column = get_column(batch, name)
+        parts, error = [], None
+        for form, fits in forms.items():
+            days = np.full(batch.num_rows, np.nan)
+            if fits:
+                try:
+                    days = _days(column, name, form)
+                except DataError as found:
+                    forms[form], error = False, error or found
+            parts.append(days)
+        if error and not any(forms.values()):
+            raise error
+        return parts
+
     def finish(self) -> None:
-        """Compute median, spread and quantiles."""
+        """Settle the forms; compute median, spread and quantiles."""
         if not self._rows:
             raise DataError(f"no training row was seen for the times {', '.join(self._columns)}", hint="is the training split empty?")
-        sample = self._sample.values()
-        missing = np.flatnonzero(self._moments.count < self._rows)
+        starts = np.cumsum([0, *map(len, self._forms)])
+        alive = [
+            [int(start) + place for place, fits in enumerate(forms.values()) if fits]
+            for start, forms in zip(starts[:-1], self._forms, strict=True)
+        ]
+        every = self._sample.values()
+        self._warn(every, alive)
+        chosen = [places[0] for places in alive]
+        sample = every[:, chosen]
+        missing = np.flatnonzero(self._moments.count[chosen] < self._rows)
         middle = quantiles_of(sample, np.array([0.5]))[0]
-        scale = np.where(self._moments.std() > 0, self._moments.std(), 1.0)
-        self._state = {"offset": np.floor(middle).tolist(), "scale": scale.tolist(), "indicators": missing.tolist()}
+        std = self._moments.std()[chosen]
+        names = [form for forms in self._forms for form in forms]
+        self._state = {
+            "forms": [names[place] for place in chosen],
+            "offset": np.floor(middle).tolist(),
+            "scale": np.where(std > 0, std, 1.0).tolist(),
+            "indicators": missing.tolist(),
+        }
         self._spec = self._describe(sample)
-        self._rows, self._moments, self._sample = 0, Moments(len(self._columns)), RowSample(len(self._columns))
+        self._begin([])
+
+    def _warn(self, sample: np.ndarray, alive: list[list[int]]) -> None:
+        names = [form for forms in self._forms for form in forms]
+        self.warnings = tuple(
+            f"column {column!r} can be read as {' and as '.join(names[place] for place in differing)}; it is read as {names[places[0]]}: "
+            f"say which under data.transforms, as {{{column}: {{type: timestamp, format: '{names[places[0]]}'}}}}"
+            for column, places in zip(self._columns, alive, strict=True)
+            if names[places[0]] != COMPACT and len(differing := _differing(sample, places)) > 1
+        )
 
     def _describe(self, sample: np.ndarray) -> InputSpec:
         import torch
@@ -113,8 +177,7 @@ class TimestampTransform(Transform):
     def _microseconds(self, batch: pa.RecordBatch) -> np.ndarray:
         values = np.empty((batch.num_rows, len(self._columns)))
         for index, name in enumerate(self._columns):
-            moments = parse_times(get_column(batch, name), name, day_first=self.day_first).cast(pa.int64())
-            values[:, index] = moments.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            values[:, index] = _days(get_column(batch, name), name, self._state["forms"][index]) * DAY_US
         return values
 
     def _parts(self, microseconds: np.ndarray) -> np.ndarray:
@@ -131,55 +194,60 @@ class TimestampTransform(Transform):
         return parts.astype(np.float32)
 
 
-def parse_times(column: pa.Array, name: str, *, day_first: bool = False) -> pa.Array:
+def parse_times(column: pa.Array, form: str = ISO) -> pa.Array:
     """Return a column of dates, times, texts or numbers since 1970 as timestamps in microseconds, UTC where a zone was given.
 
+    Args:
+        column: The column.
+        form: How text is written, besides ISO 8601; `%Y%m%d` also says that whole numbers are such dates.
+
+    Returns:
+        `timestamp[us]`, null where a text cannot be read.
+
     Raises:
-        DataError: A text is no date; the message names column, row and text.
         ColumnError: The column's type holds no times.
     """
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.dictionary_decode(), kind.value_type
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        return column.cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.int64()).cast(pa.timestamp("us"))
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind):
-        return column.cast(pa.timestamp("us"), safe=False)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _from_numbers(column)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return _from_texts(column, name, day_first=day_first)
-    raise ColumnError(f"the column {name!r} holds {kind}, which is no time", hint="say what it is in the recipe under data.kinds")
+    values = plain(column)
+    if holds_numbers(values.type):
+        return from_numbers(values, pattern=form)
+    if not is_text(values.type) or form in (ISO, SINCE_1970):
+        return read_timestamps(values)
+    read = read_timestamps(values, pattern=form)
+    return read if read.null_count == values.null_count else pc.coalesce(read, read_timestamps(values))
 
 
-def _from_numbers(column: pa.Array) -> pa.Array:
-    values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    size = np.abs(values)
-    micro = values * np.select([size < 1e11, size < 1e14, size < 1e17], [1e6, 1e3, 1.0], 1e-3)
-    known = np.isfinite(micro)
-    return pa.array(np.where(known, micro, 0).astype(np.int64), mask=~known).cast(pa.timestamp("us"))
+def _days(column: pa.Array, name: str, form: str) -> np.ndarray:
+    """Return days since 1970 as float64 `[rows]`, NaN where missing.
 
-
-def _from_texts(column: pa.Array, name: str, *, day_first: bool) -> pa.Array:
-    import polars as pl
-
-    given = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    texts = pl.Series(pc.if_else(pc.equal(given, ""), pa.scalar(None, pa.string()), given))
-    plain = texts.str.replace(r"^(\d{4})/(\d{1,2})/(\d{1,2})", "$1-$2-$3").str.replace(r"^(\d\S*)\s+", "${1}T").str.replace(r"Z$", "+00:00")
-    parsed = pl.Series([None] * len(texts), dtype=pl.Datetime("us"))
-    for form in (*_ISO, *(_DAY_FIRST if day_first else _MONTH_FIRST), *_DOTTED):
-        if parsed.null_count() == texts.null_count():
-            break
-        zoned = form.endswith("z")
-        if form.endswith(("%d", "%Y")):
-            times = plain.str.to_date(form, strict=False).cast(pl.Datetime("us"))
-        else:
-            times = plain.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC" if zoned else None)
-        parsed = parsed.zip_with(parsed.is_not_null(), times.dt.replace_time_zone(None) if zoned else times)
-    if parsed.null_count() > texts.null_count():
-        row = int((parsed.is_null() & texts.is_not_null()).arg_true()[0])
+    Raises:
+        DataError: A value is no time; the message names column, row and value.
+        ColumnError: The column's type holds no times.
+    """
+    try:
+        times = parse_times(column, form)
+    except ColumnError as error:
+        raise ColumnError(f"the column {name!r}: {error.message}", hint="say what it is in the recipe under data.fields") from None
+    row = _unread(plain(column), times)
+    if row is not None:
         raise DataError(
-            f"the column {name!r} is a time, but row {row} of the batch holds {texts[row]!r}",
-            hint="write times as 2025-04-03 or 2025-04-03 14:30:00, or call the column a category under data.kinds",
+            f"the column {name!r} is a time written as {form}, but row {row} of the batch holds {column[row].as_py()!r}",
+            hint="write times as 2025-04-03 or 2025-04-03 14:30:00, or call the column a category under data.fields",
         )
-    return parsed.to_arrow()
+    return np.asarray(times.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / DAY_US
+
+
+def _unread(values: pa.Array, times: pa.Array) -> int | None:
+    """Return the first row that has a value and was not read as a time."""
+    if times.null_count == values.null_count:
+        return None
+    lost = pc.and_(pc.is_null(times), pc.invert(pc.is_null(values, nan_is_null=True)))
+    if is_text(values.type):
+        lost = pc.and_(lost, pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(values), ""), fill_value=False))
+    rows = np.flatnonzero(lost.to_numpy(zero_copy_only=False))
+    return int(rows[0]) if len(rows) else None
+
+
+def _differing(sample: np.ndarray, places: list[int]) -> list[int]:
+    """Return the first of the readings, and those that are not the same as it."""
+    first = sample[:, places[0]]
+    return [places[0], *(place for place in places[1:] if not np.array_equal(first, sample[:, place], equal_nan=True))]

@@ -197,3 +197,37 @@ def test_well_quoted_text_is_not_called_broken_however_it_is_cut(cells, size):
     assert scan.count == data.count(b'"')
     cut = QuoteScan(",").scan(iter([data + b'"open\nmore\n']))
     assert cut.open_line == data.count(b"\n") + 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(cells=st.lists(st.lists(st.text('ab", \n\r', max_size=4), min_size=2, max_size=2), min_size=1, max_size=20), size=st.integers(1, 9))
+def test_a_line_end_within_quotes_is_found_however_the_text_is_cut(cells, size):
+    data = "".join(",".join(f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in row) + "\n" for row in cells).encode()
+    scan = QuoteScan(",").scan(data[i : i + size] for i in range(0, len(data), size))
+    assert scan.multiline == any("\n" in cell or "\r" in cell for row in cells for cell in row)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_pieces_that_are_parsed_side_by_side_come_in_order(tmp_path, monkeypatch, end):
+    monkeypatch.setattr("deepseek.data.sources.csv._PIECE_BYTES", 64)
+    lines = [f"{i},name{i}" if i % 10 else f"{i},too,many" for i in range(1000)]
+    source = CsvSource(tmp_path, path=write(tmp_path, end.join(["number,word", *lines, ""])))
+    batches = list(source.read())
+    assert len(batches) > 100
+    assert pa.Table.from_batches(batches).column("number").to_pylist() == [i for i in range(1000) if i % 10]
+    assert len(rejects(source)) == 100
+
+
+def test_quoted_line_ends_survive_small_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("deepseek.data.sources.csv._PIECE_BYTES", 64)
+    found = table(tmp_path, "number,word\n" + "".join(f'{i},"one\ntwo {i}"\n' for i in range(200)))
+    assert found.column("word").to_pylist() == [f"one\ntwo {i}" for i in range(200)]
+
+
+def test_a_file_is_hashed_once(tmp_path, monkeypatch):
+    source = CsvSource(tmp_path, path=write(tmp_path, "a,b\n1,2\n"))
+    calls = []
+    monkeypatch.setattr("deepseek.data.sources.files._digest", lambda file: calls.append(file) or "00" * 32)
+    assert source.fingerprint() == source.fingerprint()
+    assert list(source.digests().values()) == ["00" * 32]
+    assert len(calls) == 1

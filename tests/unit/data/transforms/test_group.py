@@ -58,5 +58,5 @@ def test_two_kinds_of_one_class_do_not_collide():
 def test_unknown_keys_and_nothing_to_use_are_errors():
     with pytest.raises(UnknownNameError, match="aeg"):
         group_fields(SCHEMA, {"aeg": "number"})
-    with pytest.raises(InputError, match="left out: note"):
+    with pytest.raises(InputError, match="'note' is left out"):
         group_fields(Schema((Field("note", Kind.TEXT),)))

@@ -14,44 +14,88 @@ from deepseek.fields import Field, Kind
 MOMENT = dt.datetime(2025, 4, 3, 14, 30)
 
 
+def fitted(*batches, **arguments):
+    transform = TimestampTransform([Field("at", Kind.TIMESTAMP)], **arguments)
+    for texts in batches:
+        transform.observe(pa.record_batch({"at": texts}))
+    transform.finish()
+    return transform
+
+
+def month_of(transform, text):
+    return transform.apply(pa.record_batch({"at": [text]}))["timestamps"][0, 4]
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "form"),
     [
-        "2025-04-03T14:30:00",
-        "2025-04-03 14:30",
-        " 2025/04/03 14:30:00 ",
-        "03.04.2025 14:30",
-        "2025-04-03T16:30:00+02:00",
-        "2025-04-03T14:30:00Z",
+        ("2025-04-03T14:30:00", "ISO 8601"),
+        ("2025-04-03 14:30", "ISO 8601"),
+        ("2025-04-03T16:30:00+02:00", "ISO 8601"),
+        ("2025-04-03T14:30:00Z", "ISO 8601"),
+        (" 2025/04/03 14:30:00 ", "%Y/%m/%d %H:%M:%S%.f"),
+        ("03.04.2025 14:30", "%d.%m.%Y %H:%M"),
+        ("03-Apr-2025 02:30 PM", "%d-%b-%Y %I:%M %p"),
+        ("April 3, 2025 14:30", "%B %d, %Y %H:%M"),
+        ("20250403T143000", "%Y%m%dT%H%M%S"),
     ],
 )
-def test_usual_spellings_are_read(text):
-    assert parse_times(pa.array([text, None, ""]), "at").to_pylist() == [MOMENT, None, None]
+def test_usual_spellings_are_found_out_and_kept(text, form):
+    transform = fitted([text, None, ""])
+    assert transform.to_json()["forms"] == [form]
+    assert parse_times(pa.array([text, None, ""]), form).to_pylist() == [MOMENT, None, None]
 
 
-def test_slashes_follow_the_word_of_the_user():
-    assert parse_times(pa.array(["03/04/2025"]), "at").to_pylist()[0].month == 3
-    assert parse_times(pa.array(["03/04/2025"]), "at", day_first=True).to_pylist()[0].month == 4
+def test_all_training_rows_decide_between_day_and_month():
+    assert month_of(fitted(["03/04/2025"], ["13/04/2025"]), "03/04/2025") == 4
+    assert month_of(fitted(["03/04/2025"], ["04/13/2025"]), "03/04/2025") == 3
+    assert fitted(["03/04/2025"], ["04/13/2025"]).warnings == ()
+
+
+def test_where_day_and_month_cannot_be_told_apart_a_warning_says_what_was_taken():
+    transform = fitted(["03/04/2025", "05/06/2025"])
+    assert month_of(transform, "03/04/2025") == 4
+    assert "%d/%m/%Y and as %m/%d/%Y; it is read as %d/%m/%Y" in transform.warnings[0]
+    assert month_of(fitted(["03/04/2025"], format="%m/%d/%Y"), "03/04/2025") == 3
+
+
+def test_what_no_form_fits_all_rows_is_refused():
+    with pytest.raises(DataError, match=r"'at' is a time written as %d/%m/%Y, but row 0 of the batch holds '04/13/2025'"):
+        fitted(["13/04/2025"], ["04/13/2025"])
+
+
+def test_production_may_send_iso_instead_and_nothing_else():
+    transform = fitted(["03.04.2025", "13.04.2025"])
+    assert month_of(transform, "2025-05-01") == 5
+    again = TimestampTransform([Field("at", Kind.TIMESTAMP)]).load_json(transform.to_json())
+    assert month_of(again, "01.05.2025") == 5
+    with pytest.raises(DataError, match=r"written as %d\.%m\.%Y, but row 0"):
+        month_of(again, "05/01/2025")
+
+
+def test_whole_numbers_may_be_dates():
+    transform = fitted([20250403, 20251224])
+    assert transform.to_json()["forms"] == ["%Y%m%d"]
+    assert month_of(transform, 20240131) == 1
+    assert fitted([20250403], [1_743_690_600]).to_json()["forms"] == ["since 1970"]
 
 
 @pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000])
 def test_numbers_since_1970_tell_their_unit(unit):
-    assert parse_times(pa.array([1_743_690_600 * unit, None]), "at").to_pylist() == [MOMENT, None]
+    assert parse_times(pa.array([1_743_690_600 * unit, None])).to_pylist() == [MOMENT, None]
 
 
-def test_mixed_spellings_in_one_column():
-    assert parse_times(pa.array(["2025-04-03", "03.04.2025"]), "at").to_pylist() == [dt.datetime(2025, 4, 3)] * 2
+def test_iso_may_stand_among_other_spellings():
+    assert fitted(["2025-04-03", "03.04.2025"]).to_json()["forms"] == ["%d.%m.%Y"]
 
 
 def test_a_text_that_is_no_time_is_named():
-    with pytest.raises(DataError, match="'at' is a time, but row 1 of the batch holds 'soon'"):
-        parse_times(pa.array(["2025-04-03", "soon"]), "at")
+    with pytest.raises(DataError, match="'at' is a time written as ISO 8601, but row 1 of the batch holds 'soon'"):
+        fitted(["2025-04-03", "soon"])
 
 
 def test_parts_mean_what_they_say():
-    transform = TimestampTransform([Field("at", Kind.TIMESTAMP)])
-    transform.observe(pa.record_batch({"at": ["2025-01-01", "2025-01-03", "2025-01-05"]}))
-    transform.finish()
+    transform = fitted(["2025-01-01", "2025-01-03", "2025-01-05"])
     parts = transform.apply(pa.record_batch({"at": ["2025-01-06T12:00:00", None]}))["timestamps"]
     np.testing.assert_allclose(parts[0], [3.5, 0.5, 0.5 / 7, 5.5 / 365.25, 1], rtol=1e-6)  # a Monday at noon
     assert np.isnan(parts[1]).all()
