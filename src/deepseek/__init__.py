@@ -6,6 +6,7 @@ Public functions and classes are resolved when they are first used: `import deep
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -17,13 +18,13 @@ _PUBLIC = {
     "Recipe": "deepseek.recipe",
     "Predictor": "deepseek.inference",
     "load": "deepseek.inference",
-    "RunResult": "deepseek.pipeline",
-    "train": "deepseek.pipeline",
-    "run": "deepseek.pipeline",
-    "show": "deepseek.pipeline",
-    "evaluate": "deepseek.pipeline",
-    "predict": "deepseek.pipeline",
-    "doctor": "deepseek.pipeline",
+    "RunResult": "deepseek.pipeline.result",
+    "train": "deepseek.pipeline.quick",
+    "run": "deepseek.pipeline.run",
+    "show": "deepseek.pipeline.explain",
+    "evaluate": "deepseek.pipeline.answers",
+    "predict": "deepseek.pipeline.answers",
+    "doctor": "deepseek.pipeline.doctor",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -32,16 +33,21 @@ if TYPE_CHECKING:
     from deepseek.errors import DeepSeekError as DeepSeekError
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
-    from deepseek.pipeline import RunResult as RunResult
-    from deepseek.pipeline import evaluate as evaluate
-    from deepseek.pipeline import predict as predict
-    from deepseek.pipeline import show as show
-    from deepseek.pipeline import train as train
+    from deepseek.pipeline.result import RunResult as RunResult
+    from deepseek.pipeline.answers import evaluate as evaluate
+    from deepseek.pipeline.answers import predict as predict
+    from deepseek.pipeline.explain import show as show
+    from deepseek.pipeline.quick import train as train
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.run import run as run
     from deepseek.recipe import Recipe as Recipe
     from deepseek.recipe import load_recipe as load_recipe
     from deepseek.registry import list_components as list_components
+
+
+# OpenMP reads this when torch is loaded. Its threads spin while they wait, unless told to sleep: where other work wants the cores too,
+# spinning made a training step five to ten times slower, and sleeping costs next to nothing where it does not.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:

@@ -57,7 +57,10 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise BundleError(f"{path} is not there") from None
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read as JSON: {error}") from None
+        raise BundleError(
+            f"{path} cannot be read as JSON: {error}",
+            hint="it was cut off or changed; copy it again, or delete its folder if it is in a .cache",
+        ) from None
 
 
 def sha256_file(path: Path) -> str:
@@ -121,6 +124,10 @@ def _explain(error: OSError, path: Path) -> RunError:
         return RunError(f"the disk is full: {path} could not be written", hint=f"free some space ({_free(path)}) or choose another folder")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return RunError(f"{path} cannot be written: {error.strerror}", hint="choose a folder that you may write to, with --out")
+    if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
+        return RunError(
+            f"{path} cannot be written: {error.strerror}", hint="a file stands where a folder is needed, or the other way round"
+        )
     return RunError(f"{path} cannot be written: {error.strerror or error}")
 
 

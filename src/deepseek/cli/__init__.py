@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_error(error, as_json=as_json)
         return error.exit_code
     except KeyboardInterrupt:
+        if as_json:
+            report_error(DeepSeekError("interrupted", hint="go on with: deepseek run RUN --resume"), as_json=True)
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:  # the reader (`| head`) has seen enough; the flush at exit would complain once more

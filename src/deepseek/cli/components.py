@@ -13,8 +13,8 @@ from deepseek.registry import describe, family, list_components
 
 
 def components_verb(
-    family_name: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="For example optimizer; all where not given.")] = None,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A component, for its arguments.")] = None,
+    family_name: Annotated[str | None, typer.Argument(metavar="FAMILY", help="For example optimizer; all where not given.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A component, for its arguments.")] = None,
     *,
     as_json: Json = False,
 ) -> Output:
@@ -60,7 +60,7 @@ def _type_text(shape: dict[str, Any], definitions: dict[str, Any]) -> str:
         return " or ".join([*shape.get("x-words", []), shape["x-family"]])
     for key in ("anyOf", "oneOf"):
         if key in shape:
-            return " or ".join(_type_text(one, definitions) for one in shape[key])
+            return " or ".join(dict.fromkeys(_type_text(one, definitions) for one in shape[key]))
     if "const" in shape or "enum" in shape:
         return " | ".join(map(str, shape.get("enum", [shape.get("const")])))
     text = f"list of {_type_text(shape['items'], definitions)}" if isinstance(shape.get("items"), dict) else str(shape.get("type", "any"))

@@ -8,14 +8,18 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, RunPath
+from deepseek.cli.options import Json, Plugins, RunPath
 from deepseek.cli.output import Output, as_text
 
 
 def evaluate_verb(
-    run: RunPath, source: Annotated[str, typer.Argument(help="A table with the target.")], *, as_json: Json = False
+    run: RunPath,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table with the target.")],
+    *,
+    plugins: Plugins = [],  # noqa: B006 - typer copies it
+    as_json: Json = False,
 ) -> Output:
     """Compute a model's metrics on a table."""
     progress.quiet(as_json)
-    value = deepseek.evaluate(run, source)
+    value = deepseek.evaluate(run, source, plugins=plugins)
     return Output(value, as_text(value))

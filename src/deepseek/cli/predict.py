@@ -8,18 +8,21 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, RunPath
+from deepseek.cli.options import Json, Plugins, RunPath
 from deepseek.cli.output import Output, as_text
 
 
 def predict_verb(
     run: RunPath,
-    source: Annotated[str, typer.Argument(help="A table of rows.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table of rows.")],
     *,
-    output: Annotated[str, typer.Option("--output", "-o", help="File for the answers: .csv or .parquet.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="File for the answers: .csv, .parquet, .arrow, .feather or .jsonl.")
+    ],
+    plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """Write a model's answers to the rows of a table."""
     progress.quiet(as_json)
-    value = deepseek.predict(run, source, output)
+    value = deepseek.predict(run, source, output, plugins=plugins)
     return Output(value, as_text(value))

@@ -21,6 +21,11 @@ def run_verb(
     as_json: Json = False,
 ) -> Output:
     """Follow a recipe from its data to a bundle."""
+    from deepseek.pipeline.given import check_sources, open_recipe  # the recipe's types and Arrow, which `--help` need not wait for
+
     progress.quiet(as_json)
+    _, checked = open_recipe(recipe, overrides)  # a mistake is to be told before torch is imported, which takes seconds
+    if not resume:
+        check_sources(checked)
     value = deepseek.run(recipe, overrides=overrides, resume=resume, out=out).to_json()
     return Output(value, as_text(value))

@@ -13,18 +13,21 @@ from deepseek.cli.output import Output, as_text
 
 
 def train_verb(
-    source: Annotated[str, typer.Argument(help="A table: CSV, JSON, Parquet, Arrow, npz or a folder of images by class.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A table: CSV, JSON, Parquet, Arrow, npz or a folder of images by class.")
+    ],
     *,
-    target: Annotated[str | None, typer.Option("--target", "-t", help="The column to predict; several with commas.")] = None,
-    test: Annotated[str | None, typer.Option(help="A table of test rows.")] = None,
+    target: Annotated[list[str], typer.Option("--target", "-t", metavar="COLUMN", help="The column to predict; may be repeated.")] = [],  # noqa: B006
+    test: Annotated[str | None, typer.Option(metavar="SOURCE", help="A table of test rows.")] = None,
     out: Out = "runs",
-    time_limit: Annotated[str | None, typer.Option(help="Time after which training ends: 90s, 5m, 2h.")] = None,
+    time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="Time after which training ends: 90s, 5m, 2h.")] = None,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """Train a model on a table."""
+    from deepseek.pipeline.given import recipe_of  # the recipe's types and Arrow, which `--help` need not wait for
+
     progress.quiet(as_json)
-    targets = [column.strip() for column in target.split(",")] if target and "," in target else target
-    result = deepseek.train(source, target=targets, test=test, out=out, time_limit=time_limit, overrides=overrides, progress=not as_json)
-    value = result.to_json()
+    recipe = recipe_of(source, target=target or None, test=test, out=out, time_limit=time_limit, overrides=overrides)
+    value = deepseek.run(recipe, out=out).to_json()  # imports torch, which takes seconds: the recipe is checked by then
     return Output(value, as_text(value))

@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.artifacts import Bundle
-from deepseek.data.preparation import Preparation
 from deepseek.data.sources import open_source
 from deepseek.errors import ColumnError, closest
 from deepseek.inference.backends.base import Backend
-from deepseek.inference.backends.torch import TorchBackend, build_task
+from deepseek.inference.backends.torch import TorchBackend, build_task, read_preparation
 from deepseek.registry import load_plugin
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
         self._backend = backend
-        self._preparation = Preparation.from_json(bundle.read("data.json"))
+        self._preparation = read_preparation(bundle)
         self.schema: Schema = self._preparation.schema
         self.task: Task = build_task(self._preparation, bundle.read("task.json"))
 
@@ -88,7 +87,7 @@ class Predictor:
             ColumnError: A column is missing.
             DataError: A value cannot be what its column is; the message names column, row and value.
         """
-        source = open_source(_columns_of(table))
+        source = open_source(table)
         answers = list(self.stream(source, batch_rows=batch_rows)) or self._no_answers(source.schema())
         return _like(table, pa.Table.from_batches(answers))
 
@@ -110,7 +109,7 @@ class Predictor:
     def arrays(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return what the network is given for a batch: the host's part of the preparation."""
         arrays = self._preparation.apply(batch)
-        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        return {name: np.require(array, requirements=["C", "W"]) for name, array in arrays.items()}
 
     def require_columns(self, present: Sequence[str]) -> None:
         """Check that a table has every column that is needed.
@@ -142,12 +141,6 @@ def load(path: str | Path, *, plugins: Sequence[str] = ()) -> Predictor:
         plugins: The files or modules of the plugins that the bundle needs.
     """
     return Predictor.load(path, plugins=plugins)
-
-
-def _columns_of(table: Any) -> Any:
-    if isinstance(table, list):
-        return pa.Table.from_pylist(table)
-    return table
 
 
 def _like(given: Any, answers: pa.Table) -> Any:

@@ -24,16 +24,20 @@ class WeightAverage:
         self.decay = decay
         self.updates = 0
         named = {name: tensor for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_floating_point()}
-        self._live = [tensor.detach() for tensor in named.values()]
+        self._live = list(named.values())  # not detached: an alias would not follow a parameter that is given other memory
         self.average = {name: tensor.detach().clone() for name, tensor in named.items()}
         self._averages = list(self.average.values())
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights as they are now."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._averages, self._live, 1.0 - decay)
+        torch._foreach_lerp_(self._averages, self._live, self.advance(1)[0])
+
+    def advance(self, count: int) -> list[float]:
+        """Count updates that are made elsewhere, and return the share of the live weights in each."""
+        made = range(self.updates + 1, self.updates + count + 1)
+        self.updates += count
+        return [1.0 - min(self.decay, (1 + update) / (10 + update)) for update in made]
 
     @contextmanager
     def swapped(self) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
@@ -15,14 +16,14 @@ import pyarrow.parquet
 import torch
 
 from deepseek import progress
-from deepseek.artifacts import Bundle, plain_disk_errors
+from deepseek.artifacts import plain_disk_errors
 from deepseek.data.batch import Batch
 from deepseek.data.preparation import Preparation
 from deepseek.data.sources import open_source
 from deepseek.distributed import RankContext
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference import Predictor
-from deepseek.inference.backends.torch import TorchBackend
+from deepseek.inference.backends.torch import TorchBackend, read_preparation
 from deepseek.pipeline.fitting import Scores
 from deepseek.training import evaluate as evaluate_batches
 
@@ -34,7 +35,7 @@ class _Writer(Protocol):
 FORMATS = (".csv", ".parquet", ".arrow", ".feather", ".jsonl")
 
 
-def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str]) -> dict[str, Any]:
+def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], *, plugins: Sequence[str] = ()) -> dict[str, Any]:
     """Answer every row of a source and write the answers to a file, in bounded memory.
 
     Args:
@@ -42,6 +43,7 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str]) 
         source: The rows: a path or a table, as for `train`; it may have more columns than needed.
         output: Where to write; the suffix says the format: `.csv`, `.parquet`, `.arrow`, `.jsonl`. An existing file is replaced, once all
             answers are there.
+        plugins: The files or modules of the plugins that the bundle needs.
 
     Returns:
         `output`, the file, and `rows`, how many answers are in it, in the order of the source.
@@ -51,9 +53,11 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str]) 
         InputError: The format is unknown.
     """
     target = Path(output)
+    if target.is_dir():
+        raise InputError(f"the file for the answers, {str(target)!r}, is a folder", hint="name a file, such as answers.csv")
     if target.suffix not in FORMATS:
         raise UnknownNameError("format of predictions", target.suffix or target.name, FORMATS)
-    predictor = Predictor.load(Path(run))
+    predictor = Predictor.load(Path(run), plugins=plugins)
     rows = 0
     partial = target.with_name(f".{target.name}.part")
     try:
@@ -67,69 +71,89 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str]) 
                 advance(batch.num_rows)
         if rows == 0:
             raise DataError("there is no row to answer", hint="the source is empty")
-        partial.replace(target)
+        with plain_disk_errors(target):
+            partial.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.exists():
+            partial.unlink()
     return {"output": str(target), "rows": rows}
 
 
-def evaluate(run: str | PathLike[str], source: Any) -> dict[str, Any]:
+def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = ()) -> dict[str, Any]:
     """Measure a run's model on the rows of a source that has the target.
 
     Args:
         run: A run's folder or a bundle.
         source: The rows with their target: a path or a table.
+        plugins: The files or modules of the plugins that the bundle needs.
 
     Returns:
-        `metrics` by name, `rows` measured, and `set_aside`: rows without a target or of a class that training did not know, by reason.
+        `metrics` by name, `rows` measured, and `set_aside`: how many rows have no target, are of a class that training did not know, or
+        hold an image that cannot be read, by reason.
 
     Raises:
         ColumnError: A column is missing.
         DataError: No row can be measured.
     """
-    bundle = Bundle.open(Path(run))
-    preparation = Preparation.from_json(bundle.read("data.json"))
+    predictor = Predictor.load(Path(run), plugins=plugins)
+    bundle = predictor.bundle
+    preparation = read_preparation(bundle)
     if preparation.target is None:
         raise InputError(f"{bundle.path} predicts no column that could be compared")
     model = TorchBackend(bundle).model
     opened = open_source(source)
-    Predictor.load(Path(run)).require_columns(opened.schema().names)
-    for name in preparation.schema.target:
+    predictor.require_columns(opened.schema().names)
+    for name in (*preparation.schema.target, *filter(None, (preparation.weight,))):
         if name not in opened.schema().names:
-            raise UnknownNameError("column", name, opened.schema().names, hint="the target is needed to measure")
-    counts = {"rows": 0, "missing": 0, "unseen": 0}
+            raise UnknownNameError(
+                "column", name, opened.schema().names, hint="the target, and the weight where there is one, are needed to measure"
+            )
+    counts: Counter[str] = Counter()
     scores = Scores() if model.task.kind == "binary" else None
     batches = _batches(preparation, opened.read(batch_rows=4096), counts)
     metrics = evaluate_batches(model, model.task, batches, spill=scores, context=RankContext())
-    if counts["rows"] == 0:
-        raise DataError(f"no row can be measured: {counts['missing']} lack a target, {counts['unseen']} are of a class unknown in training")
+    rows = counts.pop("rows", 0)
+    if rows == 0:
+        aside = ", ".join(f"{reason}: {count}" for reason, count in counts.items()) or "there is none"
+        raise DataError(f"no row can be measured ({aside})", hint="give rows with the target and of classes that training knew")
     if scores is not None:
         metrics["auc"] = scores.auc()
-    aside = {"target missing": counts["missing"], "target class unseen in training": counts["unseen"]}
-    return {"metrics": metrics, "rows": counts["rows"], "set_aside": {reason: count for reason, count in aside.items() if count}}
+    return {"metrics": metrics, "rows": rows, "set_aside": {reason: count for reason, count in counts.items() if count}}
 
 
-def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts: dict[str, int]) -> Iterator[Batch]:
+def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[Batch]:
     target = preparation.target
     assert target is not None
-    for table in tables:
-        batch = table
+    for given in tables:
+        table = batch = given
         for cleaner in preparation.cleaners:
             batch = cleaner.apply(batch)
         missing = target.missing(batch)
         unseen = np.zeros(len(missing), dtype=bool)
         if not missing.all():
             unseen[~missing] = target.unseen(batch.filter(pa.array(~missing)))
-        counts["missing"] += int(missing.sum())
-        counts["unseen"] += int(unseen.sum())
+        counts["target missing"] += int(missing.sum())
+        counts["target class unseen in training"] += int(unseen.sum())
         keep = ~(missing | unseen)
         if not keep.any():
             continue
-        batch = batch.filter(pa.array(keep))
+        batch, table = batch.filter(pa.array(keep)), table.filter(pa.array(keep))
+        try:
+            arrays = preparation.apply(table)
+        except DataError:
+            readable = ~preparation.unreadable(batch)
+            counts["input cannot be read"] += int((~readable).sum())
+            if readable.all():
+                raise
+            batch, table = batch.filter(pa.array(readable)), table.filter(pa.array(readable))
+            if not batch.num_rows:
+                continue
+            arrays = preparation.apply(table)
         counts["rows"] += batch.num_rows
-        arrays = preparation.apply(table.filter(pa.array(keep)))
-        inputs = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        yield Batch(inputs, {name: torch.from_numpy(array) for name, array in target.apply(batch).items()})
+        inputs = {name: torch.from_numpy(np.require(array, requirements=["C", "W"])) for name, array in arrays.items()}
+        weight = preparation.weights(batch)
+        targets = {name: torch.from_numpy(array) for name, array in target.apply(batch).items()}
+        yield Batch(inputs, targets, weight=None if weight is None else torch.from_numpy(weight))
 
 
 def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:

@@ -14,7 +14,7 @@ from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import Kind
 from deepseek.recipe import Recipe
-from deepseek.registry import family
+from deepseek.registry import family, split_spec
 
 Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
 """By recipe path, the value and the reason."""
@@ -42,11 +42,19 @@ def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, 
     for key, choice in defaults.items():
         if getattr(train, key) == AUTO:
             choices[f"train.{key}"] = choice
-    if train.monitor == AUTO and target.kind in {"binary", "classes"} and not images:
+    if train.monitor == AUTO and target.kind in {"binary", "classes"} and not images and _measures(recipe.task, "log_loss"):
         choices["train.monitor"] = ("log_loss", "steadier than rank or count metrics on few validation rows")
+    if images and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
+        choices["task.loss.label_smoothing"] = (0.1, "keeps a network that can fit every image from being too sure")
     if recipe.data.augment == AUTO:
         choices["data.augment"] = _augmentation(images)
     return choices
+
+
+def _measures(task: Any, metric: str) -> bool:
+    """Whether a task computes a metric: it may have been given metrics without it, and what is not computed cannot be monitored."""
+    given = task.get("metrics") if isinstance(task, Mapping) else None
+    return given is None or any(split_spec("metric", spec)[0] == metric for spec in given)
 
 
 def _table_model(inputs: Mapping[str, InputSpec], rows: int) -> tuple[Any, str]:
@@ -66,11 +74,11 @@ def _image_model(image: InputSpec, inputs: Mapping[str, InputSpec]) -> tuple[Any
 def _table_training(rows: int) -> dict[str, tuple[Any, str]]:
     batch = _power_of_two(rows / 100, least=64, most=1024)
     return {
-        "epochs": (30, "enough for tables; the best weights are kept"),
+        "epochs": (25, "enough for tables; the best weights are kept"),
         "batch_size": (batch, f"about a hundred steps an epoch for {rows:,} rows, between 64 and 1,024 rows"),
         "learning_rate": (5e-3, "found on several tables together"),
         "optimizer": (family("optimizer").validate({"type": "adamw", "weight_decay": 0.1}), "found on several tables together"),
-        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.05}), "ends in small steps"),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.08}), "ends in small steps"),
         "clip_norm": (1.0, "guards against single bad batches"),
         "ema": (0.998, "averaged weights are validated and kept: steadier than the last ones"),
         "early_stopping": ({"patience": 8}, "stops when validation gets no better"),
@@ -79,12 +87,12 @@ def _table_training(rows: int) -> dict[str, tuple[Any, str]]:
 
 
 def _image_training(rows: int) -> dict[str, tuple[Any, str]]:
-    batch = _power_of_two(rows / 64, least=32, most=256)
-    epochs = max(8, min(60, round(450_000 / max(rows, 1))))
+    batch = _power_of_two(rows / 64, least=64, most=256)
+    epochs = max(8, min(40, round(450_000 / max(rows, 1))))
     sgd = {"type": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
     return {
         "epochs": (epochs, f"{rows:,} images"),
-        "batch_size": (batch, f"{rows:,} images, between 32 and 256 in a batch"),
+        "batch_size": (batch, f"{rows:,} images, between 64 and 256 in a batch"),
         "learning_rate": (0.4 * batch / 256, "0.4 for a batch of 256, in proportion"),
         "optimizer": (family("optimizer").validate(sgd), "reaches in few epochs what others reach in more"),
         "schedule": (family("schedule").validate({"type": "linear", "warmup": 0.25}), "a quarter of the run up, the rest down"),

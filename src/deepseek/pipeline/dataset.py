@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,25 +15,31 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
+import deepseek
 from deepseek import progress
-from deepseek.artifacts import StageCache, read_json, sha256_json, write_json
+from deepseek.artifacts import StageCache, plain_disk_errors, read_json, sha256_json, write_json
+from deepseek.data.columns import is_number
 from deepseek.data.landing import LandedTable, land
 from deepseek.data.leaks import check_leaks
 from deepseek.data.preparation import Preparation, prepare
 from deepseek.data.prepared import PreparedDataset
+from deepseek.data.rejects import Rejected
 from deepseek.data.sources import open_source
 from deepseek.data.splits import NAMES, TEST, TRAIN, SplitRules, assign_split, split_counts
 from deepseek.data.targets import TargetKind
 from deepseek.data.versions import manifest
-from deepseek.errors import ColumnError, UnknownNameError
-from deepseek.fields import Schema, infer_schema, leak_suspects, target_kind
+from deepseek.errors import ColumnError, DataError
+from deepseek.fields import MANY, Kind, Schema, infer_schema, leak_suspects, target_kind
+from deepseek.pipeline.given import require_measured, require_named
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 
-STAGE_VERSION = 1
-"""Part of every cache key; raised whenever a stage's code makes something else of the same input."""
-
 SAMPLE_ROWS = 100_000
+FEW_ROWS = 20
+"""With fewer validation or test rows than this a warning says how little they tell."""
+
+REJECTS = "rejects"
+_SAY = "say what it is under data.fields, or leave it out with data.drop"
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Dataset:
         reasons: Why what was `auto` became what it is, by the place in the recipe.
         warnings: What the user should know, in words.
         document: Where the rows came from, counts, schema and splits: the run's `data.json`.
-        rejects: Folders with rows that were set aside.
+        rejects: Folders with rows that were set aside, by the name that each has among a run's rejects; empty for their root.
     """
 
     folder: Path
@@ -52,7 +60,7 @@ class Dataset:
     reasons: dict[str | tuple[str | int, ...], tuple[Any, str]]
     warnings: tuple[str, ...]
     document: dict[str, Any]
-    rejects: tuple[Path, ...]
+    rejects: Mapping[str, Path]
 
     def preparation(self) -> Preparation:
         """Return the fitted preparation."""
@@ -95,8 +103,8 @@ class _Road:
 
     def dataset(self) -> Dataset:
         data = self.recipe.data
-        landed = self._land(data.source)
-        test = self._land(data.test) if data.test is not None else None
+        landed = self._land(data.source, require_named)
+        test = self._land(data.test, require_measured) if data.test is not None else None
         split = self._split(landed, has_test=test is not None)
         schema, kind = self._look(landed.table, split)
         task = self._task(kind)
@@ -109,15 +117,17 @@ class _Road:
             "rows": prepared,
             "warnings": self.warnings,
         }
-        rejects = tuple(part.table.path.parent / "rejects" for part in (landed, test) if part)
+        rejects = {"": landed.table.path.parent / REJECTS, "prepared": folder / REJECTS}
+        if test:
+            rejects["test"] = test.table.path.parent / REJECTS
         return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects)
 
-    def _land(self, spec: Any) -> _Landed:
+    def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None]) -> _Landed:
         data = self.recipe.data
         source = open_source(spec, folder=self.recipe.folder)
-        self._require_columns(source.schema().names)
+        require(self.recipe, source.schema().names)
         content = source.fingerprint() or uuid4().hex
-        key = {"version": STAGE_VERSION, "source": spec, "content": content, "checks": data.checks, "max_rejected": data.max_rejected}
+        key = {"code": code_version(), "source": spec, "content": content, "checks": data.checks, "max_rejected": data.max_rejected}
 
         def build(folder: Path) -> None:
             checks = [family("check").build(check) for check in data.checks]
@@ -134,14 +144,6 @@ class _Road:
         if lost := counts.read - counts.kept:
             self.warnings.append(f"{lost} of {counts.read} rows were set aside while reading; see rejects/")
         return landed
-
-    def _require_columns(self, names: list[str]) -> None:
-        data = self.recipe.data
-        split = data.split
-        wanted = (*data.targets, *data.drop, *data.fields, *filter(None, (data.weight, split.group, split.time, split.column)))
-        for name in wanted:
-            if name not in names:
-                raise UnknownNameError("column", name, names)
 
     def _split(self, landed: _Landed, *, has_test: bool) -> np.ndarray:
         section = self.recipe.data.split
@@ -183,6 +185,10 @@ class _Road:
         useless = {name: reasons[name] for name in schema.names if _is_useless(reasons[name]) and name not in (*data.targets, data.weight)}
         self.warnings += [f"column {name!r} is left out: {reason}" for name, reason in useless.items()]
         schema = Schema(tuple(part for part in schema if part.name not in useless), schema.target)
+        if not schema.inputs:
+            why = "; ".join(f"{name!r} is left out: {reason}" for name, reason in useless.items())
+            raise DataError(f"no column can be used as an input{f': {why}' if why else ''}", hint="add columns to learn from")
+        self._warn_of_kinds(schema, reasons)
         for item in schema:
             if item.name not in data.fields:
                 self.reasons["data", "fields", item.name] = (item.kind.value, reasons[item.name])
@@ -193,20 +199,40 @@ class _Road:
             self.warnings.append(f"column {column!r} may give the target away: {reason}; leave it out with data.drop if so")
         return schema, self._target_kind(sample, schema)
 
+    def _warn_of_kinds(self, schema: Schema, reasons: Mapping[str, str]) -> None:
+        for item in schema:
+            if item.name in (*schema.target, self.recipe.data.weight) or item.name in self.recipe.data.fields:
+                continue
+            if item.kind is Kind.ID:
+                self.warnings.append(f"column {item.name!r} is left out: it looks like an id ({reasons[item.name]}); {_SAY}")
+            elif reasons[item.name].endswith(MANY):
+                self.warnings.append(f"column {item.name!r} is taken for a category: {reasons[item.name]}; {_SAY}")
+
     def _target_kind(self, sample: pa.Table, schema: Schema) -> TargetKind:
         if isinstance(self.recipe.task, Mapping):
             kind: TargetKind = family("task").get(self.recipe.task["type"]).kind
             return kind
         if len(schema.target) > 1:
-            kinds = {target_kind(sample[name], schema[name])[0] for name in schema.target}
-            if kinds == {"binary"}:
-                self._task_reason = "several columns of two values each"
-                return "labels"
-            self._task_reason = "several columns of numbers"
-            return "values"
+            return self._targets_kind(sample, schema)
         name = schema.target[0]
+        if self.recipe.data.fields.get(name) is Kind.NUMBER:
+            self._task_reason = "data.fields says that the target is a number"
+            return "values"
         kind, self._task_reason = target_kind(sample[name], schema[name])
         return kind
+
+    def _targets_kind(self, sample: pa.Table, schema: Schema) -> TargetKind:
+        kinds = {name: sample.schema.field(name).type for name in schema.target}
+        names = [f"{name!r} holds {kind}" for name, kind in kinds.items() if not (is_number(kind) or pa.types.is_boolean(kind))]
+        if names:
+            raise DataError(
+                f"several targets are all numbers, or all 0 and 1, but {', '.join(names)}", hint="name one target, or such columns"
+            )
+        if all(target_kind(sample[name], schema[name])[0] == "binary" for name in schema.target):
+            self._task_reason = "several columns of two values each"
+            return "labels"
+        self._task_reason = "several columns of numbers"
+        return "values"
 
     def _task(self, kind: TargetKind | None) -> dict[str, Any]:
         if isinstance(self.recipe.task, Mapping):
@@ -221,7 +247,7 @@ class _Road:
     def _prepare(self, landed: _Landed, test: _Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None) -> Path:
         data = self.recipe.data
         key = {
-            "version": STAGE_VERSION,
+            "code": code_version(),
             "landed": landed.key,
             "test": test.key if test else None,
             "split": self._split_key,
@@ -240,10 +266,12 @@ class _Road:
         data = self.recipe.data
         wanted = [name for name in landed.table.schema.names if name in schema.names]
         preparation = Preparation(schema, clean=data.clean, transforms=data.transforms, target=kind, weight=data.weight)
-        fitted_on = np.flatnonzero(split == TRAIN)
+        if test is not None:
+            _require_inputs(preparation, test.table)
+        fitted_on = split == TRAIN
         with progress.task("fitting on training rows"):
             preparation.fit(lambda: landed.table.batches(rows=fitted_on, columns=wanted))
-        counts: dict[str, Any] = {"left_out": preparation.left_out}
+        counts: dict[str, Any] = {"left_out": preparation.left_out, "warnings": preparation.warnings}
         for number, name in enumerate(NAMES):
             table, rows = landed.table, np.flatnonzero(split == number)
             if number == TEST and test is not None:
@@ -251,11 +279,18 @@ class _Road:
             if len(rows) == 0:
                 continue
             with progress.task(f"preparing {name} rows", len(rows)) as advance:
-                batches = _counted(table.batches(rows=rows, columns=wanted), advance)
+                batches = _counted(table.batches(rows=rows, columns=[name for name in wanted if name in table.schema.names]), advance)
                 training = number == TRAIN
-                made, aside = prepare(
-                    preparation, batches, folder / name, rows=rows, training=training, unseen="fail" if training else "set_aside"
-                )
+                with _naming(name), Rejected(table, folder / REJECTS, name) as rejected:
+                    made, aside = prepare(
+                        preparation,
+                        batches,
+                        folder / name,
+                        rows=rows,
+                        training=training,
+                        unseen="fail" if training else "set_aside",
+                        set_aside=rejected.write,
+                    )
             counts[name] = {"rows": len(made), "set_aside": aside}
         counts["leaks"] = check_leaks(landed.table, split, columns=[part.name for part in schema.inputs]).to_json()
         counts["split"] = split_counts(split)
@@ -264,21 +299,59 @@ class _Road:
 
     def _warn_of_counts(self, counts: Mapping[str, Any]) -> None:
         self.warnings += [f"column {name!r} is left out: {reason}" for name, reason in counts["left_out"].items()]
+        self.warnings += counts["warnings"]
         for name in NAMES:
             for reason, count in counts.get(name, {}).get("set_aside", {}).items():
-                self.warnings.append(f"{count} {name} rows were set aside: {reason}")
+                self.warnings.append(f"{count} {name} rows were set aside: {reason}; see rejects/")
+            if 0 < counts.get(name, {}).get("rows", FEW_ROWS) < FEW_ROWS and name != "train":
+                self.warnings.append(
+                    f"there are only {counts[name]['rows']} {name} rows: what is measured on them is hardly more than chance"
+                )
         self.warnings += counts["leaks"]["warnings"]
+
+
+@cache
+def code_version() -> str:
+    """Return a hash of the code that makes data from data: part of every cache key, so that no result of older code is ever taken up."""
+    root = Path(deepseek.__file__).parent
+    digest = sha256()
+    for package in ("data", "fields", "statistics"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def copy_rejects(dataset: Dataset, target: Path) -> None:
     """Copy the rows that were set aside into a run's folder, where there are any."""
-    for number, folder in enumerate(dataset.rejects):
-        if folder.is_dir() and any(folder.iterdir()):
-            shutil.copytree(folder, target if number == 0 else target / "test", dirs_exist_ok=True)
+    for name, folder in dataset.rejects.items():
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            with plain_disk_errors(target):
+                (target / name).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target / name / file.name)
 
 
 def _is_useless(reason: str) -> bool:
     return reason.startswith(("constant", "empty"))
+
+
+def _require_inputs(preparation: Preparation, test: LandedTable) -> None:
+    lacking = [name for name in preparation.columns if name not in test.schema.names]
+    if lacking:
+        raise ColumnError(
+            f"the test rows lack {', '.join(map(repr, lacking))}; they have {', '.join(map(repr, test.schema.names))}",
+            hint="the model needs every column that it is trained on; leave others out with data.drop",
+        )
+
+
+@contextmanager
+def _naming(split: str) -> Iterator[None]:
+    """Say in an error about a value which rows it stands among."""
+    try:
+        yield
+    except DataError as error:
+        if type(error) not in (DataError, ColumnError):
+            raise
+        raise type(error)(f"{split} rows: {error.message}", hint=error.hint) from None
 
 
 def _growth(advance: Callable[[int], None]) -> Callable[[int], None]:

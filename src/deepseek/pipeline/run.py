@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from os import PathLike
+from os import PathLike, cpu_count, fspath
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,19 @@ from deepseek import progress
 from deepseek.artifacts import RunFolder, StageCache, read_json, write_json, write_text
 from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
-from deepseek.pipeline.choices import choose
+from deepseek.pipeline.choices import Choices, choose
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.fitting import Job, fit
+from deepseek.pipeline.given import CACHE, ORIGIN, open_recipe
 from deepseek.pipeline.result import RunResult
 from deepseek.recipe import AUTO, Recipe, load_recipe
 from deepseek.training import TrainSettings
 
-CACHE = ".cache"
-_ORIGIN = "origin.json"
+LEAST_PROCESSES = 8
+"""Without accelerators a run may have this many processes on any machine, however few cores it has: for trying things out."""
 _SAME = (
     *("epochs", "max_steps", "batch_size", "accumulate", "learning_rate", "optimizer", "schedule", "precision", "channels_last", "compile"),
-    *("clip_norm", "clip_value", "ema", "l1", "l2", "max_norm", "deterministic"),
+    *("clip_norm", "clip_value", "ema", "l1", "l2", "max_norm", "deterministic", "device", "on_nonfinite"),
 )
 """The keys of a recipe's `train` that the trainer's settings have under the same name."""
 
@@ -50,14 +51,20 @@ def run(
         RunError: The work failed: disk full, memory, a device.
     """
     began = time.perf_counter()
-    folder, checked = _open(recipe, overrides, resume=resume, out=Path(out))
-    if folder is not None and folder.metrics.is_file():
-        progress.log(f"{folder.path} is finished already")
-        return _finished(folder)
-    if folder is None:
+    if Path(out).exists() and not Path(out).is_dir():
+        raise InputError(f"the folder for the runs, {fspath(out)!r}, is a file", hint="name another with --out")
+    given, checked = open_recipe(recipe, overrides)
+    if resume:
+        folder, checked = _resumed(given or RunFolder.open(Path(out) / checked.name), checked)
+        if folder.metrics.is_file():
+            progress.log(f"{folder.path} is finished already")
+            return _finished(folder)
+    else:
         folder = RunFolder.create(Path(out), checked.name)
         write_text(folder.recipe, checked.to_yaml())
-        write_json(folder.path / _ORIGIN, {"recipe_folder": str(checked.folder.absolute())})
+        write_json(folder.path / ORIGIN, {"recipe_folder": str(checked.folder.absolute())})
+        if given is not None and given.decisions.is_file() and not overrides:
+            write_json(folder.decisions, {"measured": read_json(given.decisions).get("measured")})
     progress.log(f"run {folder.path}")
     dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
     for warning in dataset.warnings:
@@ -68,14 +75,15 @@ def run(
     return _train(resolved, dataset, folder, began=began)
 
 
-def resolve(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """Return the recipe with everything decided that needs no measurement, each with its reason."""
+def resolve(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Choices]:
+    """Return the recipe with everything decided that needs no measurement, and each choice with its reason."""
     preparation = dataset.preparation()
     if preparation.target is None:
         raise InputError("there is nothing to predict", hint="name the column under data.target")
     rows = dataset.document["rows"]["train"]["rows"]
     decided = recipe.with_decisions(dataset.reasons)
-    return decided.with_decisions(choose(decided, preparation.inputs, preparation.target.spec, rows))
+    choices = choose(decided, preparation.inputs, preparation.target.spec, rows)
+    return decided.with_decisions(choices), {**dataset.reasons, **choices}
 
 
 def settings_of(recipe: Recipe) -> TrainSettings:
@@ -98,23 +106,8 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     )
 
 
-def _open(
-    recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, overrides: Sequence[str], *, resume: bool, out: Path
-) -> tuple[RunFolder | None, Recipe]:
-    """Return the run to go on with, where there is one, and the recipe."""
-    if isinstance(recipe, Recipe):
-        checked, given = recipe, None
-    elif isinstance(recipe, Mapping):
-        checked, given = load_recipe(recipe, overrides=overrides), None
-    elif Path(recipe).is_dir():
-        given = RunFolder.open(Path(recipe))
-        home = Path(read_json(given.path / _ORIGIN)["recipe_folder"])
-        checked = load_recipe(given.recipe, overrides=overrides, folder=home)
-    else:
-        checked, given = load_recipe(recipe, overrides=overrides), None
-    if not resume:
-        return None, checked
-    folder = given or RunFolder.open(out / checked.name)
+def _resumed(folder: RunFolder, checked: Recipe) -> tuple[RunFolder, Recipe]:
+    """Return the run to go on with and its recipe, which must say what the given one says."""
     kept = load_recipe(folder.recipe, folder=checked.folder)
     if kept.to_value() != checked.to_value():
         wrong = _differences(kept.to_value(), checked.to_value(), "")
@@ -127,14 +120,17 @@ def _open(
 def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
     if folder.resolved.is_file():
         return load_recipe(folder.resolved, folder=recipe.folder)
-    resolved = resolve(recipe, dataset)
+    resolved, choices = resolve(recipe, dataset)
+    chosen = {
+        path if isinstance(path, str) else ".".join(map(str, path)): {"value": value, "reason": reason}
+        for path, (value, reason) in choices.items()
+    }
+    known = read_json(folder.decisions) if folder.decisions.is_file() else {}
+    write_json(folder.decisions, {"chosen": chosen, **known})
     write_text(folder.resolved, resolved.to_yaml())
-    reasons = {path: origin.removeprefix("auto: ") for path, origin in resolved.origins.items() if origin.startswith("auto: ")}
-    write_json(folder.decisions, {"chosen": reasons})
     for part in ("task", "model"):
-        spec = getattr(resolved, part)
-        reason = reasons.get(part) or next((text for path, text in reasons.items() if path.startswith(f"{part}.")), "as the recipe says")
-        progress.log(f"{part}: {spec['type']} ({reason})")
+        reason = chosen[part]["reason"] if part in chosen else "as the recipe says"
+        progress.log(f"{part}: {getattr(resolved, part)['type']} ({reason})")
     return resolved
 
 
@@ -155,7 +151,7 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, began: float)
         decided=decisions.get("measured"),
         quiet=progress.is_quiet(),
     )
-    outcome = launch(fit, settings.devices, job)
+    outcome = launch(fit, settings.devices, job, device=settings.device)
     if not folder.bundle.is_dir():
         raise BundleError(f"{folder.bundle} was not written")
     write_json(folder.metrics, {**outcome, "seconds": time.perf_counter() - began, "warnings": list(dataset.warnings)})
@@ -175,9 +171,14 @@ def _decided(value: Any) -> Any:
 def _devices(devices: Any) -> int:
     import torch
 
-    if devices != "auto":
-        return int(devices)
-    return max(torch.accelerator.device_count(), 1) if torch.accelerator.is_available() else 1
+    there = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    if devices == AUTO:
+        return max(there, 1)
+    most = there or max(cpu_count() or 1, LEAST_PROCESSES)
+    if devices > most:
+        what = f"{there} accelerators" if there else f"no accelerator, and {cpu_count()} cores"
+        raise InputError(f"train.devices is {devices}; this machine has {what}", hint=f"allowed: 1 to {most}, or auto")
+    return int(devices)
 
 
 def _differences(kept: Any, now: Any, path: str) -> list[str]:

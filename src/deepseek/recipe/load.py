@@ -51,7 +51,10 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any], *, overrides: S
     value = {} if document.value is None else document.value
     if not isinstance(value, dict):
         raise RecipeError([Problem("", f"a recipe is a mapping of sections, not a {type(value).__name__}", document.file, 1)])
-    problems = [*_override(value, given, overrides), *_load_plugins(value.get("plugins"), folder)]
+    problems = [
+        *_override(value, given, [overrides] if isinstance(overrides, str) else overrides),
+        *_load_plugins(value.get("plugins"), folder),
+    ]
     if "name" not in value:
         value["name"] = _default_name(value, None if isinstance(recipe, Mapping) else Path(fspath(recipe)))
     try:

@@ -214,6 +214,10 @@ class TrainSection(Section):
     """Where metrics go besides `events.jsonl`."""
     devices: Count | Auto = 1
     """Accelerators or processes to train on."""
+    device: Text = AUTO
+    """`auto`, `cpu`, or an accelerator by its torch name, such as `cuda`."""
+    on_nonfinite: Literal["raise", "skip"] = "raise"
+    """What a NaN or infinite loss does: end the run, or leave out the step."""
     time_limit: Duration | None = None
     """Time after which training ends with the best weights so far."""
     deterministic: Flag = True

@@ -1,9 +1,21 @@
 """Training: the trainer, its settings and state, checkpoints, callbacks."""
 
-from deepseek.training.evaluation import PredictionFile, evaluate
+from deepseek.training.evaluation import PredictionFile, ScoreFile, evaluate
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Best, State
 from deepseek.training.step import StepRules, TrainingStep
 from deepseek.training.trainer import FitResult, Progress, Trainer
 
-__all__ = ["Best", "FitResult", "PredictionFile", "Progress", "State", "StepRules", "TrainSettings", "Trainer", "TrainingStep", "evaluate"]
+__all__ = [
+    "Best",
+    "FitResult",
+    "PredictionFile",
+    "Progress",
+    "ScoreFile",
+    "State",
+    "StepRules",
+    "TrainSettings",
+    "Trainer",
+    "TrainingStep",
+    "evaluate",
+]

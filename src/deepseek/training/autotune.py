@@ -27,7 +27,7 @@ MARGIN = 0.9
 """A candidate is taken where its step takes at most this part of plain float32's: less is within the noise of measuring."""
 MEMORY_SHARE = 0.8
 _MOST_ROWS = 1 << 20
-_LEAST_TURNS, _MOST_TURNS = 3, 100
+_LEAST_TURNS, _MOST_TURNS = 3, 10
 
 
 @dataclass(frozen=True)

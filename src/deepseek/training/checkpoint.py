@@ -135,7 +135,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: 
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-_RESUME_HINT = "resume with `auto` to fall back to the one before, or start afresh in another folder"
+_RESUME_HINT = "delete that folder to go on from the checkpoint before it, or start a new run"
 
 
 def _write(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Json) -> None:

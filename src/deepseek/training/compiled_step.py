@@ -1,107 +1,191 @@
-"""The whole training step as one compiled graph: forward, loss, gradients, clipping and optimizer.
+"""Whole training steps as one compiled graph: forward, loss, gradients, clipping, optimizer and averaging; several steps a call.
 
-What a small network loses in Python and kernel launches, the compiler gains back. Weights and optimizer state are changed in place and stay
-the optimizer's own, so that checkpoints, validation and the uncompiled step for an odd last batch see the same tensors.
+On a small network Python and kernel launches are most of what a step costs. Here a step is traced once into a graph of plain tensor
+operations and compiled; no guard and no frame evaluation is left in a call, which is why the shapes, strides and types of a batch are the
+key under which a compiled step is kept. Numbers that change from step to step (learning rate, bias correction, the average's decay) go in
+as one small tensor, so that no schedule compiles anything anew.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
 
 from deepseek.data.batch import Batch
-from deepseek.errors import InputError
-from deepseek.training.step import TINY, Loss, TrainingStep
+from deepseek.distributed.devices import is_out_of_memory
+from deepseek.errors import InputError, TrainingError
+from deepseek.training.flat import FlatGroup
+from deepseek.training.step import Loss, TrainingStep
+from deepseek.training.step_graph import SCALARS, StepGraph, tensors_of
 
-_Shapes = tuple[tuple[str, torch.Size, torch.dtype], ...]
-_Columns = list[list[Tensor]]
+STEPS_PER_CALL = 4
+"""More steps a call gain a few per cent and compile for longer in proportion."""
+_HINT = "take compile: model or off"
+
+_Program = Callable[..., object]
+_Key = tuple[object, ...]
 
 
 class CompiledStep(TrainingStep):
-    """A training step that is compiled for the first batch's shape; batches of another shape take the ordinary way.
+    """A training step that is compiled for the shapes of a batch, and for `steps_per_call` such batches at once.
 
     It reckons the same formulas in another order of roundings, so that its weights are those of the ordinary step to float32's precision,
-    not bit for bit.
+    not bit for bit. Several steps a call and one step a call are the same bit for bit. Batches of a shape that differs from the first one's
+    (an epoch's last one, say) take the ordinary way: they share weights and state with the compiled one.
+
+    A network that draws random numbers (dropout) makes one step a call: its generator is seeded before every step.
 
     Args:
         model: The network itself, called with a batch's inputs.
         loss: As for `TrainingStep`.
-        optimizer: `Adam` or `AdamW` of `torch.optim`.
+        optimizer: `Adam` or `AdamW` of `torch.optim`; its state may be there already.
+        steps_per_call: The most steps a call, at least 1.
         options: The keyword arguments of `TrainingStep`.
+
+    Attributes:
+        compile_s: Seconds spent tracing and compiling so far.
 
     Raises:
         InputError: The optimizer, the precision or a rule cannot be compiled into the graph, or there are several ranks.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, **options: Any) -> None:
+    def __init__(
+        self, model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, *, steps_per_call: int = STEPS_PER_CALL, **options: Any
+    ) -> None:
         super().__init__(model, loss, optimizer, **options)
         self._refuse()
-        self._model, self._loss = model, loss
-        self._names = {parameter: name for name, parameter in model.named_parameters()}
-        self._rates = [torch.tensor(peak, device=self.parameters[0].device) for peak in self._peaks]
-        self._shapes: _Shapes | None = None
-        self._compiled = torch.compile(self._whole, fullgraph=True, dynamic=False)
+        self._model = model
+        self.steps_per_call = steps_per_call
+        self.compile_s = 0.0
+        self.numerator, self.denominator = self.numerator.clone(), self.denominator.clone()  # views of one tensor are costly to mutate
+        self._groups = [FlatGroup(optimizer, group) for group in optimizer.param_groups]
+        self._graph = StepGraph(
+            model,
+            loss,
+            self._groups,
+            sums=(self.numerator, self.denominator),
+            average=self.average,
+            clip_norm=self.rules.clip_norm,
+            decoupled=isinstance(optimizer, torch.optim.AdamW),
+        )
+        self._programs: dict[_Key, _Program] = {}
+        self._shape: _Key | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Take up weights and optimizer state that were replaced."""
+        super().reset()
+        made = {group.adopt_state() for group in self._groups}
+        if len(made) > 1:
+            raise InputError(f"compile: step needs groups that have made equally many steps, not {sorted(made)}", hint=_HINT)
+        self._made = made.pop()
 
     def __call__(self, batch: Batch) -> None:
         """Make one optimizer step."""
-        shapes = _shapes_of(batch)
-        known = self._shapes is None or self._shapes == shapes
-        if self.micro_batches > 1 or not known or not all(self.optimizer.state.get(parameter) for parameter in self.parameters):
-            super().__call__(batch)  # the first step also makes the optimizer's state
+        self.many([batch], lambda _: None)
+
+    def many(self, batches: Sequence[Batch], begin: Callable[[int], None]) -> None:
+        """Make a step with each of several batches.
+
+        Args:
+            batches: One a step, at most `steps_per_call`.
+            begin: Called with each step's place among them, before it: sets the factor and seeds.
+        """
+        program = self._program(batches)
+        if program is None:
+            for place, batch in enumerate(batches):
+                begin(place)
+                self._single(batch)
             return
-        self._shapes = shapes
-        columns = [[self.optimizer.state[parameter][key] for parameter in self.parameters] for key in ("exp_avg", "exp_avg_sq", "step")]
-        self._count(*self._compiled(batch.inputs, batch.targets, batch.weight, columns))
-        if self.average is not None:
-            self.average.update()
+        factors = []
+        for place in range(len(batches)):
+            begin(place)
+            factors.append(self._factor)
+        self._run(program, batches, factors)
 
-    def set_factor(self, factor: float) -> None:
-        """Set every learning rate to a fraction of its peak; in tensors, so that a change compiles nothing anew."""
-        if factor != self._factor:
-            super().set_factor(factor)
-            for rate, peak in zip(self._rates, self._peaks, strict=True):
-                rate.fill_(peak * factor)
+    def _single(self, batch: Batch) -> None:
+        program = self._program([batch])
+        if program is None:
+            super().__call__(batch)
+            self._made += 1
+        else:
+            self._run(program, [batch], [self._factor])
 
-    def _whole(
-        self, inputs: dict[str, Tensor], targets: dict[str, Tensor], weight: Tensor | None, columns: _Columns
-    ) -> tuple[Tensor, Tensor]:
-        trained = {self._names[parameter]: parameter.detach() for parameter in self.parameters}
+    def _run(self, program: _Program, batches: Sequence[Batch], factors: Sequence[float]) -> None:
+        scalars = self._scalars(factors)
+        try:
+            with torch.no_grad():
+                program(*self._graph.state, scalars, *(tensor for batch in batches for tensor in tensors_of(batch)))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(f"out of memory in a compiled step: {error}", hint="lower batch_size, or take compile: off") from error
+        self._made += len(batches)
 
-        def mean_loss(weights: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-            out = functional_call(self._model, weights, (inputs,))
-            numerator, denominator = self._loss(out, Batch(inputs, targets, weight))
-            return numerator / denominator.clamp_min(TINY), (numerator, denominator)
+    def _program(self, batches: Sequence[Batch]) -> _Program | None:
+        """Return the compiled form for these batches; nothing where they take the ordinary way."""
+        if self.micro_batches > 1:
+            return None
+        shape = _shape_of(batches[0])
+        if self._shape is None:
+            self._shape = shape
+        if any(shape != self._shape for shape in (shape, *map(_shape_of, batches[1:]))):
+            return None
+        key = (len(batches), self._model.training)
+        if key not in self._programs:
+            if len(batches) not in {1, self.steps_per_call}:
+                return None
+            program = self._compile(batches)
+            if program is None:
+                return None
+            self._programs[key] = program
+        return self._programs[key]
 
-        grads, (_, (numerator, denominator)) = grad_and_value(mean_loss, has_aux=True)(trained)
-        with torch.no_grad():
-            gradients = list(grads.values())
-            if self.rules.clip_norm is not None:
-                norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
-                gradients = [gradient * (self.rules.clip_norm / (norm + 1e-6)).clamp(max=1.0) for gradient in gradients]
-            self._adam(list(trained.values()), gradients, columns)
-        return numerator, denominator
+    def _scalars(self, factors: Sequence[float]) -> Tensor:
+        """Return what changes from step to step, float32 `[steps, 3 · groups + 1]`, reckoned in float64."""
+        weights = self.average.advance(len(factors)) if self.average else [0.0] * len(factors)
+        rows = []
+        for step, (factor, weight) in enumerate(zip(factors, weights, strict=True), self._made + 1):
+            row = []
+            for group in self._groups:
+                rate = group.peak * factor
+                decay = 1.0 - rate * group.decay if self._graph.decoupled else group.decay
+                row += [rate / (1.0 - group.beta1**step), 1.0 / math.sqrt(1.0 - group.beta2**step), decay]
+            rows.append([*row, weight])
+        return torch.tensor(rows).to(self.numerator.device)
 
-    def _adam(self, weights: list[Tensor], gradients: list[Tensor], columns: _Columns) -> None:
-        place = 0
-        decoupled = isinstance(self.optimizer, torch.optim.AdamW)
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            (beta1, beta2), eps, decay = group["betas"], group["eps"], group["weight_decay"]
-            for _ in group["params"]:
-                weight, gradient = weights[place], gradients[place]
-                mean, square, step = (column[place] for column in columns)
-                place += 1
-                step.add_(1)
-                if decay and decoupled:
-                    weight.mul_(1 - rate * decay)
-                elif decay:
-                    gradient = gradient + decay * weight
-                mean.lerp_(gradient, 1 - beta1)
-                square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-                root = (square / (1 - beta2**step)).sqrt() + eps
-                weight.sub_(rate / (1 - beta1**step) * (mean / root))
+    def _compile(self, batches: Sequence[Batch]) -> _Program | None:
+        """Trace and compile steps with batches like these; nothing where a call of several steps would draw random numbers."""
+        from torch._inductor import config
+        from torch._inductor.compile_fx import compile_fx
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        def traced(*tensors: Tensor) -> None:
+            self._graph.run(tensors, batches[0])
+
+        began = time.perf_counter()
+        tensors = [tensor for batch in batches for tensor in tensors_of(batch)]
+        example = [*self._graph.state, torch.zeros(len(batches), SCALARS * len(self._groups) + 1, device=self.numerator.device), *tensors]
+        try:
+            # traced without dynamo: modules of any kind, and in-place changes of buffers, are followed as they happen
+            graph = make_fx(traced, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
+            if len(batches) > 1 and _is_random(graph):
+                self.steps_per_call = 1
+                return None
+            with torch.no_grad(), config.patch({"size_asserts": False}):  # `_program` has compared what the assertions would
+                compiled = cast(_Program, compile_fx(graph, example))
+        except InputError:
+            raise
+        except Exception as error:  # foreign code: the model, the tracer, the compiler and the C++ compiler behind it
+            raise InputError(f"the step cannot be compiled: {type(error).__name__}: {str(error)[:500]}", hint=_HINT) from error
+        finally:
+            self.compile_s += time.perf_counter() - began
+        return compiled
 
     def _refuse(self) -> None:
         rules = self.rules
@@ -111,11 +195,17 @@ class CompiledStep(TrainingStep):
             "several ranks": self.sync is not None,
             "clip_value, l1, l2, max_norm": bool(rules.clip_value or rules.l1 or rules.l2 or rules.max_norm),
             "on_nonfinite: skip": rules.on_nonfinite == "skip",
+            "weights that are not float32": any(parameter.dtype != torch.float32 for parameter in self.parameters),
+            "amsgrad or maximize": any(group.get("amsgrad") or group.get("maximize") for group in self.optimizer.param_groups),
         }
         if refused := [name for name, given in why.items() if given]:
             raise InputError(f"compile: step does not go with {', '.join(refused)}", hint="take compile: model, or fp32 Adam or AdamW")
 
 
-def _shapes_of(batch: Batch) -> _Shapes:
-    named = [*batch.inputs.items(), *batch.targets.items()]
-    return tuple((name, tensor.shape, tensor.dtype) for name, tensor in named)
+def _shape_of(batch: Batch) -> _Key:
+    """Return all that a compiled step takes for granted of a batch."""
+    return (*batch.inputs, *batch.targets, *((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors_of(batch)))
+
+
+def _is_random(graph: torch.fx.GraphModule) -> bool:
+    return any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes)

@@ -33,7 +33,8 @@ def decide(model: nn.Module, loss: Loss, train: PreparedDataset, settings: Train
         if settings.batch_size == "auto":
             chosen = choose_batch_size(batch_of, copy.deepcopy(model), loss, spec, rows=len(train) // ranks.ranks)
             decisions |= {"batch_size": chosen["batch_size"] * ranks.ranks, "batch_size_reason": chosen["reason"]}
-        ways = candidate_ways(model, ranks.device, precision=settings.precision, channels_last=settings.channels_last)
+        wanted = "fp32" if settings.precision == "auto" and settings.compile == "step" else settings.precision
+        ways = candidate_ways(model, ranks.device, precision=wanted, channels_last=settings.channels_last)
         share = max(int(decisions["batch_size"]) // (ranks.ranks * settings.accumulate), 1)
         decisions |= choose_way(model, loss, batch_of(share), spec, ways=ways)
     else:

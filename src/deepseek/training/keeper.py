@@ -125,7 +125,7 @@ class Keeper:
             raise CheckpointError(f"{loaded.path} belongs to another run: {'; '.join(wrong)}", hint="resume with the settings of that run")
         trainer.model.load_state_dict(tensors["model"])
         load_optimizer(trainer.optimizer, trainer.model, tensors.get("optimizer", {}))
-        trainer.step.update.reset()
+        trainer.step.reset()
         if trainer.average is not None:
             trainer.average.load(tensors["average"], updates=values["average_updates"])
         self._best = tensors.get("best", {})

@@ -30,6 +30,7 @@ class TrainSettings:
         precision: `fp32`, `bf16`, `fp16`, or `auto`: the fastest, measured on copies before the first step.
         channels_last: Whether images are laid out with channels last; `auto` measures.
         compile: `model` compiles the network, `step` the whole step with loss, gradients and optimizer.
+        steps_per_call: With `compile: step`, the most steps that one call makes; `auto` takes 4, or 1 where a callback looks at every step.
         clip_norm: The largest joint norm of the gradients.
         clip_value: The largest absolute value of a gradient element.
         ema: Decay of a running average of the weights, which is then validated and kept; in (0, 1).
@@ -63,6 +64,7 @@ class TrainSettings:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     compile: Literal["off", "model", "step"] = "off"
+    steps_per_call: Count | Literal["auto"] = "auto"
     clip_norm: Positive | None = None
     clip_value: Positive | None = None
     ema: Annotated[float, Gt(0), Lt(1)] | None = None

@@ -62,6 +62,7 @@ class TrainingStep:
         numerator: Sum of the numerators since it was last set to zero, float64 where the device has it.
         denominator: Sum of the denominators.
         skipped: Steps not made because a gradient was NaN or infinite.
+        steps_per_call: The most batches that `many` is worth giving at once.
 
     Example:
         >>> net = nn.Linear(2, 1)
@@ -70,6 +71,8 @@ class TrainingStep:
         >>> step = TrainingStep(lambda inputs: net(inputs["x"]), squared, torch.optim.SGD(net.parameters(), lr=0.1))
         >>> step(Batch({"x": torch.ones(4, 2)}, {"y": torch.zeros(4)}))
     """
+
+    steps_per_call = 1
 
     def __init__(
         self,
@@ -106,6 +109,10 @@ class TrainingStep:
             for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
                 group["lr"] = peak * factor
 
+    def reset(self) -> None:
+        """Forget what was kept of the optimizer's state; to be called when that was replaced."""
+        self.update.reset()
+
     def __call__(self, batch: Batch) -> None:
         """Make one optimizer step.
 
@@ -117,6 +124,17 @@ class TrainingStep:
         else:
             self._backward_parts(batch)
         self._apply()
+
+    def many(self, batches: Sequence[Batch], begin: Callable[[int], None]) -> None:
+        """Make a step with each of several batches.
+
+        Args:
+            batches: One a step.
+            begin: Called with each step's place among them, before it: sets the factor and seeds.
+        """
+        for place, batch in enumerate(batches):
+            begin(place)
+            self(batch)
 
     def _backward_whole(self, batch: Batch) -> None:
         """Divide at the root of the graph: the same gradients, without a pass over them."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,7 @@ from deepseek.tasks.model import TaskModel
 from deepseek.training.autotune import with_channels_last
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.time_limit import TimeLimit
-from deepseek.training.compiled_step import CompiledStep
+from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
 from deepseek.training.evaluation import evaluate
 from deepseek.training.guards import NonFiniteGuard
@@ -141,6 +142,7 @@ class Trainer:
         self.higher_is_better = metrics[self.monitor].higher_is_better
         self._check()
         self.stopped_reason = ""
+        self._on_step = [callback.on_step for callback in self.callbacks if type(callback).on_step is not Callback.on_step]
         self._aside_s = self._spent_before = 0.0
         self._rows = self._next_event = 0
 
@@ -204,14 +206,15 @@ class Trainer:
         loaded = self.keeper.find(resume, self.ranks)
         self.state = loaded.state if loaded else State()
         broadcast_([*self.model.parameters(), *self.model.buffers()], self.ranks)
-        if not loaded:
+        if loaded:
+            self.state.decisions["compile"] = settings.compile
+        else:
             self.state.decisions = decide(self.model, self.task.loss, self.train, settings, self.optimizer_spec, self.ranks)
         self._build(self.state.decisions)
         if loaded:
             self.keeper.restore(self, loaded)
             self._spent_before = self.state.seconds
         self.model.train()
-        self._on_step = [callback.on_step for callback in self.callbacks if type(callback).on_step is not Callback.on_step]
         self._validate_steps = settings.validate_every * (self.loader.steps if settings.validate_unit == "epochs" else 1)
         for callback in self.callbacks:
             callback.on_fit_start(self)
@@ -244,19 +247,23 @@ class Trainer:
         options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
         self.step: TrainingStep
         if decisions["compile"] == "step":
-            self.step = CompiledStep(self.model, self.task.loss, self.optimizer, **options)
+            self.step = CompiledStep(self.model, self.task.loss, self.optimizer, steps_per_call=self._steps_per_call(), **options)
         else:
             forward = torch.compile(self.model) if decisions["compile"] == "model" else self.model
             self.step = TrainingStep(forward, self.task.loss, self.optimizer, **options)  # type: ignore[arg-type]
         self.step.micro_batches = settings.accumulate
 
+    def _steps_per_call(self) -> int:
+        given = self.settings.steps_per_call
+        return 1 if self._on_step else STEPS_PER_CALL if given == "auto" else given
+
     def _run(self) -> None:
         state, loader = self.state, self.loader
         while state.step < self.total_steps and not self._done:
             state.epoch, first = divmod(state.step, loader.steps)
-            for place, batch in enumerate(loader.batches(state.epoch, first), first):
-                self._train(batch, place)
-                state.step += 1
+            batches = loader.batches(state.epoch, first)
+            for batch in batches:
+                self._train([batch, *islice(batches, self._more())])
                 for hook in self._on_step:
                     hook(self)
                 if state.step >= self._next_event:
@@ -264,18 +271,29 @@ class Trainer:
                     if self._done or state.step == self.total_steps:
                         break
 
-    def _train(self, batch: Batch, place: int) -> None:
-        """Make one step with a batch, in smaller pieces where memory does not suffice."""
-        step, settings, device = self.state.step, self.settings, self.ranks.device
+    def _more(self) -> int:
+        """Return how many further batches go into the next call: none past an event, and calls begin at the same steps after a resume."""
+        most, step = self.step.steps_per_call, self.state.step
+        return max(min(most - step % most, self._next_event - step) - 1, 0) if most > 1 else 0
+
+    def _train(self, batches: Sequence[Batch]) -> None:
+        """Make one step with each batch, in smaller pieces where memory does not suffice."""
+        first = self.state.step
+        ready = [self._ready(batch, step) for step, batch in enumerate(batches, first)]
+        self._rows += sum(map(len, ready))
+        if len(ready) > 1:
+            self.step.many(ready, lambda place: self._begin(first + place))
+        else:
+            self._begin(first)
+            self._make(ready[0])
+        self.state.step += len(ready)
+
+    def _begin(self, step: int) -> None:
+        """Set what depends on the step's number alone."""
         self.step.set_factor(self.schedule.factor(step, self.total_steps))
-        seed_generators(seed_of(settings.seed, _DROPOUT, step, self.ranks.rank), device)
-        if device.type != "cpu":
-            batch = batch.to(device)
-        if self.augment:
-            batch = self._augmented(batch, place)
-        if self._channels_last:
-            batch = with_channels_last(batch)
-        self._rows += len(batch)
+        seed_generators(seed_of(self.settings.seed, _DROPOUT, step, self.ranks.rank), self.ranks.device)
+
+    def _make(self, batch: Batch) -> None:
         while True:
             try:
                 self.step(batch)
@@ -286,9 +304,17 @@ class Trainer:
             else:
                 return
 
-    def _augmented(self, batch: Batch, place: int) -> Batch:
-        start, _, total = self.loader.share(place)
-        generator = torch.Generator().manual_seed(seed_of(self.settings.seed, _AUGMENT, self.state.step))
+    def _ready(self, batch: Batch, step: int) -> Batch:
+        """Return the batch of a step as the network is to meet it."""
+        if self.ranks.device.type != "cpu":
+            batch = batch.to(self.ranks.device)
+        if self.augment:
+            batch = self._augmented(batch, step)
+        return with_channels_last(batch) if self._channels_last else batch
+
+    def _augmented(self, batch: Batch, step: int) -> Batch:
+        start, _, total = self.loader.share(step % self.loader.steps)
+        generator = torch.Generator().manual_seed(seed_of(self.settings.seed, _AUGMENT, step))
         for augmentation in self.augment:
             batch = augmentation.apply(batch, Draw(generator, start, total))
         return batch
@@ -326,7 +352,9 @@ class Trainer:
     def _plan(self, ahead: int) -> None:
         step, total = self.state.step, self.total_steps
         periods = [period for period in (self._validate_steps, self.settings.checkpoint_every) if period]
-        self._next_event = min(step + ahead, total, *((step // period + 1) * period for period in periods))
+        call = self.step.steps_per_call
+        near = (step + max(ahead, call)) // call * call  # calls of several steps are cut where the clock has no say
+        self._next_event = min(near, total, *((step // period + 1) * period for period in periods))
         self._event_step, self._event_at = step, time.perf_counter()
 
     def _look(self) -> None:
@@ -405,6 +433,10 @@ class Trainer:
 
     def _check(self) -> None:
         settings = self.settings
+        if settings.compile == "step" and settings.accumulate > 1:
+            raise InputError(
+                f"compile: step does not go with accumulate: {settings.accumulate}", hint="take compile: model, or accumulate: 1"
+            )
         if self.validation is None and settings.early_stopping is not None:
             raise InputError(
                 "early_stopping is asked for and there are no validation rows", hint="split some off, or leave early_stopping out"

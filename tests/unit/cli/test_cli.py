@@ -11,6 +11,7 @@ import deepseek
 from deepseek import progress
 from deepseek.cli import main
 from deepseek.errors import InputError, Problem, RecipeError, RunError
+from deepseek.pipeline import given
 
 
 class Result:
@@ -22,6 +23,7 @@ class Result:
 def calls(monkeypatch: pytest.MonkeyPatch):
     """The public functions, replaced by ones that note how they were called."""
     noted: list[tuple] = []
+    checked: list[tuple] = []
 
     def stand_in(name: str, result: object):
         def function(*args: object, **kwargs: object) -> object:
@@ -32,34 +34,37 @@ def calls(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.setitem(vars(deepseek), name, function)
 
+    checks = {"recipe_of": "the recipe of it", "open_recipe": (None, "the recipe"), "check_sources": None}
+    for name, result in checks.items():
+        monkeypatch.setattr(given, name, lambda *args, name=name, result=result, **kwargs: checked.append((name, args, kwargs)) or result)
     for name, result in {
-        "train": Result(),
         "run": Result(),
         "show": "the recipe",
         "evaluate": {"auc": 1.0},
         "predict": {"rows": 3},
     }.items():
         stand_in(name, result)
-    yield types.SimpleNamespace(noted=noted, stand_in=stand_in)
+    yield types.SimpleNamespace(noted=noted, stand_in=stand_in, checked=checked)
     progress.quiet(False)
 
 
 def test_train_passes_what_was_given(calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "a.csv", "--target", "x,y", "--time-limit", "5m", "--set", "seed=3", "--set", "name=n", "--out", "o"]) == 0
-    wanted = {"target": ["x", "y"], "test": None, "out": "o", "time_limit": "5m", "overrides": ["seed=3", "name=n"], "progress": True}
-    assert calls.noted == [("train", ("a.csv",), wanted)]
+    wanted = {"target": ["x,y"], "test": None, "out": "o", "time_limit": "5m", "overrides": ["seed=3", "name=n"]}
+    assert calls.checked == [("recipe_of", ("a.csv",), wanted)]
+    assert calls.noted == [("run", ("the recipe of it",), {"out": "o"})]
     assert "metrics.test.auc   0.912346" in capsys.readouterr().out
 
 
 def test_run_evaluate_predict_and_show_pass_what_was_given(calls) -> None:
     main(["run", "r.yaml", "--resume", "--set", "a=1"])
-    main(["evaluate", "runs/x", "b.csv"])
+    main(["evaluate", "runs/x", "b.csv", "--plugin", "p.py"])
     main(["predict", "runs/x", "b.csv", "-o", "c.csv"])
     main(["show", "r.yaml", "--set", "a=1"])
     assert calls.noted == [
         ("run", ("r.yaml",), {"overrides": ["a=1"], "resume": True, "out": "runs"}),
-        ("evaluate", ("runs/x", "b.csv"), {}),
-        ("predict", ("runs/x", "b.csv", "c.csv"), {}),
+        ("evaluate", ("runs/x", "b.csv"), {"plugins": ["p.py"]}),
+        ("predict", ("runs/x", "b.csv", "c.csv"), {"plugins": []}),
         ("show", ("r.yaml",), {"overrides": ["a=1"]}),
     ]
 

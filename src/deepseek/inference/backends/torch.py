@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from deepseek.artifacts import Bundle
@@ -15,6 +16,8 @@ from deepseek.inference.backends.base import Backend
 from deepseek.registry import family
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
+
+_AGAIN = "copy the bundle again from where it was made"
 
 
 class TorchBackend(Backend):
@@ -28,12 +31,14 @@ class TorchBackend(Backend):
     """
 
     def __init__(self, bundle: Bundle, /) -> None:
-        preparation = Preparation.from_json(bundle.read("data.json"))
+        preparation = read_preparation(bundle)
         model = build_model(preparation, bundle.read("model.json"), bundle.read("task.json"))
-        weights = load_file(bundle.file("weights.safetensors"))
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        if missing or unexpected:
-            raise BundleError(f"{bundle.path}: weights missing for {missing or 'nothing'}, and not wanted: {unexpected or 'nothing'}")
+        try:
+            weights = load_file(bundle.file("weights.safetensors"))
+        except SafetensorError as error:
+            raise BundleError(f"{bundle.path}: the weights cannot be read: {error}", hint=_AGAIN) from None
+        _require_fit(bundle, model.state_dict(), weights)
+        model.load_state_dict(weights)
         self.model = model.eval()
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -41,6 +46,30 @@ class TorchBackend(Backend):
         with torch.inference_mode():
             decoded = self.model.predict({name: torch.from_numpy(array) for name, array in inputs.items()})
         return {name: tensor.numpy() for name, tensor in decoded.items()}
+
+
+def read_preparation(bundle: Bundle) -> Preparation:
+    """Return the fitted preparation that a bundle holds.
+
+    Raises:
+        BundleError: What its `data.json` says is none.
+    """
+    try:
+        return Preparation.from_json(bundle.read("data.json"))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise BundleError(f"{bundle.path}: data.json describes no preparation: {error!r}", hint=_AGAIN) from None
+
+
+def _require_fit(bundle: Bundle, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+    missing, unexpected = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
+    shapes = [
+        f"{name} is {list(given[name].shape)}, not {list(wanted[name].shape)}"
+        for name in sorted(set(wanted) & set(given))
+        if given[name].shape != wanted[name].shape
+    ]
+    wrong = [*(f"{name} is missing" for name in missing), *(f"{name} is not wanted" for name in unexpected), *shapes]
+    if wrong:
+        raise BundleError(f"{bundle.path}: the weights do not fit the network that model.json describes: {'; '.join(wrong)}", hint=_AGAIN)
 
 
 def build_model(preparation: Preparation, model: Mapping[str, object], task: Mapping[str, object]) -> TaskModel:

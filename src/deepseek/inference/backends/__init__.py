@@ -1,0 +1,1 @@
+"""Backends: what computes a bundle's answers."""

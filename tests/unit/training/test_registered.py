@@ -1,0 +1,16 @@
+"""Every optimizer, schedule and callback of the table can be built from its name."""
+
+from __future__ import annotations
+
+import pytest
+
+from deepseek.registry import family
+
+
+@pytest.mark.parametrize("kind", ["optimizer", "schedule", "callback"])
+def test_every_component_builds_and_documents_its_keys(kind):
+    for name in family(kind).names():
+        needed = {"seconds": 1.0} if name == "time_limit" else {}
+        family(kind).build({"type": name, **needed})
+        for key, field in family(kind).schema(name).model_fields.items():
+            assert field.description, f"{name}.{key} has no help"
