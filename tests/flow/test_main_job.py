@@ -109,3 +109,8 @@ def test_two_devices_give_the_numbers_of_one(customers):
     two = as_json("train", "customers.csv", "--target", "churned", *exact, "--set", "train.devices=2", folder=customers)
     for name in ("log_loss", "brier"):
         assert two["metrics"]["test"][name] == pytest.approx(one["metrics"]["test"][name], rel=1e-5)
+
+
+def test_the_command_under_torchrun_is_refused_with_what_to_do(customers, trained, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "train.devices" in command("run", trained["run"], folder=customers, status=2).stderr

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepseek.artifacts.files import fresh_folder, read_json, sha256_json, write_json
+from deepseek.artifacts.files import fresh_folder, plain_disk_errors, read_json, sha256_json, write_json
+from deepseek.errors import BundleError
 
 _KEY = "key.json"
+_FILES = "files.json"
 
 
 class StageCache:
@@ -22,7 +25,10 @@ class StageCache:
         self.root = root
 
     def folder(self, stage: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> tuple[Path, bool]:
-        """Return the folder of a stage's result, building it if it is not there.
+        """Return the folder of a stage's result, building it if it is not there, or not as it was built.
+
+        Files that are missing or were written to since are found by their sizes and times of change: hashing them would cost as much as
+        the stage saves.
 
         Args:
             stage: The stage's name, for example `"prepared"`.
@@ -33,10 +39,15 @@ class StageCache:
             The folder, and whether it was found rather than built.
         """
         target = self.root / stage / sha256_json(key)[:32]
-        if (target / _KEY).is_file():
+        stale = target.exists()  # asked first: what another process builds meanwhile is not to be taken away
+        if _is_whole(target):
             return target, True
+        if stale:
+            with plain_disk_errors(target):
+                shutil.rmtree(target)
         with fresh_folder(target) as folder:
             build(folder)
+            write_json(folder / _FILES, _files(folder))
             write_json(folder / _KEY, dict(key))
         return target, False
 
@@ -44,3 +55,20 @@ class StageCache:
         """Return what each kept result of a stage was made from, the newest last."""
         keys = sorted((self.root / stage).glob(f"*/{_KEY}"), key=lambda path: path.stat().st_mtime)
         return [{"folder": str(path.parent), **read_json(path)} for path in keys]
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a kept result holds every file that was built, none of them changed."""
+    try:
+        read_json(folder / _KEY)
+        built = read_json(folder / _FILES)
+    except BundleError:
+        return False
+    present = _files(folder)
+    return isinstance(built, dict) and all(present.get(name) == stamp for name, stamp in built.items())
+
+
+def _files(folder: Path) -> dict[str, list[int]]:
+    """Return size and time of change of every file below a folder."""
+    files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): [status.st_size, status.st_mtime_ns] for path, status in files}

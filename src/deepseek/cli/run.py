@@ -9,7 +9,7 @@ import typer
 import deepseek
 from deepseek import progress
 from deepseek.cli.options import Json, Out, Overrides, RecipePath
-from deepseek.cli.output import Output, as_text
+from deepseek.cli.output import Output, result_text
 
 
 def run_verb(
@@ -28,4 +28,4 @@ def run_verb(
     if not resume:
         check_sources(checked)
     value = deepseek.run(recipe, overrides=overrides, resume=resume, out=out).to_json()
-    return Output(value, as_text(value))
+    return Output(value, result_text(value))

@@ -9,7 +9,7 @@ import typer
 import deepseek
 from deepseek import progress
 from deepseek.cli.options import Json, Out, Overrides
-from deepseek.cli.output import Output, as_text
+from deepseek.cli.output import Output, result_text
 
 
 def train_verb(
@@ -30,4 +30,4 @@ def train_verb(
     progress.quiet(as_json)
     recipe = recipe_of(source, target=target or None, test=test, out=out, time_limit=time_limit, overrides=overrides)
     value = deepseek.run(recipe, out=out).to_json()  # imports torch, which takes seconds: the recipe is checked by then
-    return Output(value, as_text(value))
+    return Output(value, result_text(value))

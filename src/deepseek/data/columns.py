@@ -121,12 +121,17 @@ def to_float64(column: pa.Array, name: str) -> np.ndarray:
         DataError: A text is no number, or the column cannot hold numbers.
     """
     values = plain(column)
-    numbers = as_float64(_parse(values.cast(pa.string()), name) if is_text(values.type) else values, name)
+    numbers = as_float64(parse_numbers(values.cast(pa.string()), name) if is_text(values.type) else values, name)
     usable = np.abs(numbers) <= np.finfo(np.float32).max
     return numbers if usable.all() else np.where(usable, numbers, np.nan)
 
 
-def _parse(column: pa.Array, name: str) -> pa.Array:
+def parse_numbers(column: pa.Array, name: str) -> pa.Array:
+    """Return text as float64, null where it is blank.
+
+    Raises:
+        DataError: A text is no number.
+    """
     trimmed = pc.utf8_trim_whitespace(column)
     trimmed = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
     try:
@@ -168,7 +173,7 @@ def infinite(batch: pa.RecordBatch, names: Sequence[str], values: np.ndarray) ->
     for index, name in enumerate(names):
         column = plain(batch.column(name))
         if lost[index] > column.null_count and not pa.types.is_integer(column.type):
-            numbers = as_float64(_parse(column.cast(pa.string()), name) if is_text(column.type) else column)
+            numbers = as_float64(parse_numbers(column.cast(pa.string()), name) if is_text(column.type) else column)
             counts[index] = (np.abs(numbers) > np.finfo(np.float32).max).sum()
     return counts
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deepseek.artifacts.files import plain_disk_errors, read_json, write_json
 from deepseek.data.checks.base import Check
@@ -330,7 +331,7 @@ def _limited(source: Source, schema: pa.Schema, max_rows: int | None) -> Iterato
         if wanted.schema.names != schema.names:
             raise DataError(f"the source announced the columns {schema.names} and delivered {wanted.schema.names}")
         try:
-            yield wanted if wanted.schema.equals(schema) else wanted.cast(schema)
+            yield _without_nan(wanted if wanted.schema.equals(schema) else wanted.cast(schema))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DataError(f"the source delivered values that are not of the type it announced: {error}") from None
 
@@ -341,7 +342,16 @@ def _plain_schema(schema: pa.Schema) -> pa.Schema:
         raise ColumnError(f"the table has more than one column named {', '.join(map(repr, doubled))}", hint="rename one of them")
     # An Arrow file holds one dictionary a column, and batches from several files have several; plain values cost disk, not memory.
     kinds = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in schema]
-    return pa.schema([field.with_type(kind) for field, kind in zip(schema, kinds, strict=True)])
+    return pa.schema([field.with_type(kind).with_nullable(True) for field, kind in zip(schema, kinds, strict=True)])
+
+
+def _without_nan(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch with NaN as null: NumPy spells a missing value so, polars does not take it for one, and past here there is one spelling."""
+    for place, column in enumerate(batch.columns):
+        if pa.types.is_floating(column.type) and pc.any(absent := pc.is_nan(column)).as_py():
+            known = pc.if_else(absent, pa.scalar(None, column.type), column)
+            batch = batch.set_column(place, batch.schema.field(place), known)
+    return batch
 
 
 def _refuse_losses(counts: LandingCounts, max_rejected: float, rejects: Path) -> None:

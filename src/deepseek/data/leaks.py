@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from deepseek.data.columns import hash_rows
 from deepseek.data.landing import LandedTable
@@ -56,7 +57,14 @@ class Leaks:
         }
 
 
-def check_leaks(table: LandedTable, split: np.ndarray, *, columns: Sequence[str]) -> Leaks:
+def check_leaks(
+    table: LandedTable,
+    split: np.ndarray,
+    *,
+    columns: Sequence[str],
+    test: LandedTable | None = None,
+    typed: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
+) -> Leaks:
     """Count the rows whose inputs stand in more than one part of a split.
 
     Exact duplicates across a split are the commonest leak of all (Kapoor and Narayanan, "Leakage and the reproducibility crisis in
@@ -65,20 +73,28 @@ def check_leaks(table: LandedTable, split: np.ndarray, *, columns: Sequence[str]
     Args:
         table: The landed table.
         split: int8 `[rows]`, from `assign_split`.
-        columns: The input columns: neither the target nor ids.
+        columns: The input columns: neither the target nor ids nor the weight.
+        test: The test rows, where they are a table of their own; the split's test rows are then none.
+        typed: Gives rows the types of training (`Preparation.typed`), so that those of two tables can be compared.
     """
     if not columns:
-        return Leaks(0, 0, 0, int((split == VALIDATION).sum()), int((split == TEST).sum()))
+        return Leaks(0, 0, 0, int((split == VALIDATION).sum()), int((split == TEST).sum()) if test is None else test.rows)
+    hashes = _hashes(table, columns, typed)
+    parts = [hashes[split == TRAIN], hashes[split == VALIDATION], hashes[split == TEST] if test is None else _hashes(test, columns, typed)]
+    del hashes
+    for part in parts:
+        part.sort()  # what is looked up is sorted as well: neighbours are then found in the same cache lines
+    learned, chosen, measured = parts
+    return Leaks(_among(chosen, learned), _among(measured, learned), _among(measured, chosen), len(chosen), len(measured))
+
+
+def _hashes(table: LandedTable, columns: Sequence[str], typed: Callable[[pa.RecordBatch], pa.RecordBatch]) -> np.ndarray:
     hashes = np.empty(table.rows, dtype=np.uint64)
     start = 0
     for batch in table.batches(columns=columns):
-        hashes[start : start + batch.num_rows] = hash_rows(batch, columns)
+        hashes[start : start + batch.num_rows] = hash_rows(typed(batch), columns)
         start += batch.num_rows
-    train, validation, test = (hashes[split == part] for part in (TRAIN, VALIDATION, TEST))
-    del hashes
-    for part in (train, validation, test):
-        part.sort()  # what is looked up is sorted as well: neighbours are then found in the same cache lines
-    return Leaks(_among(validation, train), _among(test, train), _among(test, validation), len(validation), len(test))
+    return hashes
 
 
 def _among(hashes: np.ndarray, ranked: np.ndarray) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ from deepseek.data.transforms import Array, InputSpec, Ragged, Transform, group_
 from deepseek.errors import DataError, InputError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import Spec, family
+from deepseek.statistics import Moments
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +64,8 @@ class Preparation:
         clean: The cleaners, in order.
         transforms: By column or by kind, the transforms that are not the usual ones.
         target: What is predicted, or nothing.
-        weight: The column that says how much a row weighs, or nothing; it is no input.
+        weight: The column that says how much a row weighs, or nothing; it is no input. Weights are divided by their mean over the training
+            rows: only their ratios count, and tiny ones lose no digits in float32.
 
     Attributes:
         schema: As given.
@@ -93,6 +95,7 @@ class Preparation:
         self.cleaners: list[Cleaner] = []
         self.transforms: list[Transform] = []
         self.dropped: dict[str, int] = {}
+        self._weight_mean = 1.0
         self._begin()
 
     def _begin(self) -> None:
@@ -140,7 +143,7 @@ class Preparation:
             batches: Gives the training rows, and no others.
 
         Raises:
-            DataError: There is no row, or the target cannot be learned.
+            DataError: There is no row, no row weighs anything, or the target cannot be learned.
         """
         self._begin()
         if self.target:
@@ -150,12 +153,19 @@ class Preparation:
                 cleaner.observe(batch)
             cleaner.finish()
         aside = Aside()
+        weights = Moments()
         seen = 0
         for batch, _ in self.training_rows(batches(), aside=aside):
             seen += batch.num_rows
             self._observe(batch)
+            if self.weight is not None:
+                weights.update(self._raw_weights(batch, self.weight))
         if not seen:
             raise DataError(f"there is no training row ({_listed(aside)})", hint="look at the split, the target and the cleaners")
+        if self.weight is not None:
+            self._weight_mean = float(weights.mean[0])
+            if not self._weight_mean:
+                raise DataError(f"the weights {self.weight!r} of all training rows are 0", hint="leave data.weight out to weigh rows alike")
         if self.target:
             self.target.finish()
         if any(transform.uses_target for transform in self.transforms):
@@ -174,7 +184,21 @@ class Preparation:
         """
         for cleaner in self.cleaners:
             batch = cleaner.apply(batch)
-        return self._arrays(batch)
+        return self.arrays(batch)
+
+    def arrays(self, batch: pa.RecordBatch) -> dict[str, Array]:
+        """Return the arrays of rows that the cleaners have been through; raises as `apply` does."""
+        return {name: array for transform in self.transforms for name, array in transform.apply(batch).items()}
+
+    def started(self) -> Preparation:
+        """Return a preparation for one pass over one table, whose batches `apply` then takes in order, each once.
+
+        What cleaners carry from batch to batch (the last value, for `forward_fill`) is that pass's own: the size of the batches does not
+        matter, and neither do other passes at the same time.
+        """
+        made = copy(self)
+        made.cleaners = self._started(None)
+        return made
 
     def unreadable(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array `[rows]`: true where an input of cleaned rows cannot be read (a corrupt image); as dear as `apply`."""
@@ -184,27 +208,29 @@ class Preparation:
         return mask
 
     def weights(self, batch: pa.RecordBatch) -> np.ndarray | None:
-        """Return how much each row weighs, float32 `[rows]`, or nothing where rows weigh alike.
+        """Return how much each row weighs beside the mean training row, float32 `[rows]`, or nothing where rows weigh alike.
 
         Raises:
             ColumnError: The column is missing.
             DataError: A weight is missing, infinite or negative.
         """
-        column = self.weight
-        if column is None:
-            return None
+        return None if self.weight is None else (self._raw_weights(batch, self.weight) / self._weight_mean).astype(np.float32)
+
+    @staticmethod
+    def _raw_weights(batch: pa.RecordBatch, column: str) -> np.ndarray:
         weight = to_float64(get_column(batch, column), column)
         if len(wrong := np.flatnonzero(~(weight >= 0))):
             raise DataError(
                 f"row {wrong[0]} of the batch: the weight {column!r} is {weight[wrong[0]]}", hint="weights are finite and not negative"
             )
-        return weight.astype(np.float32)
+        return weight
 
     def to_json(self) -> dict[str, Any]:
         """Return arguments and everything fitted, as plain JSON values: what a bundle keeps. No row of the data is in it."""
         return {
             "schema": self.schema.to_json(),
             "weight": self.weight,
+            "weight_mean": self._weight_mean,
             "cleaners": [{"spec": spec, "state": part.to_json()} for spec, part in zip(self._specs, self.cleaners, strict=True)],
             "overrides": self._overrides,
             "transforms": [
@@ -234,10 +260,8 @@ class Preparation:
         made._grouped.left_out = dict(value["left_out"])
         made.transforms = [part.load_json(given["state"]) for part, given in zip(made._grouped.build(), value["transforms"], strict=True)]
         made.dropped = dict(value["dropped"])
+        made._weight_mean = float(value["weight_mean"])
         return made
-
-    def _arrays(self, batch: pa.RecordBatch) -> dict[str, Array]:
-        return {name: array for transform in self.transforms for name, array in transform.apply(batch).items()}
 
     def _observe(self, batch: pa.RecordBatch) -> None:
         if self.target:

@@ -28,13 +28,14 @@ def deal(strata: np.ndarray, shares: Sequence[float], seed: int, *, cover: bool 
         cover: Whether the first part (`train`) gets at least one row of every stratum, where its share is not zero.
 
     Returns:
-        int8 `[rows]`: each row's part. Memory: about 10 bytes a row while it runs, the strata not counted.
+        int8 `[rows]` (wider for more than 128 parts): each row's part. Memory: about 10 bytes a row while it runs, the strata not counted.
     """
     counts = np.bincount(strata, minlength=1)
     sizes = _sizes(counts, np.asarray(shares, dtype=np.float64), cover=cover)
     order = shuffled(len(strata), seed, strata)
-    parts = np.empty(len(strata), dtype=np.int8)
-    parts[order] = np.repeat(np.tile(np.arange(len(shares), dtype=np.int8), len(counts)), sizes.ravel())
+    kind = _part_type(len(shares))
+    parts = np.empty(len(strata), dtype=kind)
+    parts[order] = np.repeat(np.tile(np.arange(len(shares), dtype=kind), len(counts)), sizes.ravel())
     return parts
 
 
@@ -73,7 +74,7 @@ def deal_labels(labels: np.ndarray, shares: Sequence[float], seed: int) -> np.nd
         seed: Changes which rows go where.
 
     Returns:
-        int8 `[rows]`: each row's part.
+        int8 `[rows]` (wider for more than 128 parts): each row's part.
     """
     wanted = np.asarray(shares, dtype=np.float64)
     sets, codes = np.unique(np.packbits(labels, axis=1), axis=0, return_inverse=True)
@@ -81,8 +82,9 @@ def deal_labels(labels: np.ndarray, shares: Sequence[float], seed: int) -> np.nd
     bulk = np.floor(np.bincount(codes, minlength=len(sets))[:, None] * wanted + 1e-9).astype(np.int64)
     order = shuffled(len(codes), seed, codes)
     left = np.bincount(codes, minlength=len(sets)) - bulk.sum(axis=1)
-    pattern = np.tile(np.append(np.arange(len(wanted), dtype=np.int8), np.int8(-1)), len(sets))
-    parts = np.empty(len(codes), dtype=np.int8)
+    kind = _part_type(len(wanted))
+    pattern = np.tile(np.append(np.arange(len(wanted), dtype=kind), kind.type(-1)), len(sets))
+    parts = np.empty(len(codes), dtype=kind)
     parts[order] = np.repeat(pattern, np.column_stack((bulk, left)).ravel())
     rest = np.flatnonzero(parts < 0)
     rest = rest[np.argsort(mix64(rest.astype(np.uint64), seed), kind="stable")]
@@ -105,13 +107,13 @@ def deal_groups(groups: np.ndarray, shares: Sequence[float], seed: int) -> np.nd
         seed: Changes the order of equally large groups.
 
     Returns:
-        int8 `[rows]`: each row's part, the same for all rows of a group.
+        int8 `[rows]` (wider for more than 128 parts): each row's part, the same for all rows of a group.
     """
     sizes = np.bincount(groups)
     order = np.lexsort((mix64(np.arange(len(sizes), dtype=np.uint64), seed), -sizes))
     lack = [share * len(groups) for share in shares]
     places = range(len(lack))
-    part_of = np.zeros(len(sizes), dtype=np.int8)
+    part_of = np.zeros(len(sizes), dtype=_part_type(len(lack)))
     for group, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
         part = max(places, key=lack.__getitem__)
         part_of[group] = part
@@ -126,6 +128,10 @@ def quantile_bins(values: np.ndarray, bins: int) -> np.ndarray:
         return np.zeros(len(values), dtype=np.int32)
     edges = np.unique(np.quantile(values[known], np.linspace(0, 1, bins + 1)[1:-1]))
     return np.asarray(np.where(known, np.searchsorted(edges, values, side="right") + 1, 0), dtype=np.int32)
+
+
+def _part_type(parts: int) -> np.dtype[np.signedinteger]:
+    return np.dtype(np.int8 if parts <= 128 else np.int16 if parts <= 1 << 15 else np.int32)
 
 
 def _sizes(counts: np.ndarray, shares: np.ndarray, *, cover: bool) -> np.ndarray:
@@ -145,7 +151,7 @@ def _sizes(counts: np.ndarray, shares: np.ndarray, *, cover: bool) -> np.ndarray
 
 
 def _iterate(labels: np.ndarray, lack: np.ndarray, rows_lack: np.ndarray) -> np.ndarray:
-    parts = np.full(len(labels), -1, dtype=np.int8)
+    parts = np.full(len(labels), -1, dtype=_part_type(len(rows_lack)))
     remaining = labels.sum(axis=0)
     while remaining.any():
         label = int(np.argmin(np.where(remaining > 0, remaining, np.iinfo(remaining.dtype).max)))

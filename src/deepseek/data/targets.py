@@ -32,7 +32,7 @@ class TargetSpec:
         counts: How many training rows have each class or label (weights not counted).
         rows: How many training rows have a target.
         mean: For `values`, each column's mean over the training rows.
-        std: For `values`, each column's standard deviation over the training rows (1 where it would be 0).
+        std: For `values`, each column's standard deviation over the training rows, above 0.
         integer_classes: Whether the table holds the class names as numbers, so that answers must be numbers again.
     """
 
@@ -89,6 +89,7 @@ class TargetTransform:
         self._integers = True
         self._rows = 0
         self._moments = Moments(len(self.columns))
+        self._low, self._high = np.full(len(self.columns), np.inf), np.full(len(self.columns), -np.inf)
         self._spec: TargetSpec | None = None
         self._codes: dict[str, int] = {}
 
@@ -134,7 +135,10 @@ class TargetTransform:
         """Look at a batch of training rows that have a target."""
         self._rows += batch.num_rows
         if self.kind == "values":
-            self._moments.update(self._values(batch))
+            values = self._values(batch)
+            self._moments.update(values)
+            self._low = np.minimum(self._low, values.min(axis=0, initial=np.inf))
+            self._high = np.maximum(self._high, values.max(axis=0, initial=-np.inf))
         elif self.kind == "labels" and len(self.columns) > 1:
             for name, count in zip(self.columns, self._flags(batch).sum(axis=0), strict=True):
                 self._counts[name] = self._counts.get(name, 0) + int(count)
@@ -149,14 +153,15 @@ class TargetTransform:
         """Settle the classes, or mean and spread.
 
         Raises:
-            DataError: No row has a target, there is only one class, or there are more than two for a binary target.
+            DataError: No row has a target, there is only one class or value, or there are more than two classes for a binary target.
         """
         what = ", ".join(map(repr, self.columns))
         if not self._rows:
             raise DataError(f"no training row has a target: {what} is missing everywhere", hint="is this the column to predict?")
         if self.kind == "values":
-            std = tuple(float(value) if value > 0 else 1.0 for value in self._moments.std())
-            self._set(TargetSpec("values", self.columns, rows=self._rows, mean=tuple(self._moments.mean.tolist()), std=std))
+            self._require_spread()
+            mean, std = tuple(self._moments.mean.tolist()), tuple(self._moments.std().tolist())
+            self._set(TargetSpec("values", self.columns, rows=self._rows, mean=mean, std=std))
             return
         flags = self.kind == "labels" and len(self.columns) > 1
         classes = self.columns if flags else tuple(sort_classes(self._counts))
@@ -173,6 +178,16 @@ class TargetTransform:
         counts = tuple(self._counts[name] for name in classes)
         self._set(TargetSpec(self.kind, self.columns, classes, counts, self._rows, integer_classes=integers))
 
+    def _require_spread(self) -> None:
+        for name, low, high, std in zip(self.columns, self._low, self._high, self._moments.std(), strict=True):
+            if low == high:
+                raise DataError(f"all {self._rows} training rows of {name!r} are {low:g}", hint="there is nothing to predict")
+            if not std > np.spacing(max(abs(low), abs(high))):
+                raise DataError(
+                    f"the values of {name!r} lie between {low!r} and {high!r}, which float64 hardly tells apart",
+                    hint="subtract a constant, or give the target in another unit",
+                )
+
     def _set(self, spec: TargetSpec) -> None:
         self._spec = spec
         self._codes = {name: code for code, name in enumerate(spec.classes)}
@@ -180,11 +195,14 @@ class TargetTransform:
     def apply(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return `target`: float32 0/1 or values `[rows]`, class codes int64 `[rows]`, 0/1 float32 `[rows, labels]`, or values `[rows, n]`.
 
+        Values are in standard deviations from the training mean. That is reckoned here, in float64: float32 has 24 bits, and a large mean
+        would leave none of them for what is to be predicted.
+
         Raises:
             DataError: A class was not among the training rows, or a target is missing.
         """
         if self.kind == "values":
-            values = self._values(batch).astype(np.float32)
+            values = ((self._values(batch) - np.array(self.spec.mean)) / np.array(self.spec.std)).astype(np.float32)
             return {"target": values[:, 0] if len(self.columns) == 1 else values}
         if self.kind == "labels" and len(self.columns) > 1:
             return {"target": self._flags(batch).astype(np.float32)}

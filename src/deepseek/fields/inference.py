@@ -337,8 +337,14 @@ def _word_kind(look: pa.Array, rows: int, unique: int) -> tuple[Kind, str]:
 
 
 def _all_numbers(look: pa.Array) -> bool:
-    pattern = r"^\s*[+-]?([0-9]+([.,][0-9]*)*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*%?$"
-    return bool(pc.all(pc.match_substring_regex(look, pattern)).as_py())
+    """Whether every text can be read as a number: by the reader of number columns itself, so that the two never disagree."""
+    if not pc.any(pc.match_substring_regex(look, "[0-9]")).as_py():
+        return False  # words that floats have: nan, inf
+    try:
+        pc.utf8_trim_whitespace(look).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _has_codes(look: pa.Array) -> bool:

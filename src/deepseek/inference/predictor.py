@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from deepseek.inference.backends.torch import TorchBackend, build_task, read_pre
 from deepseek.registry import load_plugin
 
 if TYPE_CHECKING:
+    from deepseek.data.preparation import Preparation
     from deepseek.data.sources.base import Source
     from deepseek.fields import Schema
     from deepseek.tasks.base import Task
@@ -71,6 +72,12 @@ class Predictor:
         """The columns that a table must have to be answered."""
         return self._preparation.columns
 
+    @property
+    def separator(self) -> str:
+        """What stands between the labels of one text."""
+        target = self._preparation.target
+        return target.separator if target else ","
+
     def predict(self, table: Any, *, batch_rows: int = BATCH_ROWS) -> Any:
         """Answer every row of a table.
 
@@ -99,17 +106,20 @@ class Predictor:
             batch_rows: How many rows go through the network at once.
         """
         self.require_columns(source.schema().names)
+        preparation = self._preparation.started()
         for batch in source.read(columns=self.columns, batch_rows=batch_rows):
-            yield from self.answer(batch).to_batches()
+            yield from self._answer(preparation, batch).to_batches()
 
     def answer(self, batch: pa.RecordBatch) -> pa.Table:
-        """Answer one Arrow batch that has at least the columns needed."""
-        return self.task.answer(self._backend.run(self.arrays(batch)))
+        """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""
+        return self._answer(self._preparation, batch)
 
     def arrays(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return what the network is given for a batch: the host's part of the preparation."""
-        arrays = self._preparation.apply(batch)
-        return {name: np.require(array, requirements=["C", "W"]) for name, array in arrays.items()}
+        return _writable(self._preparation.apply(batch))
+
+    def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
+        return self.task.answer(self._backend.run(_writable(preparation.apply(batch))))
 
     def require_columns(self, present: Sequence[str]) -> None:
         """Check that a table has every column that is needed.
@@ -141,6 +151,10 @@ def load(path: str | Path, *, plugins: Sequence[str] = ()) -> Predictor:
         plugins: The files or modules of the plugins that the bundle needs.
     """
     return Predictor.load(path, plugins=plugins)
+
+
+def _writable(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.require(array, requirements=["C", "W"]) for name, array in arrays.items()}
 
 
 def _like(given: Any, answers: pa.Table) -> Any:

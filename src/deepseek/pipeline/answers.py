@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 import torch
@@ -18,7 +19,7 @@ import torch
 from deepseek import progress
 from deepseek.artifacts import plain_disk_errors
 from deepseek.data.batch import Batch
-from deepseek.data.preparation import Preparation
+from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.sources import open_source
 from deepseek.distributed import RankContext
 from deepseek.errors import DataError, InputError, UnknownNameError
@@ -42,7 +43,7 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
         run: A run's folder or a bundle.
         source: The rows: a path or a table, as for `train`; it may have more columns than needed.
         output: Where to write; the suffix says the format: `.csv`, `.parquet`, `.arrow`, `.jsonl`. An existing file is replaced, once all
-            answers are there.
+            answers are there. CSV has no lists: the labels of a row are joined as texts of labels are given.
         plugins: The files or modules of the plugins that the bundle needs.
 
     Returns:
@@ -51,6 +52,7 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
     Raises:
         ColumnError: A column that the model needs is missing.
         InputError: The format is unknown.
+        DataError: The file is to be CSV, and a label contains what stands between labels.
     """
     target = Path(output)
     if target.is_dir():
@@ -65,6 +67,8 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
             target.parent.mkdir(parents=True, exist_ok=True)
             writer: _Writer | None = None
             for batch in predictor.stream(open_source(source)):
+                if target.suffix == ".csv":
+                    batch = _joined(batch, predictor.separator)
                 writer = writer or stack.enter_context(_writer(partial, target.suffix, batch.schema))
                 writer.write_batch(batch)
                 rows += batch.num_rows
@@ -124,36 +128,41 @@ def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = 
 def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[Batch]:
     target = preparation.target
     assert target is not None
-    for given in tables:
-        table = batch = given
-        for cleaner in preparation.cleaners:
-            batch = cleaner.apply(batch)
-        missing = target.missing(batch)
-        unseen = np.zeros(len(missing), dtype=bool)
-        if not missing.all():
-            unseen[~missing] = target.unseen(batch.filter(pa.array(~missing)))
-        counts["target missing"] += int(missing.sum())
+    aside = Aside()
+    for given, _ in preparation.other_rows(tables, aside=aside):
+        counts["target missing"] = aside.counts.get("target missing", 0)
+        unseen = target.unseen(given)
         counts["target class unseen in training"] += int(unseen.sum())
-        keep = ~(missing | unseen)
-        if not keep.any():
+        batch = given.filter(pa.array(~unseen)) if unseen.any() else given
+        if not batch.num_rows:
             continue
-        batch, table = batch.filter(pa.array(keep)), table.filter(pa.array(keep))
         try:
-            arrays = preparation.apply(table)
+            arrays = preparation.arrays(batch)
         except DataError:
             readable = ~preparation.unreadable(batch)
             counts["input cannot be read"] += int((~readable).sum())
             if readable.all():
                 raise
-            batch, table = batch.filter(pa.array(readable)), table.filter(pa.array(readable))
+            batch = batch.filter(pa.array(readable))
             if not batch.num_rows:
                 continue
-            arrays = preparation.apply(table)
+            arrays = preparation.arrays(batch)
         counts["rows"] += batch.num_rows
         inputs = {name: torch.from_numpy(np.require(array, requirements=["C", "W"])) for name, array in arrays.items()}
         weight = preparation.weights(batch)
         targets = {name: torch.from_numpy(array) for name, array in target.apply(batch).items()}
         yield Batch(inputs, targets, weight=None if weight is None else torch.from_numpy(weight))
+
+
+def _joined(batch: pa.RecordBatch, separator: str) -> pa.RecordBatch:
+    """Return the batch with its lists of labels as texts."""
+    for place, column in enumerate(batch.columns):
+        if pa.types.is_list(column.type):
+            labels = pc.cast(column, pa.list_(pa.string()))
+            if pc.any(pc.match_substring(labels.flatten(), separator)).as_py():
+                raise DataError(f"a label contains {separator!r}, which stands between labels in CSV", hint="write .jsonl or .parquet")
+            batch = batch.set_column(place, batch.schema.names[place], pc.binary_join(labels, separator))
+    return batch
 
 
 def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:

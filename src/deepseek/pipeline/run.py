@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from os import PathLike, cpu_count, fspath
+from os import PathLike, cpu_count, environ, fspath
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,9 @@ def run(
     began = time.perf_counter()
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"the folder for the runs, {fspath(out)!r}, is a file", hint="name another with --out")
+    if (processes := environ.get("WORLD_SIZE", "1")) != "1":
+        hint = "start it once, and say train.devices in the recipe: it starts a process for each device itself"
+        raise InputError(f"this is one of {processes} processes that torchrun has started", hint=hint)
     given, checked = open_recipe(recipe, overrides)
     if resume:
         folder, checked = _resumed(given or RunFolder.open(Path(out) / checked.name), checked)

@@ -43,7 +43,10 @@ class Moments:
         finite = np.isfinite(rows)
         count = finite.sum(axis=0)
         divisor = np.maximum(count, 1)
+        low = np.where(finite, rows, np.inf).min(axis=0, initial=np.inf)
+        high = np.where(finite, rows, -np.inf).max(axis=0, initial=-np.inf)
         mean = np.where(finite, rows, 0.0).sum(axis=0) / divisor
+        mean = np.where(low == high, low, mean)  # the sum of many 0.1 is rounded, and a constant's variance would not be 0
         deviations = np.where(finite, rows - mean, 0.0) if finite.any() else np.zeros_like(rows)
         # the second sum would be 0 in exact arithmetic; it takes back the rounding of `mean` (Chan et al., eq. 1.7)
         squares = (deviations**2).sum(axis=0) - deviations.sum(axis=0) ** 2 / divisor

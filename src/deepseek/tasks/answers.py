@@ -38,9 +38,17 @@ def label_table(target: TargetSpec, probability: Decoded) -> pa.Table:
     return pa.table({"prediction": pa.ListArray.from_arrays(pa.array(offsets), labels), **_columns(target, values)})
 
 
-def value_table(target: TargetSpec, value: Decoded) -> pa.Table:
-    """Return `prediction`, or one `prediction_COLUMN` column a target column where there are several, for values `[b, columns]`."""
-    values = _array(value)
+def value_table(target: TargetSpec, standardized: Decoded) -> pa.Table:
+    """Return `prediction`, or one `prediction_COLUMN` column a target column where there are several, in the target's units.
+
+    Args:
+        target: Gives mean and standard deviation.
+        standardized: `[b, columns]`, in standard deviations from the training mean.
+
+    Returns:
+        float64 columns: float32 would round what stands beside a large mean.
+    """
+    values = _array(standardized).astype(np.float64) * np.array(target.std) + np.array(target.mean)
     several = len(target.columns) > 1
     return pa.table(
         {f"prediction_{name}" if several else "prediction": pa.array(values[:, place]) for place, name in enumerate(target.columns)}

@@ -98,7 +98,7 @@ class Task(ABC):
 
     @abstractmethod
     def decode(self, out: Tensor) -> dict[str, Tensor]:
-        """Turn `[b, m, o]` into answers, in operations that can be exported: probabilities `[b, o]`, values in the target's units."""
+        """Turn `[b, m, o]` into answers, in operations that can be exported: probabilities `[b, o]`, standardised values `[b, o]`."""
 
     @abstractmethod
     def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:

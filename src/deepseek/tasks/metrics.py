@@ -25,6 +25,7 @@ SCORE_BINS = 1 << 14
 FEWER_SCORE_BINS = 1 << 12
 MANY_CLASSES = 64
 _LOG_ODDS_RANGE = 17.0
+_ROUNDING = 1e-12
 _SMALLEST_PROBABILITY = 1.1920929e-07  # float32's precision, as in scikit-learn's log_loss
 
 
@@ -66,7 +67,9 @@ class Metric(ABC):
         target = batch.targets[TARGET]
         self.state = {name: tensor.to(target.device) for name, tensor in self.state.items()}
         weight = torch.ones(target.shape[0], device=target.device) if batch.weight is None else batch.weight
-        self.observe(decoded, target, weight.double())
+        # an answer that is NaN has no place among bins and classes: it comes with the weight NaN, which no sum loses again
+        broken = torch.stack([answer.isnan().flatten(1).any(dim=1) for answer in decoded.values()]).any(dim=0)
+        self.observe(decoded, target, weight.double().masked_fill(broken, math.nan))
 
     @abstractmethod
     def observe(self, decoded: Mapping[str, Tensor], target: Tensor, weight: Tensor) -> None:
@@ -74,7 +77,7 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> float:
-        """Return the number for all rows so far; NaN where it is not defined (no rows, or a single class)."""
+        """Return the number for all rows so far; NaN where it is not defined (no rows, a single class, or an answer that is NaN)."""
 
     def merge(self, state: Mapping[str, Tensor]) -> None:
         """Add the state of other rows, of another rank for example."""
@@ -257,7 +260,7 @@ class AreaUnderCurve(Metric):
             truth = (target >= 0.5).long() if self.target.kind == "labels" else _one_hot(target, probability.shape[1]).long()
         counts = self.state["counts"]
         classes, _, bins = counts.shape
-        place = ((odds / _LOG_ODDS_RANGE + 1) * (bins / 2)).clamp(0, bins - 1).long()
+        place = ((odds / _LOG_ODDS_RANGE + 1) * (bins / 2)).nan_to_num().clamp(0, bins - 1).long()
         which = torch.arange(classes, device=counts.device) * 2 + truth
         counts.view(-1).index_add_(0, (which * bins + place).reshape(-1), weight[:, None].expand_as(odds).reshape(-1))
 
@@ -269,7 +272,7 @@ class AreaUnderCurve(Metric):
 
 
 class _Columns(Metric):
-    """A mean over the target columns of a number made of sums over rows."""
+    """A mean over the target columns of a number made of sums over rows, in standard deviations from the training mean."""
 
     kinds = ("values",)
 
@@ -280,18 +283,20 @@ class _Columns(Metric):
 
     def observe(self, decoded: Mapping[str, Tensor], target: Tensor, weight: Tensor) -> None:
         """Add rows."""
-        predicted = decoded["value"].double()
+        predicted = decoded["standardized"].double()
         truth = target.double().reshape(predicted.shape)
-        # Moments about the training mean: about zero, a large mean would cost all digits of the spread.
-        centred = torch.stack([x - mean for x, mean in zip(truth.unbind(dim=1), self.target.mean, strict=True)], dim=1)
         self.state["error"] += weight @ self.error(predicted - truth)
-        self.state["first"] += weight @ centred
-        self.state["second"] += weight @ centred**2
+        self.state["first"] += weight @ truth
+        self.state["second"] += weight @ truth**2
         self.state["weight"] += weight.sum()
 
     def error(self, difference: Tensor) -> Tensor:
         """Return what is summed of the differences `[b, c]`; their squares, unless overridden."""
         return difference**2
+
+    def mean_in_units(self, errors: Tensor) -> float:
+        """Return the mean over the columns of `[c]` errors in standard deviations, in the target's units."""
+        return float((errors.cpu() * torch.tensor(self.target.std, dtype=torch.float64)).mean())
 
 
 class RootMeanSquaredError(_Columns):
@@ -301,7 +306,7 @@ class RootMeanSquaredError(_Columns):
 
     def compute(self) -> float:
         """Return the error."""
-        return float((self.state["error"] / self.state["weight"]).sqrt().mean())
+        return self.mean_in_units((self.state["error"] / self.state["weight"]).sqrt())
 
 
 class MeanAbsoluteError(_Columns):
@@ -315,7 +320,7 @@ class MeanAbsoluteError(_Columns):
 
     def compute(self) -> float:
         """Return the error."""
-        return float((self.state["error"] / self.state["weight"]).mean())
+        return self.mean_in_units(self.state["error"] / self.state["weight"])
 
 
 class R2(_Columns):
@@ -325,6 +330,7 @@ class R2(_Columns):
         """Return the share: 1 at best, 0 for the mean's prediction, negative for worse ones."""
         state = self.state
         spread = state["second"] - state["first"] ** 2 / state["weight"]
+        spread = spread.masked_fill(spread <= _ROUNDING * state["second"], 0.0)  # a constant target far from the training mean
         return _mean_defined(spread - state["error"], spread)
 
 
@@ -337,7 +343,7 @@ def exact_auc(scores: np.ndarray, labels: np.ndarray, weight: np.ndarray | None 
         weight: `[rows]`, not negative; all 1 where not given.
 
     Returns:
-        The area, or NaN where all rows are of one class.
+        The area, or NaN where all rows are of one class or a score is NaN.
 
     Example:
         >>> exact_auc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([0, 0, 1, 1]))
@@ -346,7 +352,7 @@ def exact_auc(scores: np.ndarray, labels: np.ndarray, weight: np.ndarray | None 
     weights = np.ones(len(scores)) if weight is None else np.asarray(weight, dtype=np.float64)
     order = np.argsort(scores, kind="stable")
     values, truth, weights = np.asarray(scores)[order], np.asarray(labels)[order].astype(bool), weights[order]
-    if not len(values):
+    if not len(values) or np.isnan(values[-1]):
         return math.nan
     starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
     true = np.add.reduceat(np.where(truth, weights, 0.0), starts)
@@ -364,6 +370,6 @@ def _quotient(numerator: Tensor, denominator: Tensor) -> float:
 
 
 def _mean_defined(numerator: Tensor, denominator: Tensor) -> float:
-    """Return the mean of the quotients whose denominator is above zero; NaN where there is none."""
-    defined = denominator > 0
+    """Return the mean of the quotients whose denominator is above zero; NaN where there is none, or one is NaN."""
+    defined = ~(denominator <= 0)
     return float((numerator[defined] / denominator[defined]).mean())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
@@ -25,9 +24,10 @@ else:
 
 
 class RegressionTask(Task):
-    """Predicts numbers. The network works in standard deviations from the training mean; answers and metrics are in the target's units.
+    """Predicts numbers. Network and targets are in standard deviations from the training mean; answers and metrics in the target's units.
 
-    So a learning rate, a loss's threshold and an initialisation mean the same whether the target is in grams or in tons.
+    So a learning rate, a loss's threshold and an initialisation mean the same whether the target is in grams or in tons. The mean is taken
+    off before the target becomes float32 and put back in float64, outside of the network: no digit of a target with a large mean is lost.
 
     Args:
         loss: The loss, computed in standardised units.
@@ -49,22 +49,13 @@ class RegressionTask(Task):
         return len(self.target.columns)
 
     def row_losses(self, out: Tensor, target: Tensor) -> Tensor:
-        """Return one loss a row, `[b]`, for `[b, m, columns]` and values `[b]` or `[b, columns]` in the target's units."""
-        return self._loss.rows(out, self.standardize(target))
-
-    def standardize(self, values: Tensor) -> Tensor:
-        """Turn values `[b]` or `[b, columns]` in the target's units into standard deviations from the mean, `[b, columns]`."""
-        # Numbers, not tensors: they need no copy to a device, and become constants of an exported graph.
-        columns = values.reshape(values.shape[0], self.outputs).unbind(dim=1)
-        parts = [(x - mean) / std for x, mean, std in zip(columns, self.target.mean, self.target.std, strict=True)]
-        return torch.stack(parts, dim=1)
+        """Return one loss a row, `[b]`, for `[b, m, columns]` and standardised values `[b]` or `[b, columns]`."""
+        return self._loss.rows(out, target.reshape(target.shape[0], self.outputs))
 
     def decode(self, out: Tensor) -> dict[str, Tensor]:
-        """Return `value`, float32 `[b, columns]`, in the target's units."""
-        columns = widened(out).mean(dim=1).unbind(dim=1)
-        parts = [x * std + mean for x, mean, std in zip(columns, self.target.mean, self.target.std, strict=True)]
-        return {"value": torch.stack(parts, dim=1)}
+        """Return `standardized`, float32 `[b, columns]`: standard deviations from the training mean."""
+        return {"standardized": widened(out).mean(dim=1)}
 
     def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
-        """Return `prediction`, or one `prediction_COLUMN` column each where there are several targets."""
-        return value_table(self.target, decoded["value"])
+        """Return `prediction`, or one `prediction_COLUMN` column each where there are several targets: float64, in the target's units."""
+        return value_table(self.target, decoded["standardized"])

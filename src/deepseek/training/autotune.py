@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from deepseek.data.batch import Batch
 from deepseek.distributed.devices import device_memory, is_out_of_memory, synchronize
@@ -27,7 +28,12 @@ MARGIN = 0.9
 """A candidate is taken where its step takes at most this part of plain float32's: less is within the noise of measuring."""
 MEMORY_SHARE = 0.8
 _MOST_ROWS = 1 << 20
-_LEAST_TURNS, _MOST_TURNS = 3, 10
+_LEAST_TURNS, _MOST_TURNS = 2, 10
+_STEP_S = 0.1
+"""A trial step that takes longer says no more than one of this length; it gets fewer rows."""
+_PROBE_S = 0.5
+_HOPELESS = 3.0
+"""A candidate whose first step takes so many times the best one's is given no second."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,9 @@ def choose_way(model: nn.Module, loss: Loss, batch: Batch, spec: OptimizerSpec, 
     """
     if len(ways) == 1:
         return {"precision": ways[0].precision, "channels_last": ways[0].channels_last, "reason": "the only candidate on this device"}
-    times = _milliseconds({way: _trial(model, loss, spec, way) for way in ways}, batch)
+    first = _trial(model, loss, spec, ways[0])
+    rest = {way: _trial(model, loss, spec, way) for way in ways[1:]}
+    times = _milliseconds({ways[0]: first, **rest}, _enough_rows(first, batch))
     fastest = min(times, key=lambda way: times[way])
     chosen = fastest if times[fastest] <= MARGIN * times[ways[0]] else ways[0]
     ratio = times[ways[0]] / times[fastest]
@@ -72,8 +80,8 @@ def choose_way(model: nn.Module, loss: Loss, batch: Batch, spec: OptimizerSpec, 
 
 def candidate_ways(model: nn.Module, device: torch.device, *, precision: str, channels_last: bool | str) -> list[Way]:
     """Return the ways worth measuring under the settings; formats that the processor would emulate are left out."""
-    formats = [precision] if precision != "auto" else ["fp32", *(["bf16"] if has_native_bf16(device) else [])]
     images = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    formats = [precision] if precision != "auto" else ["fp32", *(["bf16"] if bf16_may_pay(device, images=images) else [])]
     layouts = [bool(channels_last)] if channels_last != "auto" else [False, True] if images else [False]
     return [Way(name, layout) for name in formats for layout in layouts]
 
@@ -86,6 +94,40 @@ def has_native_bf16(device: torch.device) -> bool:
         flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # not in torch 2.8
         return bool(flags.get("avx512_bf16") or flags.get("amx_bf16") or flags.get("bf16"))
     return device.type in {"xpu", "npu", "xla"}
+
+
+def bf16_may_pay(device: torch.device, *, images: bool) -> bool:
+    """Say whether bfloat16 is worth a trial with the model.
+
+    On a processor one small layer is timed in both formats first: what the processor can and what the library below uses of it are two
+    things (`ONEDNN_MAX_CPU_ISA`), and where bfloat16 is emulated a single step of a network may take half a minute.
+
+    Args:
+        device: Where the model is.
+        images: Whether the model is made of convolutions, else of matrix products.
+    """
+    if not has_native_bf16(device):
+        return False
+    if device.type != "cpu":
+        return True
+    plain, short = (_probe_s(images, dtype) for dtype in (torch.float32, torch.bfloat16))
+    return short < plain
+
+
+def _probe_s(images: bool, dtype: torch.dtype) -> float:
+    """Return the seconds of one layer, forward and backward: the better of two, after one to warm up."""
+    x, w = (torch.ones(2, 64, 28, 28), torch.ones(64, 64, 3, 3)) if images else (torch.ones(256, 256), torch.ones(256, 256))
+    layout = torch.channels_last if images else torch.contiguous_format
+    x, w = (tensor.to(dtype, memory_format=layout).requires_grad_() for tensor in (x, w))
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        out = functional.conv2d(x, w, padding=1) if images else x @ w
+        out.sum().backward()  # type: ignore[no-untyped-call]
+        taken.append(time.perf_counter() - began)
+        if taken[-1] > _PROBE_S:
+            break
+    return min(taken[1:] or taken)
 
 
 def choose_batch_size(make_batch: Callable[[int], Batch], model: nn.Module, loss: Loss, spec: OptimizerSpec, *, rows: int) -> Json:
@@ -151,9 +193,26 @@ def with_channels_last(batch: Batch) -> Batch:
     """Return the batch with its images `[b, c, h, w]` laid out with channels last."""
 
     def lay(tensor: Tensor) -> Tensor:
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        images = tensor.ndim == 4 and tensor.is_floating_point()  # stored pixels are `[b, h, w, c]`: channels last already
+        return tensor.contiguous(memory_format=torch.channels_last) if images else tensor
 
     return Batch({name: lay(tensor) for name, tensor in batch.inputs.items()}, batch.targets, batch.weight, batch.row)
+
+
+def _enough_rows(step: Callable[[Batch], None], batch: Batch) -> Batch:
+    """Return as many rows of the batch as a step of about a tenth of a second takes, all of them where that is less."""
+    device, rows = next(iter(batch.inputs.values())).device, 2  # batch normalisation has no variance of one row
+    while rows < len(batch):
+        few = batch.cut([rows, len(batch) - rows])[0]
+        step(few)
+        synchronize(device)
+        began = time.perf_counter()
+        step(few)
+        synchronize(device)
+        if time.perf_counter() - began > _STEP_S / 2:
+            return few
+        rows *= 4
+    return batch
 
 
 def _milliseconds(steps: Mapping[Way, Callable[[Batch], Any]], batch: Batch) -> dict[Way, float]:
@@ -163,10 +222,12 @@ def _milliseconds(steps: Mapping[Way, Callable[[Batch], Any]], batch: Batch) -> 
     began = time.perf_counter()
     for turn in range(_MOST_TURNS):
         for way, step in steps.items():
+            if turn and times[way][0] > _HOPELESS * min(taken[0] for taken in times.values()):
+                continue
             start = time.perf_counter()
             step(batch)
             synchronize(device)
             times[way].append(time.perf_counter() - start)
-        if turn >= _LEAST_TURNS and time.perf_counter() - began > BUDGET_S:
+        if turn + 1 >= _LEAST_TURNS and time.perf_counter() - began > BUDGET_S:
             break
     return {way: min(taken) * 1e3 for way, taken in times.items()}

@@ -128,3 +128,12 @@ def test_linear_and_identity():
     torch.testing.assert_close(linear(x), (x[..., None] * linear.weight + linear.bias).relu())
     assert LinearEmbedding(3, None, width=2, activation=False)(x).min() < 0
     torch.testing.assert_close(IdentityEmbedding(3, None)(x), x[..., None])
+
+
+def test_codes_stay_float32_under_autocast():
+    embedding = PiecewiseEmbedding(2, np.sort(np.random.default_rng(0).standard_normal((2, 50))).astype(np.float32), bins=8)
+    x = torch.randn(6, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(embedding(x), embedding(x).float())
+        inside = embedding(x)
+    assert torch.equal(inside, embedding(x))

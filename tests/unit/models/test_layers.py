@@ -14,11 +14,20 @@ def test_member_linear_is_a_loop_over_members():
 
 def test_batch_ensemble_is_a_loop_over_rank_one_scaled_weights():
     torch.manual_seed(0)
-    layer, x = BatchEnsembleLinear(3, 4, 2, scale_in="normal"), torch.randn(5, 3, 4)
+    layer, x = BatchEnsembleLinear(3, 4, 2, scale_in="normal"), torch.randn(3, 5, 4)
     torch.nn.init.normal_(layer.scale_out)
     weights = [layer.weight * torch.outer(layer.scale_out[k], layer.scale_in[k]) for k in range(3)]
-    wanted = torch.stack([functional.linear(x[:, k], weights[k], layer.bias[k]) for k in range(3)], dim=1)
+    wanted = torch.stack([functional.linear(x[k], weights[k], layer.bias[k]) for k in range(3)])
     torch.testing.assert_close(layer(x), wanted)
+
+
+def test_batch_ensemble_works_in_autocasts_format_throughout():
+    layer, x = BatchEnsembleLinear(3, 4, 2), torch.randn(1, 5, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), layer(x), rtol=0.05, atol=0.05)
+    assert layer(x).dtype == torch.float32
 
 
 def test_batch_ensemble_begins_as_the_paper_says():
@@ -31,9 +40,9 @@ def test_batch_ensemble_begins_as_the_paper_says():
 
 
 def test_shared_dropout_is_one_mask_for_all_members_and_only_in_training():
-    drop, x = SharedDropout(0.5), torch.ones(40, 4, 10)
+    drop, x = SharedDropout(0.5), torch.ones(4, 40, 10)
     out = drop(x)
-    assert (out == out[:, :1]).all()
+    assert (out == out[:1]).all()
     assert set(out.unique().tolist()) == {0.0, 2.0}
     assert drop.eval()(x) is x
 

@@ -49,6 +49,14 @@ class Check(ABC):
     def reason(self) -> str:
         """Why a row is bad, in words for the rejects file and the 422: `age must be between 0 and 120`."""
 
+    def fingerprint(self) -> str | None:
+        """Return what else than its arguments and the rows an answer depends on: the hash of a file that it reads, for example.
+
+        Kept results are found again by it. Nothing (`None`) says that there is no telling, as with the time of day: then rows are asked
+        anew each time.
+        """
+        return ""
+
     @abstractmethod
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array of shape `[rows]`: true where the row breaks the rule."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,9 @@ from deepseek.data.checks.base import Check, OnFail
 from deepseek.data.columns import missing, plain, require_columns
 from deepseek.errors import ColumnError, InputError
 from deepseek.registry import family
+
+if TYPE_CHECKING:
+    from deepseek.data.sources.base import Source
 
 _FORMATS = {
     ".csv": "csv",
@@ -56,6 +60,10 @@ class ForeignKeyCheck(Check):
         """Why a row is bad."""
         return f"{self.column} must be among the values of {self.key} in {self.table.name}"
 
+    def fingerprint(self) -> str | None:
+        """Return the hash of the other table."""
+        return self._source().fingerprint()
+
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return true for each row whose value is there and not among the keys."""
         require_columns(self.columns, batch.schema.names, what="the check foreign_key")
@@ -67,8 +75,12 @@ class ForeignKeyCheck(Check):
         found = np.asarray(pc.is_in(values, self._as(self._keys, values.type)).to_numpy(zero_copy_only=False))
         return np.asarray(~found & ~missing(values))
 
+    def _source(self) -> Source:
+        spec = {"type": _FORMATS[self.table.suffix.lower()], "path": str(self.table)}
+        return cast("Source", family("source").build(spec, self.folder))
+
     def _read(self) -> pa.Array:
-        source = family("source").build({"type": _FORMATS[self.table.suffix.lower()], "path": str(self.table)}, self.folder)
+        source = self._source()
         require_columns([self.key], source.schema().names, what=f"the check foreign_key, in {self.table.name},")
         keys = pa.array([], pa.null())
         for batch in source.read(columns=[self.key]):

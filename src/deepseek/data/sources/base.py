@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,6 +63,17 @@ class Source(ABC):
         A source that skips a malformed record must hand it out here; nothing is dropped silently. Without any, nothing is yielded.
         """
         return iter(())
+
+    def as_text(self, columns: Collection[str]) -> Self:
+        """Return a source that reads these columns as text, spelled as they stand in the file.
+
+        A file of text is read as the narrowest types that hold *its* rows: where training rows were text, `01` and `1.50` would become
+        other values. A source whose tables have types of their own is returned as it is.
+
+        Args:
+            columns: Names; those that the source does not have are passed over.
+        """
+        return self
 
     def given_split(self) -> str | None:
         """Return the name of the column that says `train`, `validation` or `test`, where the source itself knows the split."""

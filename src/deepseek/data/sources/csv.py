@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import pyarrow as pa
 import pyarrow.csv
@@ -113,7 +114,14 @@ class CsvSource(FileSource):
         self.null_values = list(NULL_VALUES) if null_values is None else null_values
         self.types = {name: _arrow_type(name, alias) for name, alias in (types or {}).items()}
         self.strip, self.decimal_point, self.on_bad_line = strip, decimal_point, on_bad_line
+        self._texts: frozenset[str] = frozenset()
         self._planned: tuple[object, _Plan] | None = None
+
+    def as_text(self, columns: Collection[str]) -> Self:
+        """Return a source that reads these columns as text, where `types` does not say otherwise."""
+        again = copy.copy(self)
+        again._texts, again._planned = frozenset(columns), None
+        return again
 
     def schema(self) -> pa.Schema:
         """Return the columns and the narrowest types that hold every row."""
@@ -143,7 +151,7 @@ class CsvSource(FileSource):
             parts.append(self._survey(file, dialect, multiline, typers))
         if not any(part.rows for part in parts):
             raise DataError(f"{str(parts[0].file)!r} has column names but no rows", hint="if the first line is data, write header: false")
-        schema = pa.schema([(name, self.types.get(name, typer.type)) for name, typer in typers.items()])
+        schema = pa.schema([(name, self.types.get(name, pa.string() if name in self._texts else typer.type)) for name, typer in typers.items()])
         plan = _Plan(tuple(parts), schema, frozenset(name for name, typer in typers.items() if typer.padded))
         bad = next((part for part in parts if part.malformed), None)
         if bad and self.on_bad_line == "fail":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.json
@@ -39,7 +40,14 @@ class _RecordSource(FileSource):
     ) -> None:
         super().__init__(folder, path=path)
         self.encoding, self.on_bad_line = check_encoding(encoding), on_bad_line
+        self._texts: frozenset[str] = frozenset()
         self._planned: tuple[object, pa.Schema] | None = None
+
+    def as_text(self, columns: Collection[str]) -> Self:
+        """Return a source that reads these keys as text; keys of nested objects keep the types of their values."""
+        again = copy.copy(self)
+        again._texts, again._planned = frozenset(columns), None
+        return again
 
     @abstractmethod
     def _blocks(self, file: Path) -> Iterator[list[Raw]]:
@@ -83,7 +91,10 @@ class _RecordSource(FileSource):
             raise DataError(f"{bad:,} of {records + bad:,} records of {self.path!r} are no JSON objects", hint=self._hint)
         if not records or not schema.names:
             raise DataError(f"{self.path!r} holds no records", hint=self._hint)
-        return schema
+        return pa.schema([field.with_type(pa.string()) if self._is_text(field) else field for field in schema])
+
+    def _is_text(self, field: pa.Field) -> bool:
+        return field.name in self._texts and not pa.types.is_nested(field.type)
 
     _hint = ""
 

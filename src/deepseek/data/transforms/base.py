@@ -146,6 +146,13 @@ class Transform(ABC):
         """Return a boolean array `[rows]`: true where `apply` cannot read the value (a corrupt image); asked only after it has failed."""
         return np.zeros(batch.num_rows, dtype=bool)
 
+    def unknown(self, batch: pa.RecordBatch) -> dict[str, tuple[int, int]]:
+        """Return, by column, how many values of a batch training did not know and how many are not missing.
+
+        Columns are left out where training itself passed values over, since then unknown ones are nothing new.
+        """
+        return {}
+
     def module(self) -> nn.Module | None:
         """Return the part that runs inside the model, on tensors `[rows, …]` of this transform's single input, or nothing."""
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 import numpy as np
 from annotated_types import Ge
 
-from deepseek.data.columns import get_column, look_up, spell
+from deepseek.data.columns import get_column, look_up, missing, spell
 from deepseek.data.transforms.base import Array, InputSpec, Transform
 from deepseek.data.transforms.target_means import TargetMeans
 from deepseek.errors import InputError
@@ -64,6 +64,7 @@ class CategoryTransform(Transform):
         self._codes: list[dict[str, int]] = []
         self._means = TargetMeans(len(self._columns), smoothing)
         self._pending: list[np.ndarray] = []
+        self._whole: list[bool] = []
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Count a batch of training rows."""
@@ -99,6 +100,7 @@ class CategoryTransform(Transform):
             vocabularies.append([names[place] for place in orders[-1]])
         if self.uses_target:
             self._means.finish(orders)
+        self._whole = [len(kept) == len(ids) for kept, ids in zip(vocabularies, self._ids, strict=True)]
         self._set_vocabularies(vocabularies)
         self._ids, self._counts, self._pending = [{} for _ in self._columns], [np.zeros(0, dtype=np.int64) for _ in self._columns], []
 
@@ -148,6 +150,17 @@ class CategoryTransform(Transform):
             codes[:, index] = look_up(get_column(batch, name), name, self._codes[index], unknown=0)
         return codes
 
+    def unknown(self, batch: pa.RecordBatch) -> dict[str, tuple[int, int]]:
+        """Return, by column, how many values have no code and how many are not missing; not for columns with a cut vocabulary."""
+        self._fitted()
+        counts = {}
+        for index, name in enumerate(self._columns):
+            if self._whole[index]:
+                column = get_column(batch, name)
+                codes = look_up(column, name, self._codes[index], unknown=0)[~missing(column)]
+                counts[name] = (int((codes == 0).sum()), len(codes))
+        return counts
+
     def module(self) -> nn.Module | None:
         """Return what spreads codes over 0/1 columns, for one-hot encoding."""
         if self.encoding != "one_hot":
@@ -158,12 +171,13 @@ class CategoryTransform(Transform):
 
     def to_json(self) -> dict[str, Any]:
         """Return the vocabularies, and the means where the target is used."""
-        state: dict[str, Any] = {"vocabularies": self._fitted()}
+        state: dict[str, Any] = {"vocabularies": self._fitted(), "whole": self._whole}
         return {**state, "means": self._means.to_json()} if self.uses_target else state
 
     def load_json(self, state: Mapping[str, Any]) -> Self:
         """Take up what `to_json` returned."""
         self._set_vocabularies([list(texts) for texts in state["vocabularies"]])
+        self._whole = list(state["whole"])
         if self.uses_target:
             self._means.load_json(state["means"])
         return self

@@ -14,6 +14,12 @@ import torch
 from torch import Tensor, nn
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+_LARGE_CENTER = 1e30
+_CLIPPED = 1e9
+"""So many times the clip, a value is the clip itself to float32's precision; the square of it is within range."""
+
+
 def _buffer(values: Any) -> Tensor:
     return torch.from_numpy(np.array(values, dtype=np.float32))
 
@@ -76,7 +82,8 @@ class NumberModule(nn.Module):
         center: `[f]`, subtracted.
         scale: `[f]`, divided by.
         indicators: The positions of the columns that get an indicator.
-        clip: The bound on the absolute value that leaves, or nothing; approached smoothly, as `x / sqrt(1 + (x / clip)²)`.
+        clip: The bound on the absolute value that leaves, or nothing; approached smoothly, as `x / sqrt(1 + (x / clip)²)`, by any value that
+            float32 holds.
         quantiles: Knots and scores of a quantile map, in the place of centring and scaling.
 
     Shape:
@@ -100,8 +107,11 @@ class NumberModule(nn.Module):
     ) -> None:
         super().__init__()
         self.register_buffer("fill", _buffer(fill))
-        self.register_buffer("center", _buffer(center))
-        self.register_buffer("factor", _buffer(1 / np.asarray(scale, dtype=np.float64)))
+        centers = np.asarray(center, dtype=np.float64)
+        # beside a center this large a difference can leave float32's range; halves cannot, and halving rounds nothing
+        self._share = 0.5 if (np.abs(centers) > _LARGE_CENTER).any() else 1.0
+        self.register_buffer("center", _buffer(centers * self._share))
+        self.register_buffer("factor", _buffer(np.minimum(1 / np.asarray(scale, dtype=np.float64) / self._share, _LARGEST)))
         self.register_buffer("indicators", torch.tensor(list(indicators), dtype=torch.int64))
         self.clip = clip
         self.map = None if quantiles is None else QuantileMap(*quantiles)
@@ -110,12 +120,18 @@ class NumberModule(nn.Module):
         """Map `[b, f]`, NaN where missing, to `[b, f + i]` without NaN."""
         missing = torch.isnan(x)
         filled = torch.where(missing, self.fill, x)
-        out = (filled - self.center) * self.factor if self.map is None else self.map(filled)
+        out = self._scaled(filled) if self.map is None else self.map(filled)
         if self.clip is not None:
+            bound = min(_CLIPPED * self.clip, _LARGEST)
+            out = out.clamp(-bound, bound)  # the square of what is beyond would be infinite
             out = out * torch.rsqrt(1 + (out / self.clip).square())
         if self.indicators.numel():
             out = torch.cat([out, missing.index_select(1, self.indicators).to(out.dtype)], dim=1)
         return out
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        halved = x if self._share == 1.0 else x * self._share
+        return (halved - self.center) * self.factor
 
 
 class OneHotModule(nn.Module):
