@@ -60,15 +60,14 @@ def as_text(value: Mapping[str, Any]) -> str:
 
 
 def result_text(value: Mapping[str, Any]) -> str:
-    """Return what a run came to: its folders, a table of metrics by split, its warnings."""
+    """Return what a run came to, its metrics by split and its folders; warnings were printed as they came."""
     splits = [name for name, metrics in value["metrics"].items() if metrics]
     names = dict.fromkeys(name for split in splits for name in value["metrics"][split])
     width = max(map(len, names), default=0)
     lines = [" " * width + "".join(f"{split:>12}" for split in splits)]
     lines += [f"{name:<{width}}" + "".join(f"{value['metrics'][split].get(name, math.nan):>12.4f}" for split in splits) for name in names]
     head = as_table([("run", value["run"]), ("bundle", value["bundle"]), ("seconds", f"{value['seconds']:.1f}")])
-    warnings = [f"warning: {text}" for text in value["warnings"]]
-    return "\n".join(["", *lines, "", head, *warnings])
+    return "\n".join(["", *lines, "", head])
 
 
 def _flat(value: Any, path: str) -> list[tuple[str, str]]:

@@ -40,9 +40,16 @@ class Batch:
         weight = None if self.weight is None else self.weight.to(device, non_blocking=non_blocking)
         return Batch(move(self.inputs), move(self.targets), weight, self.row)
 
-    def split(self, rows: int) -> list[Batch]:
-        """Return the batch in pieces of at most `rows` rows, in order, without copying."""
-        return [self._slice(start, start + rows) for start in range(0, len(self), rows)]
+    def split(self, rows: int, *, least: int = 1) -> list[Batch]:
+        """Return the batch in pieces, in order, without copying.
+
+        Args:
+            rows: The most rows of a piece, but for `least`.
+            least: The fewest; a smaller last piece is joined to the one before, and a batch that is smaller itself stays whole.
+        """
+        size = max(rows, least)
+        starts = [start for start in range(0, len(self), size) if start == 0 or len(self) - start >= least]
+        return [self._slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(self)], strict=True)]
 
     def cut(self, sizes: Sequence[int]) -> list[Batch]:
         """Return the batch in pieces of so many rows each, in order, without copying."""

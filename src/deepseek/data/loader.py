@@ -29,7 +29,8 @@ class Loader:
 
     There is no state: the rows of global batch `s` of epoch `e` follow from (seed, e, s), and rank `r` takes the `r`-th contiguous share of
     them. So a resume starts anywhere, and N ranks see exactly what one would. The shares' sizes differ by at most one row; in the last
-    batch of an epoch a rank's share may be empty, and a batch of 0 rows is yielded, so that all ranks make equally many steps.
+    batch of an epoch a rank's share may be empty, and a batch of 0 rows is yielded, so that all ranks make equally many steps. Where a share
+    must not be that small, as batch statistics need two rows, `least` joins such a last batch to the one before.
 
     Args:
         dataset: The prepared rows.
@@ -39,6 +40,7 @@ class Loader:
         ranks: How many shares there are.
         shuffle: Whether the order is random; without, rows come in the dataset's order.
         drop_last: Whether an incomplete last batch is left out.
+        least: The fewest rows of a share, at least 0: a last batch with smaller ones is joined to the batch before.
         prefetch: Whether a background thread gathers ahead; `auto` times the first batches and starts one if they are costly.
         pin: Whether batches are gathered into page-locked memory, for copies to a GPU that overlap with computing.
 
@@ -60,6 +62,7 @@ class Loader:
         ranks: int = 1,
         shuffle: bool = True,
         drop_last: bool = False,
+        least: int = 0,
         prefetch: bool | Literal["auto"] = "auto",
         pin: bool = False,
     ) -> None:
@@ -69,22 +72,31 @@ class Loader:
             raise InputError(
                 f"{len(dataset)} rows make no whole batch of {batch_size}, and incomplete ones are dropped", hint="lower batch_size"
             )
+        if min(batch_size, len(dataset)) < least * ranks:
+            raise InputError(
+                f"each of {ranks} ranks needs {least} rows of every batch; batch_size is {batch_size}, and there are {len(dataset)} rows",
+                hint="raise batch_size, take fewer devices, or a model without batch normalisation",
+            )
         self.dataset, self.seed, self.batch_size, self.rank, self.ranks = dataset, seed, batch_size, rank, ranks
         self.shuffle, self.drop_last, self.prefetch, self.pin = shuffle, drop_last, prefetch, pin
         self.wait_s = 0.0
         self.batches_read = 0
         self._costly: bool | None = None if prefetch == "auto" else bool(prefetch)
         ragged = any(column.ragged for column in dataset.layout)  # padded to the longest row of their own batch
+        whole, rest = divmod(len(dataset), batch_size)
+        self._joined = not drop_last and 0 < rest < least * ranks
+        self._steps = whole if drop_last or self._joined else whole + bool(rest)
         self._together = 1 if ragged else max(min(GROUP_BYTES // max(dataset.row_bytes * batch_size, 1), MOST_TOGETHER), 1)
 
     @property
     def steps(self) -> int:
         """How many batches an epoch has, the same on every rank."""
-        return len(self.dataset) // self.batch_size if self.drop_last else -(-len(self.dataset) // self.batch_size)
+        return self._steps
 
     def share(self, step: int) -> tuple[int, int, int]:
         """Return where this rank's rows begin and end in the global batch of a step, and how many rows that batch has."""
-        total = min(self.batch_size, len(self.dataset) - step * self.batch_size)
+        left = len(self.dataset) - step * self.batch_size
+        total = left if self._joined and step == self._steps - 1 else min(self.batch_size, left)
         return self.rank * total // self.ranks, (self.rank + 1) * total // self.ranks, total
 
     def rows(self, epoch: int, step: int) -> np.ndarray:
@@ -129,7 +141,7 @@ class Loader:
         steps = range(first, min(first + self._together, self.steps))
         if self.ranks == 1 and self.shuffle:
             start = first * self.batch_size
-            count = min(len(steps) * self.batch_size, len(self.dataset) - start)
+            count = sum(self.share(each)[2] for each in steps)
             rows = order(len(self.dataset), seed=self.seed, epoch=epoch, start=start, count=count)
         else:
             rows = np.concatenate([self.rows(epoch, each) for each in steps])

@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.data.cleaning.base import Cleaner
-from deepseek.data.columns import get_column, to_float64
+from deepseek.data.columns import get_column, is_text, parse_numbers, to_float64
 from deepseek.data.targets import TargetKind, TargetTransform
 from deepseek.data.transforms import Array, InputSpec, Ragged, Transform, group_fields
+from deepseek.data.types import as_type, named_type, type_name
+from deepseek.data.unknown import Unknown
 from deepseek.errors import DataError, InputError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import Spec, family
@@ -74,6 +76,7 @@ class Preparation:
         target: The target's transform, or nothing.
         left_out: Columns that no transform treats, and why.
         dropped: How many training rows each cleaner left out, and how many had no target; known after `fit`.
+        types: The Arrow type that each column used had in training, by name; known after `fit`.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Preparation:
         self.cleaners: list[Cleaner] = []
         self.transforms: list[Transform] = []
         self.dropped: dict[str, int] = {}
+        self.types: dict[str, pa.DataType] = {}
         self._weight_mean = 1.0
         self._begin()
 
@@ -127,6 +131,11 @@ class Preparation:
         return tuple(field.name for field in self.schema.inputs if field.name not in {*self.left_out, self.weight})
 
     @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns that were text in training: what `Source.as_text` is to be asked for."""
+        return tuple(name for name, kind in self.types.items() if is_text(kind))
+
+    @property
     def inputs(self) -> dict[str, InputSpec]:
         """What a model meets, by name."""
         return {spec.name: spec for transform in self.transforms for spec in transform.inputs}
@@ -146,6 +155,7 @@ class Preparation:
             DataError: There is no row, no row weighs anything, or the target cannot be learned.
         """
         self._begin()
+        self.types = self._types_of(next(batches(), None))
         if self.target:
             self.target = TargetTransform(self.schema.targets, self.target.kind)
         for index, cleaner in enumerate(self.cleaners):
@@ -175,16 +185,50 @@ class Preparation:
         self.dropped = aside.counts
         return self
 
-    def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
+    def _types_of(self, batch: pa.RecordBatch | None) -> dict[str, pa.DataType]:
+        used = {*self.columns, *self.schema.target, self.weight}
+        types = {} if batch is None else {field.name: field.type for field in batch.schema if field.name in used and type_name(field.type)}
+        numbers = {field.name for field in self.schema.inputs if field.kind is Kind.NUMBER}
+        return {name: pa.float64() if name in numbers and is_text(kind) else kind for name, kind in types.items()}
+
+    def typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows of any origin with the types of training, where no value changes by that; text that is to be numbers is read.
+
+        Raises:
+            DataError: The text in a column of numbers is none.
+        """
+        for name, kind in self.types.items():
+            place = batch.schema.get_field_index(name)
+            if place < 0 or batch.schema.field(place).type == kind:
+                continue
+            column = as_type(batch.column(place), kind)
+            if is_text(column.type) and self.schema[name].kind is Kind.NUMBER and name not in self.schema.target:
+                column = parse_numbers(column.cast(pa.string()), name)
+            batch = batch.set_column(place, batch.schema.field(place).with_type(column.type), column)
+        return batch
+
+    def apply(self, batch: pa.RecordBatch, *, unknown: Unknown | None = None) -> dict[str, Array]:
         """Return the arrays of rows of any origin, by input name; every row is kept.
+
+        Args:
+            batch: The rows.
+            unknown: Is told of the categories that training did not know.
 
         Raises:
             ColumnError: A column is missing.
             DataError: A value cannot be what its column is.
         """
+        batch = self.typed(batch)
         for cleaner in self.cleaners:
             batch = cleaner.apply(batch)
+        if unknown is not None:
+            self.count_unknown(batch, unknown)
         return self.arrays(batch)
+
+    def count_unknown(self, batch: pa.RecordBatch, unknown: Unknown) -> None:
+        """Count the categories of cleaned rows that training did not know."""
+        for transform in self.transforms:
+            unknown.add(transform.unknown(batch))
 
     def arrays(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the arrays of rows that the cleaners have been through; raises as `apply` does."""
@@ -230,6 +274,7 @@ class Preparation:
         return {
             "schema": self.schema.to_json(),
             "weight": self.weight,
+            "types": {name: type_name(kind) for name, kind in self.types.items()},
             "weight_mean": self._weight_mean,
             "cleaners": [{"spec": spec, "state": part.to_json()} for spec, part in zip(self._specs, self.cleaners, strict=True)],
             "overrides": self._overrides,
@@ -260,6 +305,7 @@ class Preparation:
         made._grouped.left_out = dict(value["left_out"])
         made.transforms = [part.load_json(given["state"]) for part, given in zip(made._grouped.build(), value["transforms"], strict=True)]
         made.dropped = dict(value["dropped"])
+        made.types = {name: named_type(kind) for name, kind in value["types"].items()}
         made._weight_mean = float(value["weight_mean"])
         return made
 
@@ -293,7 +339,7 @@ class Preparation:
         aside = Aside() if aside is None else aside
         cleaners = self._started(layers)
         for given, numbers in _numbered(batches):
-            batch, rows = self.with_target(given, numbers, aside)
+            batch, rows = self.with_target(self.typed(given), numbers, aside)
             for layer, cleaner in enumerate(cleaners):
                 drop = cleaner.drop(batch)
                 batch = cleaner.apply(batch)
@@ -312,7 +358,7 @@ class Preparation:
         aside = Aside() if aside is None else aside
         cleaners = self._started(None)
         for given, numbers in _numbered(batches):
-            batch, rows = self.with_target(given, numbers, aside)
+            batch, rows = self.with_target(self.typed(given), numbers, aside)
             for cleaner in cleaners:
                 batch = cleaner.apply(batch)
             if batch.num_rows:

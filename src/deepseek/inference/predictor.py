@@ -19,6 +19,7 @@ from deepseek.registry import load_plugin
 if TYPE_CHECKING:
     from deepseek.data.preparation import Preparation
     from deepseek.data.sources.base import Source
+    from deepseek.data.unknown import Unknown
     from deepseek.fields import Schema
     from deepseek.tasks.base import Task
 
@@ -98,17 +99,19 @@ class Predictor:
         answers = list(self.stream(source, batch_rows=batch_rows)) or self._no_answers(source.schema())
         return _like(table, pa.Table.from_batches(answers))
 
-    def stream(self, source: Source, *, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    def stream(self, source: Source, *, batch_rows: int = BATCH_ROWS, unknown: Unknown | None = None) -> Iterator[pa.RecordBatch]:
         """Answer a source batch by batch, in bounded memory.
 
         Args:
             source: Where the rows come from.
             batch_rows: How many rows go through the network at once.
+            unknown: Is told of the categories that training did not know.
         """
+        source = source.as_text(self._preparation.text_columns)
         self.require_columns(source.schema().names)
         preparation = self._preparation.started()
         for batch in source.read(columns=self.columns, batch_rows=batch_rows):
-            yield from self._answer(preparation, batch).to_batches()
+            yield from self._answer(preparation, batch, unknown).to_batches()
 
     def answer(self, batch: pa.RecordBatch) -> pa.Table:
         """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""
@@ -118,8 +121,8 @@ class Predictor:
         """Return what the network is given for a batch: the host's part of the preparation."""
         return _writable(self._preparation.apply(batch))
 
-    def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
-        return self.task.answer(self._backend.run(_writable(preparation.apply(batch))))
+    def _answer(self, preparation: Preparation, batch: pa.RecordBatch, unknown: Unknown | None = None) -> pa.Table:
+        return self.task.answer(self._backend.run(_writable(preparation.apply(batch, unknown=unknown))))
 
     def require_columns(self, present: Sequence[str]) -> None:
         """Check that a table has every column that is needed.

@@ -21,6 +21,7 @@ from deepseek.artifacts import plain_disk_errors
 from deepseek.data.batch import Batch
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.sources import open_source
+from deepseek.data.unknown import Unknown
 from deepseek.distributed import RankContext
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference import Predictor
@@ -47,7 +48,8 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
         plugins: The files or modules of the plugins that the bundle needs.
 
     Returns:
-        `output`, the file, and `rows`, how many answers are in it, in the order of the source.
+        `output`, the file, `rows`, how many answers are in it, in the order of the source, and `warnings`: columns many of whose values
+        training did not know.
 
     Raises:
         ColumnError: A column that the model needs is missing.
@@ -60,13 +62,13 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
     if target.suffix not in FORMATS:
         raise UnknownNameError("format of predictions", target.suffix or target.name, FORMATS)
     predictor = Predictor.load(Path(run), plugins=plugins)
-    rows = 0
+    rows, unknown = 0, Unknown()
     partial = target.with_name(f".{target.name}.part")
     try:
         with plain_disk_errors(target), ExitStack() as stack, progress.task("predicting") as advance:
             target.parent.mkdir(parents=True, exist_ok=True)
             writer: _Writer | None = None
-            for batch in predictor.stream(open_source(source)):
+            for batch in predictor.stream(open_source(source), unknown=unknown):
                 if target.suffix == ".csv":
                     batch = _joined(batch, predictor.separator)
                 writer = writer or stack.enter_context(_writer(partial, target.suffix, batch.schema))
@@ -80,7 +82,7 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
     finally:
         if partial.exists():
             partial.unlink()
-    return {"output": str(target), "rows": rows}
+    return {"output": str(target), "rows": rows, "warnings": unknown.warnings("rows")}
 
 
 def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = ()) -> dict[str, Any]:
@@ -92,8 +94,8 @@ def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = 
         plugins: The files or modules of the plugins that the bundle needs.
 
     Returns:
-        `metrics` by name, `rows` measured, and `set_aside`: how many rows have no target, are of a class that training did not know, or
-        hold an image that cannot be read, by reason.
+        `metrics` by name, `rows` measured, `set_aside`: how many rows have no target, are of a class that training did not know, or hold
+        an image that cannot be read, by reason, and `warnings`: columns many of whose values training did not know.
 
     Raises:
         ColumnError: A column is missing.
@@ -105,7 +107,7 @@ def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = 
     if preparation.target is None:
         raise InputError(f"{bundle.path} predicts no column that could be compared")
     model = TorchBackend(bundle).model
-    opened = open_source(source)
+    opened = open_source(source).as_text(preparation.text_columns)
     predictor.require_columns(opened.schema().names)
     for name in (*preparation.schema.target, *filter(None, (preparation.weight,))):
         if name not in opened.schema().names:
@@ -114,7 +116,8 @@ def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = 
             )
     counts: Counter[str] = Counter()
     scores = Scores() if model.task.kind == "binary" else None
-    batches = _batches(preparation, opened.read(batch_rows=4096), counts)
+    unknown = Unknown()
+    batches = _batches(preparation, opened.read(batch_rows=4096), counts, unknown)
     metrics = evaluate_batches(model, model.task, batches, spill=scores, context=RankContext())
     rows = counts.pop("rows", 0)
     if rows == 0:
@@ -122,15 +125,15 @@ def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = 
         raise DataError(f"no row can be measured ({aside})", hint="give rows with the target and of classes that training knew")
     if scores is not None:
         metrics["auc"] = scores.auc()
-    return {"metrics": metrics, "rows": rows, "set_aside": {reason: count for reason, count in counts.items() if count}}
+    aside = {reason: count for reason, count in counts.items() if count}
+    return {"metrics": metrics, "rows": rows, "set_aside": aside, "warnings": unknown.warnings("rows")}
 
 
-def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[Batch]:
+def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts: Counter[str], unknown: Unknown) -> Iterator[Batch]:
     target = preparation.target
     assert target is not None
     aside = Aside()
     for given, _ in preparation.other_rows(tables, aside=aside):
-        counts["target missing"] = aside.counts.get("target missing", 0)
         unseen = target.unseen(given)
         counts["target class unseen in training"] += int(unseen.sum())
         batch = given.filter(pa.array(~unseen)) if unseen.any() else given
@@ -148,10 +151,12 @@ def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts:
                 continue
             arrays = preparation.arrays(batch)
         counts["rows"] += batch.num_rows
+        preparation.count_unknown(batch, unknown)
         inputs = {name: torch.from_numpy(np.require(array, requirements=["C", "W"])) for name, array in arrays.items()}
         weight = preparation.weights(batch)
         targets = {name: torch.from_numpy(array) for name, array in target.apply(batch).items()}
         yield Batch(inputs, targets, weight=None if weight is None else torch.from_numpy(weight))
+    counts.update(aside.counts)
 
 
 def _joined(batch: pa.RecordBatch, separator: str) -> pa.RecordBatch:

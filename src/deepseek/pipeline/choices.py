@@ -22,7 +22,7 @@ Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
 AUTO = "auto"
 
 
-def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int) -> Choices:
+def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, *, rows: int, validated: bool = True) -> Choices:
     """Say what every `auto` of a recipe becomes that needs no measurement.
 
     Args:
@@ -30,6 +30,7 @@ def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, 
         inputs: What the network meets.
         target: What is predicted.
         rows: The training rows.
+        validated: Whether there are validation rows; without, nothing is monitored and nothing stops early.
     """
     choices: Choices = {}
     images = [spec for spec in inputs.values() if spec.kind is Kind.IMAGE]
@@ -39,10 +40,12 @@ def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, 
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
         defaults["learning_rate"] = (train.optimizer["learning_rate"], "the optimizer's own")
+    if not validated:
+        defaults["early_stopping"] = (False, "there are no validation rows")
     for key, choice in defaults.items():
         if getattr(train, key) == AUTO:
             choices[f"train.{key}"] = choice
-    if train.monitor == AUTO and target.kind in {"binary", "classes"} and not images and _measures(recipe.task, "log_loss"):
+    if validated and train.monitor == AUTO and target.kind in {"binary", "classes"} and not images and _measures(recipe.task, "log_loss"):
         choices["train.monitor"] = ("log_loss", "steadier than rank or count metrics on few validation rows")
     if images and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
         choices["task.loss.label_smoothing"] = (0.1, "keeps a network that can fit every image from being too sure")

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deepseek import __version__
+from deepseek import __version__, progress
 from deepseek.artifacts import RunFolder, read_json, write_bundle, write_json
 from deepseek.data.batch import Batch
 from deepseek.data.loader import Loader
@@ -54,6 +54,7 @@ class Job:
         plugin_folder: What the plugins' paths are relative to.
         decided: What an earlier try at this run measured and decided; taken over on a resume.
         quiet: Whether to show no progress.
+        data_id: What the prepared rows are, so that no checkpoint is taken up that was trained on others.
     """
 
     dataset: Path
@@ -67,6 +68,7 @@ class Job:
     plugin_folder: Path = Path()
     decided: Mapping[str, Any] | None = None
     quiet: bool = False
+    data_id: str | None = None
 
 
 class DecisionFile(Callback):
@@ -96,6 +98,7 @@ def fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     Returns:
         On rank 0 `metrics` by split, `seconds` of training, `stopped_reason`, `samples_per_s` and `data_wait_share`.
     """
+    progress.quiet(job.quiet)  # a rank is a process of its own
     for plugin in job.plugins:
         load_plugin(plugin, job.plugin_folder)
     preparation = Preparation.from_json(read_json(job.dataset / "preparation.json"))
@@ -114,6 +117,7 @@ def fit(ranks: RankContext, job: Job) -> dict[str, Any]:
         augment=[family("augmentation").build(spec, preparation.inputs) for spec in job.augment],
         folder=job.run,
         ranks=ranks,
+        data_id=job.data_id,
     )
     fitted = trainer.fit(resume=bool(list_checkpoints(run.checkpoints)))
     started = time.perf_counter()

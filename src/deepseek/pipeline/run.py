@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deepseek import progress
-from deepseek.artifacts import RunFolder, StageCache, read_json, write_json, write_text
+from deepseek.artifacts import RunFolder, StageCache, read_json, sha256_json, write_json, write_text
+from deepseek.data.splits import NAMES
 from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
 from deepseek.pipeline.choices import Choices, choose
@@ -72,10 +73,12 @@ def run(
     dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
     for warning in dataset.warnings:
         progress.warn(warning)
-    write_json(folder.data, dataset.document)
+    identity = data_identity(dataset.folder)
+    _require_same_data(folder, identity)
+    write_json(folder.data, {**dataset.document, "identity": identity})
     copy_rejects(dataset, folder.rejects)
     resolved = _resolve(checked, dataset, folder)
-    return _train(resolved, dataset, folder, began=began)
+    return _train(resolved, dataset, folder, identity=identity, began=began)
 
 
 def resolve(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Choices]:
@@ -83,9 +86,9 @@ def resolve(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Choices]:
     preparation = dataset.preparation()
     if preparation.target is None:
         raise InputError("there is nothing to predict", hint="name the column under data.target")
-    rows = dataset.document["rows"]["train"]["rows"]
+    rows = dataset.document["rows"]
     decided = recipe.with_decisions(dataset.reasons)
-    choices = choose(decided, preparation.inputs, preparation.target.spec, rows)
+    choices = choose(decided, preparation.inputs, preparation.target.spec, rows=rows["train"]["rows"], validated="validation" in rows)
     return decided.with_decisions(choices), {**dataset.reasons, **choices}
 
 
@@ -120,6 +123,19 @@ def _resumed(folder: RunFolder, checked: Recipe) -> tuple[RunFolder, Recipe]:
     return folder, kept
 
 
+def data_identity(folder: Path) -> str:
+    """Return a hash of a prepared stage: of every row of every split, and of everything fitted."""
+    splits = {name: read_json(path)["files"] for name in NAMES if (path := folder / name / "manifest.json").is_file()}
+    return sha256_json({"splits": splits, "preparation": read_json(folder / "preparation.json")})
+
+
+def _require_same_data(folder: RunFolder, identity: str) -> None:
+    if folder.data.is_file() and read_json(folder.data).get("identity", identity) != identity:
+        raise InputError(
+            f"the data changed since {folder.path} began", hint="resume with the data as they were, or start a new run without resume"
+        )
+
+
 def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
     if folder.resolved.is_file():
         return load_recipe(folder.resolved, folder=recipe.folder)
@@ -137,7 +153,7 @@ def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
     return resolved
 
 
-def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, began: float) -> RunResult:
+def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, identity: str, began: float) -> RunResult:
     decisions = read_json(folder.decisions)
     settings = settings_of(recipe)
     trackers = tuple({"type": name} for name in recipe.train.trackers)
@@ -153,6 +169,7 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, began: float)
         plugin_folder=recipe.folder.absolute(),
         decided=decisions.get("measured"),
         quiet=progress.is_quiet(),
+        data_id=identity,
     )
     outcome = launch(fit, settings.devices, job, device=settings.device)
     if not folder.bundle.is_dir():

@@ -23,7 +23,7 @@ from deepseek.optim import OptimizerSpec, decay_groups
 from deepseek.training.state import Json
 from deepseek.training.step import Loss, TrainingStep
 
-BUDGET_S = 2.0
+BUDGET_S = 1.0
 MARGIN = 0.9
 """A candidate is taken where its step takes at most this part of plain float32's: less is within the noise of measuring."""
 MEMORY_SHARE = 0.8

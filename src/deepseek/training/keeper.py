@@ -118,9 +118,10 @@ class Keeper:
             CheckpointError: The checkpoint is of another model, other data or another order of rows.
         """
         values, tensors = loaded.values, loaded.tensors
-        wrong = [
-            f"{key} was {values['identity'][key]} and is {now}" for key, now in _identity(trainer).items() if values["identity"][key] != now
-        ]
+        kept = values["identity"]
+        if kept.get("data") != trainer.data_id:
+            raise CheckpointError(f"{loaded.path} was trained on other data: the data changed", hint="resume with that run's data, or start a new run")
+        wrong = [f"{key} was {kept[key]} and is {now}" for key, now in _identity(trainer).items() if kept[key] != now]
         if wrong:
             raise CheckpointError(f"{loaded.path} belongs to another run: {'; '.join(wrong)}", hint="resume with the settings of that run")
         trainer.model.load_state_dict(tensors["model"])
@@ -142,6 +143,7 @@ class Keeper:
 def _identity(trainer: Trainer) -> Json:
     """Return what must be the same for a resume to be exact."""
     return {
+        "data": trainer.data_id,
         "rows": len(trainer.train),
         "batch_size": trainer.settings.batch_size,
         "seed": trainer.settings.seed,

@@ -25,7 +25,7 @@ from deepseek.optim.clipping import global_norm
 Forward = Callable[[Mapping[str, Tensor]], Tensor]
 Loss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 
-TINY = 1e-12  # under a sum of weights that is 0: such a batch changes nothing
+TINY = torch.finfo(torch.float32).tiny  # under a sum of weights that is 0: such a batch changes nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,7 @@ class TrainingStep:
 
     Attributes:
         micro_batches: Into how many pieces a batch is cut.
+        least_rows: The fewest rows of a piece; 2 where the network has batch statistics.
         numerator: Sum of the numerators since it was last set to zero, float64 where the device has it.
         denominator: Sum of the denominators.
         skipped: Steps not made because a gradient was NaN or infinite.
@@ -87,7 +88,7 @@ class TrainingStep:
     ) -> None:
         self.optimizer, self.average, self.sync = optimizer, average, sync
         self.rules = rules or StepRules()
-        self.micro_batches = 1
+        self.micro_batches = self.least_rows = 1
         self.skipped = 0
         self.parameters: list[nn.Parameter] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         device = self.parameters[0].device
@@ -147,7 +148,7 @@ class TrainingStep:
     def _backward_parts(self, batch: Batch) -> None:
         self._clear()
         rows = len(batch)
-        parts: Sequence[Batch] = batch.split(-(-rows // self.micro_batches)) if rows else ()
+        parts: Sequence[Batch] = batch.split(-(-rows // self.micro_batches), least=self.least_rows) if rows else ()
         total = torch.zeros_like(self._one)
         for index, part in enumerate(parts):
             numerator, denominator = self._loss_of(part)

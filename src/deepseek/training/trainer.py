@@ -19,6 +19,7 @@ from typing import Literal
 
 import torch
 
+from deepseek import progress
 from deepseek.data.augment.base import Augmentation, Draw
 from deepseek.data.batch import Batch
 from deepseek.data.loader import Loader
@@ -36,6 +37,7 @@ from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.time_limit import TimeLimit
 from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
+from deepseek.training.divided import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.evaluation import evaluate
 from deepseek.training.guards import NonFiniteGuard
 from deepseek.training.keeper import Keeper
@@ -101,6 +103,7 @@ class Trainer:
         augment: Random changes of training batches, in order.
         folder: The run's folder; checkpoints go into `checkpoints/` in it. None for no files.
         ranks: This process's place in the job.
+        data_id: What the rows are, as a hash for example: a resume refuses other data than those a checkpoint was trained on.
 
     Attributes:
         state: Where the run stands.
@@ -126,7 +129,9 @@ class Trainer:
         augment: Sequence[Augmentation] = (),
         folder: Path | None = None,
         ranks: RankContext | None = None,
+        data_id: str | None = None,
     ) -> None:
+        self.data_id = data_id
         self.settings, self.ranks, self.folder = settings or TrainSettings(), ranks or RankContext(), folder
         self.model, self.task, self.train, self.validation, self.augment = model, task, train, validation, tuple(augment)
         self.callbacks = [*_implied(self.settings), *callbacks]
@@ -211,6 +216,10 @@ class Trainer:
         else:
             self.state.decisions = decide(self.model, self.task.loss, self.train, settings, self.optimizer_spec, self.ranks)
         self._build(self.state.decisions)
+        if note := division_note(self.model, self.ranks.ranks):
+            self.state.decisions["ranks"] = note
+            if self.is_main:
+                progress.log(note)
         if loaded:
             self.keeper.restore(self, loaded)
             self._spent_before = self.state.seconds
@@ -229,7 +238,8 @@ class Trainer:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         size = int(str(decisions["batch_size"]))
         pin = ranks.device.type == "cuda"
-        self.loader = Loader(self.train, seed=settings.seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, pin=pin)
+        least = STATISTICS_ROWS if has_batch_statistics(self.model) else 0
+        self.loader = Loader(self.train, seed=settings.seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, pin=pin)
         self.total_steps = min(settings.epochs * self.loader.steps, settings.max_steps or 1 << 62)
         self.optimizer = self.optimizer_spec.build(decay_groups(self.model))
         self.average = WeightAverage(self.model, decay=settings.ema) if settings.ema else None
@@ -251,7 +261,7 @@ class Trainer:
         else:
             forward = torch.compile(self.model) if decisions["compile"] == "model" else self.model
             self.step = TrainingStep(forward, self.task.loss, self.optimizer, **options)  # type: ignore[arg-type]
-        self.step.micro_batches = settings.accumulate
+        self.step.micro_batches, self.step.least_rows = settings.accumulate, max(least, 1)
 
     def _steps_per_call(self) -> int:
         given = self.settings.steps_per_call
@@ -368,7 +378,7 @@ class Trainer:
         spent = max(time.perf_counter() - self._began_steps - self._aside_s, 1e-9)
         rate = float(self.optimizer.param_groups[0]["lr"])
         self.progress = Progress(
-            numerator / max(denominator, 1e-12), rate, rows / spent, min(self.loader.wait_s / spent, 1.0), self.step.skipped
+            numerator / (denominator or 1.0), rate, rows / spent, min(self.loader.wait_s / spent, 1.0), self.step.skipped
         )
 
     def _validate(self) -> None:
@@ -381,8 +391,9 @@ class Trainer:
         if self.validation is None:
             state.history.append({**entry, "seconds": self.seconds})
             return
-        broadcast_(self.model.buffers(), self.ranks)  # running statistics differ by rank; rank 0's are the ones that are kept
+        self.guard.check(state.step, 0.0, [*self.model.parameters()])
         with self.average.swapped() if self.average else nullcontext():
+            broadcast_(self.model.buffers(), self.ranks)  # running statistics differ by rank; rank 0's are the ones that are kept
             metrics = evaluate(self.model, self.task, self._validation_batches(), context=self.ranks, precision=self.precision)
             self._remember(metrics)
         state.history.append({**entry, "seconds": self.seconds, **metrics})
@@ -428,6 +439,7 @@ class Trainer:
             self.keeper.recall(self.model)
         elif self.average is not None:
             self.average.copy_to_model()
+        broadcast_([*self.model.parameters(), *self.model.buffers()], self.ranks)  # what is measured is what rank 0 writes
         for callback in self.callbacks:
             callback.on_fit_end(self)
 

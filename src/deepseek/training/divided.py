@@ -1,0 +1,33 @@
+"""Layers whose training depends on how a batch is divided among ranks and micro-batches: batch statistics and dropout."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from deepseek.models.layers import SharedDropout, StochasticDepth
+
+STATISTICS_ROWS = 2
+"""A variance needs two rows; with one, the normalised values are all zero, and PyTorch refuses."""
+
+
+def has_batch_statistics(model: nn.Module) -> bool:
+    """Whether a model normalises by statistics of the rows that it is given at once."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def division_note(model: nn.Module, ranks: int) -> str | None:
+    """Return what the user of several ranks should know of a model, or nothing where several ranks give the numbers of one.
+
+    Args:
+        model: The model.
+        ranks: How many processes share a batch.
+    """
+    modules = list(model.modules()) if ranks > 1 else []
+    parts = {
+        "batch statistics": any(isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm) for module in modules),
+        "dropout": any(isinstance(module, _DropoutNd | SharedDropout | StochasticDepth) and module.p > 0 for module in modules),
+    }
+    present = " and ".join(name for name, there in parts.items() if there)
+    return f"the model has {present}, which each of the {ranks} ranks has of its own: one rank would not give the same numbers" if present else None
