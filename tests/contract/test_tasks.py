@@ -46,5 +46,5 @@ class TestBuiltinTasks(TaskContract):
             return place % 3
         if self.target.kind == "labels":
             return torch.stack((place % 2, place % 3 == 0), dim=1).float()
-        values = torch.stack([mean + std * torch.randn(rows) for mean, std in zip(self.target.mean, self.target.std, strict=True)], dim=1)
+        values = torch.randn(rows, len(self.target.columns))
         return values.squeeze(1) if len(self.target.columns) == 1 else values

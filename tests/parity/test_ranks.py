@@ -47,6 +47,15 @@ def test_augmentation_does_not_depend_on_the_rank(jobs):
         np.testing.assert_allclose(together[name], value, rtol=0, atol=1e-6)
 
 
+def test_what_ranks_measure_is_what_rank_0_writes(jobs):
+    cases = [{"validate": validate, "ema": ema} for validate in (True, False) for ema in (0.9, None)]
+    results = launch(jobs.fit_and_measure_all, 2, cases, device="cpu")
+    for case, (together, alone, best, decisions) in zip(cases, results, strict=True):
+        assert together == pytest.approx(alone, abs=1e-6), case
+        assert not case["validate"] or best.metrics == pytest.approx(alone, abs=1e-6), case
+        assert "batch statistics" in decisions["ranks"]
+
+
 def test_sums_start_while_the_backward_pass_runs(jobs):
     started, buckets, denominator, rank = launch(jobs.overlap, 2, device="cpu")
     assert started == buckets > 1

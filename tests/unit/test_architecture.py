@@ -26,6 +26,7 @@ FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shel
 BROAD_EXCEPTS = {
     "registry.py": "plugins are foreign code: whatever they raise is their failure",
     "data/loader.py": "the edge of a thread: the error is handed to the consumer, who raises it",
+    "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
 }
 NO_TORCH = ["errors", "validation", "registry", "components", "progress", "fields", "statistics", "artifacts", "recipe"]

@@ -210,7 +210,7 @@ def land(
 
     Each check sees every row; a row that breaks several rules is counted under each as bad, and set aside under the first in the order of
     the recipe whose `on_fail` is `drop` or `quarantine`. Table-wide checks (`unique`) look at the rows that the others kept, in passes over
-    the landed file; the source is read once.
+    the landed file; the source is read once. NaN lands as null, and checks see it so.
 
     Args:
         source: Where the rows come from.
@@ -346,7 +346,7 @@ def _plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _without_nan(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch with NaN as null: NumPy spells a missing value so, polars does not take it for one, and past here there is one spelling."""
+    """Return a batch with NaN as null: for some libraries it is a missing value and for others a number; past here it is the one."""
     for place, column in enumerate(batch.columns):
         if pa.types.is_floating(column.type) and pc.any(absent := pc.is_nan(column)).as_py():
             known = pc.if_else(absent, pa.scalar(None, column.type), column)

@@ -29,8 +29,8 @@ class Loader:
 
     There is no state: the rows of global batch `s` of epoch `e` follow from (seed, e, s), and rank `r` takes the `r`-th contiguous share of
     them. So a resume starts anywhere, and N ranks see exactly what one would. The shares' sizes differ by at most one row; in the last
-    batch of an epoch a rank's share may be empty, and a batch of 0 rows is yielded, so that all ranks make equally many steps. Where a share
-    must not be that small, as batch statistics need two rows, `least` joins such a last batch to the one before.
+    batch of an epoch a rank's share may be empty, and a batch of 0 rows is yielded, so that all ranks make equally many steps. Where a
+    share must not be that small, as batch statistics need two rows, `least` joins such a last batch to the one before.
 
     Args:
         dataset: The prepared rows.
@@ -78,7 +78,7 @@ class Loader:
                 hint="raise batch_size, take fewer devices, or a model without batch normalisation",
             )
         self.dataset, self.seed, self.batch_size, self.rank, self.ranks = dataset, seed, batch_size, rank, ranks
-        self.shuffle, self.drop_last, self.prefetch, self.pin = shuffle, drop_last, prefetch, pin
+        self.shuffle, self.drop_last, self.least, self.prefetch, self.pin = shuffle, drop_last, least, prefetch, pin
         self.wait_s = 0.0
         self.batches_read = 0
         self._costly: bool | None = None if prefetch == "auto" else bool(prefetch)

@@ -99,6 +99,7 @@ class Preparation:
         self.transforms: list[Transform] = []
         self.dropped: dict[str, int] = {}
         self.types: dict[str, pa.DataType] = {}
+        self._unknown: Unknown | None = None
         self._weight_mean = 1.0
         self._begin()
 
@@ -207,12 +208,8 @@ class Preparation:
             batch = batch.set_column(place, batch.schema.field(place).with_type(column.type), column)
         return batch
 
-    def apply(self, batch: pa.RecordBatch, *, unknown: Unknown | None = None) -> dict[str, Array]:
+    def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the arrays of rows of any origin, by input name; every row is kept.
-
-        Args:
-            batch: The rows.
-            unknown: Is told of the categories that training did not know.
 
         Raises:
             ColumnError: A column is missing.
@@ -221,18 +218,25 @@ class Preparation:
         batch = self.typed(batch)
         for cleaner in self.cleaners:
             batch = cleaner.apply(batch)
-        if unknown is not None:
-            self.count_unknown(batch, unknown)
         return self.arrays(batch)
-
-    def count_unknown(self, batch: pa.RecordBatch, unknown: Unknown) -> None:
-        """Count the categories of cleaned rows that training did not know."""
-        for transform in self.transforms:
-            unknown.add(transform.unknown(batch))
 
     def arrays(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the arrays of rows that the cleaners have been through; raises as `apply` does."""
-        return {name: array for transform in self.transforms for name, array in transform.apply(batch).items()}
+        arrays = {name: array for transform in self.transforms for name, array in transform.apply(batch).items()}
+        self.count_unknown(batch)
+        return arrays
+
+    def watched(self, unknown: Unknown) -> Preparation:
+        """Return the same preparation, which tells of the categories that training did not know in the rows that it prepares."""
+        made = copy(self)
+        made._unknown = unknown  # noqa: SLF001 - a copy of itself
+        return made
+
+    def count_unknown(self, batch: pa.RecordBatch) -> None:
+        """Tell of the unknown categories of cleaned rows, where anybody is to be told."""
+        if self._unknown is not None:
+            for transform in self.transforms:
+                self._unknown.add(transform.unknown(batch))
 
     def started(self) -> Preparation:
         """Return a preparation for one pass over one table, whose batches `apply` then takes in order, each once.
@@ -464,6 +468,7 @@ class _Run:
 
     def _write_slice(self, batch: pa.RecordBatch, rows: np.ndarray) -> None:
         arrays, keep = self._arrays(batch, rows)
+        self._preparation.count_unknown(batch)
         target = self._preparation.target
         if target is not None and self._unseen == "set_aside":
             unseen = target.unseen(batch) & keep

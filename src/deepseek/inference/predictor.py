@@ -110,8 +110,10 @@ class Predictor:
         source = source.as_text(self._preparation.text_columns)
         self.require_columns(source.schema().names)
         preparation = self._preparation.started()
+        if unknown is not None:
+            preparation = preparation.watched(unknown)
         for batch in source.read(columns=self.columns, batch_rows=batch_rows):
-            yield from self._answer(preparation, batch, unknown).to_batches()
+            yield from self._answer(preparation, batch).to_batches()
 
     def answer(self, batch: pa.RecordBatch) -> pa.Table:
         """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""
@@ -121,8 +123,8 @@ class Predictor:
         """Return what the network is given for a batch: the host's part of the preparation."""
         return _writable(self._preparation.apply(batch))
 
-    def _answer(self, preparation: Preparation, batch: pa.RecordBatch, unknown: Unknown | None = None) -> pa.Table:
-        return self.task.answer(self._backend.run(_writable(preparation.apply(batch, unknown=unknown))))
+    def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
+        return self.task.answer(self._backend.run(_writable(preparation.apply(batch))))
 
     def require_columns(self, present: Sequence[str]) -> None:
         """Check that a table has every column that is needed.

@@ -69,10 +69,9 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
             target.parent.mkdir(parents=True, exist_ok=True)
             writer: _Writer | None = None
             for batch in predictor.stream(open_source(source), unknown=unknown):
-                if target.suffix == ".csv":
-                    batch = _joined(batch, predictor.separator)
-                writer = writer or stack.enter_context(_writer(partial, target.suffix, batch.schema))
-                writer.write_batch(batch)
+                answers = _joined(batch, predictor.separator) if target.suffix == ".csv" else batch
+                writer = writer or stack.enter_context(_writer(partial, target.suffix, answers.schema))
+                writer.write_batch(answers)
                 rows += batch.num_rows
                 advance(batch.num_rows)
         if rows == 0:
@@ -117,7 +116,7 @@ def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = 
     counts: Counter[str] = Counter()
     scores = Scores() if model.task.kind == "binary" else None
     unknown = Unknown()
-    batches = _batches(preparation, opened.read(batch_rows=4096), counts, unknown)
+    batches = _batches(preparation.watched(unknown), opened.read(batch_rows=4096), counts)
     metrics = evaluate_batches(model, model.task, batches, spill=scores, context=RankContext())
     rows = counts.pop("rows", 0)
     if rows == 0:
@@ -125,11 +124,11 @@ def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = 
         raise DataError(f"no row can be measured ({aside})", hint="give rows with the target and of classes that training knew")
     if scores is not None:
         metrics["auc"] = scores.auc()
-    aside = {reason: count for reason, count in counts.items() if count}
-    return {"metrics": metrics, "rows": rows, "set_aside": aside, "warnings": unknown.warnings("rows")}
+    set_aside = {reason: count for reason, count in counts.items() if count}
+    return {"metrics": metrics, "rows": rows, "set_aside": set_aside, "warnings": unknown.warnings("rows")}
 
 
-def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts: Counter[str], unknown: Unknown) -> Iterator[Batch]:
+def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[Batch]:
     target = preparation.target
     assert target is not None
     aside = Aside()
@@ -151,7 +150,6 @@ def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts:
                 continue
             arrays = preparation.arrays(batch)
         counts["rows"] += batch.num_rows
-        preparation.count_unknown(batch, unknown)
         inputs = {name: torch.from_numpy(np.require(array, requirements=["C", "W"])) for name, array in arrays.items()}
         weight = preparation.weights(batch)
         targets = {name: torch.from_numpy(array) for name, array in target.apply(batch).items()}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,10 +14,9 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-import deepseek
 from deepseek import progress
 from deepseek.artifacts import StageCache, plain_disk_errors, read_json, sha256_json, write_json
-from deepseek.data.columns import is_number
+from deepseek.data.columns import is_number, is_text
 from deepseek.data.landing import LandedTable, land
 from deepseek.data.leaks import check_leaks
 from deepseek.data.preparation import Preparation, prepare
@@ -27,10 +25,12 @@ from deepseek.data.rejects import Rejected
 from deepseek.data.sources import open_source
 from deepseek.data.splits import NAMES, TEST, TRAIN, SplitRules, assign_split, split_counts
 from deepseek.data.targets import TargetKind
+from deepseek.data.unknown import Unknown
 from deepseek.data.versions import manifest
 from deepseek.errors import ColumnError, DataError
 from deepseek.fields import MANY, Kind, Schema, infer_schema, leak_suspects, target_kind
 from deepseek.pipeline.given import require_measured, require_named
+from deepseek.pipeline.keys import check_version, code_version, file_version, plugin_versions
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 
@@ -101,10 +101,14 @@ class _Road:
     warnings: list[str] = field(default_factory=list)
     reasons: dict[str | tuple[str | int, ...], tuple[Any, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._code = {"deepseek": code_version(), **plugin_versions(self.recipe)}
+
     def dataset(self) -> Dataset:
         data = self.recipe.data
         landed = self._land(data.source, require_named)
-        test = self._land(data.test, require_measured) if data.test is not None else None
+        texts = [column.name for column in landed.table.schema if is_text(column.type)]
+        test = self._land(data.test, require_measured, texts) if data.test is not None else None
         split = self._split(landed, has_test=test is not None)
         schema, kind = self._look(landed.table, split)
         task = self._task(kind)
@@ -122,17 +126,25 @@ class _Road:
             rejects["test"] = test.table.path.parent / REJECTS
         return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects)
 
-    def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None]) -> _Landed:
+    def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None], texts: Sequence[str] = ()) -> _Landed:
         data = self.recipe.data
-        source = open_source(spec, folder=self.recipe.folder)
+        source = open_source(spec, folder=self.recipe.folder).as_text(texts)
         require(self.recipe, source.schema().names)
         content = source.fingerprint() or uuid4().hex
-        key = {"code": code_version(), "source": spec, "content": content, "checks": data.checks, "max_rejected": data.max_rejected}
+        checks = [family("check").build(check) for check in data.checks]
+        for check in checks:
+            check.folder = self.recipe.folder
+        key = {
+            "code": self._code,
+            "source": spec,
+            "content": content,
+            "texts": texts,
+            "checks": data.checks,
+            "checked_by": [check_version(check) for check in checks],
+            "max_rejected": data.max_rejected,
+        }
 
         def build(folder: Path) -> None:
-            checks = [family("check").build(check) for check in data.checks]
-            for check in checks:
-                check.folder = self.recipe.folder
             with progress.task("reading") as advance:
                 table = land(source, checks, folder, progress=_growth(advance), max_rejected=data.max_rejected)
             write_json(folder / "manifest.json", manifest(source, table))
@@ -167,7 +179,18 @@ class _Road:
             reason = "the source says by itself which rows are for training and which for testing"
             self.reasons["data.split.column"] = (landed.table.given_split, reason)
         self._split_key = {"rules": asdict(rules), "seed": seed}
+        self._warn_of_unused(split, has_test=has_test)
         return split
+
+    def _warn_of_unused(self, split: np.ndarray, *, has_test: bool) -> None:
+        counts = split_counts(split)
+        if left_out := counts.get("left_out", 0):
+            self.warnings.append(f"{left_out:,} of {len(split):,} rows are not used: the column of the split says nothing about them")
+        if has_test and counts["test"]:
+            why = (
+                "data.test gives the test rows" if self.recipe.data.split.folds is None else "data.test is measured on instead of the fold"
+            )
+            self.warnings.append(f"{counts['test']:,} of {len(split):,} rows are test rows of the source and are not used: {why}")
 
     def _given_split(self, table: LandedTable) -> str | None:
         section = self.recipe.data.split
@@ -179,7 +202,7 @@ class _Road:
         """Say what each column is, from training rows only."""
         data = self.recipe.data
         sample = table.sample(split == TRAIN, SAMPLE_ROWS, self.recipe.seed)
-        left_out = {*data.drop, self._given_split(table)}
+        left_out = {*data.drop, self._given_split(table), table.given_split} - set(data.targets)
         sample = sample.select([name for name in sample.column_names if name not in left_out])
         schema, reasons = infer_schema(sample, data.targets, kinds={name: kind.value for name, kind in data.fields.items()})
         useless = {name: reasons[name] for name in schema.names if _is_useless(reasons[name]) and name not in (*data.targets, data.weight)}
@@ -247,9 +270,10 @@ class _Road:
     def _prepare(self, landed: _Landed, test: _Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None) -> Path:
         data = self.recipe.data
         key = {
-            "code": code_version(),
+            "code": self._code,
             "landed": landed.key,
             "test": test.key if test else None,
+            "files": [file_version(one.table, schema) for one in (landed, test) if one],
             "split": self._split_key,
             "schema": schema.to_json(),
             "clean": data.clean,
@@ -272,6 +296,7 @@ class _Road:
         with progress.task("fitting on training rows"):
             preparation.fit(lambda: landed.table.batches(rows=fitted_on, columns=wanted))
         counts: dict[str, Any] = {"left_out": preparation.left_out, "warnings": preparation.warnings}
+        unknown = Unknown()
         for number, name in enumerate(NAMES):
             table, rows = landed.table, np.flatnonzero(split == number)
             if number == TEST and test is not None:
@@ -283,7 +308,7 @@ class _Road:
                 training = number == TRAIN
                 with _naming(name), Rejected(table, folder / REJECTS, name) as rejected:
                     made, aside = prepare(
-                        preparation,
+                        preparation.watched(unknown) if number == TEST else preparation,
                         batches,
                         folder / name,
                         rows=rows,
@@ -292,7 +317,9 @@ class _Road:
                         set_aside=rejected.write,
                     )
             counts[name] = {"rows": len(made), "set_aside": aside}
-        counts["leaks"] = check_leaks(landed.table, split, columns=[part.name for part in schema.inputs]).to_json()
+        test_table = test.table if test is not None else None
+        counts["leaks"] = check_leaks(landed.table, split, columns=preparation.columns, test=test_table, typed=preparation.typed).to_json()
+        counts["unknown"] = unknown.warnings("test rows")
         counts["split"] = split_counts(split)
         write_json(folder / "preparation.json", preparation.to_json())
         write_json(folder / "counts.json", counts)
@@ -307,18 +334,7 @@ class _Road:
                 self.warnings.append(
                     f"there are only {counts[name]['rows']} {name} rows: what is measured on them is hardly more than chance"
                 )
-        self.warnings += counts["leaks"]["warnings"]
-
-
-@cache
-def code_version() -> str:
-    """Return a hash of the code that makes data from data: part of every cache key, so that no result of older code is ever taken up."""
-    root = Path(deepseek.__file__).parent
-    digest = sha256()
-    for package in ("data", "fields", "statistics"):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+        self.warnings += [*counts["leaks"]["warnings"], *counts["unknown"]]
 
 
 def copy_rejects(dataset: Dataset, target: Path) -> None:

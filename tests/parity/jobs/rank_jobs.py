@@ -11,12 +11,13 @@ from torch import nn
 
 from deepseek.data.augment.base import Augmentation
 from deepseek.data.batch import Batch
+from deepseek.data.loader import Loader
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import TargetSpec
 from deepseek.distributed import GradientSync
 from deepseek.errors import DataError
 from deepseek.tasks.multiclass import MulticlassTask
-from deepseek.training import Trainer, TrainSettings
+from deepseek.training import Trainer, TrainSettings, evaluate
 
 
 class Net(nn.Module):
@@ -54,6 +55,25 @@ def fit(context, folder=None, resume=False, **changes):
 
 def fit_with(context, folder, resume, changes):
     return fit(context, folder, resume, **changes)
+
+
+def fit_and_measure_all(context, cases):
+    return [fit_and_measure(context, **case) for case in cases]
+
+
+def fit_and_measure(context, *, validate, **changes):
+    """Return what is measured at the end on all ranks, and what rank 0 measures alone with the weights that it would write."""
+    task = MulticlassTask(TargetSpec("classes", ("y",), ("a", "b", "c"), (1, 1, 1), 3))
+    given = {"epochs": 3, "batch_size": 16, "precision": "fp32", "optimizer": {"type": "sgd", "learning_rate": 0.5}}
+    test, model = rows(64, 2), Net()
+    model.net = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    trainer = Trainer(model, task, rows(81, 0), test if validate else None, settings=TrainSettings(**{**given, **changes}), ranks=context)
+    result = trainer.fit()
+    together = evaluate(
+        model, task, Loader(test, batch_size=16, rank=context.rank, ranks=context.ranks, shuffle=False).batches(0), context=context
+    )
+    alone = evaluate(model, task, Loader(test, batch_size=16, shuffle=False).batches(0))
+    return together, alone, result.best, trainer.state.decisions
 
 
 def fail_on_rank_1(context):

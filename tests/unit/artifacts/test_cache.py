@@ -27,3 +27,27 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path):
     with pytest.raises(RuntimeError, match="stopped"):
         StageCache(tmp_path).folder("prepared", {"data": "a"}, build)
     assert list((tmp_path / "prepared").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["lost", "changed", "without a key", "cut off"])
+def test_a_result_that_is_not_as_it_was_built_is_built_again(tmp_path, damage):
+    cache, built = StageCache(tmp_path), []
+
+    def build(folder):
+        built.append(folder)
+        (folder / "part").mkdir()
+        (folder / "part" / "result").write_text("42")
+
+    folder, _ = cache.folder("prepared", {"data": "a"}, build)
+    if damage == "lost":
+        (folder / "part" / "result").unlink()
+    elif damage == "changed":
+        (folder / "part" / "result").write_text("43")
+    elif damage == "cut off":
+        (folder / "files.json").write_text("{")
+    else:
+        (folder / "key.json").unlink()
+    again, found = cache.folder("prepared", {"data": "a"}, build)
+    assert (again, found, len(built)) == (folder, False, 2)
+    assert (folder / "part" / "result").read_text() == "42"
+    assert cache.folder("prepared", {"data": "a"}, build)[1]

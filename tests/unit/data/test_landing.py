@@ -214,3 +214,18 @@ def test_small_batches_are_joined(tmp_path):
     table = land(Rows(*({"a": [value]} for value in range(500))), [], tmp_path)
     assert table._reader.num_record_batches == 1
     assert table.column("a").to_pylist() == list(range(500))
+
+
+def test_nan_lands_as_a_missing_value(tmp_path):
+    nan = float("nan")
+    table = land(Rows({"a": [1.0, nan, None], "b": pa.array([nan, 1.0, 2.0], pa.float32()), "c": [1, 2, 3]}), [], tmp_path)
+    assert table.column("a").to_pylist() == [1.0, None, None]
+    assert table.column("b").to_pylist() == [None, 1.0, 2.0]
+    assert table.column("b").type == pa.float32()
+
+
+def test_nan_lands_as_missing_where_the_source_says_that_nothing_is(tmp_path):
+    schema = pa.schema([pa.field("a", pa.float64(), nullable=False)])
+    source = Rows({"a": [1.0, 2.0]})
+    source._batches = [pa.record_batch([pa.array([1.0, float("nan")])], schema=schema)]
+    assert land(source, [], tmp_path).column("a").null_count == 1

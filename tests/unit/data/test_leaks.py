@@ -27,3 +27,9 @@ def test_the_target_and_rows_left_out_do_not_count(table):
     assert not check_leaks(table, np.array([0, -1, 1, -1, 2, 2], dtype=np.int8), columns=["a", "b"]).warnings
     assert not check_leaks(table, np.array([0, 2, 1, 2, 0, 2], dtype=np.int8), columns=["a", "b", "y"]).test_in_train
     assert not check_leaks(table, np.array([0, 2, 1, 2, 0, 2], dtype=np.int8), columns=[]).warnings
+
+
+def test_test_rows_of_their_own_are_compared_with_all_training_rows(table):
+    split = np.array([0, 0, 1, 1, 0, 2], dtype=np.int8)
+    leaks = check_leaks(table, split, columns=["a", "b"], test=table)
+    assert (leaks.test_in_train, leaks.test_in_validation, leaks.test) == (3, 2, 6)

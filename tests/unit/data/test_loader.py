@@ -143,3 +143,32 @@ def test_memory_does_not_grow():
 def test_settings_that_yield_nothing_are_errors(arguments):
     with pytest.raises(InputError):
         Loader(dataset(10), **arguments)
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=st.integers(2, 60), size=st.integers(2, 20), ranks=st.integers(1, 3), shuffle=st.booleans())
+def test_no_share_is_smaller_than_asked_for(rows, size, ranks, shuffle):
+    arguments = {"batch_size": size, "shuffle": shuffle, "prefetch": False, "least": 2}
+    data = dataset(rows)
+    if min(rows, size) < 2 * ranks:
+        with pytest.raises(InputError, match=f"each of {ranks} ranks needs 2 rows of every batch"):
+            Loader(data, ranks=ranks, **arguments)
+        return
+    loaders = [Loader(data, rank=rank, ranks=ranks, **arguments) for rank in range(ranks)]
+    shares = [rows_of(loader) for loader in loaders]
+    assert all(len(part) >= 2 for share in shares for part in share)
+    assert sorted(chain(*chain(*shares))) == list(range(rows))
+    assert all(len(share) == loaders[0].steps for share in shares)
+    plain = rows_of(Loader(data, batch_size=size, shuffle=shuffle, prefetch=False))
+    joined = [list(chain(*parts)) for parts in zip(*shares, strict=True)]
+    assert joined[:-1] == plain[: len(joined) - 1]
+    assert len(plain) - len(joined) == (0 < rows % size < 2 * ranks)
+
+
+def test_a_batch_is_cut_without_pieces_that_are_too_small():
+    batch = dataset(7).take(np.arange(7))
+    assert [len(part) for part in batch.split(2)] == [2, 2, 2, 1]
+    assert [len(part) for part in batch.split(2, least=2)] == [2, 2, 3]
+    assert [len(part) for part in batch.split(1, least=2)] == [2, 2, 3]
+    assert [len(part) for part in dataset(1).take([0]).split(4, least=2)] == [1]
+    assert torch.equal(torch.cat([part.row for part in batch.split(3, least=2)]), batch.row)

@@ -50,7 +50,8 @@ def test_epochs_over_mapped_rows_take_no_memory_of_their_own(folder):
     # batches, and the orders of the last four windows of rows, at 8 bytes a row
     assert settled - before < DATA_BYTES / 2
     assert [read(loader, epoch) for epoch in range(8, 20)] == [ROWS] * 12
-    assert memory("RssAnon") - settled < DATA_BYTES / 40
+    # which of those orders are held at the moment differs; rows that stayed would be twelve times the data
+    assert memory("RssAnon") - settled < 4 * ROWS * 8
 
 
 @needs_proc

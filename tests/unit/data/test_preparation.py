@@ -10,6 +10,7 @@ from PIL import Image
 
 from deepseek.data.cleaning.base import Cleaner
 from deepseek.data.preparation import Preparation, prepare
+from deepseek.data.unknown import Unknown
 from deepseek.errors import ColumnError, DataError, InputError, UnknownNameError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import family
@@ -162,10 +163,45 @@ def test_a_weight_is_no_input(tmp_path):
     rows = pa.table({"age": [1.0, 2.0], "w": [0.5, 2.0], "y": [1.0, 2.0]})
     preparation = Preparation(schema, target="values", weight="w", clean=["missing"]).fit(batches(rows))
     assert preparation.columns == ("age",)
-    assert prepare(preparation, batches(rows)(), tmp_path / "a", rows=2, training=True)[0].take([1]).weight.tolist() == [2]
+    data, _ = prepare(preparation, batches(rows)(), tmp_path / "a", rows=2, training=True)
+    assert data.take([1]).weight.tolist() == [np.float32(2 / 1.25)]
     bad = rows.set_column(1, "w", pa.array([1.0, -1.0]))
     with pytest.raises(DataError, match=r"row 1 of the batch: the weight 'w' is -1\.0"):
         prepare(preparation, batches(bad)(), tmp_path / "b", rows=2, training=True)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-14, 1e-60, 1e30])
+def test_only_the_ratios_of_weights_count(tmp_path, unit):
+    schema = Schema((Field("age", Kind.NUMBER), Field("w", Kind.NUMBER), Field("y", Kind.NUMBER)), ("y",))
+    rows = pa.table({"age": [1.0, 2.0, 3.0], "w": [unit, 2 * unit, 3 * unit], "y": [1.0, 2.0, 3.0]})
+    preparation = Preparation(schema, target="values", weight="w").fit(batches(rows))
+    again = Preparation.from_json(json.loads(json.dumps(preparation.to_json())))
+    for number, made in enumerate((preparation, again)):
+        weight = prepare(made, batches(rows)(), tmp_path / str(number), rows=3, training=True)[0].take([0, 1, 2]).weight
+        assert weight.tolist() == pytest.approx([0.5, 1.0, 1.5])
+
+
+def test_weights_that_are_all_zero_are_refused():
+    schema = Schema((Field("age", Kind.NUMBER), Field("w", Kind.NUMBER), Field("y", Kind.NUMBER)), ("y",))
+    rows = pa.table({"age": [1.0, 2.0], "w": [0.0, 0.0], "y": [1.0, 2.0]})
+    with pytest.raises(DataError, match="the weights 'w' of all training rows are 0"):
+        Preparation(schema, target="values", weight="w").fit(batches(rows))
+
+
+def test_a_pass_carries_values_from_batch_to_batch_and_leaves_the_original_alone():
+    schema = Schema((Field("age", Kind.NUMBER),))
+    clean = [{"type": "missing", "strategy": "forward_fill"}]
+    rows = pa.table({"age": [1.0, None, None, 4.0, None]})
+    preparation = Preparation(schema, clean=clean, transforms={"number": {"type": "number", "scaling": "none"}}).fit(batches(rows))
+    whole = preparation.started().apply(rows.to_batches()[0])["numbers"]
+    first, second = preparation.started(), preparation.started()  # two passes at the same time
+    parts = []
+    for batch in rows.to_batches(max_chunksize=2):
+        parts.append(first.apply(batch)["numbers"])
+        second.apply(pa.record_batch({"age": [9.0]}))
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert whole.ravel().tolist() == [1, 1, 1, 4, 4]
+    assert np.isnan(preparation.apply(pa.record_batch({"age": pa.array([None], pa.float64())}))["numbers"]).all()
 
 
 def test_target_encoding_is_out_of_fold_in_training_alone(tmp_path):
@@ -201,7 +237,7 @@ def test_corrupt_images_are_set_aside_and_counted(tmp_path):
     data, counts = prepare(preparation, batches(rows)(), tmp_path / "data", rows=3, training=True)
     assert counts == {"photo cannot be read": 1}
     assert data.source_rows.tolist() == [0, 2]
-    assert data.take([1]).targets["target"].tolist() == [3]
+    assert data.take([1]).targets["target"].tolist() == [np.float32(1 / preparation.target.spec.std[0])]
 
 
 class Carrying(Cleaner):
@@ -247,3 +283,27 @@ def test_nothing_to_learn_from_and_wrong_rows_are_errors(tmp_path):
         fitted().apply(table(3).drop_columns(["town"]).to_batches()[0])
     with pytest.raises(UnknownNameError, match="wieght"):
         Preparation(SCHEMA, weight="wieght")
+
+
+def test_rows_of_other_types_are_prepared_as_those_of_training(tmp_path):
+    schema = Schema((Field("flag", Kind.BINARY), Field("code", Kind.CATEGORY), Field("p", Kind.NUMBER), Field("y", Kind.BINARY)), ("y",))
+    rows = pa.table({"flag": [0, 1, 1], "code": ["1", "2", "x"], "p": ["1.5", "", "3"], "y": [True, False, True]})
+    fitted = Preparation(schema, target="binary", clean=["missing"]).fit(batches(rows))
+    preparation = Preparation.from_json(json.loads(json.dumps(fitted.to_json())))
+    assert preparation.text_columns == ("code",)
+    other = pa.record_batch({"flag": [False, True, True], "code": [1.0, 2.0, 3.0], "p": [1.5, None, 3.0], "y": ["True", "0", "1"]})
+    wanted, made = preparation.apply(rows.to_batches()[0]), preparation.apply(other)
+    assert made["numbers"].tolist() == wanted["numbers"].tolist()
+    assert made["categories"][:, 0].tolist() == wanted["categories"][:, 0].tolist()
+    assert made["categories"][:2, 1].tolist() == wanted["categories"][:2, 1].tolist()
+    unknown = Unknown()
+    preparation.watched(unknown).apply(other)
+    assert len(unknown.warnings("rows")) == 1
+    assert preparation.target.apply(preparation.typed(other))["target"].tolist() == [1, 0, 1]
+
+
+def test_text_among_numbers_is_named():
+    schema = Schema((Field("p", Kind.NUMBER),))
+    preparation = Preparation(schema, clean=["missing"]).fit(batches(pa.table({"p": [1.0, 2.0]})))
+    with pytest.raises(DataError, match=r"'p' is a number, but row 1 of the batch holds 'much'"):
+        preparation.apply(pa.record_batch({"p": ["1", "much"]}))

@@ -202,3 +202,18 @@ def test_an_empty_part_or_an_unseen_class_is_an_error():
     table = Table(part=["train", "val", "test", "test"], y=["a", "a", "b", "c"])
     with pytest.raises(DataError, match="no training row has 'y' = 'b', 'c'"):
         split(table, column="part", target=["y"])
+
+
+@pytest.mark.parametrize("target", [np.arange(400) % 2, np.arange(400.0) * 1.37])
+def test_many_folds_hold_each_row_once(target):
+    tested = [split(Table(y=target), target=["y"], folds=200, fold=fold) == 2 for fold in (0, 127, 128, 150, 199)]
+    assert [int(rows.sum()) for rows in tested] == [2] * 5
+    assert np.sum(tested, axis=0).max() == 1
+
+
+@pytest.mark.parametrize("parts", [128, 129])
+def test_parts_are_numbered_beyond_a_byte(parts):
+    strata, labels = np.zeros(parts * 3, dtype=np.int64), np.ones((parts * 3, 1), dtype=bool)
+    shares = [1 / parts] * parts
+    for dealt in (deal(strata, shares, 0), deal_labels(labels, shares, 0), deal_groups(np.arange(parts * 3), shares, 0)):
+        assert np.bincount(dealt, minlength=parts).tolist() == [3] * parts

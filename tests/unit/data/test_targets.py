@@ -74,24 +74,41 @@ def test_labels_come_as_columns_of_zero_and_one():
         apply(target, a=[1, 1], b=[0, 2])
 
 
-def test_values_keep_their_units():
+def test_values_are_standardised_before_they_are_float32():
     target = fit("values", y=[1.0, 3.0])
     assert (target.spec.mean, target.spec.std, target.spec.rows) == ((2.0,), (1.0,), 2)
-    assert apply(target, y=[7.5]).tolist() == [7.5]
-    both = fit("values", y=[1.0, 3.0], z=[5.0, 5.0])
-    assert both.spec.std == (1.0, 1.0)
-    assert apply(both, y=[1], z=[2]).tolist() == [[1, 2]]
+    assert apply(target, y=[7.5]).tolist() == [5.5]
+    both = fit("values", y=[1.0, 3.0], z=[1.7e9 - 10, 1.7e9 + 10])
+    assert both.spec.std == (1.0, 10.0)
+    out = apply(both, y=[1], z=[1.7e9 + 5])
+    assert (out.dtype, out.tolist()) == (np.float32, [[-1, 0.5]])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 70_001])
+def test_a_value_that_never_changes_is_refused(rows):
+    target = TargetTransform([Field(name, Kind.NUMBER) for name in "yz"], "values")
+    for start in range(0, rows, 65_536):
+        count = min(65_536, rows - start)
+        target.observe(pa.record_batch({"y": np.arange(start, start + count, dtype=float) + 1, "z": np.full(count, 0.1)}))
+    with pytest.raises(DataError, match=f"all {rows} training rows of '{'y' if rows == 1 else 'z'}' are"):
+        target.finish()
+
+
+def test_values_closer_than_float64_tells_apart_are_refused():
+    with pytest.raises(DataError, match="float64 hardly tells apart"):
+        fit("values", y=[1.7e9, np.nextafter(1.7e9, 2e9)])
+    fit("values", y=[1.7e9, 1.7e9 + 1e-5])
 
 
 def test_missing_targets_are_marked():
-    assert fit("values", y=[1.0]).missing(pa.record_batch({"y": [1.0, None, float("nan")]})).tolist() == [False, True, True]
+    assert fit("values", y=[1.0, 2.0]).missing(pa.record_batch({"y": [1.0, None, float("nan")]})).tolist() == [False, True, True]
     assert fit("binary", y=["a", "b"]).missing(pa.record_batch({"y": ["a", None]})).tolist() == [False, True]
-    assert fit("values", y=["1"]).missing(pa.record_batch({"y": ["1", "", "nan"]})).tolist() == [False, True, True]
+    assert fit("values", y=["1", "2"]).missing(pa.record_batch({"y": ["1", "", "nan"]})).tolist() == [False, True, True]
 
 
 def test_infinite_values_are_an_error():
     with pytest.raises(DataError, match="row 1 of the batch: the target 'y' is inf"):
-        fit("values", y=[1.0]).missing(pa.record_batch({"y": [1.0, float("inf")]}))
+        fit("values", y=[1.0, 2.0]).missing(pa.record_batch({"y": [1.0, float("inf")]}))
 
 
 def test_unseen_classes_are_marked_or_named():
@@ -139,4 +156,4 @@ def test_weights_by_class():
     with pytest.raises(InputError, match="maybe"):
         class_weights(spec, {"maybe": 3})
     with pytest.raises(InputError, match="kind 'values'"):
-        class_weights(fit("values", y=[1.0]).spec, "balanced")
+        class_weights(fit("values", y=[1.0, 2.0]).spec, "balanced")

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from deepseek.data.columns import to_float64
 from deepseek.errors import DataError, UnknownNameError
 from deepseek.fields import Field, Kind, infer_kind, infer_schema, leak_suspects, profile, target_kind
 
@@ -108,3 +109,17 @@ def test_leaks_are_found_and_honest_columns_are_not():
 def test_images_beside_the_target_are_no_leak():
     images = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((40, 2, 2), "u1"))
     assert leak_suspects(pa.table({"x": images, "y": [0, 1] * 20}), "y") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("{}", Kind.NUMBER), (" {}.5e-3 ", Kind.NUMBER), ("{},5", Kind.CATEGORY), ("1,{}", Kind.CATEGORY), ("{}%", Kind.CATEGORY)],
+)
+def test_text_is_a_number_only_where_it_can_be_read_as_one(text, kind):
+    column = pa.chunked_array([[text.format(100 + row % 50) for row in range(200)]])
+    assert infer_kind(column, "p")[0] is kind
+    if kind is Kind.NUMBER:
+        to_float64(column.combine_chunks(), "p")
+    else:
+        with pytest.raises(DataError):
+            to_float64(column.combine_chunks(), "p")

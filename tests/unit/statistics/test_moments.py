@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -50,3 +51,12 @@ def test_nothing_seen_is_zero_and_json_is_exact():
     again = Moments.from_json(json.loads(json.dumps(moments.to_json())))
     assert again.variance().tolist() == moments.variance().tolist()
     assert again.mean.tolist() == moments.mean.tolist()
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1 / 3, 1234.567, -1e-300])
+def test_a_constant_has_no_spread_at_all(value):
+    moments = Moments(2)
+    for rows in (1, 7, 1000, 65536, 3):
+        moments.update(np.column_stack([np.full(rows, value), np.where(np.arange(rows) % 2, np.nan, value)]))
+    assert moments.mean.tolist() == [value, value]
+    assert moments.std().tolist() == [0.0, 0.0]

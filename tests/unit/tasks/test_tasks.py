@@ -118,16 +118,22 @@ def test_labels_are_answered_as_lists():
 
 def test_regression_learns_standardised_and_answers_in_units():
     task = RegressionTask(VALUES)
-    target = torch.tensor([[110.0, -2.0], [100.0, -1.0]])
-    exact = torch.tensor([[1.0, 0.0], [0.0, 2.0]])[:, None]
-    assert task.loss(exact, batch(target))[0].item() == pytest.approx(0, abs=1e-10)
-    torch.testing.assert_close(task.decode(exact)["value"], target)
+    target = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    exact = target[:, None]
+    assert task.loss(exact, batch(target))[0].item() == 0
     assert task.loss(torch.zeros(2, 1, 2), batch(target))[0].item() == pytest.approx((1 + 0) / 2 + (0 + 4) / 2)
     table = task.answer(task.decode(exact))
-    assert table.column_names == ["prediction_price", "prediction_rent"]
+    assert table.to_pydict() == {"prediction_price": [110.0, 100.0], "prediction_rent": [-2.0, -1.0]}
     one = RegressionTask(TargetSpec("values", ("price",), mean=(100.0,), std=(10.0,)))
     assert one.answer(one.decode(exact[..., :1])).column_names == ["prediction"]
-    assert one.loss(torch.ones(2, 1, 1), batch(torch.tensor([110.0, 110.0])))[0].item() == 0
+    assert one.loss(torch.ones(2, 1, 1), batch(torch.tensor([1.0, 1.0])))[0].item() == 0
+
+
+def test_answers_beside_a_large_mean_keep_their_digits():
+    task = RegressionTask(TargetSpec("values", ("time",), mean=(1.7e9,), std=(10.0,)))
+    answers = task.answer(task.decode(torch.tensor([[[0.25]], [[-0.5]]])))["prediction"]
+    assert answers.type == pa.float64()
+    assert answers.to_pylist() == [1.7e9 + 2.5, 1.7e9 - 5]
 
 
 def test_metrics_are_those_named_beside_loss_and_monitor():

@@ -12,7 +12,8 @@ import torch
 
 from deepseek.data.augment.base import Augmentation
 from deepseek.data.batch import Batch
-from deepseek.errors import InputError, NonFiniteError, TrainingError, UnknownNameError
+from deepseek.data.prepared import PreparedDataset
+from deepseek.errors import CheckpointError, InputError, NonFiniteError, TrainingError, UnknownNameError
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.json_lines import JsonLines
@@ -313,3 +314,65 @@ def test_empty_data_is_refused(small):
 def test_batchnorm_trains_with_an_average(small):
     trainer = trained(small, net=small.net(norm=True), ema=0.9, epochs=5)
     assert np.isfinite(trainer.history[-1]["loss"])
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 95}, {"batch_size": 5, "accumulate": 4}], ids=str)
+def test_batch_statistics_never_meet_a_single_row(small, changes):
+    trainer = trained(small, net=small.net(norm=True), **changes)
+    assert trainer.state.step == 2 * (96 // changes["batch_size"])
+    assert trained(small, **changes).state.step == 2 * -(-96 // changes["batch_size"])
+
+
+def test_batches_too_small_for_batch_statistics_are_refused_before_the_first_step(small):
+    with pytest.raises(InputError, match="needs 2 rows of every batch; batch_size is 1"):
+        Trainer(small.net(norm=True), small.task(), small.data(), settings=settings(batch_size=1))
+    trained(small, batch_size=1, epochs=1)
+
+
+class Breaking(Callback):
+    """Makes a weight NaN in the last step before a validation, after the loss was looked at."""
+
+    def on_log(self, trainer: Trainer) -> None:
+        if trainer.state.step == 3:
+            with torch.no_grad():
+                trainer.model.head.weight.fill_(float("nan"))
+
+
+def test_a_nan_weight_is_found_before_it_is_validated(small):
+    with pytest.raises(NonFiniteError, match="a weight became NaN"):
+        trained(small, callbacks=[Breaking()])
+
+
+def test_tiny_weights_train_as_large_ones_do(small):
+    def weighted(unit: float) -> Trainer:
+        data = small.data()
+        rows = data.take(np.arange(96))
+        unit_data = PreparedDataset.from_arrays(rows.inputs, rows.targets, weight=torch.full((96,), unit))
+        trainer = Trainer(small.net(), small.task(), unit_data, settings=settings(optimizer={"type": "sgd", "learning_rate": 0.1}))
+        trainer.fit()
+        return trainer
+
+    for a, b in zip(weights(weighted(1.0)).values(), weights(weighted(1e-20)).values(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_another_datas_checkpoint_is_not_taken_up(small, tmp_path):
+    def trainer(data_id: str) -> Trainer:
+        return Trainer(small.net(), small.task(), small.data(), settings=settings(), folder=tmp_path, data_id=data_id)
+
+    trainer("a").fit()
+    with pytest.raises(CheckpointError, match="the data changed"):
+        trainer("b").fit(resume=True)
+    trainer("a").fit(resume=True)
+
+
+def test_a_time_limit_plans_a_run_whose_schedule_ends_within_it(small, monkeypatch):
+    monkeypatch.setattr("deepseek.training.decisions.step_seconds", lambda *_, **__: 0.5)
+    limited = trained(small, epochs=1_000_000, time_limit_s=50.0, schedule="cosine", validate=False)
+    assert limited.stopped_reason == "finished"
+    assert limited.total_steps == limited.state.step == 80
+    assert limited.progress.learning_rate < 0.01 * limited.optimizer_spec.learning_rate
+
+
+def test_without_a_time_limit_no_step_is_left_out(small):
+    assert trained(small, epochs=3).state.decisions["step_limit"] == 0

@@ -77,6 +77,11 @@ class SourceContract:
         for batch in source.rejects():
             assert batch.schema.names == ["line", "reason", "raw"]
 
+    def test_text_can_be_asked_for(self, source: Source, expected: pa.Table) -> None:
+        """Asked for text, a source still gives every row and column, and text as it was."""
+        texts = [field.name for field in source.schema() if pa.types.is_string(field.type)]
+        assert _whole(source.as_text([*texts, "no_such_column"])).to_pydict() == expected.to_pydict()
+
     def test_a_given_split_is_a_column(self, source: Source) -> None:
         """Where the source knows the split, its column holds the three names only."""
         name = source.given_split()

@@ -120,7 +120,7 @@ class CsvSource(FileSource):
     def as_text(self, columns: Collection[str]) -> Self:
         """Return a source that reads these columns as text, where `types` does not say otherwise."""
         again = copy.copy(self)
-        again._texts, again._planned = frozenset(columns), None
+        again._texts, again._planned = frozenset(columns), None  # noqa: SLF001 - a copy of itself
         return again
 
     def schema(self) -> pa.Schema:
@@ -151,7 +151,9 @@ class CsvSource(FileSource):
             parts.append(self._survey(file, dialect, multiline, typers))
         if not any(part.rows for part in parts):
             raise DataError(f"{str(parts[0].file)!r} has column names but no rows", hint="if the first line is data, write header: false")
-        schema = pa.schema([(name, self.types.get(name, pa.string() if name in self._texts else typer.type)) for name, typer in typers.items()])
+        schema = pa.schema(
+            [(name, self.types.get(name, pa.string() if name in self._texts else typer.type)) for name, typer in typers.items()]
+        )
         plan = _Plan(tuple(parts), schema, frozenset(name for name, typer in typers.items() if typer.padded))
         bad = next((part for part in parts if part.malformed), None)
         if bad and self.on_bad_line == "fail":

@@ -46,7 +46,7 @@ class _RecordSource(FileSource):
     def as_text(self, columns: Collection[str]) -> Self:
         """Return a source that reads these keys as text; keys of nested objects keep the types of their values."""
         again = copy.copy(self)
-        again._texts, again._planned = frozenset(columns), None
+        again._texts, again._planned = frozenset(columns), None  # noqa: SLF001 - a copy of itself
         return again
 
     @abstractmethod

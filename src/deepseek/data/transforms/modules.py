@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-
 _LARGEST = float(np.finfo(np.float32).max)
 _LARGE_CENTER = 1e30
 _CLIPPED = 1e9
@@ -82,8 +81,8 @@ class NumberModule(nn.Module):
         center: `[f]`, subtracted.
         scale: `[f]`, divided by.
         indicators: The positions of the columns that get an indicator.
-        clip: The bound on the absolute value that leaves, or nothing; approached smoothly, as `x / sqrt(1 + (x / clip)²)`, by any value that
-            float32 holds.
+        clip: The bound on the absolute value that leaves, or nothing; approached smoothly, as `x / sqrt(1 + (x / clip)²)`, by any float32
+            value.
         quantiles: Knots and scores of a quantile map, in the place of centring and scaling.
 
     Shape:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, RobustScaler, StandardScaler
 
+from deepseek.data.transforms.modules import NumberModule
 from deepseek.data.transforms.number import NumberTransform
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind
@@ -119,3 +120,25 @@ def test_nothing_seen_and_nothing_fitted_are_errors():
         _ = transform.inputs
     with pytest.raises(DataError, match="no training row"):
         transform.finish()
+
+
+def test_the_smooth_clip_rises_up_to_the_largest_number_there_is():
+    module = NumberModule([0.0], [0.0], scale=[1.0], clip=3.0)
+    values = torch.tensor([[0.0], [1.0], [1e3], [1e18], [1e20], [3e38]])
+    out = module(values).ravel()
+    assert out[1].item() == pytest.approx(1 / np.sqrt(1 + 1 / 9))
+    assert (out.diff() >= 0).all()
+    assert out[2:].tolist() == pytest.approx([3.0] * 4, rel=1e-4)
+    torch.testing.assert_close(module(-values).ravel(), -out)
+    exported = torch.export.export(module, (values,), dynamic_shapes=({0: torch.export.Dim("rows", min=1)},)).module()
+    torch.testing.assert_close(exported(values), module(values))
+
+
+@pytest.mark.parametrize("clip", [3.0, None])
+def test_numbers_at_the_end_of_the_range_are_scaled_without_overflow(clip):
+    module = NumberModule([0.0], [-2e38], scale=[1e38], clip=clip)
+    wanted = np.array([5.0, -1.0])
+    wanted = wanted if clip is None else wanted / np.sqrt(1 + (wanted / clip) ** 2)
+    assert module(torch.tensor([[3e38], [-3e38]])).ravel().tolist() == pytest.approx(wanted.tolist())
+    tiny = NumberModule([0.0], [0.0], scale=[1e-40], clip=3.0)
+    assert tiny(torch.tensor([[0.0], [1.0], [3e38]])).ravel().tolist() == [0.0, pytest.approx(3.0), pytest.approx(3.0)]

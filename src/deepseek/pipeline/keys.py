@@ -1,0 +1,109 @@
+"""What the kept stages of a run depend on besides the recipe and the table: code, plugins, and files that a table names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow.compute as pc
+
+import deepseek
+from deepseek.data.checks.base import Check
+from deepseek.data.columns import is_text
+from deepseek.data.landing import LandedTable
+from deepseek.data.transforms.image import ROOT_KEY
+from deepseek.fields import Kind, Schema
+from deepseek.recipe import Recipe
+from deepseek.registry import family
+
+_FILE_KINDS = {Kind.IMAGE, Kind.VOLUME, Kind.AUDIO}
+
+
+@cache
+def code_version() -> str:
+    """Return a hash of the code that makes data from data: part of every cache key, so that no result of older code is ever taken up."""
+    root = Path(deepseek.__file__).parent
+    return _hash_code(root, [path for package in ("data", "fields", "statistics") for path in sorted((root / package).rglob("*.py"))])
+
+
+def plugin_versions(recipe: Recipe) -> dict[str, str]:
+    """Return a hash of the code of every plugin that a recipe names or takes a source, check, cleaner or transform from.
+
+    A plugin that is one file is hashed by itself, an installed one with the whole package that it is in.
+    """
+    names = {plugin.partition(".")[0] for plugin in recipe.plugins if not plugin.endswith(".py")}
+    files = {str(recipe.folder / plugin) for plugin in recipe.plugins if plugin.endswith(".py")}
+    for component in _components(recipe):
+        package = component.__module__.partition(".")[0]
+        if package != "deepseek":
+            names.add(package)
+    versions = {path: _hash_code(Path(path).parent, [Path(path)]) for path in sorted(files)}
+    return versions | {name: _package_version(name) for name in sorted(names)}
+
+
+def check_version(check: Check) -> str:
+    """Return what a check depends on besides its arguments and the rows; something new each time where there is no telling."""
+    version = check.fingerprint()
+    return uuid4().hex if version is None else version
+
+
+def file_version(table: LandedTable, schema: Schema) -> str:
+    """Return a hash of the names, sizes and times of change of the files that a table's columns of images, volumes or audio name.
+
+    Files below a folder that is itself the source are passed over: their contents are in the source's fingerprint.
+    """
+    digest = sha256()
+    for name in table.schema.names:
+        field = table.schema.field(name)
+        if (
+            name not in schema.names
+            or schema[name].kind not in _FILE_KINDS
+            or not is_text(field.type)
+            or ROOT_KEY in (field.metadata or {})
+        ):
+            continue
+        for path in pc.unique(table.column(name).drop_null()).to_pylist():
+            digest.update(f"{path}\0{_stamp(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, for millions of files
+    except (OSError, ValueError):
+        return "absent"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _components(recipe: Recipe) -> Iterator[type]:
+    data = recipe.data
+    sources = [spec for spec in (data.source, data.test) if isinstance(spec, Mapping) and isinstance(spec.get("type"), str)]
+    for name, specs in (("source", sources), ("check", data.checks), ("cleaner", data.clean), ("transform", data.transforms.values())):
+        for spec in specs:
+            yield family(name).get(_type_of(spec))
+
+
+def _type_of(spec: Any) -> str:
+    return str(spec["type"]) if isinstance(spec, Mapping) else str(spec)
+
+
+def _package_version(name: str) -> str:
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return "unknown"
+    path = Path(file)
+    return _hash_code(path.parent, sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path])
+
+
+def _hash_code(root: Path, files: list[Path]) -> str:
+    digest = sha256()
+    for path in files:
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
