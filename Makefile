@@ -34,7 +34,7 @@ check: $(VENV)/.test  ## format, lint, types, architecture
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 
 docs: $(VENV)/.test  ## the documentation, strictly
-	$(BIN)/mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 bench: $(VENV)/.test  ## every benchmark, one JSON line each
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -30,7 +30,7 @@ data:
   target: y
 model: {type: mlp, depth: 3, width: 64, dropout: 0.2}
 train:
-  epochs: 12
+  epochs: 50
   batch_size: 64
   learning_rate: 0.003
   precision: fp32

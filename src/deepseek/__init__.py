@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from deepseek.errors import DeepSeekError as DeepSeekError
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
-    from deepseek.pipeline.result import RunResult as RunResult
     from deepseek.pipeline.answers import evaluate as evaluate
     from deepseek.pipeline.answers import predict as predict
+    from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.explain import show as show
     from deepseek.pipeline.quick import train as train
-    from deepseek.pipeline.doctor import doctor as doctor
+    from deepseek.pipeline.result import RunResult as RunResult
     from deepseek.pipeline.run import run as run
     from deepseek.recipe import Recipe as Recipe
     from deepseek.recipe import load_recipe as load_recipe

@@ -28,12 +28,12 @@ MARGIN = 0.9
 """A candidate is taken where its step takes at most this part of plain float32's: less is within the noise of measuring."""
 MEMORY_SHARE = 0.8
 _MOST_ROWS = 1 << 20
-_LEAST_TURNS, _MOST_TURNS = 2, 10
+_LEAST_TURNS, _MOST_TURNS = 2, 6
 _STEP_S = 0.1
 """A trial step that takes longer says no more than one of this length; it gets fewer rows."""
 _PROBE_S = 0.5
 _HOPELESS = 3.0
-"""A candidate whose first step takes so many times the best one's is given no second."""
+"""A candidate whose first step takes so many times the best one's, and longer than the whole budget, is given no second."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,39 @@ def choose_way(model: nn.Module, loss: Loss, batch: Batch, spec: OptimizerSpec, 
     return {"precision": chosen.precision, "channels_last": chosen.channels_last, "milliseconds": measured, "reason": reason}
 
 
+def step_seconds(model: nn.Module, loss: Loss, batch: Batch, spec: OptimizerSpec, *, way: Way) -> float:
+    """Return how long a training step takes, made on a copy of the model: the median of five, after one to warm up."""
+    trial = _trial(model, loss, spec, way)
+    taken = []
+    for _ in range(6):
+        began = time.perf_counter()
+        trial(batch)
+        synchronize(next(model.parameters()).device)
+        taken.append(time.perf_counter() - began)
+    return sorted(taken[1:])[2]
+
+
+def steps_within(limit_s: float, step_s: float) -> int:
+    """Return how many steps to plan for a time limit, so that the learning-rate schedule reaches its end within it.
+
+    Training that is merely cut off never makes the small last steps, to which a schedule owes most of what it is good for. A fifth of the
+    time is left for validation, for loading, and for a machine that grows slower.
+
+    Example:
+        >>> steps_within(60.0, 0.01)
+        4800
+    """
+    return max(int(0.8 * limit_s / step_s), 1)
+
+
 def candidate_ways(model: nn.Module, device: torch.device, *, precision: str, channels_last: bool | str) -> list[Way]:
     """Return the ways worth measuring under the settings; formats that the processor would emulate are left out."""
     images = any(isinstance(module, nn.Conv2d) for module in model.modules())
     formats = [precision] if precision != "auto" else ["fp32", *(["bf16"] if bf16_may_pay(device, images=images) else [])]
     layouts = [bool(channels_last)] if channels_last != "auto" else [False, True] if images else [False]
-    return [Way(name, layout) for name in formats for layout in layouts]
+    ways = [Way(name, layout) for name in formats for layout in layouts]
+    pays_nowhere = Way("bf16", channels_last=False)  # beside its twin with channels last: a trial saved
+    return [way for way in ways if len(layouts) == 1 or way != pays_nowhere]
 
 
 def has_native_bf16(device: torch.device) -> bool:
@@ -201,33 +228,32 @@ def with_channels_last(batch: Batch) -> Batch:
 
 def _enough_rows(step: Callable[[Batch], None], batch: Batch) -> Batch:
     """Return as many rows of the batch as a step of about a tenth of a second takes, all of them where that is less."""
-    device, rows = next(iter(batch.inputs.values())).device, 2  # batch normalisation has no variance of one row
+    rows = 2  # batch normalisation has no variance of one row
     while rows < len(batch):
         few = batch.cut([rows, len(batch) - rows])[0]
-        step(few)
-        synchronize(device)
-        began = time.perf_counter()
-        step(few)
-        synchronize(device)
-        if time.perf_counter() - began > _STEP_S / 2:
+        # the first try warms up, and a stall of the machine is no reason to judge by two rows
+        tries = (_seconds(step, few) for _ in range(3))
+        if all(taken > _STEP_S / 2 for taken in tries):
             return few
         rows *= 4
     return batch
 
 
+def _seconds(step: Callable[[Batch], Any], batch: Batch) -> float:
+    began = time.perf_counter()
+    step(batch)
+    synchronize(next(iter(batch.inputs.values())).device)
+    return time.perf_counter() - began
+
+
 def _milliseconds(steps: Mapping[Way, Callable[[Batch], Any]], batch: Batch) -> dict[Way, float]:
     """Return each way's best time. They take turns, and the best counts: other work on the machine only ever adds."""
-    device = next(iter(batch.inputs.values())).device
     times: dict[Way, list[float]] = {way: [] for way in steps}
     began = time.perf_counter()
     for turn in range(_MOST_TURNS):
         for way, step in steps.items():
-            if turn and times[way][0] > _HOPELESS * min(taken[0] for taken in times.values()):
-                continue
-            start = time.perf_counter()
-            step(batch)
-            synchronize(device)
-            times[way].append(time.perf_counter() - start)
-        if turn + 1 >= _LEAST_TURNS and time.perf_counter() - began > BUDGET_S:
+            if not turn or times[way][0] < max(BUDGET_S, _HOPELESS * min(taken[0] for taken in times.values())):
+                times[way].append(_seconds(step, batch))
+        if turn + 1 >= _LEAST_TURNS and time.perf_counter() - began > BUDGET_S:  # the first turn only warms up
             break
     return {way: min(taken) * 1e3 for way, taken in times.items()}

@@ -35,8 +35,8 @@ class CompiledStep(TrainingStep):
     """A training step that is compiled for the shapes of a batch, and for `steps_per_call` such batches at once.
 
     It reckons the same formulas in another order of roundings, so that its weights are those of the ordinary step to float32's precision,
-    not bit for bit. Several steps a call and one step a call are the same bit for bit. Batches of a shape that differs from the first one's
-    (an epoch's last one, say) take the ordinary way: they share weights and state with the compiled one.
+    not bit for bit. Several steps a call and one step a call are the same bit for bit. Batches of another shape than the first whole
+    one's (an epoch's last one, say) take the ordinary way: they share weights and state with the compiled one.
 
     A network that draws random numbers (dropout) makes one step a call: its generator is seeded before every step.
 
@@ -44,6 +44,7 @@ class CompiledStep(TrainingStep):
         model: The network itself, called with a batch's inputs.
         loss: As for `TrainingStep`.
         optimizer: `Adam` or `AdamW` of `torch.optim`; its state may be there already.
+        rows: The rows of a whole batch: what is compiled must not depend on which batch a resumed run happens to begin with.
         steps_per_call: The most steps a call, at least 1.
         options: The keyword arguments of `TrainingStep`.
 
@@ -55,11 +56,18 @@ class CompiledStep(TrainingStep):
     """
 
     def __init__(
-        self, model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer, *, steps_per_call: int = STEPS_PER_CALL, **options: Any
+        self,
+        model: nn.Module,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        *,
+        rows: int,
+        steps_per_call: int = STEPS_PER_CALL,
+        **options: Any,
     ) -> None:
         super().__init__(model, loss, optimizer, **options)
         self._refuse()
-        self._model = model
+        self._model, self._rows = model, rows
         self.steps_per_call = steps_per_call
         self.compile_s = 0.0
         self.numerator, self.denominator = self.numerator.clone(), self.denominator.clone()  # views of one tensor are costly to mutate
@@ -131,10 +139,9 @@ class CompiledStep(TrainingStep):
         """Return the compiled form for these batches; nothing where they take the ordinary way."""
         if self.micro_batches > 1:
             return None
-        shape = _shape_of(batches[0])
-        if self._shape is None:
-            self._shape = shape
-        if any(shape != self._shape for shape in (shape, *map(_shape_of, batches[1:]))):
+        if self._shape is None and len(batches[0]) == self._rows:
+            self._shape = _shape_of(batches[0])
+        if any(_shape_of(batch) != self._shape for batch in batches):
             return None
         key = (len(batches), self._model.training)
         if key not in self._programs:
@@ -161,6 +168,7 @@ class CompiledStep(TrainingStep):
 
     def _compile(self, batches: Sequence[Batch]) -> _Program | None:
         """Trace and compile steps with batches like these; nothing where a call of several steps would draw random numbers."""
+        began = time.perf_counter()
         from torch._inductor import config
         from torch._inductor.compile_fx import compile_fx
         from torch.fx.experimental.proxy_tensor import make_fx
@@ -168,7 +176,6 @@ class CompiledStep(TrainingStep):
         def traced(*tensors: Tensor) -> None:
             self._graph.run(tensors, batches[0])
 
-        began = time.perf_counter()
         tensors = [tensor for batch in batches for tensor in tensors_of(batch)]
         example = [*self._graph.state, torch.zeros(len(batches), SCALARS * len(self._groups) + 1, device=self.numerator.device), *tensors]
         try:

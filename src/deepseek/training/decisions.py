@@ -11,7 +11,7 @@ from deepseek.data.batch import Batch
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext, broadcast_message
 from deepseek.optim import OptimizerSpec
-from deepseek.training.autotune import candidate_ways, choose_batch_size, choose_way
+from deepseek.training.autotune import Way, candidate_ways, choose_batch_size, choose_way, step_seconds, steps_within
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Json
 from deepseek.training.step import Loss
@@ -20,7 +20,7 @@ _FORMATS = ("fp32", "bf16", "fp16")
 
 
 def decide(model: nn.Module, loss: Loss, train: PreparedDataset, settings: TrainSettings, spec: OptimizerSpec, ranks: RankContext) -> Json:
-    """Return what `batch_size`, `precision` and `channels_last` come to, with times and reasons.
+    """Return what `batch_size`, `precision`, `channels_last` and a time limit come to, with times and reasons.
 
     Rank 0 measures and the others are told, since each would measure something else.
     """
@@ -37,9 +37,19 @@ def decide(model: nn.Module, loss: Loss, train: PreparedDataset, settings: Train
         ways = candidate_ways(model, ranks.device, precision=wanted, channels_last=settings.channels_last)
         share = max(int(decisions["batch_size"]) // (ranks.ranks * settings.accumulate), 1)
         decisions |= choose_way(model, loss, batch_of(share), spec, ways=ways)
+        decisions["step_limit"] = 0
+        if settings.time_limit_s is not None:
+            way = Way(decisions["precision"], decisions["channels_last"])
+            decisions["step_limit"] = steps_within(settings.time_limit_s, step_seconds(model, loss, batch_of(share), spec, way=way))
     else:
-        decisions |= {"batch_size": 0, "precision": "fp32", "channels_last": False}
-    message = [int(decisions["batch_size"]), _FORMATS.index(decisions["precision"]), bool(decisions["channels_last"])]
-    size, precision, channels_last = broadcast_message(message, ranks)
-    settled = {"batch_size": size, "precision": _FORMATS[precision], "channels_last": bool(channels_last), "compile": settings.compile}
+        decisions |= {"batch_size": 0, "precision": "fp32", "channels_last": False, "step_limit": 0}
+    message = [decisions["batch_size"], _FORMATS.index(decisions["precision"]), decisions["channels_last"], decisions["step_limit"]]
+    size, precision, channels_last, limit = broadcast_message([int(value) for value in message], ranks)
+    settled = {
+        "step_limit": limit,
+        "batch_size": size,
+        "precision": _FORMATS[precision],
+        "channels_last": bool(channels_last),
+        "compile": settings.compile,
+    }
     return {**decisions, **settled}

@@ -29,5 +29,7 @@ def division_note(model: nn.Module, ranks: int) -> str | None:
         "batch statistics": any(isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm) for module in modules),
         "dropout": any(isinstance(module, _DropoutNd | SharedDropout | StochasticDepth) and module.p > 0 for module in modules),
     }
+    if not any(parts.values()):
+        return None
     present = " and ".join(name for name, there in parts.items() if there)
-    return f"the model has {present}, which each of the {ranks} ranks has of its own: one rank would not give the same numbers" if present else None
+    return f"the model has {present}, which each of the {ranks} ranks has of its own: one rank would not give the same numbers"

@@ -44,7 +44,8 @@ class NonFiniteGuard:
         if what is None and weights and not bool(torch.isfinite(global_norm(weights))):
             what = "a weight"
         if what is not None:
-            raise NonFiniteError(f"{what} became NaN or infinite between step {self.checked + 1} and step {step}", hint=self._hint())
+            first = min(self.checked + 1, step)
+            raise NonFiniteError(f"{what} became NaN or infinite between step {first} and step {step}", hint=self._hint())
         self.checked = step
 
     def _hint(self) -> str:

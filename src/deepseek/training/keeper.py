@@ -120,7 +120,9 @@ class Keeper:
         values, tensors = loaded.values, loaded.tensors
         kept = values["identity"]
         if kept.get("data") != trainer.data_id:
-            raise CheckpointError(f"{loaded.path} was trained on other data: the data changed", hint="resume with that run's data, or start a new run")
+            raise CheckpointError(
+                f"{loaded.path} was trained on other data: the data changed", hint="resume with that run's data, or start a new run"
+            )
         wrong = [f"{key} was {kept[key]} and is {now}" for key, now in _identity(trainer).items() if kept[key] != now]
         if wrong:
             raise CheckpointError(f"{loaded.path} belongs to another run: {'; '.join(wrong)}", hint="resume with the settings of that run")

@@ -237,10 +237,10 @@ class Trainer:
         if self._channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         size = int(str(decisions["batch_size"]))
-        pin = ranks.device.type == "cuda"
-        least = STATISTICS_ROWS if has_batch_statistics(self.model) else 0
-        self.loader = Loader(self.train, seed=settings.seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, pin=pin)
-        self.total_steps = min(settings.epochs * self.loader.steps, settings.max_steps or 1 << 62)
+        self.loader = self._make_loader(size)
+        self.total_steps = min(
+            settings.epochs * self.loader.steps, settings.max_steps or 1 << 62, int(str(decisions.get("step_limit") or 1 << 62))
+        )
         self.optimizer = self.optimizer_spec.build(decay_groups(self.model))
         self.average = WeightAverage(self.model, decay=settings.ema) if settings.ema else None
         self.precision = make_precision(str(decisions["precision"]), ranks.device)
@@ -257,11 +257,18 @@ class Trainer:
         options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
         self.step: TrainingStep
         if decisions["compile"] == "step":
-            self.step = CompiledStep(self.model, self.task.loss, self.optimizer, steps_per_call=self._steps_per_call(), **options)
+            rows, most = min(self.loader.batch_size, len(self.train)), self._steps_per_call()
+            self.step = CompiledStep(self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, **options)
         else:
             forward = torch.compile(self.model) if decisions["compile"] == "model" else self.model
             self.step = TrainingStep(forward, self.task.loss, self.optimizer, **options)  # type: ignore[arg-type]
-        self.step.micro_batches, self.step.least_rows = settings.accumulate, max(least, 1)
+        self.step.micro_batches, self.step.least_rows = settings.accumulate, max(self.loader.least, 1)
+
+    def _make_loader(self, size: int) -> Loader:
+        ranks = self.ranks
+        least = STATISTICS_ROWS if has_batch_statistics(self.model) else 0
+        pin = ranks.device.type == "cuda"
+        return Loader(self.train, seed=self.settings.seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, pin=pin)
 
     def _steps_per_call(self) -> int:
         given = self.settings.steps_per_call
@@ -459,6 +466,8 @@ class Trainer:
             )
         if not len(self.train) or (self.validation is not None and not len(self.validation)):
             raise InputError("there are no rows to train on or to validate with", hint="look at the split and at what the checks set aside")
+        if settings.batch_size != "auto":
+            self._make_loader(settings.batch_size)  # raises where batches would be too small for the model
 
 
 def _optimizer(settings: TrainSettings) -> Spec:

@@ -16,7 +16,8 @@ from deepseek.pipeline import given
 
 class Result:
     def to_json(self) -> dict:
-        return {"run": "runs/x/001", "metrics": {"test": {"auc": 0.912345678, "loss": float("nan")}}, "warnings": []}
+        metrics = {"validation": None, "test": {"auc": 0.912345678, "loss": float("nan")}}
+        return {"run": "runs/x/001", "bundle": "runs/x/001/bundle", "metrics": metrics, "seconds": 1.25, "warnings": []}
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_train_passes_what_was_given(calls, capsys: pytest.CaptureFixture[str]) 
     wanted = {"target": ["x,y"], "test": None, "out": "o", "time_limit": "5m", "overrides": ["seed=3", "name=n"]}
     assert calls.checked == [("recipe_of", ("a.csv",), wanted)]
     assert calls.noted == [("run", ("the recipe of it",), {"out": "o"})]
-    assert "metrics.test.auc   0.912346" in capsys.readouterr().out
+    assert "auc       0.9123" in capsys.readouterr().out
 
 
 def test_run_evaluate_predict_and_show_pass_what_was_given(calls) -> None:
