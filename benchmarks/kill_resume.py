@@ -28,27 +28,27 @@ name: killed
 data:
   source: rows.csv
   target: y
-model: {type: mlp, depth: 3, width: 64, dropout: 0.2}
+model: {{type: mlp, depth: 3, width: 64, dropout: 0.2}}
 train:
-  epochs: 50
+  epochs: {epochs}
   batch_size: 64
   learning_rate: 0.003
   precision: fp32
   clip_norm: 1.0
   ema: 0.99
   early_stopping: false
-  checkpoint: {every_s: 0.2}
+  checkpoint: {{every_s: 0.2}}
 """
 
 
-def write_rows(folder: Path, rows: int = 12_000) -> None:
+def write_rows(folder: Path, *, epochs: int, rows: int = 12_000) -> None:
     random_state = np.random.default_rng(0)
     x = random_state.normal(size=(rows, 8))
     y = (x[:, 0] * x[:, 1] + x[:, 2] + 0.5 * random_state.normal(size=rows)) > 0
     lines = [",".join([*(f"x{i}" for i in range(8)), "y"])]
     lines += [",".join([*(f"{value:.5f}" for value in row), "yes" if label else "no"]) for row, label in zip(x, y, strict=True)]
     (folder / "rows.csv").write_text("\n".join(lines) + "\n")
-    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "recipe.yaml").write_text(RECIPE.format(epochs=epochs))
 
 
 def start(folder: Path, devices: int, *, resume: bool) -> subprocess.Popen[bytes]:
@@ -76,12 +76,12 @@ def weights_of(folder: Path) -> str:
     return manifest["files"]["weights.safetensors"]
 
 
-def measure(devices: int, trials: int) -> dict[str, object]:
+def measure(devices: int, trials: int, *, epochs: int = 50) -> dict[str, object]:
     generator = random.Random(devices)
     with tempfile.TemporaryDirectory() as name:
         whole = Path(name) / "whole"
         whole.mkdir()
-        write_rows(whole)
+        write_rows(whole, epochs=epochs)
         started = time.perf_counter()
         expected = finish(start(whole, devices, resume=False))
         duration = time.perf_counter() - started
@@ -89,7 +89,7 @@ def measure(devices: int, trials: int) -> dict[str, object]:
         for trial in range(trials):
             folder = Path(name) / f"trial-{trial}"
             folder.mkdir()
-            write_rows(folder)
+            write_rows(folder, epochs=epochs)
             kill(start(folder, devices, resume=False), generator.uniform(0.1, 1.0) * duration)
             if trial % 3 == 2:
                 kill(start(folder, devices, resume=_is_started(folder)), generator.uniform(0.3, 1.0) * duration)

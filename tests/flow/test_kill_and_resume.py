@@ -7,5 +7,5 @@ from benchmarks import kill_resume
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_killed_run_ends_with_the_weights_of_the_uninterrupted_one(devices):
-    result = kill_resume.measure(devices, trials=2)
+    result = kill_resume.measure(devices, trials=2, epochs=12)
     assert result["bit_equal"] == result["trials"]

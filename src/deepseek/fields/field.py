@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -104,17 +104,6 @@ class Schema:
     def targets(self) -> tuple[Field, ...]:
         """The target columns, in the order of `target`."""
         return tuple(self[name] for name in self.target)
-
-    def with_kinds(self, kinds: Mapping[str, str]) -> Schema:
-        """Return the schema with some columns' kinds set by the user.
-
-        Raises:
-            UnknownNameError: A column or a kind does not exist.
-        """
-        for name in kinds:
-            self[name]
-        changed = tuple(replace(field, kind=parse_kind(kinds[field.name])) if field.name in kinds else field for field in self.fields)
-        return Schema(changed, self.target)
 
     def to_json(self) -> dict[str, Any]:
         """Return the schema as plain JSON values."""

@@ -104,7 +104,7 @@ def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = 
     bundle = predictor.bundle
     preparation = read_preparation(bundle)
     if preparation.target is None:
-        raise InputError(f"{bundle.path} predicts no column that could be compared")
+        raise InputError(f"{bundle.path} predicts no column that could be compared", hint="measure a run that has a target")
     model = TorchBackend(bundle).model
     opened = open_source(source).as_text(preparation.text_columns)
     predictor.require_columns(opened.schema().names)

@@ -13,13 +13,11 @@ from typing import Any
 from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import Kind
-from deepseek.recipe import Recipe
+from deepseek.recipe import AUTO, Recipe
 from deepseek.registry import family, split_spec
 
 Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
 """By recipe path, the value and the reason."""
-
-AUTO = "auto"
 
 
 def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, *, rows: int, validated: bool = True) -> Choices:

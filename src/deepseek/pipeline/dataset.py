@@ -22,17 +22,17 @@ from deepseek.data.leaks import check_leaks
 from deepseek.data.preparation import Preparation, prepare
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.rejects import Rejected
-from deepseek.data.sources import open_source
 from deepseek.data.splits import NAMES, TEST, TRAIN, SplitRules, assign_split, split_counts
 from deepseek.data.targets import TargetKind
 from deepseek.data.unknown import Unknown
 from deepseek.data.versions import manifest
 from deepseek.errors import ColumnError, DataError
 from deepseek.fields import MANY, Kind, Schema, infer_schema, leak_suspects, target_kind
-from deepseek.pipeline.given import require_measured, require_named
+from deepseek.pipeline.given import require_measured, require_named, source_of
 from deepseek.pipeline.keys import check_version, code_version, file_version, plugin_versions
 from deepseek.recipe import Recipe
 from deepseek.registry import family
+from deepseek.tasks import TASK_OF_KIND
 
 SAMPLE_ROWS = 100_000
 FEW_ROWS = 20
@@ -128,7 +128,7 @@ class _Road:
 
     def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None], texts: Sequence[str] = ()) -> _Landed:
         data = self.recipe.data
-        source = open_source(spec, folder=self.recipe.folder).as_text(texts)
+        source = source_of(self.recipe, spec).as_text(texts)
         require(self.recipe, source.schema().names)
         content = source.fingerprint() or uuid4().hex
         checks = [family("check").build(check) for check in data.checks]
@@ -262,8 +262,7 @@ class _Road:
             return dict(self.recipe.task)
         if kind is None:
             raise ColumnError("there is no column to predict", hint="name it with --target, or under data.target")
-        tasks: dict[TargetKind, str] = {"binary": "binary", "classes": "multiclass", "labels": "multilabel", "values": "regression"}
-        spec = family("task").validate(tasks[kind])
+        spec = family("task").validate(TASK_OF_KIND[kind])
         self.reasons["task"] = (spec, self._task_reason)
         return spec
 

@@ -26,7 +26,7 @@ from deepseek.distributed import RankContext
 from deepseek.inference import build_model
 from deepseek.models.network import without_pretrained
 from deepseek.registry import family, load_plugin
-from deepseek.tasks.base import Task
+from deepseek.tasks.base import TARGET, Task
 from deepseek.tasks.metrics import exact_auc
 from deepseek.tasks.model import TaskModel
 from deepseek.training import Trainer, TrainSettings
@@ -161,7 +161,7 @@ class Scores:
     def write(self, decoded: Mapping[str, Tensor], batch: Batch) -> None:
         """Take the answers for a batch."""
         self._scores.append(decoded["probability"][:, 1].cpu().numpy().copy())
-        self._labels.append(batch.targets["target"].numpy() > 0.5)
+        self._labels.append(batch.targets[TARGET].numpy() > 0.5)
         if batch.weight is not None:
             self._weights.append(batch.weight.numpy().copy())
 

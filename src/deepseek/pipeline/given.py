@@ -13,7 +13,7 @@ import pyarrow as pa
 from deepseek.artifacts import RunFolder, StageCache, read_json
 from deepseek.data.sources import open_source
 from deepseek.errors import ColumnError, InputError, UnknownNameError
-from deepseek.recipe import Recipe, load_recipe
+from deepseek.recipe import Recipe, load_recipe, resolve_secrets
 
 if TYPE_CHECKING:
     from deepseek.data.sources.base import Source
@@ -43,6 +43,11 @@ def open_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, overri
     return given, load_recipe(given.recipe, overrides=overrides, folder=home)
 
 
+def source_of(recipe: Recipe, spec: Any) -> Source:
+    """Return the source that a recipe names, secrets put in from the environment; the recipe itself keeps the references."""
+    return open_source(resolve_secrets(spec), folder=recipe.folder)
+
+
 def check_sources(recipe: Recipe) -> None:
     """See that a recipe's sources can be opened and have the columns that it names.
 
@@ -51,9 +56,9 @@ def check_sources(recipe: Recipe) -> None:
         InputError: A column is not there.
     """
     data = recipe.data
-    require_named(recipe, open_source(data.source, folder=recipe.folder).schema().names)
+    require_named(recipe, source_of(recipe, data.source).schema().names)
     if data.test is not None:
-        require_measured(recipe, open_source(data.test, folder=recipe.folder).schema().names)
+        require_measured(recipe, source_of(recipe, data.test).schema().names)
 
 
 def require_named(recipe: Recipe, names: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.fitting import Job, fit
 from deepseek.pipeline.given import CACHE, ORIGIN, open_recipe
 from deepseek.pipeline.result import RunResult
-from deepseek.recipe import AUTO, Recipe, load_recipe
+from deepseek.recipe import AUTO, EarlyStoppingSection, Recipe, load_recipe
 from deepseek.training import TrainSettings
 
 LEAST_PROCESSES = 8
@@ -96,8 +96,8 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     """Return the trainer's settings for a resolved recipe."""
     train = recipe.train
     same = {name: getattr(train, name) for name in _SAME}
-    stopping = train.early_stopping
-    patience = {"patience": stopping.patience, "min_delta": stopping.min_delta} if not isinstance(stopping, bool | str) else {}
+    stopping = EarlyStoppingSection() if train.early_stopping is True else train.early_stopping
+    patience = {"patience": stopping.patience, "min_delta": stopping.min_delta} if isinstance(stopping, EarlyStoppingSection) else {}
     return TrainSettings(
         **same,
         early_stopping=None if stopping is False else patience,

@@ -3,7 +3,7 @@
 from deepseek.recipe.load import load_recipe
 from deepseek.recipe.recipe import NOT_BUILT, Recipe
 from deepseek.recipe.schema import json_schema
-from deepseek.recipe.secrets import resolve_secret
+from deepseek.recipe.secrets import resolve_secret, resolve_secrets
 from deepseek.recipe.sections import (
     AUTO,
     CheckpointSection,
@@ -25,4 +25,5 @@ __all__ = [
     "json_schema",
     "load_recipe",
     "resolve_secret",
+    "resolve_secrets",
 ]

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from deepseek.errors import InputError
 
 _REFERENCE = re.compile(r"\$\{ENV:([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def resolve_secrets(value: Any) -> Any:
+    """Return a plain value with the secrets in all of its texts put in, however deep they stand."""
+    if isinstance(value, str):
+        return resolve_secret(value)
+    if isinstance(value, Mapping):
+        return {key: resolve_secrets(part) for key, part in value.items()}
+    return [resolve_secrets(part) for part in value] if isinstance(value, list) else value
 
 
 def resolve_secret(text: str) -> str:

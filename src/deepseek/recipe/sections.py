@@ -185,7 +185,7 @@ class TrainSection(Section):
     channels_last: Flag | Auto = AUTO
     """Whether image tensors are laid out with channels last; `auto` measures."""
     compile: Literal["auto", "off", "model", "step"] = AUTO
-    """What torch.compile is given; `auto` measures."""
+    """What is compiled: nothing, the model, or the whole step; `auto` is `off`, as short runs do not earn back the time it takes."""
     clip_norm: Positive | Auto | None = AUTO
     """Largest global norm of the gradient; null for no clipping."""
     clip_value: Positive | None = None

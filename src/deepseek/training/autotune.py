@@ -66,7 +66,11 @@ def choose_way(model: nn.Module, loss: Loss, batch: Batch, spec: OptimizerSpec, 
         `precision`, `channels_last`, `milliseconds` by candidate, and `reason`.
     """
     if len(ways) == 1:
-        return {"precision": ways[0].precision, "channels_last": ways[0].channels_last, "reason": "the only candidate on this device"}
+        return {
+            "precision": ways[0].precision,
+            "channels_last": ways[0].channels_last,
+            "reason": "the only candidate for these settings, model and device",
+        }
     first = _trial(model, loss, spec, ways[0])
     rest = {way: _trial(model, loss, spec, way) for way in ways[1:]}
     times = _milliseconds({ways[0]: first, **rest}, _enough_rows(first, batch))

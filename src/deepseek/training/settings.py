@@ -45,7 +45,7 @@ class TrainSettings:
         checkpoint_every: Steps between checkpoints; none for none by steps.
         keep: How many checkpoints are kept; each holds the best weights so far.
         time_limit_s: Seconds after which training stops in good order.
-        devices: How many devices train together.
+        devices: How many devices train together; the pipeline goes by it, a `Trainer` by its `ranks`.
         device: `auto`, `cpu`, or an accelerator by its torch name.
         seed: From which order, dropout and augmentation are derived.
         deterministic: Forbid operations that are not bit-reproducible on accelerators.

@@ -8,24 +8,13 @@ writes.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
 Json = dict[str, Any]
 
 _MASK = (1 << 64) - 1
-
-
-class Stateful(Protocol):
-    """Something whose state is tensors and plain JSON values."""
-
-    def state_dict(self) -> tuple[dict[str, Tensor], Json]:
-        """Return the state."""
-
-    def load_state_dict(self, tensors: dict[str, Tensor], values: Json) -> None:
-        """Take up what `state_dict` returned."""
 
 
 @dataclass(frozen=True)

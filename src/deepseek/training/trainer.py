@@ -418,7 +418,10 @@ class Trainer:
     def _remember(self, metrics: dict[str, float]) -> None:
         value, best = metrics[self.monitor], self.state.best
         if math.isnan(value):
-            raise NonFiniteError(f"the monitored metric {self.monitor!r} is NaN after step {self.state.step}")
+            raise NonFiniteError(
+                f"the monitored metric {self.monitor!r} is NaN after step {self.state.step}",
+                hint="lower learning_rate, or monitor another metric",
+            )
         if best is None or (value > best.value if self.higher_is_better else value < best.value):
             self.state.best = Best(self.state.step, value, metrics)
             self.keeper.remember(self.model)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 PathLike = str | Path | list[str | Path]
 """How a recipe names files: a path, a pattern with `*`, `?`, `[…]` or `**`, or a list of them."""
 
-_HASH_BYTES = 1 << 20
 _MAGIC = {
     b"\x1f\x8b": "a gzip file",
     b"PK\x03\x04": "a zip file (also .xlsx and .npz)",

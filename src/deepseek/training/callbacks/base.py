@@ -23,7 +23,7 @@ class Callback:
         """An optimizer step has been made; `trainer.state.step` counts it."""
 
     def on_log(self, trainer: Trainer) -> None:
-        """The running loss has been looked at: `trainer.progress` is fresh. Every 50 steps or half second, whichever comes first."""
+        """The running loss has been looked at: at most `log_every` steps, and about half a second, after the last time."""
 
     def on_validation(self, trainer: Trainer) -> None:
         """Validation metrics are in: `trainer.history[-1]` holds step, epoch, seconds and the metrics."""

@@ -23,7 +23,7 @@ class EarlyStopping(Callback):
         min_delta: The least change of the metric that counts as a gain, at least 0.
     """
 
-    def __init__(self, *, patience: Annotated[int, Ge(1)] = 5, min_delta: Annotated[float, Ge(0)] = 0.0) -> None:
+    def __init__(self, *, patience: Annotated[int, Ge(1)] = 10, min_delta: Annotated[float, Ge(0)] = 0.0) -> None:
         self.patience, self.min_delta = patience, min_delta
         self._best, self._waited = -math.inf, 0
 

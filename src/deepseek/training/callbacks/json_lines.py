@@ -48,6 +48,7 @@ class JsonLines(Callback):
             learning_rate=progress.learning_rate,
             samples_per_s=progress.samples_per_s,
             data_wait_share=progress.data_wait_share,
+            skipped_steps=progress.skipped_steps,
         )
 
     def on_validation(self, trainer: Trainer) -> None:
