@@ -126,3 +126,10 @@ def test_a_recipe_refers_to_secrets_and_no_file_of_the_run_holds_them(customers,
     assert "customers.csv" not in (run / "recipe.yaml").read_text() + (run / "resolved.yaml").read_text()
     monkeypatch.delenv("CUSTOMER_FILE")
     assert "CUSTOMER_FILE" in command("run", "secret.yaml", folder=customers, status=2).stderr
+
+
+def test_an_override_may_say_how_the_source_is_read(customers):
+    (customers / "semicolon.txt").write_text((customers / "customers.csv").read_text().replace(",", "|"))
+    source = "data.source={type: csv, path: semicolon.txt, delimiter: '|'}"
+    run = as_json("train", "semicolon.txt", "--target", "churned", *FAST, "--set", source, "--time-limit", "60", folder=customers)
+    assert run["metrics"]["test"]["auc"] > 0.85

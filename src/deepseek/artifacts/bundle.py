@@ -41,6 +41,10 @@ class Bundle:
         for candidate in (path, path / "bundle", *(run / "bundle" for run in runs)):
             if (candidate / _MANIFEST).is_file():
                 return cls._open(candidate)
+        if (path / "recipe.yaml").is_file():
+            raise BundleError(f"the run {path} was never finished", hint=f"go on with it: deepseek run {path} --resume")
+        if not path.exists():
+            raise BundleError(f"there is no {path}", hint="give a run's folder (runs/NAME/001) or the bundle folder inside it")
         raise BundleError(f"{path} holds no bundle", hint="give a run's folder (runs/NAME/001) or the bundle folder inside it")
 
     @classmethod

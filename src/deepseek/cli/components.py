@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from deepseek import progress
-from deepseek.cli.options import Json
+from deepseek.cli.options import Json, Plugins
 from deepseek.cli.output import Output, as_table
-from deepseek.registry import describe, family, list_components
+from deepseek.registry import describe, family, list_components, load_plugin
 
 
 def components_verb(
     family_name: Annotated[str | None, typer.Argument(metavar="FAMILY", help="For example optimizer; all where not given.")] = None,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A component, for its arguments.")] = None,
     *,
+    plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """List the components that a recipe can name, or one component's arguments."""
     progress.quiet(as_json)
+    for plugin in plugins:
+        load_plugin(plugin, Path())
     if family_name is None:
         families = list_components()
         return Output(dict(families), as_table([(key, ", ".join(names)) for key, names in families.items()]))

@@ -56,7 +56,7 @@ def as_table(rows: Sequence[tuple[str, ...]]) -> str:
 
 def as_text(value: Mapping[str, Any]) -> str:
     """Return nested values as lines of `path  value`."""
-    return as_table([(path, text) for path, text in _flat(value, "")])
+    return as_table([(path, text) for path, text in _flat({key: part for key, part in value.items() if part not in ([], {})}, "")])
 
 
 def result_text(value: Mapping[str, Any]) -> str:

@@ -100,11 +100,12 @@ def recipe_of(
         InputError: The target is missing or misspelt, or an override is wrong.
         DataError: The data cannot be opened.
     """
-    opened = open_source(source)
-    data: dict[str, Any] = {"source": _named(source, opened, Path(out)), "target": _target(target, opened.schema().names, source)}
-    if test is not None:
-        data["test"] = _named(test, open_source(test), Path(out))
+    data: dict[str, Any] = {"source": _named(source, Path(out))}
     recipe: dict[str, Any] = {"name": name or _name_of(source), "data": data}
+    first = load_recipe(recipe, overrides=overrides)  # an override may say how the source is to be read
+    data["target"] = _target(target, source_of(first, first.data.source).schema().names, source)
+    if test is not None:
+        data["test"] = _named(test, Path(out))
     if time_limit is not None:
         recipe["train"] = {"time_limit": time_limit}
     checked = load_recipe(recipe, overrides=overrides)
@@ -135,10 +136,11 @@ def _reading_hint(names: Sequence[str]) -> str | None:
     return None
 
 
-def _named(source: Any, opened: Source, out: Path) -> str:
+def _named(source: Any, out: Path) -> str:
     """Return a path for a source, so that a recipe can name it: a table in memory is written beside the runs first."""
     if isinstance(source, str | PathLike):
         return str(Path(fspath(source)).absolute())
+    opened = open_source(source)
 
     def build(folder: Path) -> None:
         with pa.OSFile(str(folder / "table.arrow"), "wb") as file, pa.ipc.new_file(file, opened.schema()) as writer:

@@ -12,14 +12,14 @@ from deepseek.errors import InputError
 from deepseek.validation import checked, exact, shown
 
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\s*")
+_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?\s*")
 
 
 def parse_duration_s(value: object) -> float:
     """Return a duration in seconds.
 
     Args:
-        value: Seconds, or text with one of the units ms, s, m, h, d: `"90s"`, `"5m"`, `"1.5h"`.
+        value: Seconds, or text, with one of the units ms, s, m, h, d or none: `"90s"`, `"5m"`, `"1.5h"`, `"90"`.
 
     Raises:
         InputError: It is neither, or not positive and finite.
@@ -30,7 +30,7 @@ def parse_duration_s(value: object) -> float:
     """
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match:
-        seconds = float(match.group(1)) * _UNITS_S[match.group(2)]
+        seconds = float(match.group(1)) * _UNITS_S[match.group(2) or "s"]
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:
@@ -55,6 +55,6 @@ else:
 Duration = Annotated[
     float,
     BeforeValidator(checked(parse_duration_s)),
-    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[0-9.]+ *(ms|s|m|h|d)$"}]}),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[0-9.]+ *(ms|s|m|h|d)?$"}]}),
 ]
 """Seconds, or a number with a unit."""

@@ -72,7 +72,7 @@ def _manifest(**changes):
         (_manifest(files={"../../etc/passwd": "0" * 64}), "in a way that no bundle does"),
         (_manifest(files={"/etc/passwd": "0" * 64}), "in a way that no bundle does"),
         (_manifest(files={"schema.json": "short"}), "in a way that no bundle does"),
-        (shutil.rmtree, "holds no bundle"),
+        (shutil.rmtree, "there is no"),
     ],
 )
 def test_a_bundle_that_is_not_as_it_was_written_is_refused(bundle, harm, words):
@@ -87,3 +87,10 @@ def test_the_newest_finished_run_of_a_name_is_opened(tmp_path):
             pass
     (tmp_path / "churn" / "11").mkdir()
     assert Bundle.open(tmp_path / "churn").read("schema.json") == {"number": "10"}
+
+
+def test_a_run_that_was_never_finished_says_so(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("name: churn\n")
+    with pytest.raises(BundleError, match="was never finished") as caught:
+        Bundle.open(tmp_path)
+    assert "--resume" in caught.value.hint

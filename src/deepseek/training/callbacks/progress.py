@@ -76,4 +76,4 @@ class ProgressBar(Callback):
 
 def _speed(trainer: Trainer) -> str:
     progress = trainer.progress
-    return f"loss {progress.loss:.4g}, {progress.samples_per_s:,.0f} rows/s, waiting for data {progress.data_wait_share:.0%}"
+    return f"training loss {progress.loss:.4g}, {progress.samples_per_s:,.0f} rows/s, waiting for data {progress.data_wait_share:.0%}"
