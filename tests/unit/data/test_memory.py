@@ -1,6 +1,9 @@
 """Memory of long runs: what is memory-mapped stays so."""
 
 import gc
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,9 @@ from deepseek.data.sources.memory import MemorySource
 STATUS = Path("/proc/self/status")
 ROWS, COLUMNS = 400_000, 64
 DATA_BYTES = ROWS * COLUMNS * 4
+OWN_PROCESS = "DEEPSEEK_TEST_MEMORY_IN_THIS_PROCESS"
 needs_proc = pytest.mark.skipif(not STATUS.exists(), reason="only Linux says how much memory is anonymous")
+needs_own_process = pytest.mark.skipif(OWN_PROCESS not in os.environ, reason="run in a fresh process by test_memory_in_a_fresh_process")
 
 
 def memory(key):
@@ -42,6 +47,17 @@ def read(loader, epoch):
 
 
 @needs_proc
+@pytest.mark.skipif(OWN_PROCESS in os.environ, reason="this is that process")
+def test_memory_in_a_fresh_process():
+    """What other tests freed would be handed out again, and hide what is measured here."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, env={**os.environ, OWN_PROCESS: "1"}, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+@needs_proc
+@needs_own_process
 def test_epochs_over_mapped_rows_take_no_memory_of_their_own(folder):
     loader = Loader(PreparedDataset.open(folder), batch_size=1024)
     before = memory("RssAnon")
@@ -55,6 +71,7 @@ def test_epochs_over_mapped_rows_take_no_memory_of_their_own(folder):
 
 
 @needs_proc
+@needs_own_process
 def test_the_measure_sees_rows_that_are_held():
     before = memory("RssAnon")
     held = [numbers(50_000) for _ in range(ROWS // 50_000)]
@@ -63,6 +80,7 @@ def test_the_measure_sees_rows_that_are_held():
 
 
 @needs_proc
+@needs_own_process
 def test_passes_over_a_landed_table_let_go_of_its_pages(tmp_path):
     table = pa.table({f"x{i}": column for i, column in enumerate(numbers(ROWS).T)})
     land(MemorySource(table), [], tmp_path)
