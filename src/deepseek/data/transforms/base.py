@@ -41,11 +41,13 @@ class InputSpec:
         kind: What a model is to treat it as. One-hot, target-encoded and timestamp columns leave `module()` as numbers, and are numbers
             here.
         columns: The names of the last dimension as it leaves `module()`, indicator columns included (one, for an image).
-        shape: One row's shape as stored, before `module()`, without the batch dimension.
+        shape: One row's shape as stored, before `module()`, without the batch dimension; of a ragged input, one element's.
         dtype: The stored array's NumPy type: `float32`, `int32`, `uint8` …
         cardinalities: For categories, how many codes each column has; code 0 stands for missing and unknown.
         quantiles: For numbers, float32 `[columns, q]`: quantiles of the training rows as they leave `module()` (in the model's units),
             from which numeric embeddings take their bins.
+        ragged: Whether rows are of unequal length (texts): the batch then holds `NAME` `[b, l, *shape]`, zeros behind each row's end, and
+            `NAME_mask` `[b, l]`, true where an element is real. No row is empty.
     """
 
     name: str
@@ -55,6 +57,7 @@ class InputSpec:
     dtype: str
     cardinalities: tuple[int, ...] = ()
     quantiles: np.ndarray | None = field(default=None, compare=False)
+    ragged: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as plain JSON values."""
@@ -66,6 +69,7 @@ class InputSpec:
             "dtype": self.dtype,
             "cardinalities": list(self.cardinalities),
             "quantiles": None if self.quantiles is None else self.quantiles.tolist(),
+            "ragged": self.ragged,
         }
 
     @classmethod
@@ -80,6 +84,7 @@ class InputSpec:
             value["dtype"],
             tuple(value["cardinalities"]),
             None if quantiles is None else np.asarray(quantiles, dtype=np.float32),
+            bool(value.get("ragged", False)),
         )
 
 
