@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 import torch
@@ -13,6 +14,17 @@ from deepseek.errors import CheckpointError, InputError
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.checkpoint import list_checkpoints
+
+
+class Interrupt(Callback):
+    """Sends a signal to this process in the middle of an epoch."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_step(self, trainer):
+        if trainer.state.step == self.step:
+            signal.raise_signal(self.number)
 
 
 class Noise(Augmentation):
@@ -161,3 +173,18 @@ def test_checkpoints_hold_tensors_and_json_only(small, tmp_path):
     newest = list_checkpoints(tmp_path / "checkpoints")[-1]
     assert {path.suffix for path in newest.iterdir()} == {".json", ".safetensors"}
     assert json.loads((newest / "state.json").read_text())["state"]["step"] == 5
+
+
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_saves_the_last_step_before_it_ends_the_run(small, tmp_path, number, ends):
+    whole = trainer(small, tmp_path / "whole")
+    whole.fit()
+    with pytest.raises(ends):
+        trainer(small, tmp_path / "cut", callbacks=[Interrupt(7, number)], checkpoint_every=None).fit()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    (saved,) = list_checkpoints(tmp_path / "cut" / "checkpoints")
+    assert "7" in saved.name
+    resumed = trainer(small, tmp_path / "cut", checkpoint_every=None)
+    resumed.fit(resume=True)
+    assert [entry["loss"] for entry in resumed.history] == [entry["loss"] for entry in whole.history]
+    assert all(map(torch.equal, whole.model.parameters(), resumed.model.parameters()))

@@ -35,10 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_error(error, as_json=as_json)
         return error.exit_code
     except KeyboardInterrupt:
-        hint = "go on from the last checkpoint with: deepseek run RUN --resume"
         if as_json:
-            report_error(DeepSeekError("interrupted", hint=hint), as_json=True)
-        sys.stderr.write(f"interrupted; {hint}\n")
+            report_error(DeepSeekError("interrupted", hint="a run goes on with: deepseek run RUN --resume"), as_json=True)
+        sys.stderr.write("interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:  # the reader (`| head`) has seen enough; the flush at exit would complain once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from deepseek.errors import DeepSeekError, RunError
 
 _TIMEOUT = timedelta(minutes=5)
 _GRACE_S = 3.0
+_INTERRUPTED_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ def launch(function: Callable[..., Any], devices: int, *args: Any, device: str =
             processes.append(process)
             pipes.append(ours)
         return _collect(pipes)
+    except KeyboardInterrupt:  # the terminal has sent it to every rank, too: they save and end by themselves
+        until = time.monotonic() + _INTERRUPTED_S
+        for process in processes:
+            process.join(max(until - time.monotonic(), 0.0))
+        raise
     finally:
         _stop(processes)
 

@@ -171,7 +171,11 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, identity: str
         quiet=progress.is_quiet(),
         data_id=identity,
     )
-    outcome = launch(fit, settings.devices, job, device=settings.device)
+    try:
+        outcome = launch(fit, settings.devices, job, device=settings.device)
+    except KeyboardInterrupt:
+        progress.log(f"interrupted, and saved where it was; go on with: deepseek run {folder.path} --resume")
+        raise
     if not folder.bundle.is_dir():
         raise BundleError(f"{folder.bundle} was not written")
     write_json(folder.metrics, {**outcome, "seconds": time.perf_counter() - began, "warnings": list(dataset.warnings)})

@@ -40,6 +40,7 @@ from deepseek.training.decisions import decide
 from deepseek.training.divided import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.evaluation import evaluate
 from deepseek.training.guards import NonFiniteGuard
+from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Best, State, seed_generators, seed_of
@@ -186,13 +187,18 @@ class Trainer:
 
         Raises:
             CheckpointError: There is nothing to resume from.
+            KeyboardInterrupt: Ctrl-C was pressed; the state of the step before it is saved, where the run has a folder.
             NonFiniteError: The loss or a weight became NaN or infinite.
             TrainingError: Memory does not suffice even for a single row.
         """
         self._began = time.perf_counter()
         try:
             self._start(resume)
-            self._run()
+            with Interruption(self.stop, terminable=self.ranks.is_single) as interruption:
+                self._run()
+            if signal := broadcast_message([interruption.signal or 0], self.ranks)[0]:
+                self._save()
+                act_on(signal)
             self._finish()
         except BaseException as error:
             for callback in self.callbacks:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from deepseek.training.trainer import Trainer
 
 
+WORTH_SAYING = 0.1
+"""From this share of the time on, waiting for data is what to look at first."""
+
+
 class ProgressBar(Callback):
     """Shows steps, loss, samples a second and the share of time spent waiting for data, on the standard error.
 
@@ -49,7 +53,9 @@ class ProgressBar(Callback):
         """Write a line with the metrics."""
         entry = trainer.history[-1]
         metrics = "  ".join(f"{name} {entry[name]:.4g}" for name in trainer.metric_names)
-        self._line(f"epoch {trainer.state.epoch}  step {trainer.state.step}/{trainer.total_steps}  {metrics}  ({_speed(trainer)})")
+        best = "  best so far" if trainer.state.best is not None and trainer.state.best.step == trainer.state.step else ""
+        done = f"epoch {trainer.state.epoch}  step {trainer.state.step:,}/{trainer.total_steps:,}"
+        self._line(f"{done}  {metrics}  ({_speed(trainer)}){best}")
 
     def on_error(self, trainer: Trainer, error: BaseException) -> None:
         """Give the terminal back."""
@@ -76,4 +82,5 @@ class ProgressBar(Callback):
 
 def _speed(trainer: Trainer) -> str:
     progress = trainer.progress
-    return f"training loss {progress.loss:.4g}, {progress.samples_per_s:,.0f} rows/s, waiting for data {progress.data_wait_share:.0%}"
+    waiting = f", {progress.data_wait_share:.0%} of it waiting for data" if progress.data_wait_share >= WORTH_SAYING else ""
+    return f"training loss {progress.loss:.4g}, {progress.samples_per_s:,.0f} rows/s{waiting}"
