@@ -65,7 +65,7 @@ def run(
             return _finished(folder)
     else:
         folder = RunFolder.create(Path(out), checked.name)
-        write_text(folder.recipe, checked.to_yaml())
+        write_text(folder.recipe, checked.to_short_yaml())
         write_json(folder.path / ORIGIN, {"recipe_folder": str(checked.folder.absolute())})
         if given is not None and given.decisions.is_file() and not overrides:
             write_json(folder.decisions, {"measured": read_json(given.decisions).get("measured")})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from deepseek.recipe.rules import broken_rules
 from deepseek.recipe.sections import RecipeSections
 from deepseek.validation import problems_of, shown
 
-NOT_BUILT = ("tune", "compress", "export", "serve", "monitor")
+NOT_BUILT = ("compress", "export", "serve", "monitor")
 """Sections that have a place in a recipe and no code behind them yet."""
 
 DEFAULT = "default"
@@ -98,6 +99,14 @@ class Recipe(RecipeSections):
         """Return the whole recipe as YAML; loading it gives the same recipe."""
         return dump_document(self.to_value())
 
+    def to_short_yaml(self) -> str:
+        """Return what was said, without the defaults, as YAML; with this version, loading it gives the same recipe."""
+        said: dict[str, Any] = {"name": self.name}  # in another file it would become that file's name
+        for path, value in _leaves(self.to_value(), ()):
+            if self._origin(path) != DEFAULT:
+                _put(said, path, value)
+        return dump_document(said)
+
     def show(self) -> str:
         """Return every value with where it came from, one a line, for people."""
         rows = [(".".join(map(str, path)), dump_line(value), self._origin(path)) for path, value in _leaves(self.to_value(), ())]
@@ -123,3 +132,21 @@ def _leaves(value: Any, path: Key) -> Iterator[tuple[Key, Any]]:
         return
     for key, part in parts:
         yield from _leaves(part, (*path, key))
+
+
+def _put(tree: dict[str, Any], path: Key, value: Any) -> None:
+    """Set a value in nested mappings and lists; lists are filled in their order."""
+    node: Any = tree
+    for key, following in pairwise((*path, None)):
+        if following is None:
+            new = value
+        elif isinstance(following, int):
+            new = []
+        else:
+            new = {}
+        if isinstance(node, list):
+            if int(str(key)) == len(node):
+                node.append(new)
+            node = node[-1]
+        else:
+            node = node.setdefault(key, new)

@@ -78,6 +78,24 @@ def test_a_resolved_recipe_loads_as_the_same_recipe(file: Path, tmp_path: Path) 
     assert "default" not in set(again.origins.values())
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["data.checks=[{type: fake}, {type: fake, width: 7}]", "train.optimizer=fake"],
+        ["data.drop=[]", "data.fields={\"a.b\": number}", "data.source=[a.csv, b.csv]"],
+        ["train.callbacks=[]"],
+    ],
+)
+def test_the_short_form_says_what_was_said_and_loads_as_the_same_recipe(file: Path, tmp_path: Path, overrides: list[str]) -> None:
+    recipe = load_recipe(file, overrides=overrides)
+    short = recipe.to_short_yaml()
+    assert "batch_size" not in short
+    assert len(short) < len(recipe.to_yaml()) / 2
+    (tmp_path / "short.yaml").write_text(short)
+    assert load_recipe(tmp_path / "short.yaml").to_value() == recipe.to_value()
+
+
 def test_show_prints_each_value_with_its_origin(file: Path) -> None:
     lines = load_recipe(file).show().splitlines()
     assert any(line.split() == ["train.epochs", "30", "churn.yaml:7"] for line in lines)
