@@ -8,28 +8,11 @@ import pyarrow.csv
 import pytest
 from PIL import Image
 
-CITIES = {"Rome": "IT", "Oslo": "NO", "Lima": "PE"}
+from deepseek.data.examples.customers import customers
 
 
 def write_customers(folder, rows=240):
-    random = np.random.default_rng(0)
-    age = random.integers(18, 80, rows).astype(float)
-    city = random.choice(list(CITIES), rows)
-    table = {
-        "customer_id": [f"c{number:04d}" for number in range(rows)],
-        "age": [None if number % 40 == 7 else value for number, value in enumerate(age)],
-        "income": random.lognormal(10, 0.5, rows).round(2),
-        "city": city,
-        "country": [CITIES[name] for name in city],
-        "plan": random.choice(["free", "basic", "pro"], rows),
-        "email": [f"user{number}@example.org" if number % 60 != 11 else "unknown" for number in range(rows)],
-        "signed_up": [f"2024-{1 + number % 12:02d}-{1 + number % 28:02d}" for number in range(rows)],
-        "visits": random.poisson(6, rows),
-        "note": [["<b>called</b> twice", "wrote  a mail", "visited https://example.org", "moved"][number % 4] for number in range(rows)],
-        "spend": (age * 3 + random.normal(0, 20, rows)).round(2),
-        "churned": np.where(age + 20 * (city == "Oslo") + random.normal(0, 8, rows) > 50, "yes", "no"),
-    }
-    whole = pa.table(table)
+    whole = customers(rows)
     pa.csv.write_csv(whole, folder / "customers.csv")
     pa.csv.write_csv(whole.slice(0, 50).drop_columns(["churned"]), folder / "new_customers.csv")
     pa.csv.write_csv(whole.slice(120), folder / "more_customers.csv")
