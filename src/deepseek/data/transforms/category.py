@@ -22,6 +22,10 @@ Encoding = Literal["ordinal", "one_hot", "target"]
 
 _NAMES = {"ordinal": "categories", "one_hot": "categories_one_hot", "target": "categories_target"}
 QUANTILE_STEPS = 49
+UNKNOWN_SHARE = 0.01
+"""From this share of expected unknown values on, training is to meet some."""
+FEW_ROWS = 50
+"""With fewer training rows the share says nothing."""
 
 
 class CategoryTransform(Transform):
@@ -36,7 +40,9 @@ class CategoryTransform(Transform):
         fields: The categorical and two-valued columns.
         name: The name of the input.
         encoding: `ordinal` (codes, for embeddings), `one_hot` or `target`.
-        min_count: Categories with fewer training rows than this share code 0.
+        min_count: Categories with fewer training rows than this share code 0. `auto`, for codes: 2 in a column where a hundredth of the
+            training rows or more hold a category of their own, else 1. That share is how many unknown ones are to be expected later
+            (Good 1953, https://doi.org/10.1093/biomet/40.3-4.237): code 0 is trained for them, and nothing is learned by heart.
         max_categories: At most so many of a column's most frequent categories are kept; the others share code 0.
         smoothing: How many rows the overall mean weighs in target encoding.
     """
@@ -48,7 +54,7 @@ class CategoryTransform(Transform):
         /,
         *,
         encoding: Encoding = "ordinal",
-        min_count: Annotated[int, Ge(1)] = 1,
+        min_count: Annotated[int, Ge(1)] | Literal["auto"] = "auto",
         max_categories: Annotated[int, Ge(1)] = 10_000,
         smoothing: Annotated[float, Ge(0)] = 10.0,
     ) -> None:
@@ -94,7 +100,8 @@ class CategoryTransform(Transform):
         vocabularies, orders = [], []
         for ids, counts in zip(self._ids, self._counts, strict=True):
             names = list(ids)
-            kept = [place for place in range(len(names)) if counts[place] >= self.min_count]
+            least = self._least(counts)
+            kept = [place for place in range(len(names)) if counts[place] >= least]
             kept.sort(key=lambda place: (-int(counts[place]), names[place]))
             orders.append(kept[: self.max_categories])
             vocabularies.append([names[place] for place in orders[-1]])
@@ -103,6 +110,14 @@ class CategoryTransform(Transform):
         self._whole = [len(kept) == len(ids) for kept, ids in zip(vocabularies, self._ids, strict=True)]
         self._set_vocabularies(vocabularies)
         self._ids, self._counts, self._pending = [{} for _ in self._columns], [np.zeros(0, dtype=np.int64) for _ in self._columns], []
+
+    def _least(self, counts: np.ndarray) -> int:
+        """Return how often a category of a column must come."""
+        if self.min_count != "auto":
+            return self.min_count
+        rows = int(counts.sum())
+        expected = self.encoding == "ordinal" and rows >= FEW_ROWS and int((counts == 1).sum()) >= UNKNOWN_SHARE * rows
+        return 2 if expected else 1
 
     def _set_vocabularies(self, vocabularies: list[list[str]]) -> None:
         self._vocabularies = vocabularies

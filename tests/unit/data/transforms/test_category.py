@@ -87,3 +87,12 @@ def test_folds_follow_the_position_not_the_batch():
 def test_target_encoding_without_a_target_is_an_error():
     with pytest.raises(DataError, match="saw no target"):
         fit(["a"], encoding="target")
+
+
+def test_categories_met_once_train_the_unknown_code_where_unknown_ones_are_to_be_expected():
+    names = [f"user{number}" for number in range(90)] + ["nobody"] * 10
+    assert set(codes(fit(names), ["user1", "user2", "new"])) == {0}
+    assert codes(fit(names), ["nobody"]) == [1]
+    assert codes(fit(names, min_count=1), ["user1"])[0] > 0
+    assert codes(fit(names[:40]), ["user1"])[0] > 0  # too few rows to tell
+    assert codes(fit(["a"] * 999 + ["b"]), ["b"]) == [2]  # one in a thousand is no sign of more
