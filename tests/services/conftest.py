@@ -1,0 +1,117 @@
+"""Real servers, each begun by a fixture: a folder of its own, a free port, readiness polled, ended by its process id."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+def program(name, package, *folders):
+    """The path of a server's program; a test without it is skipped, or fails where servers are required."""
+    found = shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ.get("PATH", ""), "/usr/sbin"]))
+    if found:
+        return found
+    line = f"{name} is not installed: make services, or apt-get install {package}"
+    if os.environ.get("DEEPSEEK_REQUIRE_SERVICES") == "1":
+        pytest.fail(line)
+    return pytest.skip(line)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def as_user(name):
+    """Servers refuse to run as root; a container's tests do."""
+    return {"user": name, "group": name, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@contextlib.contextmanager
+def folder_of(user):
+    folder = Path(tempfile.mkdtemp(prefix="deepseek-services-"))
+    folder.chmod(0o755)
+    if os.geteuid() == 0:
+        shutil.chown(folder, user, user)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def server(command, *, user, folder, ready, timeout_s=60):
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, **as_user(user))
+        try:
+            end = time.monotonic() + timeout_s
+            while not ready():
+                if process.poll() is not None or time.monotonic() > end:
+                    pytest.fail(f"{command[0]} did not start:\n{(folder / 'log').read_text(errors='replace')[-2000:]}")
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def connects(connect):
+    try:
+        connect().close()
+    except Exception:  # noqa: BLE001 - whatever a driver raises while its server is not up
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """The URL of a fresh PostgreSQL database."""
+    psycopg = pytest.importorskip("psycopg")
+    initdb, postgres = (program(name, "postgresql", *POSTGRESQL) for name in ("initdb", "postgres"))
+    with folder_of("postgres") as folder:
+        port, data = free_port(), folder / "data"
+        initialise = [initdb, "-D", str(data), "-A", "trust", "-U", "postgres", "--no-sync"]
+        subprocess.run(initialise, cwd=folder, check=True, capture_output=True, **as_user("postgres"))
+        options = {"port": port, "unix_socket_directories": folder, "listen_addresses": "127.0.0.1", "fsync": "off"}
+        command = [postgres, "-D", str(data), *(part for key, value in options.items() for part in ("-c", f"{key}={value}"))]
+        url = f"postgresql://postgres:secret-word@127.0.0.1:{port}/postgres"
+        with server(command, user="postgres", folder=folder, ready=lambda: connects(lambda: psycopg.connect(url))):
+            yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb():
+    """The URL of a fresh MariaDB database."""
+    pymysql = pytest.importorskip("pymysql")
+    install, daemon = (program(name, "mariadb-server") for name in ("mariadb-install-db", "mariadbd"))
+    with folder_of("mysql") as folder:
+        port, data = free_port(), folder / "data"
+        common = ["--no-defaults", f"--datadir={data}", *(["--user=mysql"] if os.geteuid() == 0 else [])]
+        initialise = [install, *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        subprocess.run(initialise, cwd=folder, check=True, capture_output=True)
+        places = [
+            f"--port={port}",
+            f"--socket={folder / 's'}",
+            f"--pid-file={folder / 'pid'}",
+            "--bind-address=127.0.0.1",
+            "--skip-log-bin",
+        ]
+
+        def connect():
+            return pymysql.connect(host="127.0.0.1", port=port, user="root")
+
+        with server([daemon, *common, *places], user="mysql", folder=folder, ready=lambda: connects(connect)):
+            with connect() as connection, connection.cursor() as cursor:
+                cursor.execute("CREATE DATABASE studies")
+                cursor.execute("CREATE USER worker@'%' IDENTIFIED BY 'secret-word'")
+                cursor.execute("GRANT ALL ON studies.* TO worker@'%'")
+            yield f"mysql://worker:secret-word@127.0.0.1:{port}/studies"
