@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from deepseek.statistics.intervals import Interval, bootstrap, wilson
+
+
+@pytest.mark.parametrize(("successes", "total"), [(0, 10), (10, 10), (37, 120), (1, 4)])
+def test_wilson_is_scipys(successes, total):
+    theirs = stats.binomtest(successes, total).proportion_ci(method="wilson")
+    ours = wilson(successes, total)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_without_rows_a_share_may_be_anything():
+    assert (wilson(0, 0).low, wilson(0, 0).high) == (0, 1)
+
+
+def test_the_bootstraps_intervals_hold_the_truth_as_often_as_stated():
+    random = np.random.default_rng(0)
+    held = 0
+    for seed in range(300):
+        interval = bootstrap(random.normal(5, 2, (80, 1)) ** 2, lambda means: np.sqrt(means[:, 0]), draws=400, seed=seed)
+        held += interval.low <= np.sqrt(29) <= interval.high
+    assert 268 <= held <= 298
+
+
+def test_rows_beyond_the_limit_are_grouped_and_spread_as_before():
+    rows = np.random.default_rng(0).normal(0, 1, (60_000, 1))
+    interval = bootstrap(rows, lambda means: means[:, 0], draws=500)
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 / np.sqrt(60_000), rel=0.1)
+
+
+def test_zero_is_outside_or_not():
+    assert Interval(1, 0.5, 2).excludes_zero
+    assert not Interval(1, -0.5, 2).excludes_zero
