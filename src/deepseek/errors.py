@@ -8,6 +8,7 @@ defect and shows its traceback.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -55,13 +56,13 @@ class UnknownNameError(InputError):
     Args:
         what: What kind of name it is, for example `"optimizer"`.
         given: The name that was given.
-        allowed: Every name that would have been right.
+        allowed: Every name that would have been right, in the order to show them in; a set is sorted.
         hint: What else to do; a "did you mean" is added by itself.
     """
 
     def __init__(self, what: str, given: str, allowed: Iterable[str], *, hint: str | None = None) -> None:
         self.given = given
-        self.allowed = sorted(allowed)
+        self.allowed = sorted(allowed) if isinstance(allowed, AbstractSet) else list(dict.fromkeys(allowed))
         self.suggestion = closest(given, self.allowed)
         message = f"unknown {what} {given!r}; allowed: {', '.join(self.allowed) or 'none'}"
         guess = f"did you mean {self.suggestion!r}?" if self.suggestion else None

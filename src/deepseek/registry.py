@@ -192,7 +192,7 @@ def component(name: str, *words: str) -> Any:
             return spec
         registry = family(name)
         if isinstance(spec, str) and words and spec not in registry.names():
-            raise UnknownNameError(name, spec, [*registry.names(), *words])
+            raise UnknownNameError(name, spec, [*words, *registry.names()])
         return registry.validate(cast(Spec, spec))
 
     shape: dict[str, Any] = {"x-family": name, **({"x-words": list(words)} if words else {})}

@@ -6,7 +6,7 @@ import torch
 
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import Kind
-from deepseek.models.contract import EncoderContract
+from deepseek.models.contract import EncoderContract, RaggedEncoderContract
 from deepseek.registry import family
 
 QUANTILES = np.sort(np.random.default_rng(0).normal(size=(3, 65)), axis=1).astype(np.float32)
@@ -16,6 +16,21 @@ TABLE = {
     "flags": InputSpec("flags", Kind.BINARY, ("f",), (1,), "float32"),
 }
 IMAGE = {"photo": InputSpec("photo", Kind.IMAGE, ("photo",), (3, 16, 16), "float32")}
+TEXT = {"review": InputSpec("review", Kind.TEXT, ("review",), (), "int32", (30,), ragged=True)}
+TEXTS = {
+    "text_bag": {"type": "text_bag", "buckets": 50},
+    "text_bag, weighted trigrams": {"type": "text_bag", "ngrams": 3, "buckets": 50, "weighted": True, "pool": "sum"},
+    "text_cnn": {"type": "text_cnn", "filters": 8},
+    "text_cnn, mean": {"type": "text_cnn", "filters": 8, "pool": "mean", "windows": [1, 5]},
+    "text_cnn, a token a word": {"type": "text_cnn", "filters": 8, "pool": "none"},
+    "text_rnn": {"type": "text_rnn", "width": 16},
+    "text_rnn, two layers of gru": {"type": "text_rnn", "cell": "gru", "width": 16, "depth": 2, "pool": "none"},
+    "text_rnn, one direction": {"type": "text_rnn", "cell": "gru", "width": 16, "bidirectional": False, "pool": "max"},
+    "text_transformer": {"type": "text_transformer", "width": 16},
+    "text_transformer, learned": {"type": "text_transformer", "width": 16, "positions": "learned", "activation": "swiglu", "pool": "mean"},
+    "text_transformer, sinusoidal": {"type": "text_transformer", "width": 16, "positions": "sinusoidal", "pool": "first"},
+    "text_transformer, all tokens": {"type": "text_transformer", "width": 16, "positions": "none", "pool": "none"},
+}
 SPECS = {
     "table": "table",
     "table, a token a column": {"type": "table", "tokens": True, "numbers": "periodic"},
@@ -27,7 +42,7 @@ SPECS = {
 
 
 def test_every_builtin_encoder_is_in_this_suite():
-    tested = {spec if isinstance(spec, str) else spec["type"] for spec in SPECS.values()}
+    tested = {spec if isinstance(spec, str) else spec["type"] for spec in [*SPECS.values(), *TEXTS.values()]}
     assert tested == set(family("encoder").names())
 
 
@@ -46,3 +61,21 @@ class TestBuiltinEncoders(EncoderContract):
             return {"photo": torch.randn(rows, 3, 16, 16)}
         codes = torch.stack((torch.randint(0, 4, (rows,)), torch.randint(0, 20, (rows,))), dim=1).int()
         return {"numbers": torch.randn(rows, 3), "codes": codes, "flags": torch.ones(rows, 1)}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+class TestBuiltinTextEncoders(RaggedEncoderContract):
+    @pytest.fixture(autouse=True)
+    def _case(self, case):
+        torch.manual_seed(0)
+        self.spec = {**TEXTS[case], "dropout": 0.0}
+
+    def build(self):
+        return family("encoder").build(self.spec, TEXT)
+
+    def batch(self, rows):
+        lengths = torch.linspace(1, 9, rows).round().long().unsqueeze(1)
+        mask = torch.arange(9) < lengths
+        ids = torch.randint(4, 30, (rows, 9), dtype=torch.int32)
+        ids[:, 0] = 2
+        return {"review": ids * mask, "review_mask": mask}

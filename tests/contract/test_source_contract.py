@@ -108,4 +108,4 @@ class TestFolder(SourceContract):
         assert [row["raw"] for batch in source.rejects() for row in batch.to_pylist()] == ["train/cat/notes.md"]
 
     def test_its_root_stands_in_the_metadata(self, source, tmp_path):
-        assert source.schema().field("image").metadata == {b"deepseek.root": str(tmp_path).encode()}
+        assert source.schema().field("image").metadata == {b"deepseek.root": str(tmp_path).encode(), b"deepseek.hashed": b"1"}

@@ -10,6 +10,7 @@ from deepseek.data.transforms.category import CategoryTransform
 from deepseek.data.transforms.contract import TransformContract
 from deepseek.data.transforms.image import ImageTransform
 from deepseek.data.transforms.number import NumberTransform
+from deepseek.data.transforms.text import TextTransform
 from deepseek.data.transforms.timestamp import TimestampTransform
 from deepseek.fields import Field, Kind
 
@@ -95,3 +96,28 @@ class TestImages(TransformContract):
 @pytest.mark.parametrize("scaling", ["standard", "quantile", "robust", "min_max", "none"])
 def test_every_scaling_is_in_the_suite(scaling):
     assert scaling in {cls.scaling for cls in (TestStandardNumbers, *TestStandardNumbers.__subclasses__())}
+
+
+class TestWords(TransformContract):
+    tokenizer = "word"
+
+    def build(self):
+        return TextTransform((Field("note", Kind.TEXT),), tokenizer=self.tokenizer, vocabulary=300, max_tokens=6, keep="both", min_count=1)
+
+    def training(self):
+        return pa.record_batch({"note": ["a good day", None, "", "good good 日本語のテスト and a long, long end of it", "मौसम अच्छा है"]})
+
+    def unseen(self):
+        return pa.record_batch({"note": ["\u200d👍🏽 [ unknown ] <pad>", None, "", "ﬁne \n\t día", "مرحبا بالعالم", "x" * 1000]})
+
+
+class TestPieces(TestWords):
+    tokenizer = "bpe"
+
+
+class TestCharacters(TestWords):
+    tokenizer = "characters"
+
+
+class TestAutomaticTexts(TestWords):
+    tokenizer = "auto"

@@ -71,7 +71,7 @@ def warning_about(result: dict, name: str) -> str:
     ("name", "values", "words"),
     [
         ("word", [f"w{i % 100}" for i in range(ROWS)], "is taken for a category: 74 different names"),
-        ("text", [f"number {i} is about {i * 7 % 13} things and more" for i in range(ROWS)], "is left out"),
+        ("person", [f"Ann {chr(65 + i % 26)}. Smith{i}" for i in range(ROWS)], "it looks like an id (names of 3.0 words on average"),
         ("code", [f"c-{i}" for i in range(ROWS)], "it looks like an id (one word, different in every row)"),
         ("none", pa.nulls(ROWS, pa.string()), "is left out: empty"),
         ("same", ["x"] * ROWS, "is left out: constant"),

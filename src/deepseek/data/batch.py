@@ -1,23 +1,31 @@
-"""A batch of rows as tensors."""
+"""A batch of rows as tensors; rows of unequal length are padded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+from deepseek.data.transforms.base import Array, Ragged
+
+MASK = "_mask"
+"""What the name of a ragged input's mask ends with."""
+PADDED_ELEMENTS = 1 << 17
+"""What a batch that is only answered may hold of ragged inputs, padding included: 256 texts of 512 tokens."""
 
 
 @dataclass(slots=True)
 class Batch:
     """Rows as tensors; registered as a pytree, so that `torch.compile`, `torch.export` and `tree_map` see through it.
 
-    Legend of shapes: `b` rows.
+    Legend of shapes: `b` rows · `l` the longest of them.
 
     Attributes:
-        inputs: By input name, `[b, …]`.
+        inputs: By input name, `[b, …]`; of a ragged input `NAME` `[b, l, …]`, zeros behind each row's end, and `NAME_mask` bool `[b, l]`.
         targets: By target name, `[b, …]`: class indices (int64), 0/1 floats for binary and multi-label, floats for regression.
         weight: One weight a row, float32 `[b]`, or nothing where all weigh 1.
         row: Each row's index in its prepared dataset, int64 `[b]`; empty for rows that come from no dataset.
@@ -41,7 +49,7 @@ class Batch:
         return Batch(move(self.inputs), move(self.targets), weight, self.row)
 
     def split(self, rows: int, *, least: int = 1) -> list[Batch]:
-        """Return the batch in pieces, in order, without copying.
+        """Return the batch in pieces, in order, without copying; on a processor, ragged inputs are trimmed to a piece's longest row.
 
         Args:
             rows: The most rows of a piece, but for `least`.
@@ -49,7 +57,21 @@ class Batch:
         """
         size = max(rows, least)
         starts = [start for start in range(0, len(self), size) if start == 0 or len(self) - start >= least]
-        return [self._slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(self)], strict=True)]
+        return [self._slice(start, stop).trimmed() for start, stop in zip(starts, [*starts[1:], len(self)], strict=True)]
+
+    def trimmed(self) -> Batch:
+        """Return the batch without the columns of ragged inputs that are padding in every row.
+
+        On an accelerator the batch stays as it is: to look at the mask is to wait for the device.
+        """
+        inputs = dict(self.inputs)
+        for name, mask in self.inputs.items():
+            values = self.inputs.get(name.removesuffix(MASK))
+            if not name.endswith(MASK) or values is None or mask.device.type != "cpu" or mask.dtype != torch.bool:
+                continue
+            longest = max(int(mask.sum(dim=1).max()) if len(mask) else 0, 1)
+            inputs[name], inputs[name.removesuffix(MASK)] = mask[:, :longest], values[:, :longest]
+        return Batch(inputs, self.targets, self.weight, self.row)
 
     def cut(self, sizes: Sequence[int]) -> list[Batch]:
         """Return the batch in pieces of so many rows each, in order, without copying."""
@@ -75,6 +97,83 @@ class Batch:
         weight = None if self.weight is None else self.weight[start:stop]
         row = None if self.row is None else self.row[start:stop]
         return Batch(cut(self.inputs), cut(self.targets), weight, row)
+
+
+def as_inputs(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    """Return what `Preparation.apply` gave as what a model is given: tensors by name, rows of unequal length padded.
+
+    Args:
+        arrays: By input name, with equally many rows. Memory is shared where it can be written to.
+    """
+    inputs = {}
+    for name, array in arrays.items():
+        if isinstance(array, Ragged):
+            inputs[name], inputs[f"{name}{MASK}"] = pad(array, np.arange(len(array.offsets) - 1))
+        else:
+            inputs[name] = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    return inputs
+
+
+def in_pieces(arrays: Mapping[str, Array], *, most: int = PADDED_ELEMENTS) -> Iterator[tuple[np.ndarray | None, dict[str, Tensor]]]:
+    """Yield the rows of prepared arrays as inputs, in pieces that fit into memory: rows of like length together, each row once.
+
+    One long text would otherwise pad a thousand short ones. Without ragged inputs there is one piece, in order.
+
+    Args:
+        arrays: By input name, with equally many rows.
+        most: The most elements of a piece's ragged inputs, padding included; a single row may have more.
+
+    Yields:
+        Which rows they are, int64 `[b]`, or nothing for all of them in order; and the tensors by name.
+    """
+    ragged = [array for array in arrays.values() if isinstance(array, Ragged)]
+    lengths = sum((np.diff(array.offsets) for array in ragged), start=np.zeros(0 if not ragged else len(ragged[0].offsets) - 1, np.int64))
+    if len(lengths) * int(lengths.max(initial=0)) <= most:
+        yield None, as_inputs(arrays)
+        return
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = order[start : start + max(1, most // int(lengths[order[start]]))]
+        inputs = as_inputs({name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)})
+        for name, array in arrays.items():
+            if isinstance(array, Ragged):
+                inputs[name], inputs[f"{name}{MASK}"] = pad(array, rows)
+        yield rows, inputs
+        start += len(rows)
+
+
+def pad(column: Ragged, rows: np.ndarray, *, pin: bool = False) -> tuple[Tensor, Tensor]:
+    """Return rows of a ragged column `[b, l, …]`, zeros behind each row's end, and the mask `[b, l]` of what is real; `l` is at least 1.
+
+    Args:
+        column: The column.
+        rows: Which rows, in any order, int64 `[b]`.
+        pin: Whether the memory is page-locked.
+    """
+    starts = column.offsets[rows]
+    lengths = column.offsets[rows + 1] - starts
+    steps = np.arange(max(1, int(lengths.max(initial=1))))
+    mask = steps < lengths[:, None]
+    dtype = torch.from_numpy(np.empty(0, dtype=column.values.dtype)).dtype
+    shape = (*mask.shape, *column.values.shape[1:])
+    if not len(column.values):
+        return torch.zeros(shape, dtype=dtype, pin_memory=pin), torch.from_numpy(mask)
+    out = torch.empty(shape, dtype=dtype, pin_memory=pin)
+    # one gather that runs into the rows that follow, and is blanked there: cheaper than to reckon where every element goes
+    np.take(column.values, starts[:, None] + steps, axis=0, out=out.numpy(), mode="clip")
+    out.numpy()[~mask] = 0
+    return out, torch.from_numpy(mask)
+
+
+def with_channels_last(batch: Batch) -> Batch:
+    """Return the batch with its images `[b, c, h, w]` laid out with channels last."""
+
+    def lay(tensor: Tensor) -> Tensor:
+        images = tensor.ndim == 4 and tensor.is_floating_point()  # stored pixels are `[b, h, w, c]`: channels last already
+        return tensor.contiguous(memory_format=torch.channels_last) if images else tensor
+
+    return Batch({name: lay(tensor) for name, tensor in batch.inputs.items()}, batch.targets, batch.weight, batch.row)
 
 
 def _flatten(batch: Batch) -> tuple[list[object], None]:

@@ -24,7 +24,7 @@ from deepseek.artifacts.files import plain_disk_errors, read_json, write_json
 from deepseek.data.checks.base import Check
 from deepseek.data.columns import require_columns
 from deepseek.data.rejects import CheckCount, Inspection, RejectsFile, check_name, reject_malformed
-from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
+from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source, rooted
 from deepseek.errors import CheckError, ColumnError, DataError
 from deepseek.statistics import mix64
 
@@ -226,7 +226,7 @@ def land(
         DataError: The source cannot be read, or no row is left.
         RunError: The disk is full or the folder read-only.
     """
-    schema = _plain_schema(source.schema())
+    schema = rooted(_plain_schema(source.schema()), source.root)
     for check in checks:
         require_columns(check.columns, schema.names, what=f"the check {check_name(check)}")
     inspection = Inspection(checks)
@@ -247,7 +247,7 @@ def land(
         _refuse_losses(counts, max_rejected, folder / _REJECTS)
         with plain_disk_errors(folder):
             partial.replace(folder / _DATA)
-        write_json(folder / _ABOUT, {"counts": counts.to_json(), "given_split": source.given_split()})
+        write_json(folder / _ABOUT, {"counts": counts.to_json(), "given_split": source.given_split()}, durable=False)
     finally:
         partial.unlink(missing_ok=True)
     return LandedTable.open(folder)

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from deepseek.data.batch import Batch
-from deepseek.data.order import order
+from deepseek.data.batch import PADDED_ELEMENTS, Batch
+from deepseek.data.order import by_length, order
 from deepseek.data.prepared import PreparedDataset
 from deepseek.errors import InputError
 
@@ -22,6 +22,8 @@ TRIAL_BATCHES = 3
 GROUP_BYTES = 1 << 19
 MOST_TOGETHER = 64
 """One gather of half a megabyte costs little more than one of a few kilobytes."""
+GROUPED_BATCHES = 64
+"""Among the rows of so many batches those of like length are brought together: padding is then a few per cent, and chance rules still."""
 
 
 class Loader:
@@ -39,10 +41,12 @@ class Loader:
         rank: Which share is taken.
         ranks: How many shares there are.
         shuffle: Whether the order is random; without, rows come in the dataset's order.
-        drop_last: Whether an incomplete last batch is left out.
         least: The fewest rows of a share, at least 0: a last batch with smaller ones is joined to the batch before.
         prefetch: Whether a background thread gathers ahead; `auto` times the first batches and starts one if they are costly.
         pin: Whether batches are gathered into page-locked memory, for copies to a GPU that overlap with computing.
+        group_lengths: Whether rows of like length come together, so that ragged inputs are padded less. Every row still comes once an
+            epoch, and a batch is a pure function of (seed, epoch, step) as ever. `auto` groups where the order is random and rows are of
+            unequal length.
 
     Attributes:
         wait_s: Seconds that the consumer has waited for batches, in total.
@@ -61,32 +65,30 @@ class Loader:
         rank: int = 0,
         ranks: int = 1,
         shuffle: bool = True,
-        drop_last: bool = False,
         least: int = 0,
         prefetch: bool | Literal["auto"] = "auto",
         pin: bool = False,
+        group_lengths: bool | Literal["auto"] = "auto",
     ) -> None:
         if batch_size < 1 or not 0 <= rank < ranks:
             raise InputError(f"batch_size is {batch_size}, rank {rank} of {ranks}", hint="a batch has a row, ranks count from 0")
-        if drop_last and len(dataset) < batch_size:
-            raise InputError(
-                f"{len(dataset)} rows make no whole batch of {batch_size}, and incomplete ones are dropped", hint="lower batch_size"
-            )
         if min(batch_size, len(dataset)) < least * ranks:
             raise InputError(
                 f"each of {ranks} ranks needs {least} rows of every batch; batch_size is {batch_size}, and there are {len(dataset)} rows",
                 hint="raise batch_size, take fewer devices, or a model without batch normalisation",
             )
         self.dataset, self.seed, self.batch_size, self.rank, self.ranks = dataset, seed, batch_size, rank, ranks
-        self.shuffle, self.drop_last, self.least, self.prefetch, self.pin = shuffle, drop_last, least, prefetch, pin
+        self.shuffle, self.least, self.prefetch, self.pin = shuffle, least, prefetch, pin
         self.wait_s = 0.0
         self.batches_read = 0
         self._costly: bool | None = None if prefetch == "auto" else bool(prefetch)
-        ragged = any(column.ragged for column in dataset.layout)  # padded to the longest row of their own batch
+        self.group_lengths = dataset.is_ragged and (shuffle if group_lengths == "auto" else group_lengths)
+        self._grouped: dict[tuple[int, int], np.ndarray] = {}
         whole, rest = divmod(len(dataset), batch_size)
-        self._joined = not drop_last and 0 < rest < least * ranks
-        self._steps = whole if drop_last or self._joined else whole + bool(rest)
-        self._together = 1 if ragged else max(min(GROUP_BYTES // max(dataset.row_bytes * batch_size, 1), MOST_TOGETHER), 1)
+        self._joined = 0 < rest < least * ranks
+        self._steps = whole if self._joined else whole + bool(rest)
+        # ragged inputs are padded to the longest row of their own batch
+        self._together = 1 if dataset.is_ragged else max(min(GROUP_BYTES // max(dataset.row_bytes * batch_size, 1), MOST_TOGETHER), 1)
 
     @property
     def steps(self) -> int:
@@ -102,10 +104,27 @@ class Loader:
     def rows(self, epoch: int, step: int) -> np.ndarray:
         """Return the rows of this rank's share of a batch, int64."""
         start, stop, _ = self.share(step)
-        first = step * self.batch_size + start
+        if self.group_lengths:
+            first_step = step - step % GROUPED_BATCHES
+            first = (step - first_step) * self.batch_size + start
+            return self._stretch(epoch, first_step)[first : first + stop - start]
+        return self._ordered(epoch, step * self.batch_size + start, stop - start)
+
+    def _ordered(self, epoch: int, start: int, count: int) -> np.ndarray:
         if not self.shuffle:
-            return np.arange(first, first + stop - start)
-        return order(len(self.dataset), seed=self.seed, epoch=epoch, start=first, count=stop - start)
+            return np.arange(start, start + count)
+        return order(len(self.dataset), seed=self.seed, epoch=epoch, start=start, count=count)
+
+    def _stretch(self, epoch: int, first_step: int) -> np.ndarray:
+        """Return the rows of the batches that are grouped together, all ranks' shares, in the order of the steps."""
+        grouped = self._grouped.get((epoch, first_step))
+        if grouped is None:
+            sizes = [self.share(step)[2] for step in range(first_step, min(first_step + GROUPED_BATCHES, self.steps))]
+            rows = self._ordered(epoch, first_step * self.batch_size, sum(sizes))
+            lengths = self.dataset.lengths(rows)
+            grouped = by_length(rows, lengths, sizes, seed=self.seed, epoch=epoch, first_step=first_step)
+            self._grouped = {(epoch, first_step): grouped}
+        return grouped
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch.
@@ -139,7 +158,7 @@ class Loader:
         """
         first = step - step % self._together
         steps = range(first, min(first + self._together, self.steps))
-        if self.ranks == 1 and self.shuffle:
+        if self.ranks == 1 and self.shuffle and not self.group_lengths:
             start = first * self.batch_size
             count = sum(self.share(each)[2] for each in steps)
             rows = order(len(self.dataset), seed=self.seed, epoch=epoch, start=start, count=count)
@@ -189,3 +208,14 @@ class Loader:
         finally:
             stopped.set()
             worker.join()
+
+
+def rows_within(dataset: PreparedDataset, rows: int) -> int:
+    """Return how many rows a batch that is only answered may have: fewer where long ragged rows, padded, would fill the memory.
+
+    Args:
+        dataset: The prepared rows.
+        rows: The most, at least 1.
+    """
+    longest = int(dataset.lengths(np.arange(len(dataset))).max(initial=1))
+    return max(min(rows, PADDED_ELEMENTS // max(longest, 1)), 1)

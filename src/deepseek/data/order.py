@@ -4,12 +4,15 @@ A small dataset is permuted as a whole. A large one is permuted on two levels: b
 every window of blocks are shuffled among themselves. Memory is bounded by the window, reads stay within a window's blocks, and every row
 still comes exactly once.
 
+Rows of unequal length can be grouped: the batches of a stretch of that permutation are made of rows of like length, and shuffled.
+
 All randomness is counter-based (Philox, Salmon et al. 2011, https://doi.org/10.1145/2063384.2063405): any slice of any epoch can be had
 without what came before it. Raw bits are sorted, not fed to `Generator.permutation`, whose results NumPy may change between versions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +25,8 @@ WINDOW_ROWS = BLOCK_ROWS * WINDOW_BLOCKS
 
 _BLOCKS = 1 << 32
 """Stands for the permutation of the blocks where a window's number would stand."""
+_GROUPS = 1 << 33
+"""Stands, with the first step of a stretch added, for the permutation of its batches."""
 
 
 def order(rows: int, *, seed: int, epoch: int, start: int = 0, count: int | None = None) -> np.ndarray:
@@ -60,6 +65,29 @@ def order(rows: int, *, seed: int, epoch: int, start: int = 0, count: int | None
         filled += taken
         window += 1
     return out
+
+
+def by_length(rows: np.ndarray, lengths: np.ndarray, sizes: Sequence[int], *, seed: int, epoch: int, first_step: int) -> np.ndarray:
+    """Return rows put together in batches of like length, in a random order of the batches.
+
+    Padding is then what little a batch's rows differ (bucketing: Khomenko et al. 2016, https://arxiv.org/abs/1708.05604). The batch of
+    another size than the others, which comes last in an epoch, holds rows of any length, as the others do.
+
+    Args:
+        rows: The rows of these batches, as `order` gives them.
+        lengths: Their lengths.
+        sizes: How many rows each batch has, in the order in which the batches come.
+        seed: The run's seed.
+        epoch: The epoch, counted from 0.
+        first_step: The first batch's place in the epoch.
+
+    Returns:
+        int64, the batches one after the other; within one, from the shortest row to the longest, ties as they came.
+    """
+    ranked = rows[np.argsort(lengths, kind="stable")]
+    places = _permutation(len(sizes), seed, epoch, _GROUPS + first_step)
+    ends = np.cumsum(np.asarray(sizes)[np.argsort(places)])  # of the batches by length: the i-th comes where `places` holds i
+    return np.concatenate([ranked[ends[place] - size : ends[place]] for place, size in zip(places, sizes, strict=True)])
 
 
 def _permutation(size: int, seed: int, epoch: int, stream: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from deepseek.data.cleaning.base import Cleaner
 from deepseek.data.columns import get_column, is_text, parse_numbers, to_float64
+from deepseek.data.spellings import Spellings, respell
 from deepseek.data.targets import TargetKind, TargetTransform
 from deepseek.data.transforms import Array, InputSpec, Ragged, Transform, group_fields
 from deepseek.data.types import as_type, named_type, type_name
@@ -68,6 +69,7 @@ class Preparation:
         target: What is predicted, or nothing.
         weight: The column that says how much a row weighs, or nothing; it is no input. Weights are divided by their mean over the training
             rows: only their ratios count, and tiny ones lose no digits in float32.
+        spellings: By column, what a value is to be instead of what stands there.
 
     Attributes:
         schema: As given.
@@ -87,8 +89,10 @@ class Preparation:
         transforms: Mapping[str, Spec] | None = None,
         target: TargetKind | None = None,
         weight: str | None = None,
+        spellings: Spellings | None = None,
     ) -> None:
         self.schema = schema
+        self.spellings = {name: dict(meant) for name, meant in (spellings or {}).items()}
         self.weight = weight
         if weight is not None:
             schema[weight]
@@ -195,9 +199,12 @@ class Preparation:
     def typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return rows of any origin with the types of training, where no value changes by that; text that is to be numbers is read.
 
+        Values whose other spelling is meant (`spellings`) are put right first.
+
         Raises:
             DataError: The text in a column of numbers is none.
         """
+        batch = respell(batch, self.spellings)
         for name, kind in self.types.items():
             place = batch.schema.get_field_index(name)
             if place < 0 or batch.schema.field(place).type == kind:
@@ -278,6 +285,7 @@ class Preparation:
         return {
             "schema": self.schema.to_json(),
             "weight": self.weight,
+            "spellings": self.spellings,
             "types": {name: type_name(kind) for name, kind in self.types.items()},
             "weight_mean": self._weight_mean,
             "cleaners": [{"spec": spec, "state": part.to_json()} for spec, part in zip(self._specs, self.cleaners, strict=True)],
@@ -300,6 +308,7 @@ class Preparation:
             transforms=value["overrides"],
             target=value["target"]["kind"] if value["target"] else None,
             weight=value["weight"],
+            spellings=value.get("spellings"),
         )
         for cleaner, part in zip(made.cleaners, value["cleaners"], strict=True):
             cleaner.load_json(part["state"])
@@ -475,7 +484,9 @@ class _Run:
             self.aside.add("target class unseen in training", rows[unseen])
             if unseen.any() and not self._unseen_classes:
                 given = batch.column(target.columns[0])[int(np.flatnonzero(unseen)[0])].as_py()
-                self._unseen_classes = [f"a row has the class {given!r}", f"training knew {', '.join(map(repr, target.spec.classes[:10]))}"]
+                known = ", ".join(map(repr, target.spec.classes[:10]))
+                what = f"where one is another spelling, say so: data.spellings={{{target.columns[0]}: {{'{given}': CLASS}}}}"
+                self._unseen_classes = [f"a row has the class {given!r}", f"training knew {known}", what]
             keep &= ~unseen
         if not keep.all():
             batch, rows = batch.filter(pa.array(keep)), rows[keep]
@@ -492,7 +503,10 @@ class _Run:
         from deepseek.data.prepared import PreparedWriter, layout_of
 
         layout = layout_of(arrays, targets, weighted=weighted)
-        return PreparedWriter(self._folder, layout, inputs=self._preparation.inputs, rows=len(self._sources))
+        ragged = [array for array in arrays.values() if isinstance(array, Ragged)]
+        ragged_bytes = sum((array.values.nbytes + array.offsets.nbytes) / max(len(array.offsets) - 1, 1) for array in ragged)
+        rows, inputs = len(self._sources), self._preparation.inputs
+        return PreparedWriter(self._folder, layout, inputs=inputs, rows=rows, ragged_bytes=ragged_bytes)
 
     def _arrays(self, batch: pa.RecordBatch, rows: np.ndarray) -> tuple[dict[str, Array], np.ndarray]:
         """Return the arrays of a slice, and which of its rows could be read."""

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepseek.data.batch import Batch
+from deepseek.data.batch import MASK, Batch, pad
 from deepseek.data.transforms.base import Array, InputSpec, Ragged
 from deepseek.errors import DataError, InputError, RunError
 
@@ -183,6 +183,22 @@ class PreparedDataset:
         """The bytes of one row, ragged columns not counted."""
         return sum(block.shape[1] * block.itemsize for block in self._blocks.values())
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether rows are of unequal length, and so padded to the longest of their batch."""
+        return bool(self._ragged)
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Return how many elements rows have in all ragged columns together, int64 `[b]`; zeros where there is no such column.
+
+        Args:
+            rows: Which rows, int64 `[b]`.
+        """
+        total = np.zeros(len(rows), dtype=np.int64)
+        for column in self._ragged.values():
+            total += column.offsets[rows + 1] - column.offsets[rows]
+        return total
+
     def take(self, rows: np.ndarray | Sequence[int], *, pin: bool = False) -> Batch:
         """Return rows as a batch of their own memory.
 
@@ -202,7 +218,7 @@ class PreparedDataset:
         batch = Batch({}, {}, None, torch.from_numpy(rows))
         for column in self.layout:
             if column.ragged:
-                batch.inputs[column.name], batch.inputs[f"{column.name}_mask"] = _pad(self._ragged[column.name], rows)
+                batch.inputs[column.name], batch.inputs[f"{column.name}{MASK}"] = pad(self._ragged[column.name], rows, pin=pin)
                 continue
             place, block = self._places[column.name], gathered[column.dtype]
             tensor = block[:, place : place + column.width].reshape(len(rows), *column.shape)
@@ -228,6 +244,7 @@ class PreparedWriter:
         layout: The arrays.
         inputs: What the inputs are.
         rows: About how many rows will come, so that a disk too small is known now and not after an hour.
+        ragged_bytes: About how many bytes the ragged columns of a row take.
 
     Raises:
         RunError: The disk is full, the folder cannot be written to or is taken.
@@ -240,7 +257,9 @@ class PreparedWriter:
         ```
     """
 
-    def __init__(self, folder: Path | str, layout: Layout, *, inputs: Mapping[str, InputSpec] | None = None, rows: int = 0) -> None:
+    def __init__(
+        self, folder: Path | str, layout: Layout, *, inputs: Mapping[str, InputSpec] | None = None, rows: int = 0, ragged_bytes: float = 0
+    ) -> None:
         self._folder = Path(folder)
         self._layout, self._inputs, self._rows = layout, dict(inputs or {}), 0
         self._files: dict[str, IO[bytes]] = {}
@@ -253,7 +272,7 @@ class PreparedWriter:
             raise RunError(f"{self._folder} already holds prepared data", hint="choose another folder, or delete this one")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            needed = rows * sum(np.dtype(dtype).itemsize * width for dtype, width in widths(layout).items())
+            needed = rows * (ragged_bytes + sum(np.dtype(dtype).itemsize * width for dtype, width in widths(layout).items()))
             free = shutil.disk_usage(self._folder).free
             if needed > free:
                 raise RunError(
@@ -402,17 +421,6 @@ def _map(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     if 0 in shape:
         return np.empty(shape, dtype=dtype)
     return np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r", shape=shape)
-
-
-def _pad(column: Ragged, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return `[b, l, …]`, zeros behind each row's end, and the mask of what is real."""
-    starts = column.offsets[rows]
-    lengths = column.offsets[rows + 1] - starts
-    steps = np.arange(max(1, int(lengths.max(initial=1))))
-    mask = steps < lengths[:, None]
-    out = np.zeros((*mask.shape, *column.values.shape[1:]), dtype=column.values.dtype)
-    out[mask] = column.values[(starts[:, None] + steps)[mask]]
-    return torch.from_numpy(out), torch.from_numpy(mask)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Fields and schemas: what each column of a table is."""
 
 from deepseek.fields.field import Field, Kind, Schema, parse_kind
-from deepseek.fields.inference import MANY, Profile, infer_kind, infer_schema, leak_suspects, profile, target_kind
+from deepseek.fields.inference import MANY, UNSPACED, Profile, infer_kind, infer_schema, leak_suspects, profile, target_kind
 
 __all__ = [
     "MANY",
+    "UNSPACED",
     "Field",
     "Kind",
     "Profile",

@@ -21,6 +21,8 @@ MAX_CATEGORIES = 1_000
 MAX_CLASSES = 20
 MANY = "many for a category"
 """How the reason ends where a column of names is taken for a category although few of them come again."""
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""Scripts that put no space between words, for a set in a regular expression."""
 _LOOK = 2_000
 _ID_NAME = re.compile(r"(?:^|_)(?:id|uuid|guid|key|index|rowid)$|[a-z](?:Id|ID|Uuid)$|^unnamed: ?0$", re.IGNORECASE)
 _PLAIN_KINDS = (
@@ -206,7 +208,7 @@ def _leak(column: pa.ChunkedArray, target: pa.ChunkedArray, goal: np.ndarray | N
         return "each of its values goes with one value of the target"
     if not (_numeric(column.type) and _numeric(target.type)):
         return None
-    x, y = (np.asarray(values.cast(pa.float64()).to_numpy(), np.float64) for values in (column, target))
+    x, y = (np.asarray(values.cast(pa.float64(), safe=False).to_numpy(), np.float64) for values in (column, target))
     both = np.isfinite(x) & np.isfinite(y)
     x, y = x[both], y[both]
     if len(x) < 20 or x.min() == x.max() or y.min() == y.max():
@@ -319,21 +321,37 @@ def _parsed_kind(look: pa.Array, unique: int) -> tuple[Kind, str] | None:
 
 
 def _word_kind(look: pa.Array, rows: int, unique: int) -> tuple[Kind, str]:
-    """Tell ids, free text and categories apart by how many words a value has and how often values come again."""
-    words = float(np.mean([text.count(" ") + 1 for text in look.to_pylist()])) if rows else 0.0
+    """Tell ids, free text and categories apart by how many words a value has, how they are written, and how often values come again."""
+    words = _words(look)
     share = unique / rows if rows else 0.0
     different = f"{words:.1f} words a value on average, {share:.0%} of them different"
     if share > 0.9 and rows >= 10 and pc.all(pc.match_substring_regex(look, _UUID)).as_py():
         return Kind.ID, "universally unique identifiers"
     if unique == rows >= 10 and words < 1.1:
         return Kind.ID, "one word, different in every row"
-    if words >= 5 and share > 0.2:
+    if (words >= 5 and share > 0.2) or (words >= 10 and unique > 100):
         return Kind.TEXT, different
     if unique <= MAX_CATEGORIES and (share <= 0.5 or unique <= MAX_CLASSES):
         return Kind.CATEGORY, f"{unique:,} different names in {rows:,} rows"
-    if words >= 1.5 and share > 0.5:
+    if words >= 2.5 and share > 0.5 and not _are_names(look):
         return Kind.TEXT, different
+    if share > 0.9 and rows >= 10 and words >= 1.5:
+        return Kind.ID, f"names of {words:.1f} words on average, {share:.0%} of them different"
     return Kind.CATEGORY, f"{unique:,} different names in {rows:,} rows, {MANY}"
+
+
+def _words(look: pa.Array) -> float:
+    """Return how many words a value has on average; where words are not set apart, two characters count as one."""
+    if not len(look):
+        return 0.0
+    unspaced = pc.count_substring_regex(look, f"[{UNSPACED}]").to_numpy()
+    return float(np.mean(np.maximum(pc.count_substring(look, " ").to_numpy() + 1, unspaced / 2)))
+
+
+def _are_names(look: pa.Array) -> bool:
+    """Whether at most a third of the words begin with a small letter, or with one of a script that knows no capitals."""
+    small = pc.sum(pc.count_substring_regex(look, r"(^|\s)[\p{Ll}\p{Lo}]")).as_py()
+    return bool(3 * small <= pc.sum(pc.count_substring_regex(look, r"(^|\s)\S")).as_py())
 
 
 def _all_numbers(look: pa.Array) -> bool:

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepseek.data.loader import Loader
+from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
+from deepseek.data.transforms.base import Ragged
 from deepseek.errors import InputError
 
 
@@ -24,16 +25,15 @@ def rows_of(loader, epoch=0, first_step=0):
 
 
 @settings(max_examples=50, deadline=None)
-@given(rows=st.integers(1, 60), size=st.integers(1, 20), ranks=st.integers(1, 7), shuffle=st.booleans(), drop=st.booleans())
-def test_ranks_share_the_one_rank_s_batches(rows, size, ranks, shuffle, drop):
-    drop = drop and rows >= size
-    arguments = {"batch_size": size, "shuffle": shuffle, "drop_last": drop, "prefetch": False}
+@given(rows=st.integers(1, 60), size=st.integers(1, 20), ranks=st.integers(1, 7), shuffle=st.booleans())
+def test_ranks_share_the_one_rank_s_batches(rows, size, ranks, shuffle):
+    arguments = {"batch_size": size, "shuffle": shuffle, "prefetch": False}
     data = dataset(rows)
     alone = rows_of(Loader(data, **arguments))
     shares = [rows_of(Loader(data, rank=rank, ranks=ranks, **arguments)) for rank in range(ranks)]
     assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == alone
     seen = sorted(chain(*alone))
-    assert len(set(seen)) == len(seen) == (rows // size * size if drop else rows)
+    assert len(set(seen)) == len(seen) == rows
     assert all(max(map(len, parts)) - min(map(len, parts)) <= 1 for parts in zip(*shares, strict=True))
 
 
@@ -139,7 +139,7 @@ def test_memory_does_not_grow():
     assert grown < 4 * 20_000 * 8 + 100_000  # the cache of orders, and nothing a batch
 
 
-@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"batch_size": 1, "rank": 2, "ranks": 2}, {"batch_size": 11, "drop_last": True}])
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"batch_size": 1, "rank": 2, "ranks": 2}])
 def test_settings_that_yield_nothing_are_errors(arguments):
     with pytest.raises(InputError):
         Loader(dataset(10), **arguments)
@@ -172,3 +172,67 @@ def test_a_batch_is_cut_without_pieces_that_are_too_small():
     assert [len(part) for part in batch.split(1, least=2)] == [2, 2, 3]
     assert [len(part) for part in dataset(1).take([0]).split(4, least=2)] == [1]
     assert torch.equal(torch.cat([part.row for part in batch.split(3, least=2)]), batch.row)
+
+
+def texts(rows, seed=0):
+    """Rows of skewed length, as texts have."""
+    lengths = np.random.default_rng(seed).lognormal(2.0, 1.0, rows).astype(np.int64) + 1
+    values = np.repeat(np.arange(rows), lengths).astype(np.int32)
+    return PreparedDataset.from_arrays({"t": Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))}, {"y": np.arange(rows)})
+
+
+def padded_share(loader):
+    real = total = 0
+    for batch in loader.batches(0):
+        real += int(batch.inputs["t_mask"].sum())
+        total += batch.inputs["t_mask"].numel()
+    return 1 - real / total
+
+
+def test_grouping_by_length_saves_padding():
+    data = texts(4_000)
+    assert padded_share(Loader(data, batch_size=32, group_lengths=False)) > 0.6
+    assert padded_share(Loader(data, batch_size=32)) < 0.2
+    assert padded_share(Loader(data, batch_size=32, shuffle=False)) > 0.6
+    assert padded_share(Loader(data, batch_size=32, shuffle=False, group_lengths=True)) < 0.2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 80), size=st.integers(1, 12), ranks=st.integers(1, 5), shuffle=st.booleans(),
+    least=st.integers(0, 2), window=st.integers(1, 5), epoch=st.integers(0, 2), first=st.integers(0, 8),
+)  # fmt: skip
+def test_grouped_batches_are_exactly_once_shared_and_resumable(rows, size, ranks, shuffle, least, window, epoch, first):
+    least = least if min(rows, size) >= least * ranks else 0
+    data = texts(rows, seed=rows)
+    arguments = {"batch_size": size, "shuffle": shuffle, "prefetch": False, "group_lengths": True, "seed": 7}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deepseek.data.loader.GROUPED_BATCHES", window)
+        plain = Loader(data, **arguments, least=least * ranks)
+        alone = rows_of(plain, epoch)
+        shares = [rows_of(Loader(data, rank=rank, ranks=ranks, least=least, **arguments), epoch) for rank in range(ranks)]
+        assert rows_of(Loader(data, **arguments, least=least * ranks), epoch, first) == alone[first:]
+    assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == alone
+    seen = list(chain(*alone))
+    assert len(set(seen)) == len(seen) == rows
+    for batch in plain.batches(epoch):
+        assert torch.equal(batch.inputs["t"][:, 0], batch.row.int())
+
+
+def test_epochs_group_differently():
+    loader = Loader(texts(200), batch_size=8)
+    assert rows_of(loader, 0) != rows_of(loader, 1)
+    assert rows_of(loader, 0) == rows_of(Loader(texts(200), batch_size=8), 0)
+
+
+def test_rows_of_one_length_keep_their_order():
+    loader = Loader(dataset(50), batch_size=8, group_lengths=True)
+    assert not loader.group_lengths
+    assert rows_of(loader) == rows_of(Loader(dataset(50), batch_size=8))
+
+
+def test_long_rows_make_small_batches_for_answering():
+    long = PreparedDataset.from_arrays({"t": Ragged(np.zeros(70_001, np.int32), np.array([0, 70_000, 70_001]))})
+    assert rows_within(long, 4096) == 1
+    assert rows_within(texts(10), 4096) == 4096
+    assert rows_within(dataset(5), 4096) == 4096

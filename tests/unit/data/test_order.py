@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepseek.data.order as module
-from deepseek.data.order import order
+from deepseek.data.order import by_length, order
 from deepseek.errors import InputError
 
 
@@ -83,3 +85,33 @@ def test_what_is_returned_may_be_written_to():
 def test_a_slice_outside_is_an_error():
     with pytest.raises(InputError, match="positions 5 to 12 of an epoch of 10"):
         order(10, seed=0, epoch=0, start=5, count=7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 9), batches=st.integers(1, 9), last=st.integers(0, 8), seed=st.integers(0, 5))
+def test_batches_of_like_length_hold_every_row_and_overlap_nowhere(size, batches, last, seed):
+    sizes = [size] * batches + [last] * (last > 0)
+    rows = np.arange(sum(sizes)) * 3
+    lengths = np.random.default_rng(seed).integers(1, 20, len(rows))
+    grouped = by_length(rows, lengths, sizes, seed=seed, epoch=0, first_step=0)
+    assert sorted(grouped.tolist()) == rows.tolist()
+    parts = np.split(lengths[grouped // 3], np.cumsum(sizes)[:-1])
+    assert all((np.diff(part) >= 0).all() for part in parts)
+    spans = sorted((part.min(), part.max()) for part in parts)
+    assert all(high <= low for (_, high), (low, _) in pairwise(spans))
+
+
+def test_batches_of_like_length_come_in_another_order_each_time():
+    lengths = np.arange(64)
+    firsts = [
+        by_length(lengths, lengths, [8] * 8, seed=seed, epoch=epoch, first_step=first)[::8].tolist()
+        for seed, epoch, first in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 64))
+    ]
+    assert len({tuple(first) for first in firsts}) == 4
+    assert all(first != sorted(first) for first in firsts)
+
+
+def test_the_batch_of_another_size_holds_any_length():
+    lengths = np.arange(42)
+    odd = {int(by_length(lengths, lengths, [8] * 5 + [2], seed=seed, epoch=0, first_step=0)[-1]) // 8 for seed in range(40)}
+    assert len(odd) > 3

@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from deepseek.data.batch import as_inputs
 from deepseek.data.cleaning.base import Cleaner
-from deepseek.data.preparation import Preparation, prepare
+from deepseek.data.preparation import Preparation, _keep, _scatter, prepare
+from deepseek.data.transforms.base import Ragged
 from deepseek.data.unknown import Unknown
 from deepseek.errors import ColumnError, DataError, InputError, UnknownNameError
 from deepseek.fields import Field, Kind, Schema
@@ -20,7 +22,7 @@ SCHEMA = Schema(
         Field("age", Kind.NUMBER),
         Field("town", Kind.CATEGORY),
         Field("at", Kind.TIMESTAMP),
-        Field("note", Kind.TEXT),
+        Field("note", Kind.AUDIO),
         Field("id", Kind.ID),
         Field("y", Kind.BINARY),
     ),
@@ -60,7 +62,7 @@ def test_the_road_from_table_to_tensors(tmp_path):
     assert len(data) == 300
     assert data.source_rows[7] == 14
     assert list(data.inputs) == list(preparation.inputs) == ["numbers", "categories", "timestamps"]
-    assert preparation.left_out == {"note": "no transform turns text columns into arrays"}
+    assert preparation.left_out == {"note": "no transform turns audio columns into arrays"}
     assert preparation.columns == ("age", "town", "at")
     batch = data.take([0, 299])
     expected = preparation.apply(rows.take([0, 299]).to_batches()[0])
@@ -307,3 +309,31 @@ def test_text_among_numbers_is_named():
     preparation = Preparation(schema, clean=["missing"]).fit(batches(pa.table({"p": [1.0, 2.0]})))
     with pytest.raises(DataError, match=r"'p' is a number, but row 1 of the batch holds 'much'"):
         preparation.apply(pa.record_batch({"p": ["1", "much"]}))
+
+
+def test_texts_reach_the_batch_and_rows_set_aside_take_theirs_along(tmp_path):
+    texts = ["good film", None, "bad film and a long one", "", "film film", "good"]
+    rows = pa.table({"note": texts, "y": ["a", "b", "a", "b", "c", "a"]})
+    schema = Schema((Field("note", Kind.TEXT), Field("y", Kind.CATEGORY)), ("y",))
+    preparation = Preparation(schema, target="classes", transforms={"note": {"type": "text", "min_count": 1, "max_tokens": 4}})
+    preparation.fit(batches(rows.slice(0, 4)))
+    assert preparation.warnings == (
+        "33.3% of the training texts of 'note' have over 4 tokens and are cut (keep: start); raise max_tokens of the transform text "
+        "to read more",
+    )
+    data, counts = prepare(preparation, batches(rows, 2)(), tmp_path, rows=6, training=False, unseen="set_aside")
+    assert counts == {"target class unseen in training": 1}
+    batch = data.take(np.arange(5))
+    assert batch.inputs["note_mask"].sum(1).tolist() == [3, 2, 4, 1, 2]
+    again = Preparation.from_json(json.loads(json.dumps(preparation.to_json())))
+    kept = as_inputs(again.apply(rows.take([0, 1, 2, 3, 5]).to_batches()[0]))
+    assert torch.equal(batch.inputs["note"], kept["note"])
+    assert torch.equal(batch.inputs["note_mask"], kept["note_mask"])
+
+
+def test_scattered_rows_of_unequal_length_lie_where_they_belong():
+    rows = Ragged(np.array([1, 2, 3], np.int32), np.array([0, 1, 3]))
+    spread = _scatter(rows, np.array([False, True, False, True]))
+    assert spread.offsets.tolist() == [0, 0, 1, 1, 3]
+    kept = _keep(spread, np.array([True, False, True, True]))
+    assert (kept.values.tolist(), kept.offsets.tolist()) == ([2, 3], [0, 0, 0, 2])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_one_gather_serves_all_columns_of_a_type(folder, monkeypatch):
     data, calls, take = PreparedDataset.open(folder), [], np.take
     monkeypatch.setattr(module.np, "take", lambda *args, **kwargs: calls.append(1) or take(*args, **kwargs))
     data.take([1, 2])
-    assert len(calls) == 2
+    assert len(calls) == 3  # two types, and the ragged column
 
 
 def test_a_batch_has_its_own_memory(folder):
@@ -151,3 +152,15 @@ def test_a_full_disk_is_said_before_and_while_writing(tmp_path, monkeypatch):
 def test_a_folder_is_never_overwritten(folder):
     with pytest.raises(RunError, match="already holds prepared data"):
         PreparedWriter(folder, LAYOUT)
+
+
+def test_lengths_and_the_space_of_ragged_rows_are_known(folder, tmp_path):
+    data = PreparedDataset.open(folder)
+    assert data.is_ragged
+    assert data.lengths(np.array([7, 4, 2])).tolist() == [3, 0, 2]
+    plain = PreparedDataset.from_arrays({"x": np.zeros((2, 1))})
+    assert not plain.is_ragged
+    assert plain.lengths(np.array([1])).tolist() == [0]
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(RunError, match="prepared data needs"):
+        PreparedWriter(tmp_path / "b", LAYOUT[2:3], rows=1000, ragged_bytes=free / 500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,20 @@ if TYPE_CHECKING:
     import pyarrow.compute as pc
 
 DEFAULT_BATCH_ROWS = 65_536
+ROOT_KEY = b"deepseek.root"
+"""The key of a column's Arrow metadata under which the folder stands that paths in it are relative to."""
+HASHED_KEY = b"deepseek.hashed"
+"""The key that says that the files which a column names are in the source's own fingerprint."""
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+}
+SPLITS |= {"test": "test", "testing": "test"}
+"""What people call the three splits, and what the framework calls them."""
 
 
 class Source(ABC):
@@ -25,6 +40,11 @@ class Source(ABC):
 
     def __init__(self, folder: Path = Path(), /) -> None:
         self.folder = Path(folder)
+
+    @property
+    def root(self) -> Path | None:
+        """The folder that paths in its columns are relative to; nothing for the working directory."""
+        return None
 
     @abstractmethod
     def schema(self) -> pa.Schema:
@@ -78,3 +98,28 @@ class Source(ABC):
     def given_split(self) -> str | None:
         """Return the name of the column that says `train`, `validation` or `test`, where the source itself knows the split."""
         return None
+
+
+def rooted(schema: pa.Schema, root: Path | None) -> pa.Schema:
+    """Return a schema whose columns of text say which folder paths in them are relative to, where they do not say it already."""
+    import pyarrow as pa
+
+    if root is None:
+        return schema
+    texts = {pa.string(), pa.large_string(), pa.string_view()}
+    metadata = {ROOT_KEY: os.fsencode(root)}
+    fields = [
+        field.with_metadata({**(field.metadata or {}), **metadata})
+        if field.type in texts and ROOT_KEY not in (field.metadata or {})
+        else field
+        for field in schema
+    ]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def rooted_batches(batches: Iterator[pa.RecordBatch], root: Path | None) -> Iterator[pa.RecordBatch]:
+    """Yield batches whose schemas are `rooted`: what reads files that a table names finds them beside the table."""
+    import pyarrow as pa
+
+    for batch in batches:
+        yield batch if root is None else pa.record_batch(batch.columns, schema=rooted(batch.schema, root))

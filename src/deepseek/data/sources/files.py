@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -51,6 +51,11 @@ class FileSource(Source):
         super().__init__(folder)
         self.path = path
         self._hashed: tuple[object, dict[Path, str]] | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder of the files; of several, the one that they have in common."""
+        return Path(os.path.commonpath([os.path.normpath(file.parent.absolute()) for file in self.files()]))
 
     def files(self) -> list[Path]:
         """Return the files, sorted.
@@ -202,7 +207,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.binary()
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(plain_type(kind.value_type))
-    return kind
+    return pa.binary() if is_file_struct(kind) else kind
+
+
+def is_file_struct(kind: pa.DataType) -> bool:
+    """Whether a type is how `datasets`, and Parquet files made with it, hold a file: its bytes, or the path that they are at."""
+    return bool(pa.types.is_struct(kind)) and {field.name for field in kind} == {"bytes", "path"}
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -230,7 +240,16 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 def _plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(column.type):  # Arrow spreads no dictionary of string views
         return column.dictionary.cast(kind).take(column.indices)
+    if is_file_struct(column.type):
+        return pa.array([None if file is None else _content(file) for file in column.to_pylist()], kind)
     return column.cast(kind)
+
+
+def _content(file: Mapping[str, Any]) -> bytes | None:
+    if file["bytes"] is not None or file["path"] is None:
+        return cast("bytes | None", file["bytes"])
+    with reading(Path(file["path"])):
+        return Path(file["path"]).read_bytes()
 
 
 def check_same_columns(file: Path, names: Sequence[str], first: Path, expected: Sequence[str]) -> None:

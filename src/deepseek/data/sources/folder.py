@@ -11,8 +11,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from deepseek.data.sources.base import HASHED_KEY, ROOT_KEY, SPLITS
 from deepseek.data.sources.files import FileSource, hash_files, reject_batch
-from deepseek.data.sources.memory import SPLITS
 from deepseek.data.sources.text import check_encoding, utf8_blocks
 from deepseek.errors import DataError, closest
 
@@ -21,8 +21,6 @@ SUFFIXES: dict[str, frozenset[str]] = {
     "audio": frozenset({".wav", ".flac"}),
     "text": frozenset({".txt"}),
 }
-ROOT_KEY = b"deepseek.root"
-"""The key of a column's Arrow metadata under which the folder stands that its paths are relative to."""
 _BATCH_ROWS = 4_096
 
 
@@ -66,7 +64,7 @@ class FolderSource(FileSource):
         """Return the column of the files, `label`, and `split` where the folder says it."""
         items, _ = self._items()
         kind = _kind_of(items[0].name) or ""
-        metadata = None if kind == "text" else {ROOT_KEY: os.fsencode(self.root)}
+        metadata = None if kind == "text" else {ROOT_KEY: os.fsencode(self.root), HASHED_KEY: b"1"}
         fields = [pa.field(kind, pa.string(), metadata=metadata), pa.field("label", pa.string())]
         return pa.schema([*fields, pa.field("split", pa.string())] if items[0].split else fields)
 
@@ -101,7 +99,7 @@ class FolderSource(FileSource):
 
     def _items(self) -> tuple[list[_Item], dict[str, str]]:
         """Return the rows, and the other files with the reason why they are none."""
-        names = _walk(self.root)
+        names = walk(self.root)
         found = Counter(kind for kind in map(_kind_of, names) if kind)
         if not found:
             raise DataError(f"the folder {str(self.root)!r} holds no images, audio or texts", hint=f"known suffixes: {_known()}")
@@ -136,7 +134,7 @@ class _Item:
     split: str | None
 
 
-def _walk(root: Path) -> list[str]:
+def walk(root: Path) -> list[str]:
     """Return every file below a folder that is not hidden, as relative paths, sorted."""
     if not root.is_dir():
         names = [entry.name for entry in root.parent.iterdir() if entry.is_dir()] if root.parent.is_dir() else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,29 +12,19 @@ import pyarrow as pa
 
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
 from deepseek.data.sources.files import check_request, deliver, plain_batch, plain_schema, unique_names
+from deepseek.data.sources.hugging_face import dataset_table, is_dataset, is_dataset_dict, refuse_streams, splits_table
 from deepseek.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
-
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-}
-SPLITS |= {"test": "test", "testing": "test"}
-"""What people call the three splits, and what the framework calls them."""
 
 
 class MemorySource(Source):
     """Read a table that is already in memory; nothing is copied that Arrow can share.
 
     It takes a pandas or polars frame, an Arrow table or record batch, anything with the Arrow stream interface, a mapping of names to NumPy
-    arrays or lists, a pair `(X, y)` of arrays, a list of records (mappings), a Hugging Face `Dataset`, or a `DatasetDict`, whose splits
-    become the column `split`.
+    arrays or lists (of Pillow images too), a pair `(X, y)` of arrays, a list of records (mappings) or of rows, a Hugging Face `Dataset`,
+    or a `DatasetDict`, whose splits become the column `split`.
 
     Args:
         data: The table. Arrays of more than one dimension in a mapping become tensor columns; a matrix `X` becomes the columns `x0`, `x1` …
@@ -49,8 +40,9 @@ class MemorySource(Source):
     def __init__(self, data: object, /) -> None:
         super().__init__()
         self._split: str | None = None
-        if _is_dataset_dict(data):
-            table, self._split = _from_splits(data), "split"
+        refuse_streams(data)
+        if is_dataset_dict(data):
+            table, self._split = splits_table(data), "split"
         else:
             table = _to_table(data)
         unique_names(table.column_names, "the table")
@@ -120,6 +112,7 @@ def is_table(value: object) -> bool:
     return not isinstance(value, str | bytes) and (
         hasattr(value, "__arrow_c_stream__")
         or hasattr(value, "with_format")
+        or hasattr(value, "collect_schema")
         or isinstance(value, pa.RecordBatch | np.ndarray | tuple | list)
     )
 
@@ -147,15 +140,21 @@ def _to_table(data: Any) -> pa.Table:
     try:
         if isinstance(data, pa.RecordBatch):
             return pa.Table.from_batches([data])
-        if _is_dataset(data):
-            return _from_dataset(data)
+        if is_dataset(data):
+            return dataset_table(data)
+        if hasattr(data, "collect_schema") and hasattr(data, "collect"):  # a polars LazyFrame
+            data = data.collect()
         if hasattr(data, "reset_index") and hasattr(data, "to_numpy"):  # pandas
             return _from_pandas(data)
         if hasattr(data, "__arrow_c_stream__"):  # Arrow tables, polars, DuckDB and others
             return pa.table(data)
         if isinstance(data, np.ndarray) or (isinstance(data, tuple) and len(data) == 2):
             x, y = (data, None) if isinstance(data, np.ndarray) else data
-            data = {**_matrix("x", x), **({} if y is None else _matrix("y", y))}
+            named = x.dtype.names if isinstance(x, np.ndarray) else None
+            inputs = {name: x[name] for name in named} if named else _matrix("x", x)
+            data = {**inputs, **({} if y is None else _matrix("y", y))}
+        if isinstance(data, list) and data and all(isinstance(row, list | tuple | np.ndarray) for row in data):
+            data = _matrix("x", data)
         if isinstance(data, Mapping):
             return _from_mapping(data)
         if isinstance(data, list) and data and all(isinstance(item, Mapping) for item in data):
@@ -191,7 +190,16 @@ def _column(values: Any) -> pa.Array | pa.ChunkedArray:
         raise DataError(f"a column is given as {values!r}", hint="give a list or an array with one value for each row")
     if isinstance(values, np.ndarray) or (hasattr(values, "__array__") and not hasattr(values, "__arrow_c_stream__")):
         return tensor_column(np.asarray(values))
+    if isinstance(values, Sequence) and values and all(type(value).__module__.startswith("PIL.") for value in values):
+        return pa.array([_png(image) for image in values], pa.binary())
     return pa.array(values)
+
+
+def _png(image: Any) -> bytes:
+    """Return a Pillow image's bytes as a file without losses."""
+    file = BytesIO()
+    (image if image.mode in {"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"} else image.convert("RGB")).save(file, "PNG")
+    return file.getvalue()
 
 
 def _matrix(name: str, values: Any) -> dict[str, Any]:
@@ -204,27 +212,3 @@ def _same_keys(records: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     # Arrow takes the columns of the first record alone; later ones would be lost.
     names = dict.fromkeys(name for record in records for name in record)
     return [{name: record.get(name) for name in names} for record in records]
-
-
-def _is_dataset(value: object) -> bool:
-    return hasattr(value, "with_format") and hasattr(value, "features") and hasattr(value, "num_rows")
-
-
-def _is_dataset_dict(value: object) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(_is_dataset(item) for item in value.values())
-
-
-def _from_dataset(dataset: Any) -> pa.Table:
-    # The format applies the indices of a shuffled or filtered dataset, which its bare table does not know.
-    table: pa.Table = dataset.with_format("arrow")[:]
-    return table
-
-
-def _from_splits(splits: Any) -> pa.Table:
-    tables = []
-    for name, dataset in splits.items():
-        if name not in SPLITS:
-            raise DataError(f"a split is called {name!r}", hint=f"allowed: {', '.join(SPLITS)}; hand in one of the datasets instead")
-        table = _from_dataset(dataset)
-        tables.append(table.append_column("split", pa.array([SPLITS[name]] * table.num_rows, pa.string())))
-    return pa.concat_tables(tables)

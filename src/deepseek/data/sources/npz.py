@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from deepseek.data.sources.base import DEFAULT_BATCH_ROWS
+from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, SPLITS
 from deepseek.data.sources.files import FileSource, PathLike, check_same_columns, reading
-from deepseek.data.sources.memory import SPLITS, tensor_column
+from deepseek.data.sources.memory import tensor_column
 from deepseek.errors import DataError
 
 SPLIT_COLUMN = "split"

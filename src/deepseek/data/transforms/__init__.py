@@ -18,6 +18,7 @@ TRANSFORM_OF = {
     Kind.BINARY: "category",
     Kind.TIMESTAMP: "timestamp",
     Kind.IMAGE: "image",
+    Kind.TEXT: "text",
 }
 """Which transform treats a kind unless the recipe says otherwise; kinds that are not here are left out, and named."""
 
@@ -40,7 +41,7 @@ class Grouped:
 
 
 def group_fields(schema: Schema, specs: Mapping[str, Spec] | None = None) -> Grouped:
-    """Sort a schema's input columns by transform: one for a kind's columns, one for each image column and for each column in `specs`.
+    """Sort a schema's input columns by transform: one for a kind's columns, one for each image, text and column in `specs`.
 
     Args:
         schema: The columns after cleaning.
@@ -84,7 +85,7 @@ def _key(field: Field, given: Mapping[str, Spec]) -> str:
 
 def _add_shared(grouped: Grouped, spec: Spec, fields: Sequence[Field], *, name: str | None) -> None:
     validated = family("transform").validate(spec)
-    if fields[0].kind is Kind.IMAGE:
+    if fields[0].kind in {Kind.IMAGE, Kind.TEXT}:
         grouped.parts += [(validated, (field,), None) for field in fields]
     else:
         grouped.parts.append((validated, tuple(fields), name))
@@ -92,6 +93,7 @@ def _add_shared(grouped: Grouped, spec: Spec, fields: Sequence[Field], *, name: 
 
 def _require_distinct(transforms: Sequence[Transform]) -> None:
     names = [str(transform.name) for transform in transforms]
+    names += [f"{transform.name}_mask" for transform in transforms if transform.ragged]  # what a batch also has of it
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise InputError(f"two inputs of the model would be named {', '.join(doubled)}", hint="rename the columns of these names")

@@ -99,10 +99,12 @@ class Transform(ABC):
             side.
 
     Attributes:
+        ragged: Whether the rows of its input are of unequal length.
         uses_target: Whether it learns from the target too (target encoding), and so treats training rows in its own way.
         warnings: What the user should know of the training rows; known after `finish`.
     """
 
+    ragged = False
     uses_target = False
     warnings: tuple[str, ...] = ()
 

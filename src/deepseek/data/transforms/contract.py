@@ -51,8 +51,24 @@ class TransformContract(ABC):
         for spec in transform.inputs:
             array = arrays[spec.name]
             assert _rows(array) == batch.num_rows
-            if isinstance(array, np.ndarray):
-                assert (str(array.dtype), array.shape[1:]) == (spec.dtype, spec.shape)
+            values = array if isinstance(array, np.ndarray) else array.values
+            assert (str(values.dtype), values.shape[1:]) == (spec.dtype, spec.shape)
+            assert isinstance(array, Ragged) == spec.ragged == transform.ragged
+
+    def test_rows_of_unequal_length_are_never_empty(self) -> None:
+        """Each row of a ragged input has an element, codes stay within their number, and nothing lies between the rows."""
+        transform = self.fitted()
+        for batch in (self.training(), self.unseen()):
+            arrays = transform.apply(batch)
+            for spec in transform.inputs:
+                array = arrays[spec.name]
+                if not isinstance(array, Ragged):
+                    continue
+                assert array.offsets.dtype == np.int64
+                assert array.offsets[0] == 0
+                assert array.offsets[-1] == len(array.values)
+                assert (np.diff(array.offsets) > 0).all()
+                assert not spec.cardinalities or (array.values.min() >= 0 and array.values.max() < spec.cardinalities[0])
 
     def test_json_holds_everything_fitted(self) -> None:
         """A transform read from JSON gives the same bits."""

@@ -15,6 +15,7 @@ from annotated_types import Ge
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepseek.data.columns import get_column
+from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.transforms.base import Array, InputSpec, Transform
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind
@@ -22,7 +23,6 @@ from deepseek.fields import Field, Kind
 if TYPE_CHECKING:
     from deepseek.data.transforms.modules import ImageModule
 
-ROOT_KEY = b"deepseek.root"
 LARGEST_AUTO_SIZE = 224
 CHUNK = 256
 THREADS = min(8, os.cpu_count() or 1)

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from deepseek.data.sources import open_source
+from deepseek.data.sources.base import ROOT_KEY, rooted, rooted_batches
 from deepseek.data.sources.memory import MemorySource
 from deepseek.errors import DataError, InputError
 
@@ -129,3 +130,22 @@ def test_what_is_no_source_is_refused(tmp_path):
 def test_a_matrix_of_one_column_is_a_plain_column(tmp_path):
     np.savez(tmp_path / "t.npz", labels=np.array([[3], [4]], "u1"))
     assert read(open_source(tmp_path / "t.npz")).equals(pa.table({"labels": pa.array([3, 4], pa.uint8())}))
+
+
+def test_a_source_says_where_the_files_lie_that_its_columns_name(tmp_path):
+    for name in ("a/x.csv", "b/y.csv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("picture,n\np.png,1\n")
+    assert open_source(tmp_path / "a/x.csv").root == tmp_path / "a"
+    assert open_source("x.csv", folder=tmp_path / "a").root == tmp_path / "a"
+    assert open_source(str(tmp_path / "*/*.csv")).root == tmp_path
+    assert open_source({"n": [1]}).root is None
+
+
+def test_columns_of_text_are_told_the_folder_once(tmp_path):
+    schema = pa.schema([pa.field("a", pa.string()), pa.field("b", pa.string(), metadata={ROOT_KEY: b"/b"}), pa.field("n", pa.int64())])
+    found = rooted(schema, tmp_path)
+    assert [(field.metadata or {}).get(ROOT_KEY) for field in found] == [str(tmp_path).encode(), b"/b", None]
+    assert rooted(schema, None) is schema
+    (batch,) = rooted_batches(iter([pa.record_batch([["x"]], names=["a"])]), tmp_path)
+    assert batch.schema.field("a").metadata == {ROOT_KEY: str(tmp_path).encode()}

@@ -16,7 +16,7 @@ SCHEMA = Schema(
         Field("at", Kind.TIMESTAMP),
         Field("front", Kind.IMAGE),
         Field("back", Kind.IMAGE),
-        Field("note", Kind.TEXT),
+        Field("note", Kind.AUDIO),
         Field("y", Kind.NUMBER),
     ),
     ("y",),
@@ -36,7 +36,7 @@ def test_a_kind_has_one_transform_and_an_image_its_own():
         "front": ["front"],
         "back": ["back"],
     }
-    assert grouped.left_out == {"note": "no transform turns text columns into arrays"}
+    assert grouped.left_out == {"note": "no transform turns audio columns into arrays"}
 
 
 def test_the_user_s_word_goes_before():
@@ -55,8 +55,17 @@ def test_two_kinds_of_one_class_do_not_collide():
     assert names(group_fields(SCHEMA, {"binary": "category"}))["binary"] == ["flag"]
 
 
+def test_a_text_has_a_transform_of_its_own_and_its_mask_s_name():
+    words = [Field("title", Kind.TEXT), Field("body", Kind.TEXT)]
+    assert names(group_fields(Schema(tuple(words)))) == {"title": ["title"], "body": ["body"]}
+    longer = group_fields(Schema(tuple(words)), {"text": {"type": "text", "max_tokens": 7}, "body": {"type": "text", "max_tokens": 9}})
+    assert {str(part.name): part.max_tokens for part in longer.build()} == {"title": 7, "body": 9}
+    with pytest.raises(InputError, match="body_mask"):
+        group_fields(Schema((words[1], Field("body_mask", Kind.IMAGE))))
+
+
 def test_unknown_keys_and_nothing_to_use_are_errors():
     with pytest.raises(UnknownNameError, match="aeg"):
         group_fields(SCHEMA, {"aeg": "number"})
     with pytest.raises(InputError, match="'note' is left out"):
-        group_fields(Schema((Field("note", Kind.TEXT),)))
+        group_fields(Schema((Field("note", Kind.AUDIO),)))

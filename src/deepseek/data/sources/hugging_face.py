@@ -1,0 +1,74 @@
+"""Hugging Face `datasets` as Arrow tables: labels by their names, images as bytes or paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepseek.data.sources.base import SPLITS
+from deepseek.data.sources.files import is_file_struct
+from deepseek.errors import DataError
+
+
+def is_dataset(value: object) -> bool:
+    """Whether a value is a `Dataset`."""
+    return hasattr(value, "with_format") and hasattr(value, "features") and hasattr(value, "num_rows")
+
+
+def is_dataset_dict(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a value is a `DatasetDict`."""
+    return isinstance(value, Mapping) and bool(value) and all(is_dataset(item) for item in value.values())
+
+
+def refuse_streams(value: object) -> None:
+    """Say of an `IterableDataset` what to do with it.
+
+    Raises:
+        DataError: It is one, or a mapping of some.
+    """
+    parts: Iterable[object] = value.values() if isinstance(value, Mapping) else [value]
+    if any(hasattr(part, "with_format") and hasattr(part, "take") and not hasattr(part, "num_rows") for part in parts):
+        raise DataError(
+            f"a streamed {type(value).__name__} cannot be split: it has no length and may change between two passes",
+            hint="load it without streaming=True, or take rows: Dataset.from_list(list(stream.take(100_000)))",
+        )
+
+
+def dataset_table(dataset: Any) -> pa.Table:
+    """Return a dataset's rows: a `ClassLabel` is its name (missing where it is -1), an `Image` its bytes, or its path where that is all."""
+    # The format applies the indices of a shuffled or filtered dataset, which its bare table does not know.
+    table: pa.Table = dataset.with_format("arrow")[:]
+    features = dataset.features if isinstance(dataset.features, Mapping) else {}
+    for place, name in enumerate(table.column_names):
+        column = table.column(name)
+        feature: Any = features.get(name)
+        if hasattr(feature, "int2str"):
+            table = table.set_column(place, name, _names(column, feature.names))
+        elif hasattr(inner := getattr(feature, "feature", feature), "int2str") and pa.types.is_list(column.type):
+            lists = [pa.ListArray.from_arrays(chunk.offsets, _names(chunk.values, inner.names)) for chunk in column.chunks]
+            table = table.set_column(place, name, pa.chunked_array(lists))
+        elif is_file_struct(column.type) and pc.struct_field(column, "bytes").null_count == len(column):
+            table = table.set_column(place, name, pc.struct_field(column, "path"))
+    return table
+
+
+def splits_table(splits: Mapping[str, Any]) -> pa.Table:
+    """Return the rows of all splits, with the column `split`.
+
+    Raises:
+        DataError: A split's name is none that is known, or splits have other columns than the first.
+    """
+    tables = []
+    for name, dataset in splits.items():
+        if name not in SPLITS:
+            raise DataError(f"a split is called {name!r}", hint=f"allowed: {', '.join(SPLITS)}; hand in one of the datasets instead")
+        table = dataset_table(dataset)
+        tables.append(table.append_column("split", pa.array([SPLITS[name]] * table.num_rows, pa.string())))
+    return pa.concat_tables(tables)
+
+
+def _names(labels: Any, names: list[str]) -> Any:
+    return pa.array(names, pa.string()).take(pc.if_else(pc.greater_equal(labels, 0), labels, None))

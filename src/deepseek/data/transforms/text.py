@@ -1,0 +1,233 @@
+"""Texts of any language: cut into tokens by a tokenizer that is trained on the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from annotated_types import Ge
+from tokenizers import Tokenizer
+
+from deepseek.data.columns import get_column, is_number, is_text, plain
+from deepseek.data.transforms.base import Array, InputSpec, Ragged, Transform
+from deepseek.data.transforms.sample import TextSample
+from deepseek.data.transforms.tokenizer import LEAST_BPE, MISSING, RESERVED, START, UNKNOWN, Vocabulary, encode, train_tokenizer
+from deepseek.errors import ColumnError, InputError
+from deepseek.fields import UNSPACED, Field, Kind
+
+CHUNK_BYTES = 4 << 20
+"""Text that is cut into tokens at once: the library holds some hundred bytes a token meanwhile."""
+MEASURED_TEXTS = 10_000
+LARGEST_UNKNOWN_SHARE = 0.25
+UNSPACED_SHARE = 0.05
+
+
+class TextTransform(Transform):
+    """Turns a column of texts into one ragged int32 input: the ids of each text's tokens.
+
+    Every row begins with the id 2, so that none is empty; a missing text is `[2, 3]`, an empty one `[2]`. Id 1 stands for tokens that
+    training did not know, 0 for padding, and the tokenizer's own ids begin at 4. Texts are brought to Unicode's form NFKC first. The
+    tokenizer is trained on at most 64 MiB of the training texts, drawn evenly, and is kept whole in the model's JSON.
+
+    Args:
+        fields: The one column.
+        name: The name of the input; the column's where not given.
+        tokenizer: `word` (words, with an id for each that is frequent enough), `bpe` (pieces of words down to bytes: nothing is
+            unknown), `characters`, or `auto`: words, but pieces where the texts are in scripts without spaces, such as Chinese or Thai.
+        vocabulary: The most ids, at least 5; `bpe` has at least 260.
+        lowercase: Whether `Good` and `good` are one word.
+        max_tokens: The most ids of a row, its start counted, at least 2. Longer texts are cut, and how many are is said in the warnings.
+        keep: Which part of a longer text stays: its `start`, its `end`, or `both`, half of each (Sun et al. 2019,
+            https://arxiv.org/abs/1905.05583).
+        min_count: Words or characters that come less often than this in the training texts are unknown.
+
+    Example:
+        >>> transform = TextTransform([Field("review", Kind.TEXT)], tokenizer="word")
+        >>> transform.observe(pa.record_batch({"review": ["good, good film", "bad film"]}))
+        >>> transform.finish()
+        >>> transform.apply(pa.record_batch({"review": ["Good film", None]}))["review"].values.tolist()
+        [2, 5, 4, 2, 3]
+    """
+
+    ragged = True
+
+    def __init__(  # noqa: PLR0913  its arguments are its keys in a recipe
+        self,
+        fields: Sequence[Field],
+        name: str | None = None,
+        /,
+        *,
+        tokenizer: Literal["auto", "word", "bpe", "characters"] = "auto",
+        vocabulary: Annotated[int, Ge(5)] = 20_000,
+        lowercase: bool = True,
+        max_tokens: Annotated[int, Ge(2)] = 512,
+        keep: Literal["start", "end", "both"] = "start",
+        min_count: Annotated[int, Ge(1)] = 2,
+    ) -> None:
+        if len(fields) != 1:
+            raise InputError(f"a text transform is given {len(fields)} columns", hint="each column of texts has a transform of its own")
+        if tokenizer == "bpe" and vocabulary < LEAST_BPE:
+            raise InputError(f"vocabulary is {vocabulary}", hint=f"the tokenizer bpe has an id for each byte: at least {LEAST_BPE}")
+        super().__init__(fields, name or fields[0].name)
+        self.tokenizer, self.vocabulary, self.lowercase = tokenizer, vocabulary, lowercase
+        self.max_tokens, self.keep, self.min_count = max_tokens, keep, min_count
+        self._column = self.fields[0].name
+        self._sample = TextSample()
+        self._state: dict[str, str] = {}
+        self._trained: Tokenizer | None = None
+
+    def observe(self, batch: pa.RecordBatch) -> None:
+        """Take up some of a batch's texts to train the tokenizer on."""
+        self._sample.add(self._texts(batch))
+
+    def finish(self) -> None:
+        """Train the tokenizer."""
+        texts = self._sample.texts()
+        kind = self.tokenizer if self.tokenizer != "auto" else choose_tokenizer(texts)
+        trained = train_tokenizer(
+            kind,
+            _strings(texts),
+            size=max(self.vocabulary, LEAST_BPE if kind == "bpe" else 0),
+            lowercase=self.lowercase,
+            min_count=self.min_count,
+        )
+        self.load_json({"kind": kind, "tokenizer": trained})
+        self.warnings = tuple(self._warnings(texts))
+        self._sample = TextSample()
+
+    def _warnings(self, texts: pa.Array) -> Iterator[str]:
+        """Look at some of the training texts as the tokenizer cuts them."""
+        looked = texts.slice(0, MEASURED_TEXTS)
+        if not len(looked):
+            return
+        rows = _joined([encode(self._fitted(), part.to_pylist()) for part in _chunks(looked)])
+        cut = float((np.diff(rows.offsets) > self.max_tokens - 1).mean())
+        if cut:
+            which = "" if len(looked) == self._sample.seen else "about "
+            yield (
+                f"{which}{max(cut, 0.001):.1%} of the training texts of {self._column!r} have over {self.max_tokens} tokens and are cut "
+                f"(keep: {self.keep}); raise max_tokens of the transform text to read more"
+            )
+        unknown = float((rows.values == UNKNOWN).mean()) if len(rows.values) else 0.0
+        if unknown > LARGEST_UNKNOWN_SHARE:
+            yield (
+                f"{unknown:.0%} of the tokens of {self._column!r} in the training rows get no id of their own; "
+                "lower min_count, raise vocabulary, or take tokenizer: bpe"
+            )
+
+    def _fitted(self) -> Tokenizer:
+        if self._trained is None:
+            raise InputError("the transform of texts is not fitted", hint="call observe and finish, or load_json, first")
+        return self._trained
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The one input, ragged."""
+        size = self._fitted().get_vocab_size()
+        return (InputSpec(str(self.name), Kind.TEXT, (self._column,), (), "int32", cardinalities=(size,), ragged=True),)
+
+    def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
+        """Return the ids, int32, each row from 1 to `max_tokens` long."""
+        texts = self._texts(batch)
+        rows = _joined([self._rows(part) for part in _chunks(texts)])
+        return {str(self.name): rows}
+
+    def _rows(self, texts: pa.Array) -> Ragged:
+        raw = self._cut(encode(self._fitted(), pc.fill_null(texts, "").to_pylist()))
+        absent = np.asarray(texts.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+        lengths = np.diff(raw.offsets) + 1 + absent
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        values = np.empty(int(offsets[-1]), dtype=np.int32)
+        own = np.ones(len(values), dtype=bool)
+        own[offsets[:-1]] = own[offsets[:-1][absent] + 1] = False
+        values[offsets[:-1]] = START
+        values[offsets[:-1][absent] + 1] = MISSING
+        values[own] = raw.values
+        return Ragged(values, offsets)
+
+    def _cut(self, rows: Ragged) -> Ragged:
+        """Return rows with at most `max_tokens - 1` ids."""
+        most, lengths = self.max_tokens - 1, np.diff(rows.offsets)
+        if lengths.max(initial=0) <= most:
+            return rows
+        head = {"start": most, "end": 0, "both": (most + 1) // 2}[self.keep]
+        places = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], lengths)
+        kept = (places < head) | (places >= np.repeat(lengths - (most - head), lengths))
+        return Ragged(rows.values[kept], np.concatenate([[0], np.cumsum(np.minimum(lengths, most))]))
+
+    def unknown(self, batch: pa.RecordBatch) -> dict[str, tuple[int, int]]:
+        """Return how many texts consist mostly of tokens that training did not know, and how many have a token; `bpe` knows all."""
+        if self._state.get("kind") == "bpe":
+            return {}
+        unknown = texts = 0
+        for part in _chunks(self._texts(batch).drop_null()):
+            rows = encode(self._fitted(), part.to_pylist())
+            known = np.concatenate([[0], np.cumsum(rows.values == UNKNOWN)])
+            lengths = np.diff(rows.offsets)
+            unknown += int((2 * np.diff(known[rows.offsets]) > lengths).sum())
+            texts += int((lengths > 0).sum())
+        return {self._column: (unknown, texts)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the tokenizer, whole."""
+        self._fitted()
+        return dict(self._state)
+
+    def load_json(self, state: Mapping[str, Any]) -> Self:
+        """Take up what `to_json` returned."""
+        self._state = dict(state)
+        self._trained = Tokenizer.from_str(state["tokenizer"])
+        return self
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """Return what each id stands for, as the tokenizer spells it; the reserved ones stand in brackets."""
+        trained = self._fitted()
+        return [trained.id_to_token(int(number)) or RESERVED[0] for number in ids]
+
+    def _texts(self, batch: pa.RecordBatch) -> pa.Array:
+        column = plain(get_column(batch, self._column))
+        kind = column.type
+        if pa.types.is_string(kind):
+            return column
+        if is_text(kind) or is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_temporal(kind):
+            return column.cast(pa.string())
+        raise ColumnError(
+            f"the column {self._column!r} of type {kind} stands where texts are needed",
+            hint="say what it is in the recipe under data.fields",
+        )
+
+
+def choose_tokenizer(texts: pa.Array) -> Vocabulary:
+    """Return the tokenizer for texts like these: words, or pieces where the scripts put no spaces between words.
+
+    Args:
+        texts: Some of the training texts.
+    """
+    looked = texts.slice(0, MEASURED_TEXTS)
+    signs = pc.sum(pc.utf8_length(looked)).as_py() or 0
+    unspaced = pc.sum(pc.count_substring_regex(looked, f"[{UNSPACED}]")).as_py() or 0
+    return "bpe" if unspaced > UNSPACED_SHARE * signs else "word"
+
+
+def _chunks(texts: pa.Array) -> Iterator[pa.Array]:
+    """Yield a column in parts of a few megabytes, at least one text each; one empty part where there is nothing."""
+    sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    parts = np.cumsum(sizes) // CHUNK_BYTES
+    starts = [0, *(np.flatnonzero(np.diff(parts)) + 1)] if len(parts) else [0]
+    for start, stop in zip(starts, [*starts[1:], len(texts)], strict=True):
+        yield texts.slice(start, stop - start)
+
+
+def _strings(texts: pa.Array) -> Iterator[str]:
+    for part in _chunks(texts):
+        yield from part.to_pylist()
+
+
+def _joined(parts: Sequence[Ragged]) -> Ragged:
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    return Ragged(np.concatenate([part.values for part in parts]), np.concatenate([[0], np.cumsum(lengths)]))
