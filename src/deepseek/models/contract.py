@@ -71,6 +71,74 @@ class EncoderContract(ABC):
         _require_export(_Tokens(encoder), self.batch(ROWS), self.batch(2 * ROWS + 1))
 
 
+class RaggedEncoderContract(EncoderContract):
+    """What every encoder of rows of unequal length must do besides.
+
+    `batch` returns `NAME` `[rows, l, …]`, zeros behind each row's end, and `NAME_mask` `[rows, l]`. Its first row must be the shortest, of
+    one element, and its last the longest.
+    """
+
+    def test_padding_changes_nothing(self) -> None:
+        """The same rows with more padding behind them have the same tokens and give the same gradients."""
+        encoder, batch = self.build().eval(), self.batch(ROWS)
+        tokens, mask = encoder(batch)
+        padded, mask_padded = encoder(_padded(batch, 5))
+        length = tokens.shape[1]
+        real = 1.0 if mask is None else mask.unsqueeze(-1)
+        torch.testing.assert_close(padded[:, :length] * real, tokens * real, rtol=1e-4, atol=1e-5)
+        assert mask is None or (torch.equal(mask_padded[:, :length], mask) and not mask_padded[:, length:].any())
+        first, second = (_gradients(encoder, batch, more) for more in (0, 5))
+        torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-5)
+
+    def test_what_stands_behind_a_row_is_not_read(self) -> None:
+        """Only the mask says where a row ends."""
+        encoder, batch = self.build().eval(), self.batch(ROWS)
+        mask = _mask_of(batch)
+        dirty = {name: tensor if tensor is mask else _soiled(tensor, mask) for name, tensor in batch.items()}
+        assert any(not torch.equal(dirty[name], batch[name]) for name in batch), "the batch must have rows of unequal length"
+        real = _real(encoder(batch))
+        torch.testing.assert_close(_real(encoder(dirty)), real, rtol=1e-4, atol=1e-5)
+
+    def test_the_order_of_rows_is_kept(self) -> None:
+        """Rows in another order have the same tokens, in that order."""
+        encoder, batch = self.build().eval(), self.batch(ROWS)
+        order = torch.arange(ROWS).flip(0)
+        turned = encoder({name: tensor[order] for name, tensor in batch.items()})
+        straight = encoder(batch)
+        mask = None if straight.mask is None else straight.mask[order]
+        torch.testing.assert_close(_real(turned), _real(Encoded(straight.tokens[order], mask)), rtol=1e-4, atol=1e-5)
+
+    def test_a_row_of_one_element_is_finite(self) -> None:
+        """The shortest row is answered, and teaches, without a NaN: in float32 and in bfloat16."""
+        encoder = self.build().train()
+        batch = {name: tensor[:1, :1] for name, tensor in self.batch(ROWS).items()}
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                tokens = encoder(batch).tokens
+            assert torch.isfinite(tokens).all()
+            _require_gradients(encoder, tokens.float())
+
+    def test_bfloat16_answers_alike(self) -> None:
+        """Under autocast the tokens are those of float32, within what bfloat16 can tell apart."""
+        encoder, batch = self.build().eval(), self.batch(ROWS)
+        plain = _real(encoder(batch))
+        with torch.autocast("cpu", torch.bfloat16):
+            short = _real(encoder(batch))
+        assert (short.float() - plain).abs().max() <= 0.05 * plain.abs().max()
+
+    def test_the_same_batch_is_answered_the_same(self) -> None:
+        """Twice the same, to the bit."""
+        encoder, batch = self.build().eval(), self.batch(ROWS)
+        assert torch.equal(_real(encoder(batch)), _real(encoder(batch)))
+
+    def test_exports_for_any_number_of_rows(self) -> None:
+        """`torch.export` takes the encoder with a dynamic batch and a dynamic length, down to one row of one element."""
+        encoder = self.build().eval()
+        large = _padded(self.batch(2 * ROWS + 1), 3)
+        single = {name: tensor[:1, :1] for name, tensor in self.batch(ROWS).items()}
+        _require_export(_Tokens(encoder), self.batch(ROWS), large, single, ragged=True)
+
+
 class TrunkContract(ABC):
     """What every trunk must do."""
 
@@ -140,8 +208,34 @@ def _require_gradients(module: nn.Module, out: Tensor) -> None:
         assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
 
 
-def _require_export(module: nn.Module, small: dict[str, Tensor], large: dict[str, Tensor]) -> None:
-    rows = torch.export.Dim("rows", min=1)
+def _require_export(module: nn.Module, example: dict[str, Tensor], *others: dict[str, Tensor], ragged: bool = False) -> None:
+    dynamic = {0: torch.export.Dim("rows", min=1), **({1: torch.export.Dim("length", min=1)} if ragged else {})}
     with torch.no_grad():
-        exported = torch.export.export(module, (small,), dynamic_shapes=({name: {0: rows} for name in small},)).module()
-        torch.testing.assert_close(exported(large), module(large), rtol=1e-4, atol=1e-5)
+        exported = torch.export.export(module, (example,), dynamic_shapes=(dict.fromkeys(example, dynamic),)).module()
+        for other in others:
+            torch.testing.assert_close(exported(other), module(other), rtol=1e-4, atol=1e-5)
+
+
+def _padded(batch: Mapping[str, Tensor], more: int) -> dict[str, Tensor]:
+    """Return the batch with so many more zeros behind every row."""
+    return {name: torch.cat((tensor, tensor.new_zeros(tensor.shape[0], more, *tensor.shape[2:])), dim=1) for name, tensor in batch.items()}
+
+
+def _mask_of(batch: Mapping[str, Tensor]) -> Tensor:
+    return next(tensor for name, tensor in batch.items() if name.endswith("_mask"))
+
+
+def _soiled(tensor: Tensor, mask: Tensor) -> Tensor:
+    """Return the tensor with ones behind each row's end."""
+    return torch.where(mask.reshape(*mask.shape, *(1 for _ in tensor.shape[2:])), tensor, torch.ones_like(tensor))
+
+
+def _real(encoded: Encoded) -> Tensor:
+    return encoded.tokens if encoded.mask is None else encoded.tokens * encoded.mask.unsqueeze(-1)
+
+
+def _gradients(encoder: Encoder, batch: Mapping[str, Tensor], more: int) -> dict[str, Tensor]:
+    """Return the gradients of the squared tokens, the batch padded by so much."""
+    encoder.zero_grad()
+    _real(encoder(_padded(batch, more))).square().sum().backward()  # type: ignore[no-untyped-call]
+    return {name: parameter.grad.clone() for name, parameter in encoder.named_parameters() if parameter.grad is not None}

@@ -142,6 +142,30 @@ class SharedDropout(nn.Module):
         return x * functional.dropout(torch.ones_like(x[:1]), self.p)
 
 
+class QuickDropout(nn.Module):
+    """Dropout that on a processor draws 16 random bits a value instead of a number each: a third to a half of the time.
+
+    The share is kept to within 1/65,536. Elsewhere, and where a compiler fuses the drawing, it is PyTorch's.
+
+    Args:
+        p: The share of the values that are set to zero; the others are divided by `1 - p`.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop values of a tensor of any shape while training."""
+        if not self.training or self.p == 0.0:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return functional.dropout(x, self.p)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.p * 2**16) - 2**15
+        return x * keep.to(x.dtype).mul_(1.0 / (1.0 - self.p))
+
+
 class StochasticDepth(nn.Module):
     """Leaves a residual branch out for some rows while training.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from deepseek.data.batch import MASK
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.fields import Kind
@@ -29,7 +30,7 @@ else:
     TrunkSpec = component("trunk")
 
 TABLE = "table"
-DEFAULT_ENCODERS: Mapping[str, str] = {TABLE: "table", Kind.IMAGE.value: "cnn"}
+DEFAULT_ENCODERS: Mapping[str, str] = {TABLE: "table", Kind.IMAGE.value: "cnn", Kind.TEXT.value: "text_cnn"}
 """What encodes the inputs of a group (the table, or a kind) unless the recipe says otherwise."""
 
 
@@ -41,7 +42,7 @@ class Network(nn.Module):
     Args:
         inputs: What the network meets in `Batch.inputs`, by name.
         graph: The part of the transforms that runs inside the network, by input name; inputs without one are taken as they come.
-        encoders: What encodes an input: under its name, under its kind (`image`), or under `table` for all columns of the table.
+        encoders: What encodes an input: under its name, under its kind (`image`, `text`), or under `table` for all columns of the table.
         fusion: What joins the encoders' tokens.
         trunk: What works on the joined vector.
 
@@ -50,7 +51,7 @@ class Network(nn.Module):
         members: `m` of the features.
 
     Raises:
-        InputError: There is no input, or one of a kind that no encoder takes.
+        InputError: There is no input, one of a kind that no encoder takes, or a graph transform of one whose rows are of unequal length.
         UnknownNameError: `encoders` or `graph` names an input or kind that is not there.
 
     Example:
@@ -77,9 +78,14 @@ class Network(nn.Module):
         for name in graph:
             if name not in inputs:
                 raise UnknownNameError("input of a graph transform", name, inputs)
+            if inputs[name].ragged:
+                raise InputError(
+                    f"a graph transform of {name!r}, whose rows are of unequal length", hint="let the transform do its work in apply()"
+                )
         self.inputs = dict(inputs)
         seen = {name: _after(spec, graph.get(name)) for name, spec in inputs.items()}
         self._graph_keys = {name: module_key(name) for name in graph}
+        self._masks = [name + MASK for name, spec in inputs.items() if spec.ragged]
         self.graph = nn.ModuleDict({self._graph_keys[name]: module for name, module in graph.items()})
         groups = _groups(seen, encoders or {})
         self._encoder_keys = {name: name if name == TABLE else module_key(name) for name in groups}
@@ -96,14 +102,25 @@ class Network(nn.Module):
         """Return features `[b, m, w]`.
 
         Args:
-            inputs: The batch's tensors by input name, as stored; names that the network does not know are left alone.
+            inputs: The batch's tensors by input name, as stored, with `NAME_mask` beside a ragged one; names that the network does not know
+                are left alone.
         """
-        ready = {
-            name: self.graph[self._graph_keys[name]](inputs[name]) if name in self._graph_keys else inputs[name] for name in self.inputs
-        }
+        ready = self.ready(inputs)
         encoded: dict[str, Encoded] = {key: encoder(ready) for key, encoder in self.encoders.items()}
         out: Tensor = self.trunk(self.fusion(encoded))
         return out
+
+    def ready(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the encoders meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones."""
+        ready = {
+            name: self.graph[self._graph_keys[name]](inputs[name]) if name in self._graph_keys else inputs[name] for name in self.inputs
+        }
+        return ready | {mask: inputs[mask] for mask in self._masks if mask in inputs}
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the parts by name: each encoder under the input or group that it encodes, the fusion, the trunk."""
+        encoders = {f"encoder of {name}": self.encoders[key] for name, key in self._encoder_keys.items()}
+        return {"graph transforms": self.graph, **encoders, "fusion": self.fusion, "trunk": self.trunk}
 
 
 def module_key(name: str) -> str:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepseek.models.layers import BatchEnsembleLinear, MemberLinear, SharedDropout, StochasticDepth, member_scales
+from deepseek.models.layers import BatchEnsembleLinear, MemberLinear, QuickDropout, SharedDropout, StochasticDepth, member_scales
 
 
 def test_member_linear_is_a_loop_over_members():
@@ -53,3 +55,32 @@ def test_stochastic_depth_drops_whole_rows_and_only_in_training():
     assert (out == out[:, :1]).all()
     assert set(out.unique().tolist()) == {0.0, 2.0}
     assert depth.eval()(x) is x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_quick_dropout_keeps_its_share_and_the_mean(dtype):
+    torch.manual_seed(0)
+    layer, x = QuickDropout(0.3), torch.ones(333, 301, dtype=dtype, requires_grad=True)
+    out = layer(x)
+    assert abs((out == 0).float().mean().item() - 0.3) < 0.01
+    assert abs(out.float().mean().item() - 1.0) < 0.01
+    out.sum().backward()
+    assert torch.equal(x.grad, out)
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), out)
+    assert layer.eval()(x) is x
+
+
+def test_quick_dropout_draws_a_quarter_of_the_numbers():
+    drawn = []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if torch.Tag.nondeterministic_seeded in func.tags:
+                drawn.append(result.numel())
+            return result
+
+    with Count():
+        QuickDropout(0.5)(torch.ones(16, 8))
+    assert drawn == [32]

@@ -20,6 +20,7 @@ TABLE = {
     "numbers": InputSpec("numbers", Kind.NUMBER, ("a", "b"), (2,), "float32", quantiles=QUANTILES),
     "codes": InputSpec("codes", Kind.CATEGORY, ("c",), (1,), "int32", (4,)),
 }
+REVIEW = {"review.en": InputSpec("review.en", Kind.TEXT, ("review.en",), (), "int32", (12,), ragged=True)}
 PHOTO = {"photo.front": InputSpec("photo.front", Kind.IMAGE, ("photo.front",), (16, 12, 3), "uint8")}
 SMALL = {
     "mlp": {"width": 8},
@@ -28,6 +29,10 @@ SMALL = {
     "cnn": {"channels": [4, 8], "blocks": [0, 1]},
     "resnet": {},
     "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 0.3},
+    "text_bag": {"width": 8, "buckets": 20, "weighted": True},
+    "text_cnn": {"filters": 4, "token_width": 8},
+    "text_rnn": {"width": 8, "token_width": 8},
+    "text_transformer": {"width": 8, "heads": 2, "positions": "learned"},
     "network": {"trunk": {"type": "mlp", "width": 8}, "encoders": {"image": {"type": "cnn", "channels": [4], "blocks": [0]}}},
 }
 
@@ -44,17 +49,19 @@ class ToFloat(nn.Module):
 
 
 def case():
-    inputs = {**TABLE, **PHOTO}
+    inputs = {**TABLE, **PHOTO, **REVIEW}
     batch = {
         "numbers": torch.tensor([[0.5, -1.0], [float("nan"), 2.0], [1.0, 0.0]]),
         "codes": torch.tensor([[0], [3], [1]], dtype=torch.int32),
         "photo.front": torch.randint(0, 256, (3, 16, 12, 3), dtype=torch.uint8),
+        "review.en": torch.tensor([[2, 5, 7, 11], [2, 0, 0, 0], [2, 3, 0, 0]], dtype=torch.int32),
+        "review.en_mask": torch.tensor([[True] * 4, [True, False, False, False], [True, True, False, False]]),
     }
     return inputs, {"numbers": WithIndicator(), "photo.front": ToFloat()}, batch
 
 
 @pytest.mark.parametrize("name", family("model").names())
-def test_every_model_takes_tables_and_images_together_and_every_parameter_learns(name):
+def test_every_model_takes_tables_images_and_texts_together_and_every_parameter_learns(name):
     torch.manual_seed(0)
     inputs, graph, batch = case()
     spec = family("model").validate({"type": name, **SMALL[name]})
@@ -64,6 +71,13 @@ def test_every_model_takes_tables_and_images_together_and_every_parameter_learns
     assert out.shape == (3, model.network.members, 1)
     task.loss(out, _labelled(batch))[0].backward()
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("name", [name for name in family("model").names() if name.startswith("text_")])
+def test_text_presets_have_their_encoders_keys_and_defaults(name):
+    model = family("model").validate(name)
+    assert model.pop("trunk") == family("trunk").validate("identity")
+    assert model == family("encoder").validate(name)
 
 
 @pytest.mark.parametrize("name", ["tabm", "cnn"])
@@ -107,7 +121,7 @@ def test_an_encoder_can_be_named_for_an_input_or_a_kind():
     inputs, graph, _ = case()
     linear = {"type": "table", "numbers": {"type": "linear", "width": 5}}
     network = Network(inputs, graph, encoders={"numbers": linear, "photo.front": "efficientnet"})
-    assert set(network.encoders) == {"table", module_key("numbers"), module_key("photo.front")}
+    assert set(network.encoders) == {"table", *map(module_key, ("numbers", "photo.front", "review.en"))}
     assert list(network.encoders["table"].inputs) == ["codes"]
     assert type(network.encoders[module_key("photo.front")]).__name__ == "EfficientNetEncoder"
     assert network.encoders[module_key("numbers")].width == 15
@@ -121,9 +135,11 @@ def test_fusion_and_trunk_are_replaced_by_name():
 
 
 def test_errors_name_what_is_wrong():
-    words = InputSpec("review", Kind.TEXT, ("review",), (), "int32")
-    with pytest.raises(InputError, match="no encoder takes the input 'review' of kind 'text'"):
-        Network({"review": words}, {})
+    sound = InputSpec("call", Kind.AUDIO, ("call",), (80,), "float32", ragged=True)
+    with pytest.raises(InputError, match="no encoder takes the input 'call' of kind 'audio'"):
+        Network({"call": sound}, {})
+    with pytest.raises(InputError, match=r"'review\.en', whose rows are of unequal length"):
+        Network(REVIEW, {"review.en": nn.Identity()})
     with pytest.raises(InputError, match="no inputs"):
         Network({}, {})
     with pytest.raises(UnknownNameError, match="'numbrs'"):
@@ -134,8 +150,21 @@ def test_errors_name_what_is_wrong():
         Network(TABLE, {"gone": nn.Identity()})
     with pytest.raises(InputError, match="without an image"):
         family("model").build("cnn", TABLE, {})
+    with pytest.raises(InputError, match="'text_cnn' without a text"):
+        family("model").build("text_cnn", TABLE, {})
     with pytest.raises(RecipeError, match="residual_evry"):
         family("model").validate({"type": "mlp", "residual_evry": 2})
+
+
+def test_the_mask_of_a_text_reaches_its_encoder():
+    torch.manual_seed(0)
+    network = Network(REVIEW, {}, trunk="identity").eval()
+    assert type(network.encoders[module_key("review.en")]).__name__ == "TextCnnEncoder"
+    ids = torch.tensor([[2, 5, 7, 11]], dtype=torch.int32)
+    mask = torch.tensor([[True, True, False, False]])
+    short = network({"review.en": ids[:, :2]})
+    torch.testing.assert_close(network({"review.en": ids, "review.en_mask": mask}), short)
+    assert not torch.allclose(network({"review.en": ids}), short)
 
 
 def test_presets_pass_their_keys_on():

@@ -1,27 +1,15 @@
-"""Networks under one name each, with the settings that matter as flat keys.
-
-Each sets the parts of a `Network`; inputs of other kinds than the one it is named for get their default encoders, so that tables and images
-can be mixed.
-"""
+"""Networks for tables, each under one name, with the settings that matter as flat keys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, MinLen
-from torch import nn
+from annotated_types import Ge, Gt
 
-from deepseek.data.transforms.base import InputSpec
-from deepseek.errors import InputError
-from deepseek.fields import Kind
-from deepseek.models.encoders.cnn import ConvolutionNormalization
 from deepseek.models.encoders.table import TABLE_KINDS, EmbeddingSpec
 from deepseek.models.layers import ActivationName, Depth, NormalizationName, Probability, Width
-from deepseek.models.network import TABLE, Network, TrunkSpec
-
-Inputs = Mapping[str, InputSpec]
-Graph = Mapping[str, nn.Module]
+from deepseek.models.network import TABLE, Network
+from deepseek.models.presets.base import Graph, Inputs
 
 
 class MlpModel(Network):
@@ -171,116 +159,7 @@ class TabMModel(Network):
         super().__init__(inputs, graph, encoders=encoders, trunk=trunk)
 
 
-class CnnModel(Network):
-    """A compact convolutional network for small images.
-
-    Args:
-        channels: The channels of the stem and of each stage after it.
-        blocks: The residual blocks of the stem and of each stage.
-        downsample: How a stage halves the image: `pool_first`, `pool_last` or `stride`.
-        normalization: `batch`, `group` or `none`.
-        activation: `relu`, `gelu` or `silu`.
-        pooling: How the last map becomes a vector: `mean` or `max`.
-        dropout: The share of the pooled values that are dropped, in [0, 1).
-        trunk: What works on the vectors of all inputs.
-    """
-
-    def __init__(  # noqa: PLR0913 - a component's arguments are its schema
-        self,
-        inputs: Inputs,
-        graph: Graph,
-        /,
-        *,
-        channels: Annotated[list[Width], MinLen(1)] = [32, 64, 128, 256],  # noqa: B006 - a recipe's default is read, never written to
-        blocks: list[Annotated[int, Ge(0)]] = [0, 1, 0, 1],  # noqa: B006
-        downsample: Literal["pool_first", "pool_last", "stride"] = "pool_first",
-        normalization: ConvolutionNormalization = "batch",
-        activation: ActivationName = "relu",
-        pooling: Literal["mean", "max"] = "mean",
-        dropout: Probability = 0.0,
-        trunk: TrunkSpec = "identity",
-    ) -> None:
-        image = {
-            "type": "cnn",
-            "channels": channels,
-            "blocks": blocks,
-            "downsample": downsample,
-            "normalization": normalization,
-            "activation": activation,
-            "pooling": pooling,
-            "dropout": dropout,
-        }
-        super().__init__(inputs, graph, encoders=_image(inputs, image), trunk=trunk)
-
-
-class ResNetModel(Network):
-    """ResNet for images (He et al., 2015, https://arxiv.org/abs/1512.03385).
-
-    Args:
-        depth: 18, 34, 50, 101 or 152.
-        stem: `large`, `small`, or `auto` by the image's size.
-        pretrained: A safetensors file with torchvision's names, or nothing.
-        trunk: What works on the vectors of all inputs.
-    """
-
-    def __init__(
-        self,
-        inputs: Inputs,
-        graph: Graph,
-        /,
-        *,
-        depth: Literal[18, 34, 50, 101, 152] = 18,
-        stem: Literal["auto", "large", "small"] = "auto",
-        pretrained: str | None = None,
-        trunk: TrunkSpec = "identity",
-    ) -> None:
-        image = {"type": "resnet", "depth": depth, "stem": stem, "pretrained": pretrained}
-        super().__init__(inputs, graph, encoders=_image(inputs, image), trunk=trunk)
-
-
-class EfficientNetModel(Network):
-    """EfficientNet for images (Tan and Le, 2019, https://arxiv.org/abs/1905.11946).
-
-    Args:
-        width_coefficient: The channels as a multiple of B0's.
-        depth_coefficient: The layers of each stage as a multiple of B0's.
-        dropout: The share of the pooled values that are dropped, in [0, 1).
-        stochastic_depth: The share of rows that leave out the last block while training, in [0, 1).
-        pretrained: A safetensors file with torchvision's names, or nothing.
-        trunk: What works on the vectors of all inputs.
-    """
-
-    def __init__(  # noqa: PLR0913 - a component's arguments are its schema
-        self,
-        inputs: Inputs,
-        graph: Graph,
-        /,
-        *,
-        width_coefficient: Annotated[float, Gt(0.0)] = 1.0,
-        depth_coefficient: Annotated[float, Gt(0.0)] = 1.0,
-        dropout: Probability = 0.2,
-        stochastic_depth: Probability = 0.2,
-        pretrained: str | None = None,
-        trunk: TrunkSpec = "identity",
-    ) -> None:
-        image = {
-            "type": "efficientnet",
-            "width_coefficient": width_coefficient,
-            "depth_coefficient": depth_coefficient,
-            "dropout": dropout,
-            "stochastic_depth": stochastic_depth,
-            "pretrained": pretrained,
-        }
-        super().__init__(inputs, graph, encoders=_image(inputs, image), trunk=trunk)
-
-
 def _table(inputs: Inputs, numbers: EmbeddingSpec, category_width: int | str, one_hot: int) -> dict[str, Any]:
     if not any(spec.kind in TABLE_KINDS for spec in inputs.values()):
         return {}
     return {TABLE: {"type": "table", "numbers": numbers, "category_width": category_width, "one_hot": one_hot}}
-
-
-def _image(inputs: Inputs, encoder: dict[str, Any]) -> dict[str, Any]:
-    if not any(spec.kind is Kind.IMAGE for spec in inputs.values()):
-        raise InputError(f"the model {encoder['type']!r} without an image among its inputs", hint="take a model for tables, such as 'tabm'")
-    return {Kind.IMAGE.value: encoder}

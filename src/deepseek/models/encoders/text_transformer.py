@@ -1,0 +1,200 @@
+"""A small Transformer encoder for texts, trained from scratch.
+
+Legend of shapes: `b` rows · `l` tokens · `w` width · `h` heads · `d` width of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deepseek.data.transforms.base import InputSpec
+from deepseek.errors import InputError
+from deepseek.models.base import Encoded
+from deepseek.models.encoders.text import Pooling, Scale, TextEncoder, make_pooling, pooled, token_vectors
+from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation
+
+Positions = Literal["rotary", "learned", "sinusoidal", "none"]
+BASE = 10_000.0
+LONGEST_MATRIX = 1024
+"""Tokens up to which half-precision attention on a processor without matrix units keeps the whole matrix of scores."""
+
+
+class TextTransformerEncoder(TextEncoder):
+    """Pre-norm blocks of self-attention and a feed-forward network.
+
+    Source: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762; normalisation before each branch, Xiong et al., 2020,
+    https://arxiv.org/abs/2002.04745; SwiGLU, Shazeer, 2020, https://arxiv.org/abs/2002.05202.
+
+    Args:
+        width: The width of the tokens and of the result; a multiple of `heads`.
+        depth: How many blocks.
+        heads: How many heads attend side by side; with rotary positions each must have an even width.
+        expansion: The width inside the feed-forward network as a multiple of `width`; a `swiglu` has two thirds of it, so that it costs
+            the same.
+        activation: `gelu`, `relu`, `silu` or `swiglu`.
+        positions: How a token knows its place: `rotary` (Su et al., 2021, https://arxiv.org/abs/2104.09864: any length), `learned`,
+            `sinusoidal`, or `none`.
+        length: How many places `learned` tells apart; tokens behind them share the last.
+        pool: How the tokens become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
+        dropout: The share of values dropped behind the embedding, at the end of each branch and at the encoder's, in [0, 1).
+        token_dropout: The share of tokens that are read as unknown while training, in [0, 1).
+        embedding_scale: The standard deviation of the tokens' vectors at the start.
+
+    Raises:
+        InputError: `width` is no multiple of `heads`, or the heads' width is odd and positions are rotary.
+    """
+
+    def __init__(  # noqa: PLR0913 - a component's arguments are its schema
+        self,
+        inputs: Mapping[str, InputSpec],
+        /,
+        *,
+        width: Width = 128,
+        depth: Depth = 2,
+        heads: Annotated[int, Ge(1)] = 4,
+        expansion: Annotated[float, Gt(0.0)] = 4.0,
+        activation: ActivationName | Literal["swiglu"] = "gelu",
+        positions: Positions = "rotary",
+        length: Annotated[int, Ge(1)] = 512,
+        pool: Pooling = "attention",
+        dropout: Probability = 0.1,
+        token_dropout: Probability = 0.0,
+        embedding_scale: Scale = 0.1,
+    ) -> None:
+        super().__init__(inputs, token_dropout=token_dropout)
+        if width % heads or (positions == "rotary" and width // heads % 2):
+            even = " of even width, as rotary positions need it" if positions == "rotary" else ""
+            raise InputError(f"width is {width}, which is not {heads} heads{even}", hint="give a width that is a multiple of 2 · heads")
+        self.embedding = token_vectors(self.vocabulary_size, width, embedding_scale)
+        self.places = nn.Embedding(length, width) if positions == "learned" else None
+        if self.places is not None:
+            nn.init.normal_(self.places.weight, std=embedding_scale)
+        self.positions, self.embedding_scale, self.head_width = positions, embedding_scale, width // heads
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, expansion, activation, dropout=dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.dropout = QuickDropout(dropout)
+        self.pooling = make_pooling(width, pool)
+        self.width = width
+        self.tokens = None if pool == "none" else 1
+
+    def encode(self, ids: Tensor, mask: Tensor) -> Encoded:
+        """Return `[b, 1, width]`, or `[b, l, width]` where nothing is pooled."""
+        x = self.embedding(ids)
+        length, rotation = ids.shape[1], None
+        if self.places is not None:
+            x = x + self.places(torch.arange(length, device=ids.device).clamp(max=self.places.num_embeddings - 1))
+        elif self.positions == "sinusoidal":
+            # as large as the vectors beside them: at full size they would drown what a token says
+            x = x + self.embedding_scale * math.sqrt(2) * torch.cat(angles(length, self.width, x), dim=-1)[:, : self.width]
+        elif self.positions == "rotary":
+            rotation = turns(length, self.head_width, x)
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, mask[:, None, None, :], rotation)
+        encoded = pooled(self.pooling, self.norm(x), mask)
+        return Encoded(self.dropout(encoded.tokens), encoded.mask)
+
+
+class TransformerBlock(nn.Module):
+    """One pre-norm block: `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.
+
+    Args:
+        width: `w`.
+        heads: `h`.
+        expansion: The width inside the feed-forward network as a multiple of `w`.
+        activation: `gelu`, `relu`, `silu` or `swiglu`.
+        dropout: The share dropped at the end of each branch.
+    """
+
+    def __init__(self, width: int, heads: int, expansion: float, activation: ActivationName | Literal["swiglu"], *, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)  # one product of three times the width instead of three
+        self.attention_out = nn.Linear(width, width)
+        gated = activation == "swiglu"
+        inner = max(8, round(width * expansion * 2 / 3 / 8) * 8) if gated else max(1, round(width * expansion))
+        self.feed_in = nn.Linear(width, 2 * inner if gated else inner)
+        self.feed_out = nn.Linear(inner, width)
+        self.activation = SwiGlu() if activation == "swiglu" else make_activation(activation)
+        self.dropout = QuickDropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Map `[b, l, w]` to the same shape.
+
+        Args:
+            x: The tokens.
+            mask: Boolean `[b, 1, 1, l]`, true where a token may be looked at.
+            rotation: The `turns` of rotary positions, or nothing.
+        """
+        x = x + self.dropout(self._attend(self.attention_norm(x), mask, rotation))
+        out: Tensor = x + self.dropout(self.feed_out(self.activation(self.feed_in(self.feed_norm(x)))))
+        return out
+
+    def _attend(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
+        rows, length, width = x.shape
+        joined = self.queries_keys_values(x).view(rows, length, 3, self.heads, width // self.heads)
+        if rotation is None:
+            queries, keys, values = joined.unbind(2)
+        else:
+            (queries, keys), values = rotated(joined[:, :, :2], rotation).unbind(2), joined[:, :, 2]
+        seen = attention(queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), mask)
+        out: Tensor = self.attention_out(seen.transpose(1, 2).reshape(rows, length, width))
+        return out
+
+
+class SwiGlu(nn.Module):
+    """`silu(gate) · x` of the two halves of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[…, 2n]` to `[…, n]`."""
+        gate, value = x.chunk(2, dim=-1)
+        return functional.silu(gate) * value
+
+
+def angles(length: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sine and cosine `[l, ceil(width / 2)]` of every place's angles, from one radian a place down to a ten-thousandth."""
+    exponent = torch.arange(0, width, 2, device=like.device, dtype=torch.float32) / width
+    turn = torch.outer(torch.arange(length, device=like.device, dtype=torch.float32), BASE**-exponent)
+    return turn.sin(), turn.cos()
+
+
+def turns(length: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `rotated` multiplies by, `[l, 1, 1, width]` each: sines, negative for the first half of a head, and cosines."""
+    sin, cos = angles(length, width, like)
+    return torch.cat((-sin, sin), dim=-1)[:, None, None, :], torch.cat((cos, cos), dim=-1)[:, None, None, :]
+
+
+def rotated(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair of entries of `[b, l, 2, h, d]` by its place's angle; entry `i` is paired with entry `i + d / 2`."""
+    sin, cos = (part.to(x.dtype) for part in rotation)
+    first, second = x.chunk(2, dim=-1)
+    # one whole multiply-add instead of four half products and two sums: a third less time
+    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
+
+
+def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Return `softmax(q kᵀ / √d) v` of `[b, h, l, d]`, over the places where the mask `[b, 1, 1, l]` is true.
+
+    PyTorch's fused kernel, but for half precision on a processor without matrix units: there its blocked products cost three times as much
+    as two plain ones for texts of up to about a thousand tokens. Which it is hangs on what the processor has, never on a clock: a resumed
+    run must take the same way.
+    """
+    if queries.dtype in {torch.bfloat16, torch.float16} and queries.shape[2] <= LONGEST_MATRIX and _plain_products_pay(queries.device):
+        scores = torch.matmul(queries * queries.shape[-1] ** -0.5, keys.transpose(-1, -2))
+        return torch.matmul(scores.masked_fill(~mask, -torch.inf).softmax(dim=-1), values)
+    return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+
+
+@cache
+def _plain_products_pay(device: torch.device) -> bool:
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # not in torch 2.8
+    return device.type == "cpu" and not flags.get("amx_bf16")
