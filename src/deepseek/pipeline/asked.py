@@ -1,0 +1,183 @@
+"""A run's own rows put to its model again: answers, truth, losses, and the table's values beside them, of a bounded sample.
+
+Legend of shapes: `n` rows · `o` answers a row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from deepseek import progress
+from deepseek.data.batch import Batch
+from deepseek.data.landing import LandedTable
+from deepseek.data.prepared import PreparedDataset
+from deepseek.fields import Kind
+from deepseek.pipeline.dataset import Dataset
+from deepseek.statistics import mix64
+from deepseek.statistics.intervals import Interval
+from deepseek.statistics.resampling import weighted_bootstrap
+from deepseek.tasks.base import TARGET, Task
+from deepseek.tasks.metrics import MeanLoss
+from deepseek.tasks.model import TaskModel
+
+BATCH_ROWS = 512
+MOST_NUMBERS = 20_000_000
+"""Answers kept at once: of many classes fewer rows are asked."""
+
+BOOTSTRAP_ROWS = 20_000
+REPEATS = 200
+LOSS = "loss"
+_BULKY = frozenset({Kind.IMAGE, Kind.AUDIO, Kind.VOLUME, Kind.SERIES, Kind.MASK, Kind.BOXES})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Rows of one split with the model's answers.
+
+    Attributes:
+        split: The split's name.
+        of: How many rows it has.
+        places: Which of its prepared rows were asked, ascending, int64 `[n]`.
+        decoded: The answers, `[n, o]`, under the names that the task gives them.
+        target: The truth as a batch holds it.
+        losses: Each row's loss, float64 `[n]`.
+        loss_weights: What each weighs in the mean loss.
+        weight: The rows' own weights, where they have any.
+        brightness: By image input, each row's mean pixel, 0 to 255.
+    """
+
+    split: str
+    of: int
+    places: np.ndarray
+    decoded: dict[str, Tensor]
+    target: Tensor
+    losses: np.ndarray
+    loss_weights: np.ndarray
+    weight: Tensor | None
+    brightness: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row of the split was asked."""
+        return len(self) == self.of
+
+
+def ask(model: TaskModel, data: PreparedDataset, split: str, *, rows: int, seed: int = 0) -> Asked:
+    """Put rows of a split to a model.
+
+    Args:
+        model: The trained model.
+        data: The split's prepared rows.
+        split: Its name.
+        rows: The most rows asked; of more a uniform sample.
+        seed: Says which.
+    """
+    most = min(rows, max(MOST_NUMBERS // max(model.task.outputs, 2), 1))
+    places = sample_of(len(data), most, seed)
+    parts = []
+    with progress.task(f"asking {split} rows", len(places)) as advance:
+        for batch in _batches(data, places):
+            parts.append(_asked(model, batch))
+            advance(len(batch))
+    batches = [batch for batch, *_ in parts]
+    weights = [batch.weight for batch in batches if batch.weight is not None]
+    images = [name for name, spec in data.inputs.items() if spec.kind is Kind.IMAGE]
+    return Asked(
+        split,
+        len(data),
+        places,
+        {name: torch.cat([decoded[name] for _, decoded, *_ in parts]) for name in parts[0][1]},
+        torch.cat([batch.targets[TARGET] for batch in batches]),
+        np.concatenate([losses for *_, losses, _, _ in parts]),
+        np.concatenate([weight for *_, weight, _ in parts]),
+        torch.cat(weights) if weights else None,
+        {name: np.concatenate([bright[name] for *_, bright in parts]) for name in images},
+    )
+
+
+def sample_of(rows: int, most: int, seed: int) -> np.ndarray:
+    """Return at most so many row numbers, ascending: a uniform sample, the same on every machine."""
+    if rows <= most:
+        return np.arange(rows)
+    keys = mix64(np.arange(rows, dtype=np.uint64), seed)
+    return np.sort(np.argpartition(keys, most)[:most])
+
+
+def intervals(task: Task, asked: Asked, *, seed: int = 0) -> dict[str, Interval]:
+    """Return a 95 % bootstrap interval for each of a task's metrics, for as many rows as the split has."""
+    chosen = torch.from_numpy(sample_of(len(asked), BOOTSTRAP_ROWS, seed + 1))
+    decoded = {name: tensor[chosen] for name, tensor in asked.decoded.items()}
+    batch = Batch({}, {TARGET: asked.target[chosen]}, None if asked.weight is None else asked.weight[chosen])
+    losses, loss_weights = asked.losses[chosen.numpy()], asked.loss_weights[chosen.numpy()]
+    measures = {
+        name: partial(_measured, task, name, decoded, batch) for name, one in task.metrics().items() if not isinstance(one, MeanLoss)
+    }
+    measures[LOSS] = partial(_mean_loss, losses, loss_weights)
+    return {
+        name: weighted_bootstrap(measure, len(chosen), repeats=REPEATS, seed=seed, of_rows=asked.of) for name, measure in measures.items()
+    }
+
+
+def table_rows(dataset: Dataset, data: PreparedDataset, asked: Asked, places: np.ndarray | None = None) -> pa.Table:
+    """Return the table's values of asked rows as they were read, in order, without images and other bulky values.
+
+    Args:
+        dataset: The run's dataset.
+        data: The split's prepared rows.
+        asked: The asked rows.
+        places: Which of them, ascending; all where not given.
+    """
+    table = LandedTable.open(dataset.landed["test" if asked.split == "test" and "test" in dataset.landed else "source"])
+    bulky = {item.name for item in dataset.preparation().schema if item.kind in _BULKY}
+    names = [item.name for item in table.schema if item.name not in bulky and not pa.types.is_nested(item.type)]
+    numbers = _source_rows(data, asked.places if places is None else asked.places[places])
+    return pa.Table.from_batches(table.batches(rows=numbers, columns=names), pa.schema([table.schema.field(name) for name in names]))
+
+
+def _source_rows(data: PreparedDataset, places: np.ndarray) -> np.ndarray:
+    return places if data.source_rows is None else np.asarray(data.source_rows[places], dtype=np.int64)
+
+
+def _batches(data: PreparedDataset, places: np.ndarray) -> Iterator[Batch]:
+    for start in range(0, len(places), BATCH_ROWS):
+        yield data.take(places[start : start + BATCH_ROWS])
+
+
+@torch.inference_mode()
+def _asked(model: TaskModel, batch: Batch) -> tuple[Batch, dict[str, Tensor], np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    task: Task = model.task
+    out = model(batch.inputs).float()
+    target = batch.targets[TARGET]
+    losses = task.row_losses(out, target).double().numpy()
+    weight = task.row_weights(target)
+    weight = torch.ones(len(target)) if weight is None else weight
+    total = (weight if batch.weight is None else weight * batch.weight).double().numpy()
+    bright = {name: _brightness(tensor) for name, tensor in batch.inputs.items() if tensor.ndim == 4 and tensor.dtype == torch.uint8}
+    return Batch({}, batch.targets, batch.weight), task.decode(out), losses, total, bright
+
+
+def _brightness(images: Tensor) -> np.ndarray:
+    return np.asarray(images.float().flatten(1).mean(dim=1).numpy())
+
+
+def _measured(task: Task, name: str, decoded: Mapping[str, Tensor], batch: Batch, counts: np.ndarray) -> float:
+    metric = task.metrics()[name]
+    weight = torch.from_numpy(counts).float()
+    metric.update(decoded, Batch({}, batch.targets, weight if batch.weight is None else weight * batch.weight))
+    return metric.compute()
+
+
+def _mean_loss(losses: np.ndarray, weights: np.ndarray, counts: np.ndarray) -> float:
+    total = float((counts * weights).sum())
+    return float((counts * weights * losses).sum()) / total if total else math.nan

@@ -1,0 +1,232 @@
+"""What a report says of a run, as plain values: whoever collects it and whoever draws it know only this.
+
+Legend of shapes: `n` rows · `k` classes or labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deepseek.statistics.curves import CalibrationBin, ThresholdRow
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric on the rows of a split, with its 95 % interval where one could be computed."""
+
+    metric: str
+    split: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ColumnFact:
+    """A column of the table: its kind, what it is to the model, and how many of its values are missing (where that is known)."""
+
+    name: str
+    kind: str
+    role: str
+    missing: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Where the rows came from and what became of them."""
+
+    rows: Mapping[str, int]
+    columns: Sequence[ColumnFact]
+    set_aside: Sequence[tuple[str, str, int]]
+    warnings: Sequence[str]
+    leaks: Mapping[str, int]
+    files: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `auto` became, and why."""
+
+    path: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CurveFacts:
+    """How training went: steps and running losses, and the metrics at each validation."""
+
+    steps: Sequence[int] = ()
+    loss: Sequence[float] = ()
+    learning_rate: Sequence[float] = ()
+    validation_steps: Sequence[int] = ()
+    validation: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    monitor: str = ""
+    best_step: int | None = None
+    stopped: str = ""
+
+
+@dataclass(frozen=True)
+class Points:
+    """A curve by its name."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    area: float | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Counts between edges, by name."""
+
+    edges: Sequence[float]
+    counts: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """Answers that are classes, on `n` rows: the confusion matrix `[k, k]` (true by predicted) and, for two classes, what scores tell."""
+
+    classes: Sequence[str]
+    confusion: Sequence[Sequence[int]]
+    calibration: Sequence[CalibrationBin]
+    calibration_error: float
+    brier: float
+    roc: Sequence[Points] = ()
+    precision_recall: Sequence[Points] = ()
+    thresholds: Sequence[ThresholdRow] = ()
+    base_rate: float | None = None
+    scores: Spread | None = None
+
+
+@dataclass(frozen=True)
+class LabelFact:
+    """One label: how often it is true and called, and how right that is."""
+
+    label: str
+    rows: int
+    called: int
+    precision: float
+    recall: float
+    f1: float
+    auc: float
+
+
+@dataclass(frozen=True)
+class ValueFacts:
+    """A predicted number: true and predicted values of (a sample of) the rows, and the error by tenths of the true value."""
+
+    target: str
+    truth: Sequence[float]
+    predicted: Sequence[float]
+    residuals: Spread
+    deciles: Sequence[tuple[float, float, int, float, float]]
+
+
+@dataclass(frozen=True)
+class SliceFact:
+    """Rows with something in common whose errors are larger than the others', beyond chance."""
+
+    name: str
+    rows: int
+    error: float
+    others: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class SliceFacts:
+    """The worst slices: what the error is, how many candidates were tested, and what was found."""
+
+    error: str
+    tested: int
+    least_rows: int
+    found: Sequence[SliceFact]
+
+
+@dataclass(frozen=True)
+class ImportanceFacts:
+    """How much worse the metric gets when a column is shuffled: column, mean, and the ends of its interval."""
+
+    metric: str
+    rows: int
+    repeats: int
+    columns: Sequence[tuple[str, float, float, float]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row that the model gets wrong: what is true, what it says, how sure it is, the raw values, and pictures as JPEG."""
+
+    row: int
+    truth: str
+    answer: str
+    measure: str
+    values: Sequence[tuple[str, str]] = ()
+    pictures: Sequence[tuple[str, bytes]] = ()
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """What only the rows themselves tell: on which split, how many of them were looked at, and what was found."""
+
+    split: str
+    looked_at: int
+    of: int
+    answers: ClassFacts | None = None
+    labels: Sequence[LabelFact] = ()
+    values: Sequence[ValueFacts] = ()
+    slices: SliceFacts | None = None
+    importance: ImportanceFacts | None = None
+    examples: Sequence[Example] = ()
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """Everything that a report says.
+
+    Attributes:
+        name: The run's name.
+        run: The run's folder.
+        created: When training began, in words.
+        task: The task's name.
+        target: The target's columns.
+        model: The model's name.
+        missing: What cannot be told, and why.
+        figures: The metrics of all splits; the values are those of the run itself.
+        intervals: How the intervals were made.
+        data: Where the rows came from.
+        choices: What was decided for the user.
+        curves: How training went.
+        rows: What the rows tell; nothing where they are not at hand.
+        examples_left_out: Whether raw rows were not to be shown.
+        timing: What took how long, in seconds, and other figures of speed.
+        environment: Versions.
+        recipe: The recipe, as YAML.
+        commands: What to type to do it again.
+        seed: The recipe's seed.
+    """
+
+    name: str
+    run: str
+    created: str
+    task: str
+    target: Sequence[str]
+    model: str
+    missing: Sequence[str]
+    figures: Sequence[Figure]
+    intervals: str
+    data: DataFacts
+    choices: Sequence[Choice]
+    curves: CurveFacts
+    rows: RowFacts | None
+    examples_left_out: bool
+    timing: Mapping[str, float]
+    environment: Mapping[str, str]
+    recipe: str
+    commands: Sequence[str]
+    seed: int
