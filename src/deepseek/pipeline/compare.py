@@ -1,0 +1,187 @@
+"""Runs side by side: metrics, what differs in their recipes, and whether the better one is better or luckier."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from deepseek.artifacts import Bundle, RunFolder, read_json, write_text
+from deepseek.errors import InputError
+from deepseek.inference.backends.torch import TorchBackend
+from deepseek.models.network import parameter_count
+from deepseek.pipeline.given import open_recipe
+from deepseek.pipeline.versus import Answers, answers_of, same_rows, versus
+from deepseek.recipe import AUTO, Recipe, load_recipe
+from deepseek.registry import family, load_plugin
+from deepseek.reporting.compare import compare_page
+
+SURE = 0.05
+"""The chance that any of the intervals of a comparison misses, however many runs are compared with the best."""
+_UNLIKE = ("name",)
+"""Keys of a recipe in which runs may differ without being different."""
+
+
+def compare(runs: Sequence[str | PathLike[str]], *, output: str | PathLike[str] | None = None, metric: str | None = None) -> dict[str, Any]:
+    """Put finished runs side by side, the best first, and say whether their differences can be told from chance.
+
+    Where runs were tested on the same rows, their models are asked again and compared row by row: chance that moves both moves neither
+    against the other, so that far smaller differences show than two separate intervals would. Where the rows are not the same, it is said
+    and no such comparison is made.
+
+    Args:
+        runs: At least two runs' folders, bundles, or names (then the newest run).
+        output: An HTML file for the same with curves; an existing one is replaced.
+        metric: What the runs are sorted by; what they were trained to monitor where not given.
+
+    Returns:
+        Plain JSON values: `sorted_by`, `runs` (the best first: metrics, seconds, parameters, size), `differing` (keys of the recipes), and
+        `pairs` (the best against each other run).
+
+    Raises:
+        InputError: There are fewer than two runs, one is not finished, or no run has the metric.
+        BundleError: There is no such run.
+
+    Example:
+        ```python
+        found = deepseek.compare(["runs/churn/001", "runs/churn/002"])
+        print(found["pairs"][0]["metrics"])
+        ```
+    """
+    if isinstance(runs, str | PathLike) or len(runs) < 2:
+        raise InputError(f"there is one run to compare: {runs!r}" if runs else "there is no run to compare", hint="name at least two")
+    opened = [_open(Path(fspath(run))) for run in runs]
+    if len({run.folder.path.resolve() for run in opened}) < len(opened):
+        raise InputError("a run is named twice", hint="name each once; a run's name stands for the newest one in it")
+    key = metric or _monitor(opened)
+    ordered = _sorted(opened, key)
+    facts = {
+        "sorted_by": key,
+        "runs": [run.facts() for run in ordered],
+        "differing": _differing(ordered),
+        "pairs": _pairs(ordered),
+    }
+    if output is not None:
+        write_text(Path(output), compare_page(facts))
+    return facts
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: RunFolder
+    recipe: Recipe
+    resolved: Recipe
+    outcome: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.path.parent.name}/{self.folder.path.name}"
+
+    @property
+    def split(self) -> str:
+        return "test" if self.outcome["metrics"].get("test") else "validation"
+
+    def value(self, metric: str) -> float:
+        """The metric on test rows, or on validation rows where there are none; NaN where it was not computed."""
+        found = (self.outcome["metrics"].get(self.split) or {}).get(metric)
+        return math.nan if found is None else float(found)
+
+    def facts(self) -> dict[str, Any]:
+        bundle = Bundle.open(self.folder.path)
+        model: Any = self.resolved.model
+        return {
+            "run": self.name,
+            "folder": str(self.folder.path),
+            "model": model["type"],
+            "metrics": self.outcome["metrics"],
+            "seconds": self.outcome["seconds"],
+            "training_s": self.outcome["training_s"],
+            "samples_per_s": self.outcome["samples_per_s"],
+            "steps": self.outcome["steps"],
+            "stopped_reason": self.outcome["stopped_reason"],
+            "parameters": parameter_count(TorchBackend(bundle).model),
+            "size_bytes": sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file()),
+            "curve": _curve(self.folder),
+        }
+
+
+def _open(path: Path) -> _Run:
+    folder = RunFolder.open(path)
+    if not folder.metrics.is_file():
+        raise InputError(f"the run {folder.path} was never finished", hint=f"go on with it: deepseek run {folder.path} --resume")
+    _, recipe = open_recipe(folder.path)
+    for plugin in recipe.plugins:
+        load_plugin(plugin, recipe.folder)
+    return _Run(folder, recipe, load_recipe(folder.resolved, folder=recipe.folder), read_json(folder.metrics))
+
+
+def _monitor(runs: Sequence[_Run]) -> str:
+    """Return what the runs were trained to monitor, or their task's usual metric where they monitored different ones."""
+    monitored = {run.resolved.train.monitor for run in runs}
+    tasks: list[Any] = [run.resolved.task for run in runs]
+    usual = [str(family("task").get(task["type"]).monitor) for task in tasks]
+    given = monitored.pop()
+    return usual[0] if monitored or given == AUTO else str(given)
+
+
+def _sorted(runs: Sequence[_Run], metric: str) -> list[_Run]:
+    known = sorted({name for run in runs for metrics in run.outcome["metrics"].values() for name in metrics or ()})
+    if metric not in known:
+        raise InputError(f"no run has the metric {metric!r}", hint=f"they have {', '.join(known)}")
+    sign = -1.0 if family("metric").get(metric).higher_is_better else 1.0
+    return sorted(runs, key=lambda run: (math.isnan(run.value(metric)), sign * run.value(metric)))
+
+
+def _differing(runs: Sequence[_Run]) -> list[dict[str, Any]]:
+    """Return the keys in which the resolved recipes differ, each with its values in the order of the runs."""
+    flat = [_flat(run.resolved.to_value(), "") for run in runs]
+    keys = sorted({key for values in flat for key in values})
+    found = []
+    for key in keys:
+        values = [values.get(key) for values in flat]
+        if key not in _UNLIKE and any(value != values[0] for value in values[1:]):
+            found.append({"key": key, "values": values})
+    return found
+
+
+def _flat(value: Any, path: str) -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {key: part for name, inner in value.items() for key, part in _flat(inner, f"{path}.{name}" if path else str(name)).items()}
+    return {path: value}
+
+
+def _pairs(runs: Sequence[_Run]) -> list[dict[str, Any]]:
+    """Compare the best run with each other one; the intervals are wider the more there are, so that all of them hold together."""
+    answers = [answers_of(run.folder, run.recipe) for run in runs]
+    best, level = answers[0], 1 - SURE / (len(runs) - 1)
+    found: list[dict[str, Any]] = []
+    for run, other in zip(runs[1:], answers[1:], strict=True):
+        pair = {"best": runs[0].name, "other": run.name}
+        reason = _refusal(runs[0].name, best, run.name, other)
+        if reason or isinstance(best, str) or isinstance(other, str):
+            found.append(pair | {"refused": reason, "metrics": []})
+        else:
+            found.append(pair | versus(best, other, level=level))
+    return found
+
+
+def _refusal(name: str, best: Answers | str, other_name: str, other: Answers | str) -> str | None:
+    for run, answers in ((name, best), (other_name, other)):
+        if isinstance(answers, str):
+            return f"{run}: {answers}"
+    assert isinstance(best, Answers)
+    assert isinstance(other, Answers)
+    return same_rows(best, other)
+
+
+def _curve(folder: RunFolder) -> list[dict[str, float]]:
+    """Return the metrics of every validation."""
+    if not folder.events.is_file():
+        return []
+    with folder.events.open(encoding="utf-8") as lines:
+        events = [json.loads(line) for line in lines]
+    return [event["metrics"] for event in events if event.get("event") == "validation"]

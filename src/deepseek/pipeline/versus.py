@@ -1,0 +1,172 @@
+"""Two runs on the same rows: what one is better by, and whether that can be told from chance."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json
+from deepseek.data.prepared import PreparedDataset
+from deepseek.data.targets import TargetSpec
+from deepseek.errors import DeepSeekError
+from deepseek.inference.backends.torch import TorchBackend, read_preparation
+from deepseek.pipeline.asked import Asked, ask
+from deepseek.pipeline.dataset import Dataset, make_dataset
+from deepseek.pipeline.given import CACHE
+from deepseek.pipeline.judged import true_values
+from deepseek.pipeline.run import data_identity
+from deepseek.recipe import Recipe
+from deepseek.statistics.intervals import Interval, bootstrap
+from deepseek.statistics.paired import auc_difference, mcnemar
+
+LEAST_ROWS = 20
+LEAST_PROBABILITY = 1e-7
+"""Below it a probability counts as this much: one certain and wrong answer would else make a mean of logarithms infinite."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A run's answers to its test rows.
+
+    Attributes:
+        rows: What the rows are: the version of the table, and each row's number in it.
+        spec: The target.
+        asked: The answers.
+        truth: The target in its own words, so that two runs can be seen to have the same: classes by name, values in their units.
+    """
+
+    rows: tuple[str, np.ndarray]
+    spec: TargetSpec
+    asked: Asked
+    truth: np.ndarray
+
+
+def answers_of(folder: RunFolder, recipe: Recipe) -> Answers | str:
+    """Put a run's test rows to its model again, or say why that cannot be.
+
+    Args:
+        folder: The run.
+        recipe: Its recipe, as it was given.
+    """
+    try:
+        dataset = make_dataset(recipe, StageCache(folder.path.parents[1] / CACHE))
+        data = dataset.open("test")
+        bundle = Bundle.open(folder.path)
+    except DeepSeekError as error:
+        return f"its rows or its model cannot be read: {error.message}"
+    if data is None:
+        return "it has no test rows"
+    if data_identity(dataset.folder) != read_json(folder.data).get("identity"):
+        return "its data changed since it was trained"
+    target = read_preparation(bundle).target
+    assert target is not None, "a trained run has a target"
+    asked = ask(TorchBackend(bundle).model, data, "test", rows=len(data))
+    if not asked.is_whole:
+        return "it has too many rows and classes to be asked again"
+    return Answers(_rows_of(dataset, data), target.spec, asked, _truth(target.spec, asked))
+
+
+def same_rows(one: Answers, two: Answers) -> str | None:
+    """Say why two runs were not tested on the same rows with the same target; nothing where they were."""
+    if one.spec.kind != two.spec.kind or one.spec.columns != two.spec.columns or one.spec.classes != two.spec.classes:
+        return "they do not predict the same"
+    if one.rows[0] != two.rows[0]:
+        return "their test rows come from different data"
+    if not np.array_equal(one.rows[1], two.rows[1]):
+        return "their test rows are not the same rows"
+    same = np.allclose(one.truth, two.truth, rtol=1e-4, atol=1e-6) if one.spec.kind == "values" else np.array_equal(one.truth, two.truth)
+    return None if same else "the target of the same rows differs"
+
+
+def versus(one: Answers, two: Answers, *, level: float = 0.95) -> dict[str, Any]:
+    """Return what the first run is better or worse by, metric by metric, on the same rows.
+
+    Means over rows by the paired bootstrap, the area under the curve by DeLong's method, right answers also by McNemar's test. The weights
+    of rows, where there are any, are not counted.
+
+    Args:
+        one: The first run's answers.
+        two: The second's, to the same rows.
+        level: How often such an interval holds the true difference.
+    """
+    kind = one.spec.kind
+    found: dict[str, Any] = {"rows": len(one.asked), "level": level, "metrics": []}
+    if len(one.asked) < LEAST_ROWS:
+        return found | {"refused": f"{len(one.asked)} rows are too few to tell anything"}
+    metrics = found["metrics"]
+    if kind == "values":
+        squares, sizes = (np.column_stack([_errors(side, power) for side in (one, two)]) for power in (2, 1))
+        metrics.append(_metric("rmse", bootstrap(squares, _root_difference, level=level), higher_is_better=False))
+        metrics.append(_metric("mae", bootstrap(sizes, _difference, level=level), higher_is_better=False))
+        return found
+    if kind == "labels":
+        wrong = np.column_stack([(_probability(side) >= 0.5) != (_target(side) >= 0.5) for side in (one, two)])
+        shares = np.column_stack([part.mean(axis=1) for part in np.hsplit(wrong.astype(np.float64), 2)])
+        metrics.append(_metric("share of wrong labels", bootstrap(shares, _difference, level=level), higher_is_better=False))
+        return found
+    right = [_probability(side).argmax(axis=1) == side.truth for side in (one, two)]
+    test = mcnemar(*right)
+    accuracy = bootstrap(np.column_stack(right).astype(np.float64), _difference, level=level)
+    metrics.append(_metric("accuracy", accuracy, higher_is_better=True, p=test.p, level=level) | {"mcnemar": asdict(test)})
+    if kind == "binary" and min(np.bincount(one.truth.astype(np.int64), minlength=2)) >= 2:
+        area, p = auc_difference(_probability(one)[:, 1], _probability(two)[:, 1], one.truth == 1, level=level)
+        metrics.append(_metric("auc", area, higher_is_better=True, p=p))
+    losses = np.column_stack([_log_losses(side) for side in (one, two)])
+    metrics.append(_metric("log_loss", bootstrap(losses, _difference, level=level), higher_is_better=False))
+    return found
+
+
+def _metric(name: str, interval: Interval, *, higher_is_better: bool, p: float | None = None, level: float | None = None) -> dict[str, Any]:
+    """Return a difference in words; where a test decides (`level`), the interval alone does not."""
+    sure = interval.excludes_zero if level is None or p is None else interval.excludes_zero and p < 1 - level
+    verdict = "not distinguishable"
+    if sure:
+        verdict = "better" if (interval.value > 0) == higher_is_better else "worse"
+    return {"metric": name, "difference": interval.value, "low": interval.low, "high": interval.high, "p": p, "verdict": verdict}
+
+
+def _rows_of(dataset: Dataset, data: PreparedDataset) -> tuple[str, np.ndarray]:
+    sources = dataset.document["sources"]
+    table = sources.get("test", sources["source"])
+    return str([file["sha256"] for file in table["files"]] or table["fingerprint"]), _numbers_of(data)
+
+
+def _numbers_of(data: PreparedDataset) -> np.ndarray:
+    return np.arange(len(data)) if data.source_rows is None else np.asarray(data.source_rows, dtype=np.int64)
+
+
+def _truth(spec: TargetSpec, asked: Asked) -> np.ndarray:
+    if spec.kind == "values":
+        return true_values(spec, asked)[0]
+    return asked.target.numpy() >= 0.5 if spec.kind == "labels" else asked.target.numpy().astype(np.int64)
+
+
+def _probability(side: Answers) -> np.ndarray:
+    return np.asarray(side.asked.decoded["probability"].numpy())
+
+
+def _target(side: Answers) -> np.ndarray:
+    return np.asarray(side.asked.target.numpy())
+
+
+def _log_losses(side: Answers) -> np.ndarray:
+    chosen = _probability(side)[np.arange(len(side.truth)), side.truth].astype(np.float64)
+    return np.asarray(-np.log(np.maximum(chosen, LEAST_PROBABILITY)))
+
+
+def _errors(side: Answers, power: int) -> np.ndarray:
+    """Return every row's errors to a power, a column for each target."""
+    truth, answer = true_values(side.spec, side.asked)
+    return np.asarray(np.abs(answer - truth) ** power)
+
+
+def _difference(means: np.ndarray) -> np.ndarray:
+    """Return what the first half of the means is more than the second, on average over the targets."""
+    first, second = np.hsplit(means, 2)
+    return np.asarray(first.mean(axis=1) - second.mean(axis=1))
+
+
+def _root_difference(means: np.ndarray) -> np.ndarray:
+    return _difference(np.sqrt(means))
