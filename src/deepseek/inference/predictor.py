@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,15 +11,23 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.artifacts import Bundle
+from deepseek.data.batch import as_inputs, in_pieces
 from deepseek.data.sources import open_source
-from deepseek.errors import ColumnError, closest
+from deepseek.data.sources.base import rooted_batches
+from deepseek.errors import ColumnError, InputError, closest
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.torch import TorchBackend, build_task, read_preparation
+from deepseek.inference.tables import like, open_rows, with_names
 from deepseek.registry import load_plugin
+from deepseek.tasks.answers import class_names
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from deepseek.data.preparation import Preparation
     from deepseek.data.sources.base import Source
+    from deepseek.data.targets import TargetSpec
+    from deepseek.data.transforms.base import Array
     from deepseek.data.unknown import Unknown
     from deepseek.fields import Schema
     from deepseek.tasks.base import Task
@@ -52,11 +61,11 @@ class Predictor:
         self.task: Task = build_task(self._preparation, bundle.read("task.json"))
 
     @classmethod
-    def load(cls, path: str | Path, *, backend: Literal["auto", "torch"] = "auto", plugins: Sequence[str] = ()) -> Predictor:
+    def load(cls, path: str | PathLike[str], *, backend: Literal["auto", "torch"] = "auto", plugins: Sequence[str] = ()) -> Predictor:
         """Open a bundle, or the bundle of a run.
 
         Args:
-            path: The folder of a bundle, of a run, or of a run's name (then its newest run).
+            path: The folder of a bundle, of a run, or of a run's name (then its newest run); or what `train` or `run` returned.
             backend: What runs the network; `auto` takes the fastest that is there.
             plugins: The files or modules of the plugins that the bundle needs.
 
@@ -67,6 +76,19 @@ class Predictor:
             load_plugin(plugin, Path())
         bundle = Bundle.open(Path(path))
         return cls(bundle, _BACKENDS[backend](bundle))
+
+    def __repr__(self) -> str:
+        target = ", ".join(self.schema.target)
+        return f"Predictor({self.task.kind} {target!r} from {len(self.columns)} columns: {self.bundle.path})"
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The classes or labels in the order of their probabilities, numbers where the table held numbers; empty for a regression."""
+        return tuple(class_names(self._target).to_pylist()) if self._target.classes else ()
+
+    @property
+    def _target(self) -> TargetSpec:
+        return self.task.target
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -83,8 +105,10 @@ class Predictor:
         """Answer every row of a table.
 
         Args:
-            table: A pandas, polars or Arrow table, a mapping of columns, or a list of rows as mappings; more columns than needed may be
-                there, in any order.
+            table: A pandas, polars or Arrow table, a mapping of columns, one row as a mapping or a pandas Series, a list of rows as
+                mappings, a matrix where training had one, or a path; more columns than needed may be there, in any order. For a model
+                whose only input is an image or a text also the files themselves: one, a list, a pattern, a folder; the answers then have
+                the column `file`.
             batch_rows: How many rows go through the network at once.
 
         Returns:
@@ -95,9 +119,49 @@ class Predictor:
             ColumnError: A column is missing.
             DataError: A value cannot be what its column is; the message names column, row and value.
         """
-        source = open_source(table)
+        source = self.open(table)
         answers = list(self.stream(source, batch_rows=batch_rows)) or self._no_answers(source.schema())
-        return _like(table, pa.Table.from_batches(answers))
+        return like(table, pa.Table.from_batches(answers))
+
+    def predict_proba(self, table: Any) -> np.ndarray:
+        """Return every class's (or label's) probability, float32 `[rows, classes]`, in the order of `classes`.
+
+        Args:
+            table: Rows, as `predict` takes them.
+
+        Raises:
+            InputError: The model predicts numbers.
+        """
+        if not self.classes:
+            raise InputError(f"the task {self.task.kind!r} has no classes", hint="ask for its numbers with predict")
+        source = self.open(table)
+        columns = [f"probability_{name}" for name in self._target.classes]
+        parts = [np.column_stack([batch[name] for name in columns]) for batch in self.stream(source)]
+        return np.concatenate(parts) if parts else np.empty((0, len(columns)), np.float32)
+
+    def evaluate(self, table: Any) -> dict[str, Any]:
+        """Measure the model on rows that have the target.
+
+        Args:
+            table: A path or a table.
+
+        Returns:
+            `metrics` by name, `rows` measured, `set_aside`: how many rows have no target, are of a class that training did not know, or
+            hold an image that cannot be read, by reason, and `warnings`: columns many of whose values training did not know.
+
+        Raises:
+            ColumnError: A column is missing.
+            DataError: No row can be measured.
+        """
+        from deepseek.inference.evaluation import measure_source
+
+        source = open_source(table)
+        self.require_columns(source.schema().names)
+        return measure_source(TorchBackend(self.bundle).model, self._preparation, source)
+
+    def open(self, table: Any) -> Source:
+        """Return the source of rows to be answered, for `stream`: of whatever `predict` takes."""
+        return open_rows(table, self.schema, self.columns)
 
     def stream(self, source: Source, *, batch_rows: int = BATCH_ROWS, unknown: Unknown | None = None) -> Iterator[pa.RecordBatch]:
         """Answer a source batch by batch, in bounded memory.
@@ -112,19 +176,28 @@ class Predictor:
         preparation = self._preparation.started()
         if unknown is not None:
             preparation = preparation.watched(unknown)
-        for batch in source.read(columns=self.columns, batch_rows=batch_rows):
-            yield from self._answer(preparation, batch).to_batches()
+        rows = rooted_batches(source.read(columns=self.columns, batch_rows=batch_rows), source.root)
+        yield from with_names(source, (answer for batch in rows for answer in self._answer(preparation, batch).to_batches()))
 
     def answer(self, batch: pa.RecordBatch) -> pa.Table:
         """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""
         return self._answer(self._preparation, batch)
 
     def arrays(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        """Return what the network is given for a batch: the host's part of the preparation."""
-        return _writable(self._preparation.apply(batch))
+        """Return what the network is given for a batch: the host's part of the preparation, texts padded to the longest."""
+        return _as_numpy(as_inputs(self._preparation.apply(batch)))
 
     def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
-        return self.task.answer(self._backend.run(_writable(preparation.apply(batch))))
+        return self.task.answer(self._run(preparation.apply(batch)))
+
+    def _run(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
+        """Return the decoded answers of prepared rows, in their order."""
+        pieces = [(rows, self._backend.run(_as_numpy(inputs))) for rows, inputs in in_pieces(arrays)]
+        chosen = [rows for rows, _ in pieces if rows is not None]
+        if not chosen:
+            return pieces[0][1]
+        places = np.argsort(np.concatenate(chosen))
+        return {name: np.concatenate([decoded[name] for _, decoded in pieces])[places] for name in pieces[0][1]}
 
     def require_columns(self, present: Sequence[str]) -> None:
         """Check that a table has every column that is needed.
@@ -148,28 +221,15 @@ class Predictor:
         return [pa.RecordBatch.from_pylist([], schema=answers.schema)]
 
 
-def load(path: str | Path, *, plugins: Sequence[str] = ()) -> Predictor:
+def load(path: str | PathLike[str], *, plugins: Sequence[str] = ()) -> Predictor:
     """Open a run or a bundle for predicting; short for `Predictor.load`.
 
     Args:
-        path: The folder of a bundle, of a run, or of a run's name (then its newest run).
+        path: The folder of a bundle, of a run, or of a run's name (then its newest run); or what `train` or `run` returned.
         plugins: The files or modules of the plugins that the bundle needs.
     """
     return Predictor.load(path, plugins=plugins)
 
 
-def _writable(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.require(array, requirements=["C", "W"]) for name, array in arrays.items()}
-
-
-def _like(given: Any, answers: pa.Table) -> Any:
-    kind = type(given).__module__.partition(".")[0]
-    if kind == "pandas":
-        frame = answers.to_pandas()
-        frame.index = given.index
-        return frame
-    if kind == "polars":
-        import polars as pl
-
-        return pl.from_arrow(answers)
-    return answers
+def _as_numpy(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in inputs.items()}

@@ -79,6 +79,10 @@ class Metric(ABC):
     def compute(self) -> float:
         """Return the number for all rows so far; NaN where it is not defined (no rows, a single class, or an answer that is NaN)."""
 
+    def by_column(self) -> dict[str, float]:
+        """Return the number of each target column by its name; nothing where there is one column, or the metric knows none."""
+        return {}
+
     def merge(self, state: Mapping[str, Tensor]) -> None:
         """Add the state of other rows, of another rank for example."""
         self.state = {name: tensor + state[name].to(tensor.device) for name, tensor in self.state.items()}
@@ -294,23 +298,36 @@ class _Columns(Metric):
         """Return what is summed of the differences `[b, c]`; their squares, unless overridden."""
         return difference**2
 
-    def mean_in_units(self, errors: Tensor) -> float:
-        """Return the mean over the columns of `[c]` errors in standard deviations, in the target's units."""
-        return float((errors.cpu() * torch.tensor(self.target.std, dtype=torch.float64)).mean())
+    def in_units(self, errors: Tensor) -> Tensor:
+        """Return `[c]` errors in standard deviations in the target's units."""
+        return errors.cpu() * torch.tensor(self.target.std, dtype=torch.float64)
+
+    @abstractmethod
+    def columns(self) -> Tensor:
+        """Return each column's number, `[c]`."""
+
+    def compute(self) -> float:
+        """Return the mean over the columns."""
+        return float(self.columns().mean())
+
+    def by_column(self) -> dict[str, float]:
+        """Return each column's number where there are several."""
+        several = len(self.target.columns) > 1
+        return dict(zip(self.target.columns, self.columns().tolist(), strict=True)) if several else {}
 
 
 class RootMeanSquaredError(_Columns):
-    """The root of the mean squared error, in the target's units; of several columns the mean of theirs."""
+    """The root of the mean squared error, in the target's units; of several columns the mean of theirs, and each beside it."""
 
     higher_is_better = False
 
-    def compute(self) -> float:
-        """Return the error."""
-        return self.mean_in_units((self.state["error"] / self.state["weight"]).sqrt())
+    def columns(self) -> Tensor:
+        """Return the errors."""
+        return self.in_units((self.state["error"] / self.state["weight"]).sqrt())
 
 
 class MeanAbsoluteError(_Columns):
-    """The mean absolute error, in the target's units; of several columns the mean of theirs."""
+    """The mean absolute error, in the target's units; of several columns the mean of theirs, and each beside it."""
 
     higher_is_better = False
 
@@ -318,20 +335,32 @@ class MeanAbsoluteError(_Columns):
         """Return absolute differences."""
         return difference.abs()
 
-    def compute(self) -> float:
-        """Return the error."""
-        return self.mean_in_units(self.state["error"] / self.state["weight"])
+    def columns(self) -> Tensor:
+        """Return the errors."""
+        return self.in_units(self.state["error"] / self.state["weight"])
 
 
 class R2(_Columns):
-    """The share of the target's variance that the predictions explain; of several columns the mean of theirs. NaN for a constant target."""
+    """The share of the target's variance that the predictions explain: 1 at best, 0 for the mean's prediction, negative for worse ones.
+
+    NaN for a constant target. Of several columns the mean of theirs for which it is defined, and each beside it.
+    """
 
     def compute(self) -> float:
-        """Return the share: 1 at best, 0 for the mean's prediction, negative for worse ones."""
+        """Return the mean over the columns that are not constant."""
+        return _mean_defined(*self._explained())
+
+    def columns(self) -> Tensor:
+        """Return the shares."""
+        explained, spread = self._explained()
+        return torch.where(spread <= 0, math.nan, explained / spread)
+
+    def _explained(self) -> tuple[Tensor, Tensor]:
+        """Return the explained sums of squares and all of them, `[c]`."""
         state = self.state
         spread = state["second"] - state["first"] ** 2 / state["weight"]
         spread = spread.masked_fill(spread <= _ROUNDING * state["second"], 0.0)  # a constant target far from the training mean
-        return _mean_defined(spread - state["error"], spread)
+        return spread - state["error"], spread
 
 
 def exact_auc(scores: np.ndarray, labels: np.ndarray, weight: np.ndarray | None = None) -> float:
