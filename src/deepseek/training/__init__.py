@@ -1,6 +1,6 @@
 """Training: the trainer, its settings and state, checkpoints, callbacks."""
 
-from deepseek.training.evaluation import PredictionFile, ScoreFile, evaluate
+from deepseek.training.evaluation import ScoreFile, evaluate, evaluate_exactly
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Best, State
 from deepseek.training.step import StepRules, TrainingStep
@@ -9,7 +9,6 @@ from deepseek.training.trainer import FitResult, Progress, Trainer
 __all__ = [
     "Best",
     "FitResult",
-    "PredictionFile",
     "Progress",
     "ScoreFile",
     "State",
@@ -18,4 +17,5 @@ __all__ = [
     "Trainer",
     "TrainingStep",
     "evaluate",
+    "evaluate_exactly",
 ]

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
-from deepseek.data.batch import Batch
+from deepseek.data.batch import Batch, with_channels_last
 from deepseek.distributed.devices import device_memory, is_out_of_memory, synchronize
 from deepseek.distributed.precision import make_precision
 from deepseek.optim import OptimizerSpec, decay_groups
@@ -220,16 +220,6 @@ def _trial(model: nn.Module, loss: Loss, spec: OptimizerSpec, way: Way) -> Calla
     step = TrainingStep(twin, loss, spec.build(decay_groups(twin)), precision=make_precision(way.precision, next(twin.parameters()).device))
     layout: Callable[[Batch], Batch] = with_channels_last if way.channels_last else lambda batch: batch
     return lambda batch: step(layout(batch))
-
-
-def with_channels_last(batch: Batch) -> Batch:
-    """Return the batch with its images `[b, c, h, w]` laid out with channels last."""
-
-    def lay(tensor: Tensor) -> Tensor:
-        images = tensor.ndim == 4 and tensor.is_floating_point()  # stored pixels are `[b, h, w, c]`: channels last already
-        return tensor.contiguous(memory_format=torch.channels_last) if images else tensor
-
-    return Batch({name: lay(tensor) for name, tensor in batch.inputs.items()}, batch.targets, batch.weight, batch.row)
 
 
 def _enough_rows(step: Callable[[Batch], None], batch: Batch) -> Batch:

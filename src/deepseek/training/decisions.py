@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -25,13 +26,13 @@ def decide(model: nn.Module, loss: Loss, train: PreparedDataset, settings: Train
     Rank 0 measures and the others are told, since each would measure something else.
     """
 
-    def batch_of(rows: int) -> Batch:
-        return train.take(np.arange(rows) % len(train)).to(ranks.device)
+    def batch_of(rows: int, *, longest: bool = False) -> Batch:
+        return train.take(_rows_like(train, rows, longest=longest)).to(ranks.device)
 
     decisions: Json = {"batch_size": settings.batch_size, "precision": settings.precision, "channels_last": settings.channels_last}
     if ranks.is_main:
         if settings.batch_size == "auto":
-            chosen = choose_batch_size(batch_of, copy.deepcopy(model), loss, spec, rows=len(train) // ranks.ranks)
+            chosen = choose_batch_size(partial(batch_of, longest=True), copy.deepcopy(model), loss, spec, rows=len(train) // ranks.ranks)
             decisions |= {"batch_size": chosen["batch_size"] * ranks.ranks, "batch_size_reason": chosen["reason"]}
         wanted = "fp32" if settings.precision == "auto" and settings.compile == "step" else settings.precision
         ways = candidate_ways(model, ranks.device, precision=wanted, channels_last=settings.channels_last)
@@ -53,3 +54,13 @@ def decide(model: nn.Module, loss: Loss, train: PreparedDataset, settings: Train
         "compile": settings.compile,
     }
     return {**decisions, **settled}
+
+
+def _rows_like(train: PreparedDataset, count: int, *, longest: bool) -> np.ndarray:
+    """Return rows to measure with: of texts, those of the usual length for times and the longest for memory; else the first ones."""
+    places = np.arange(count) % len(train)
+    if not train.is_ragged:
+        return places
+    lengths = train.lengths(np.arange(len(train)))
+    ranked: np.ndarray = np.argsort(-lengths if longest else np.abs(lengths - lengths.mean()), kind="stable")
+    return ranked[places]

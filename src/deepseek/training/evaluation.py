@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -21,9 +20,6 @@ from deepseek.distributed.sync import sum_across
 from deepseek.tasks.base import TARGET, Task
 from deepseek.tasks.metrics import MeanLoss, exact_auc
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 class Spill(Protocol):
     """Takes the answers of an evaluation batch by batch."""
@@ -32,46 +28,13 @@ class Spill(Protocol):
         """Take the answers for a batch."""
 
 
-class PredictionFile:
-    """Writes answers to an Arrow file as they come: the row's index, then the columns of `Task.answer`.
-
-    A context manager; the file is complete when the block ends.
-
-    Args:
-        path: Where to write.
-        task: Turns decoded tensors into columns.
-    """
-
-    def __init__(self, path: Path, task: Task) -> None:
-        self.path, self._task = path, task
-        self._writer: pa.RecordBatchFileWriter | None = None
-
-    def write(self, decoded: Mapping[str, Tensor], batch: Batch) -> None:
-        """Append the answers for a batch."""
-        import pyarrow as pa
-
-        table = self._task.answer({name: tensor.cpu() for name, tensor in decoded.items()})
-        if batch.row is not None:
-            table = table.add_column(0, "row", pa.array(batch.row.cpu().numpy()))
-        if self._writer is None:
-            self._writer = pa.ipc.new_file(str(self.path), table.schema)
-        self._writer.write_table(table)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
 class ScoreFile:
     """Keeps every row's scores on disk, for the area under the ROC curve without the grain of bins.
 
     A context manager; its temporary file is gone when the block ends. Memory holds one class's scores at a time.
 
     Example:
-        `with ScoreFile() as scores: metrics = evaluate(model, task, batches, spill=scores); metrics["auc"] = scores.auc()`
+        `with ScoreFile() as scores: metrics = evaluate(model, task, batches, spill=scores); area = scores.auc()`
     """
 
     def __init__(self) -> None:
@@ -118,7 +81,7 @@ def evaluate(
     context: RankContext | None = None,
     precision: Precision | None = None,
 ) -> dict[str, float]:
-    """Return a model's metrics.
+    """Return a model's metrics; of several targets also each one's, as `rmse_TARGET`.
 
     No row is padded or seen twice, and what ranks add up are sums and counts in float64: the numbers are the same on any number of ranks.
 
@@ -156,4 +119,27 @@ def evaluate(
         model.train(training)
     states: list[Any] = [tensor for metric in metrics.values() for tensor in metric.state.values()]
     sum_across(states, context)
-    return {name: metric.compute() for name, metric in metrics.items()}
+    numbers = {name: metric.compute() for name, metric in metrics.items()}
+    return numbers | {f"{name}_{column}": value for name, metric in metrics.items() for column, value in metric.by_column().items()}
+
+
+def evaluate_exactly(model: nn.Module, task: Task, batches: Iterable[Batch], *, context: RankContext | None = None) -> dict[str, float]:
+    """Return a model's metrics as `evaluate` does, the area under the ROC curve from every score instead of from bins.
+
+    On several ranks, each of which has some of the scores, it is that of the bins.
+
+    Args:
+        model: Turns a batch's inputs into raw outputs; left in the mode it was in.
+        task: Decodes and measures.
+        batches: This rank's rows, each once.
+        context: This process's place in the job.
+
+    Raises:
+        DataError: A metric cannot be computed from these rows.
+    """
+    context = context or RankContext()
+    if not context.is_single or "auc" not in task.metrics():
+        return evaluate(model, task, batches, context=context)
+    with ScoreFile() as scores:
+        metrics = evaluate(model, task, batches, spill=scores, context=context)
+        return metrics | {"auc": scores.auc()}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+
 class Interruption:
     """Turns the first SIGINT (Ctrl-C) or SIGTERM (a cluster taking its machine back) of a block into a wish to stop.
 

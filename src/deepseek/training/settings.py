@@ -75,14 +75,14 @@ class TrainSettings:
     monitor: str | None = None
     validate_every: Count = 1
     validate_unit: Literal["epochs", "steps"] = "epochs"
-    checkpoint_every_s: Positive | None = 600.0
+    checkpoint_every_s: Positive | None = 60.0
     checkpoint_every: Count | None = None
     keep: Count = 2
     time_limit_s: Positive | None = None
     devices: Count = 1
     device: str = "auto"
     seed: Annotated[int, Ge(0)] = 0
-    deterministic: bool = False
+    deterministic: bool = True
     on_nonfinite: Literal["raise", "skip"] = "raise"
     restore_best: bool = True
     log_every: Annotated[int, Ge(1), Le(1000)] = 50

@@ -21,7 +21,7 @@ import torch
 
 from deepseek import progress
 from deepseek.data.augment.base import Augmentation, Draw
-from deepseek.data.batch import Batch
+from deepseek.data.batch import Batch, with_channels_last
 from deepseek.data.loader import Loader
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, make_precision, sum_across
@@ -32,7 +32,6 @@ from deepseek.optim.schedules import PlateauSchedule
 from deepseek.registry import Spec, family, split_spec
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
-from deepseek.training.autotune import with_channels_last
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.time_limit import TimeLimit
 from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
@@ -113,6 +112,7 @@ class Trainer:
         metric_names: All validation metrics.
         progress: How training goes, as of the last event.
         stopped_reason: Why training ends, once it does.
+        final_metrics: What the finished model reaches, by split; whoever trains it measures that, and puts it here for the callbacks.
 
     Raises:
         InputError: Settings, model and data do not fit together; before the first step.
@@ -148,6 +148,7 @@ class Trainer:
         self.higher_is_better = metrics[self.monitor].higher_is_better
         self._check()
         self.stopped_reason = ""
+        self.final_metrics: dict[str, dict[str, float] | None] = {}
         self._on_step = [callback.on_step for callback in self.callbacks if type(callback).on_step is not Callback.on_step]
         self._aside_s = self._spent_before = 0.0
         self._rows = self._next_event = 0
@@ -209,9 +210,23 @@ class Trainer:
             state.history, state.best, self.stopped_reason, state.seconds, self.progress.samples_per_s, self.progress.data_wait_share
         )
 
+    def peek(self, step: int = 0) -> tuple[Batch, Batch]:
+        """Return the batch of a step as it is read and as the network is to meet it, without training: the same rows, the same draws.
+
+        Args:
+            step: The step, counted from 0. Where the batch size is to be measured, 256 rows are taken.
+        """
+        size = self.settings.batch_size
+        self.loader = self._make_loader(256 if size == "auto" else size)
+        epoch, first = divmod(step, self.loader.steps)
+        batch = next(self.loader.batches(epoch, first))
+        return batch, self.augmented(batch, step) if self.augment else batch
+
     def _start(self, resume: bool | Literal["auto"]) -> None:
         settings = self.settings
-        if settings.deterministic:
+        if settings.deterministic and settings.compile == "off":
+            torch.set_deterministic_debug_mode("error")  # the call below would import the compiler: two seconds
+        elif settings.deterministic:
             torch.use_deterministic_algorithms(True)
         self.model.to(self.ranks.device)
         loaded = self.keeper.find(resume, self.ranks)
@@ -332,10 +347,11 @@ class Trainer:
         if self.ranks.device.type != "cpu":
             batch = batch.to(self.ranks.device)
         if self.augment:
-            batch = self._augmented(batch, step)
+            batch = self.augmented(batch, step)
         return with_channels_last(batch) if self._channels_last else batch
 
-    def _augmented(self, batch: Batch, step: int) -> Batch:
+    def augmented(self, batch: Batch, step: int) -> Batch:
+        """Return the batch with the random changes of a step: the same for the same step, whatever was drawn before."""
         start, _, total = self.loader.share(step % self.loader.steps)
         generator = torch.Generator().manual_seed(seed_of(self.settings.seed, _AUGMENT, step))
         for augmentation in self.augment:
@@ -418,8 +434,9 @@ class Trainer:
     def _validation_batches(self) -> Iterator[Batch]:
         assert self.validation is not None
         size = max(self.loader.batch_size, 256 * self.ranks.ranks)
-        batches = Loader(self.validation, batch_size=size, rank=self.ranks.rank, ranks=self.ranks.ranks, shuffle=False).batches(0)
-        return map(with_channels_last, batches) if self._channels_last else batches
+        ranks = self.ranks
+        loader = Loader(self.validation, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
+        return map(with_channels_last, loader.batches(0)) if self._channels_last else loader.batches(0)
 
     def _remember(self, metrics: dict[str, float]) -> None:
         value, best = metrics[self.monitor], self.state.best
@@ -464,6 +481,11 @@ class Trainer:
         if settings.compile == "step" and settings.accumulate > 1:
             raise InputError(
                 f"compile: step does not go with accumulate: {settings.accumulate}", hint="take compile: model, or accumulate: 1"
+            )
+        if settings.compile == "step" and self.train.is_ragged:
+            raise InputError(
+                "compile: step needs batches of one shape, and texts make each batch as long as its longest",
+                hint="take compile: model or off",
             )
         if self.validation is None and settings.early_stopping is not None:
             raise InputError(

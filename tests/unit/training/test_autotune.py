@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepseek.data.batch import Batch
+from deepseek.data.batch import Batch, with_channels_last
 from deepseek.registry import family
 from deepseek.training import autotune
 from deepseek.training.autotune import Way, candidate_ways, choose_way, largest_fit
@@ -89,6 +89,6 @@ def test_a_hopeless_candidate_gets_one_step(monkeypatch):
 
 def test_stored_pixels_are_left_as_they_lie():
     stored, ready = torch.zeros(2, 5, 6, 3, dtype=torch.uint8), torch.zeros(2, 3, 5, 6)
-    laid = autotune.with_channels_last(Batch({"stored": stored, "ready": ready}))
+    laid = with_channels_last(Batch({"stored": stored, "ready": ready}))
     assert laid.inputs["stored"].is_contiguous()
     assert laid.inputs["ready"].is_contiguous(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ from deepseek.registry import family
 @pytest.mark.parametrize("kind", ["optimizer", "schedule", "callback"])
 def test_every_component_builds_and_documents_its_keys(kind):
     for name in FAMILIES[kind][1]:
-        needed = {"seconds": 1.0} if name == "time_limit" else {}
+        needed = {"time_limit": {"seconds": 1.0}, "trial": {"storage": "study.db", "study": "s", "number": 0}}.get(name, {})
         family(kind).build({"type": name, **needed})
         for key, field in family(kind).schema(name).model_fields.items():
             assert field.description, f"{name}.{key} has no help"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from deepseek.errors import MissingExtraError
-from deepseek.training.callbacks.base import Callback
+from deepseek.training.callbacks.tracker import TrackedRun, Tracker
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from deepseek.training.trainer import Trainer
 
 
-class TensorBoard(Callback):
-    """Writes loss, learning rate, speed and validation metrics as TensorBoard scalars.
+class TensorBoard(Tracker):
+    """Writes loss, learning rate, speed and metrics as TensorBoard scalars.
 
     Args:
         path: The folder of the event files; `tensorboard` in the run's folder where not given.
@@ -24,47 +24,31 @@ class TensorBoard(Callback):
         MissingExtraError: TensorBoard is not installed.
     """
 
+    library: ClassVar[str] = "tensorboard"
+
     def __init__(self, *, path: Path | None = None) -> None:
+        super().__init__()
         self.path = path
         self._writer: SummaryWriter | None = None
 
-    def on_fit_start(self, trainer: Trainer) -> None:
+    def wanted(self, trainer: Trainer) -> bool:
+        """Whether there is a folder to write to."""
+        return self.path is not None or trainer.folder is not None
+
+    def open(self, run: TrackedRun) -> None:
         """Open the event file."""
-        folder = self.path or (trainer.folder / "tensorboard" if trainer.folder else None)
-        if folder is None or not trainer.is_main:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise MissingExtraError("tensorboard", "track", "the callback 'tensorboard'") from None
-        self._writer = SummaryWriter(str(folder), purge_step=trainer.state.step or None)
+        from torch.utils.tensorboard import SummaryWriter
 
-    def on_log(self, trainer: Trainer) -> None:
-        """Write the running loss and the speed."""
-        progress = trainer.progress
-        self._scalar("train/loss", progress.loss, trainer)
-        self._scalar("train/learning_rate", progress.learning_rate, trainer)
-        self._scalar("train/samples_per_s", progress.samples_per_s, trainer)
+        folder = self.path or (run.folder / "tensorboard" if run.folder else None)
+        self._writer = SummaryWriter(str(folder), purge_step=run.step or None)
 
-    def on_validation(self, trainer: Trainer) -> None:
-        """Write the metrics."""
-        for name, value in trainer.history[-1].items():
-            if name in trainer.metric_names:
-                self._scalar(f"validation/{name}", value, trainer)
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Write numbers as of a step."""
+        assert self._writer is not None
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
-    def on_error(self, trainer: Trainer, error: BaseException) -> None:
+    def close(self, *, failed: bool) -> None:
         """Close the event file."""
-        self._close()
-
-    def on_fit_end(self, trainer: Trainer) -> None:
-        """Close the event file."""
-        self._close()
-
-    def _scalar(self, tag: str, value: float, trainer: Trainer) -> None:
-        if self._writer is not None:
-            self._writer.add_scalar(tag, value, trainer.state.step)
-
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        assert self._writer is not None
+        self._writer.close()
