@@ -21,25 +21,47 @@ _PUBLIC = {
     "RunResult": "deepseek.pipeline.result",
     "train": "deepseek.pipeline.quick",
     "run": "deepseek.pipeline.run",
+    "tune": "deepseek.pipeline.tune",
+    "TuneResult": "deepseek.pipeline.tune",
     "show": "deepseek.pipeline.explain",
     "evaluate": "deepseek.pipeline.answers",
     "predict": "deepseek.pipeline.answers",
+    "report": "deepseek.pipeline.report",
     "doctor": "deepseek.pipeline.doctor",
+    "example": "deepseek.data.examples",
+    "profile": "deepseek.pipeline.profile",
+    "preview": "deepseek.pipeline.preview",
+    "compare": "deepseek.pipeline.compare",
 }
+
+_OPTIONAL = {
+    "DeepSeekClassifier": "deepseek.estimators",
+    "DeepSeekRegressor": "deepseek.estimators",
+}
+"""What needs an optional library: it is not among the names that `from deepseek import *` brings."""
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from deepseek.data.examples import example as example
     from deepseek.errors import DeepSeekError as DeepSeekError
+    from deepseek.estimators import DeepSeekClassifier as DeepSeekClassifier
+    from deepseek.estimators import DeepSeekRegressor as DeepSeekRegressor
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
     from deepseek.pipeline.answers import evaluate as evaluate
     from deepseek.pipeline.answers import predict as predict
+    from deepseek.pipeline.compare import compare as compare
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.explain import show as show
+    from deepseek.pipeline.preview import preview as preview
+    from deepseek.pipeline.profile import profile as profile
     from deepseek.pipeline.quick import train as train
+    from deepseek.pipeline.report import report as report
     from deepseek.pipeline.result import RunResult as RunResult
     from deepseek.pipeline.run import run as run
+    from deepseek.pipeline.tune import TuneResult as TuneResult
+    from deepseek.pipeline.tune import tune as tune
     from deepseek.recipe import Recipe as Recipe
     from deepseek.recipe import load_recipe as load_recipe
     from deepseek.registry import list_components as list_components
@@ -51,12 +73,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    module = _PUBLIC.get(name) or _OPTIONAL.get(name)
+    if module is None:
         raise AttributeError(f"module 'deepseek' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_OPTIONAL])

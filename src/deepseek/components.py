@@ -5,6 +5,7 @@ Only strings stand here, so that a name costs nothing until it is used and this 
 
 from __future__ import annotations
 
+_SEARCH = "deepseek.search"
 _SOURCES = "deepseek.data.sources"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
@@ -15,6 +16,24 @@ _TASKS = "deepseek.tasks"
 _CALLBACKS = "deepseek.training.callbacks"
 
 FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
+    "search": (
+        f"{_SEARCH}.base:Search",
+        {
+            "grid": f"{_SEARCH}.searches:GridSearch",
+            "random": f"{_SEARCH}.searches:RandomSearch",
+            "tpe": f"{_SEARCH}.searches:TpeSearch",
+            "gp": f"{_SEARCH}.searches:GpSearch",
+            "hybrid": f"{_SEARCH}.hybrid:HybridSearch",
+        },
+    ),
+    "pruner": (
+        f"{_SEARCH}.base:Pruner",
+        {
+            "none": f"{_SEARCH}.pruners:NoPruner",
+            "median": f"{_SEARCH}.pruners:MedianPruner",
+            "asha": f"{_SEARCH}.pruners:AshaPruner",
+        },
+    ),
     "source": (
         f"{_SOURCES}.base:Source",
         {
@@ -57,6 +76,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "category": f"{_TRANSFORMS}.category:CategoryTransform",
             "timestamp": f"{_TRANSFORMS}.timestamp:TimestampTransform",
             "image": f"{_TRANSFORMS}.image:ImageTransform",
+            "text": f"{_TRANSFORMS}.text:TextTransform",
         },
     ),
     "augmentation": (
@@ -83,6 +103,11 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "cnn": f"{_ENCODERS}.cnn:CnnEncoder",
             "resnet": f"{_ENCODERS}.resnet:ResNetEncoder",
             "efficientnet": f"{_ENCODERS}.efficientnet:EfficientNetEncoder",
+            "parallel": f"{_ENCODERS}.parallel:ParallelEncoder",
+            "text_bag": f"{_ENCODERS}.text_bag:TextBagEncoder",
+            "text_cnn": f"{_ENCODERS}.text_cnn:TextCnnEncoder",
+            "text_rnn": f"{_ENCODERS}.text_rnn:TextRnnEncoder",
+            "text_transformer": f"{_ENCODERS}.text_transformer:TextTransformerEncoder",
         },
     ),
     "fusion": ("deepseek.models.base:Fusion", {"concat": "deepseek.models.fusion:ConcatFusion"}),
@@ -99,12 +124,16 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         "deepseek.models.network:Network",
         {
             "network": "deepseek.models.network:Network",
-            "mlp": "deepseek.models.presets:MlpModel",
-            "residual": "deepseek.models.presets:ResidualModel",
-            "tabm": "deepseek.models.presets:TabMModel",
-            "cnn": "deepseek.models.presets:CnnModel",
-            "resnet": "deepseek.models.presets:ResNetModel",
-            "efficientnet": "deepseek.models.presets:EfficientNetModel",
+            "mlp": "deepseek.models.presets.table:MlpModel",
+            "residual": "deepseek.models.presets.table:ResidualModel",
+            "tabm": "deepseek.models.presets.table:TabMModel",
+            "cnn": "deepseek.models.presets.image:CnnModel",
+            "resnet": "deepseek.models.presets.image:ResNetModel",
+            "efficientnet": "deepseek.models.presets.image:EfficientNetModel",
+            "text_bag": "deepseek.models.presets.text:TextBagModel",
+            "text_cnn": "deepseek.models.presets.text:TextCnnModel",
+            "text_rnn": "deepseek.models.presets.text:TextRnnModel",
+            "text_transformer": "deepseek.models.presets.text:TextTransformerModel",
         },
     ),
     "loss": (
@@ -171,8 +200,11 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "early_stopping": f"{_CALLBACKS}.early_stopping:EarlyStopping",
             "json_lines": f"{_CALLBACKS}.json_lines:JsonLines",
             "tensorboard": f"{_CALLBACKS}.tensorboard:TensorBoard",
+            "wandb": f"{_CALLBACKS}.wandb:WeightsAndBiases",
+            "mlflow": f"{_CALLBACKS}.mlflow:MLflow",
             "progress": f"{_CALLBACKS}.progress:ProgressBar",
             "time_limit": f"{_CALLBACKS}.time_limit:TimeLimit",
+            "trial": f"{_CALLBACKS}.trial:TrialReport",
         },
     ),
 }

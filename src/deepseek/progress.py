@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two lines about the same task where there is no terminal."""
@@ -18,6 +19,7 @@ Advance = Callable[[int], None]
 """Tells a running task that so many more units are done."""
 
 _shown = True
+_collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 
 
 def quiet(on: bool = True) -> None:
@@ -39,7 +41,28 @@ def log(message: str) -> None:
 
 def warn(message: str) -> None:
     """Write one line that nobody should miss; `quiet` does not silence it."""
-    _write(f"warning: {message}")
+    if (collected := _collected.get()) is not None:
+        collected.append(message)
+    else:
+        _write(f"warning: {message}")
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Give what is warned of in the block to its caller, who tells of it in another way, instead of writing it.
+
+    Example:
+        >>> with collected_warnings() as said:
+        ...     warn("column 'x' is left out")
+        >>> said
+        ["column 'x' is left out"]
+    """
+    said: list[str] = []
+    token = _collected.set(said)
+    try:
+        yield said
+    finally:
+        _collected.reset(token)
 
 
 @contextmanager

@@ -47,14 +47,10 @@ class StageCache:
                 shutil.rmtree(target)
         with fresh_folder(target) as folder:
             build(folder)
-            write_json(folder / _FILES, _files(folder))
-            write_json(folder / _KEY, dict(key))
+            # no wait for the disk: what a power cut leaves half written is not as it was built, and is built again
+            write_json(folder / _FILES, _files(folder), durable=False)
+            write_json(folder / _KEY, dict(key), durable=False)
         return target, False
-
-    def explain(self, stage: str) -> list[dict[str, Any]]:
-        """Return what each kept result of a stage was made from, the newest last."""
-        keys = sorted((self.root / stage).glob(f"*/{_KEY}"), key=lambda path: path.stat().st_mtime)
-        return [{"folder": str(path.parent), **read_json(path)} for path in keys]
 
 
 def _is_whole(folder: Path) -> bool:

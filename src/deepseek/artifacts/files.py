@@ -18,17 +18,28 @@ from deepseek.errors import BundleError, RunError
 _CHUNK_BYTES = 1 << 22
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     """Write plain JSON values, indented, in one atomic step.
+
+    Args:
+        path: The file.
+        value: What to write.
+        durable: As of `write_text`.
 
     Raises:
         RunError: The folder cannot be written to, or the disk is full.
     """
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n", durable=durable)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write UTF-8 text in one atomic step.
+
+    Args:
+        path: The file.
+        text: What to write.
+        durable: Whether to wait until the disk has it, some milliseconds, so that even a power cut leaves no half of it. What can be made
+            again need not wait.
 
     Raises:
         RunError: The folder cannot be written to, or the disk is full.
@@ -39,8 +50,9 @@ def write_text(path: Path, text: str) -> None:
         try:
             with temporary.open("w", encoding="utf-8") as file:
                 file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

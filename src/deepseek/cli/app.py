@@ -9,19 +9,25 @@ import typer
 from typer.main import get_command
 
 from deepseek import __version__
-from deepseek.cli import components, doctor, evaluate, predict, run, schema, show, train
+from deepseek.cli import compare, components, doctor, evaluate, example, predict, preview, profile, report, run, schema, show, train, tune
 from deepseek.cli.output import Output
 from deepseek.errors import InputError, closest
 
 _VERBS: dict[str, Callable[..., Output]] = {
     "train": train.train_verb,
     "run": run.run_verb,
+    "tune": tune.tune_verb,
     "evaluate": evaluate.evaluate_verb,
     "predict": predict.predict_verb,
+    "report": report.report_verb,
+    "compare": compare.compare_verb,
+    "profile": profile.profile_verb,
+    "preview": preview.preview_verb,
     "show": show.show_verb,
     "schema": schema.schema_verb,
     "components": components.components_verb,
     "doctor": doctor.doctor_verb,
+    "example": example.example_verb,
 }
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""

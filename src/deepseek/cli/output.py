@@ -66,7 +66,14 @@ def result_text(value: Mapping[str, Any]) -> str:
     width = max(map(len, names), default=0)
     lines = [" " * width + "".join(f"{split:>12}" for split in splits)]
     lines += [f"{name:<{width}}" + "".join(f"{value['metrics'][split].get(name, math.nan):>12.4f}" for split in splits) for name in names]
-    head = as_table([("run", value["run"]), ("bundle", value["bundle"]), ("seconds", f"{value['seconds']:.1f}")])
+    head = as_table(
+        [
+            ("run", value["run"]),
+            ("bundle", value["bundle"]),
+            ("seconds", f"{value['seconds']:.1f}"),
+            ("report", f"deepseek report {value['run']}"),
+        ]
+    )
     return "\n".join(["", *lines, "", head])
 
 

@@ -14,7 +14,7 @@ from deepseek.cli.output import Output, as_text
 
 def predict_verb(
     run: RunPath,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table of rows.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table of rows; for images and texts also files.")],
     *,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="File for the answers: .csv, .parquet, .arrow, .feather or .jsonl.")

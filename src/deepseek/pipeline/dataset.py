@@ -22,6 +22,7 @@ from deepseek.data.leaks import check_leaks
 from deepseek.data.preparation import Preparation, prepare
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.rejects import Rejected
+from deepseek.data.spellings import RespelledSource
 from deepseek.data.splits import NAMES, TEST, TRAIN, SplitRules, assign_split, split_counts
 from deepseek.data.targets import TargetKind
 from deepseek.data.unknown import Unknown
@@ -53,6 +54,7 @@ class Dataset:
         warnings: What the user should know, in words.
         document: Where the rows came from, counts, schema and splits: the run's `data.json`.
         rejects: Folders with rows that were set aside, by the name that each has among a run's rejects; empty for their root.
+        landed: The folders of the tables that the rows come from: `source`, and `test` where there are test rows of their own.
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class Dataset:
     warnings: tuple[str, ...]
     document: dict[str, Any]
     rejects: Mapping[str, Path]
+    landed: Mapping[str, Path] = field(default_factory=dict)
 
     def preparation(self) -> Preparation:
         """Return the fitted preparation."""
@@ -124,12 +127,15 @@ class _Road:
         rejects = {"": landed.table.path.parent / REJECTS, "prepared": folder / REJECTS}
         if test:
             rejects["test"] = test.table.path.parent / REJECTS
-        return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects)
+        tables = {"source": landed.table.path.parent, **({"test": test.table.path.parent} if test else {})}
+        return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects, tables)
 
     def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None], texts: Sequence[str] = ()) -> _Landed:
         data = self.recipe.data
         source = source_of(self.recipe, spec).as_text(texts)
         require(self.recipe, source.schema().names)
+        if data.spellings:
+            source = RespelledSource(source, data.spellings)
         content = source.fingerprint() or uuid4().hex
         checks = [family("check").build(check) for check in data.checks]
         for check in checks:
@@ -139,6 +145,8 @@ class _Road:
             "source": spec,
             "content": content,
             "texts": texts,
+            "spellings": data.spellings,
+            "root": None if source.root is None else str(source.root),
             "checks": data.checks,
             "checked_by": [check_version(check) for check in checks],
             "max_rejected": data.max_rejected,
@@ -147,7 +155,7 @@ class _Road:
         def build(folder: Path) -> None:
             with progress.task("reading") as advance:
                 table = land(source, checks, folder, progress=_growth(advance), max_rejected=data.max_rejected)
-            write_json(folder / "manifest.json", manifest(source, table))
+            write_json(folder / "manifest.json", manifest(source, table), durable=False)
 
         folder, _ = self.cache.folder("landed", key, build)
         table = LandedTable.open(folder)
@@ -279,6 +287,7 @@ class _Road:
             "transforms": data.transforms,
             "target": kind,
             "weight": data.weight,
+            "spellings": data.spellings,
         }
         folder, _ = self.cache.folder("prepared", key, partial(self._build, landed, test, split, schema, kind))
         return folder
@@ -288,7 +297,9 @@ class _Road:
     ) -> None:
         data = self.recipe.data
         wanted = [name for name in landed.table.schema.names if name in schema.names]
-        preparation = Preparation(schema, clean=data.clean, transforms=data.transforms, target=kind, weight=data.weight)
+        preparation = Preparation(
+            schema, clean=data.clean, transforms=data.transforms, target=kind, weight=data.weight, spellings=data.spellings
+        )
         if test is not None:
             _require_inputs(preparation, test.table)
         fitted_on = split == TRAIN
@@ -320,8 +331,8 @@ class _Road:
         counts["leaks"] = check_leaks(landed.table, split, columns=preparation.columns, test=test_table, typed=preparation.typed).to_json()
         counts["unknown"] = unknown.warnings("test rows")
         counts["split"] = split_counts(split)
-        write_json(folder / "preparation.json", preparation.to_json())
-        write_json(folder / "counts.json", counts)
+        write_json(folder / "preparation.json", preparation.to_json(), durable=False)
+        write_json(folder / "counts.json", counts, durable=False)
 
     def _warn_of_counts(self, counts: Mapping[str, Any]) -> None:
         self.warnings += [f"column {name!r} is left out: {reason}" for name, reason in counts["left_out"].items()]

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
-from deepseek import __version__, progress
-from deepseek.artifacts import RunFolder, read_json, write_bundle, write_json
-from deepseek.data.batch import Batch
-from deepseek.data.loader import Loader
+from deepseek import progress
+from deepseek.artifacts import RunFolder, read_json, write_json
+from deepseek.data.loader import Loader, rows_within
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
-from deepseek.inference import build_model
-from deepseek.models.network import without_pretrained
+from deepseek.inference import build_model, save_bundle
 from deepseek.registry import family, load_plugin
-from deepseek.tasks.base import TARGET, Task
-from deepseek.tasks.metrics import exact_auc
+from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.checkpoint import list_checkpoints
-from deepseek.training.evaluation import evaluate
+from deepseek.training.evaluation import evaluate_exactly
 
 EVALUATION_ROWS = 4096
 _MEASURED = ("batch_size", "precision", "channels_last", "compile")
@@ -55,6 +47,7 @@ class Job:
         decided: What an earlier try at this run measured and decided; taken over on a resume.
         quiet: Whether to show no progress.
         data_id: What the prepared rows are, so that no checkpoint is taken up that was trained on others.
+        measured: The splits that the finished model is measured on; a search leaves out `test`, which must have no say in what is chosen.
     """
 
     dataset: Path
@@ -69,6 +62,7 @@ class Job:
     decided: Mapping[str, Any] | None = None
     quiet: bool = False
     data_id: str | None = None
+    measured: tuple[str, ...] = ("validation", "test")
 
 
 class DecisionFile(Callback):
@@ -86,6 +80,27 @@ class DecisionFile(Callback):
         if trainer.is_main:
             known = read_json(self._run.decisions) if self._run.decisions.is_file() else {}
             write_json(self._run.decisions, {**known, "measured": trainer.state.decisions})
+
+
+class FinalMeasurement(Callback):
+    """Measures the finished model and leaves the metrics with the trainer, for the callbacks after it; on every rank.
+
+    Args:
+        data: The rows of each split that there is.
+        splits: Which of them to measure on.
+    """
+
+    def __init__(self, data: Mapping[str, PreparedDataset], splits: Sequence[str]) -> None:
+        self._data, self._splits = data, splits
+        self.seconds = 0.0
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """Measure."""
+        started = time.perf_counter()
+        for name in self._splits:
+            rows = self._data.get(name)
+            trainer.final_metrics[name] = None if rows is None else measure(trainer.model, trainer.task, rows, trainer.ranks)
+        self.seconds = time.perf_counter() - started
 
 
 def fit(ranks: RankContext, job: Job) -> dict[str, Any]:
@@ -107,25 +122,24 @@ def fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     task: Task = model.task
     run = RunFolder(job.run)
     data = {name: PreparedDataset.open(job.dataset / name) for name in ("train", "validation", "test") if (job.dataset / name).is_dir()}
+    measurement = FinalMeasurement(data, job.measured)
     trainer = Trainer(
         model,
         task,
         data["train"],
         data.get("validation"),
         settings=_settings(job),
-        callbacks=[DecisionFile(run), *_callbacks(job)],
+        callbacks=[DecisionFile(run), measurement, *_callbacks(job)],
         augment=[family("augmentation").build(spec, preparation.inputs) for spec in job.augment],
         folder=job.run,
         ranks=ranks,
         data_id=job.data_id,
     )
     fitted = trainer.fit(resume=bool(list_checkpoints(run.checkpoints)))
-    started = time.perf_counter()
-    metrics = {name: measure(model, task, data[name], ranks) if name in data else None for name in ("validation", "test")}
     outcome = {
-        "metrics": metrics,
+        "metrics": trainer.final_metrics,
         "training_s": fitted.seconds,
-        "evaluation_s": time.perf_counter() - started,
+        "evaluation_s": measurement.seconds,
         "steps": trainer.state.step,
         "best": asdict(fitted.best) if fitted.best else None,
         "stopped_reason": fitted.stopped_reason,
@@ -140,35 +154,11 @@ def fit(ranks: RankContext, job: Job) -> dict[str, Any]:
 def measure(model: TaskModel, task: Task, dataset: PreparedDataset, ranks: RankContext) -> dict[str, float]:
     """Return a model's metrics on all rows of a dataset, in float32, exact on any number of ranks.
 
-    For two classes the area under the curve is computed from every score on a single rank, and from 16,384 bins on several.
+    The area under the ROC curve is computed from every score on a single rank, and from bins on several.
     """
-    loader = Loader(dataset, batch_size=EVALUATION_ROWS * ranks.ranks, rank=ranks.rank, ranks=ranks.ranks, shuffle=False)
-    scores = Scores() if task.kind == "binary" and ranks.is_single else None
-    metrics = evaluate(model, task, loader.batches(0), context=ranks, spill=scores)
-    if scores is not None and "auc" in metrics and math.isfinite(metrics["auc"]):
-        metrics["auc"] = scores.auc()
-    return metrics
-
-
-class Scores:
-    """Keeps the positive class's scores of an evaluation: nine bytes a row."""
-
-    def __init__(self) -> None:
-        self._scores: list[np.ndarray] = []
-        self._labels: list[np.ndarray] = []
-        self._weights: list[np.ndarray] = []
-
-    def write(self, decoded: Mapping[str, Tensor], batch: Batch) -> None:
-        """Take the answers for a batch."""
-        self._scores.append(decoded["probability"][:, 1].cpu().numpy().copy())
-        self._labels.append(batch.targets[TARGET].numpy() > 0.5)
-        if batch.weight is not None:
-            self._weights.append(batch.weight.numpy().copy())
-
-    def auc(self) -> float:
-        """Return the exact area under the ROC curve."""
-        weight = np.concatenate(self._weights) if self._weights else None
-        return exact_auc(np.concatenate(self._scores), np.concatenate(self._labels), weight)
+    size = rows_within(dataset, EVALUATION_ROWS) * ranks.ranks
+    loader = Loader(dataset, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
+    return evaluate_exactly(model, task, loader.batches(0), context=ranks)
 
 
 def _settings(job: Job) -> TrainSettings:
@@ -185,23 +175,8 @@ def _callbacks(job: Job) -> list[Callback]:
 
 
 def _write(run: RunFolder, model: TaskModel, preparation: Preparation, job: Job, outcome: Mapping[str, Any]) -> None:
-    documents = {
-        "schema.json": preparation.schema.to_json(),
-        "data.json": preparation.to_json(),
-        "model.json": without_pretrained(job.model),
-        "task.json": job.task,
-        "metrics.json": outcome["metrics"],
-        "environment.json": environment(),
-    }
-    with write_bundle(run.bundle, documents, plugins=_plugin_versions(job)) as folder:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, folder / "weights.safetensors")
-
-
-def environment() -> dict[str, str]:
-    """Return the versions of what a run was made with."""
-    names = ("torch", "numpy", "pyarrow", "polars", "pydantic", "safetensors")
-    return {"deepseek": __version__, "python": platform.python_version(), "platform": platform.platform(), **{n: version(n) for n in names}}
+    metrics = outcome["metrics"]
+    save_bundle(run.bundle, model, preparation, model=job.model, task=job.task, metrics=metrics, plugins=_plugin_versions(job))
 
 
 def _plugin_versions(job: Job) -> dict[str, str]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from deepseek.artifacts import RunFolder, StageCache, read_json
+from deepseek.artifacts import RunFolder, StageCache
 from deepseek.data.sources import open_source
+from deepseek.data.sources.base import rooted
 from deepseek.errors import ColumnError, InputError, UnknownNameError
 from deepseek.recipe import Recipe, load_recipe, resolve_secrets
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from deepseek.data.sources.base import Source
 
 CACHE = ".cache"
-ORIGIN = "origin.json"
 
 
 def open_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> tuple[RunFolder | None, Recipe]:
@@ -39,8 +39,7 @@ def open_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, overri
     if not Path(recipe).is_dir():
         return None, load_recipe(recipe, overrides=overrides)
     given = RunFolder.open(Path(recipe))
-    home = Path(read_json(given.path / ORIGIN)["recipe_folder"])
-    return given, load_recipe(given.recipe, overrides=overrides, folder=home)
+    return given, load_recipe(given.recipe, overrides=overrides)  # relative paths start where the recipe came from
 
 
 def source_of(recipe: Recipe, spec: Any) -> Source:
@@ -68,7 +67,7 @@ def require_named(recipe: Recipe, names: Sequence[str]) -> None:
         UnknownNameError: One is not there.
     """
     data, split = recipe.data, recipe.data.split
-    for name in (*data.targets, *data.drop, *data.fields, *filter(None, (data.weight, split.group, split.time, split.column))):
+    for name in (*data.targets, *data.drop, *data.fields, *data.spellings, *filter(None, (data.weight, split.group, split.time, split.column))):
         if name not in names:
             raise UnknownNameError("column", name, names, hint=_reading_hint(names))
 
@@ -100,17 +99,49 @@ def recipe_of(
         InputError: The target is missing or misspelt, or an override is wrong.
         DataError: The data cannot be opened.
     """
-    data: dict[str, Any] = {"source": _named(source, Path(out))}
+    data: dict[str, Any] = {"source": path_of(source, Path(out)), **_split_of(source, overrides)}
     recipe: dict[str, Any] = {"name": name or _name_of(source), "data": data}
     first = load_recipe(recipe, overrides=overrides)  # an override may say how the source is to be read
     data["target"] = _target(target, source_of(first, first.data.source).schema().names, source)
     if test is not None:
-        data["test"] = _named(test, Path(out))
+        data["test"] = path_of(test, Path(out))
     if time_limit is not None:
         recipe["train"] = {"time_limit": time_limit}
     checked = load_recipe(recipe, overrides=overrides)
     check_sources(checked)
     return checked
+
+
+def _split_of(source: Any, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the split that a table in memory brings, as a dataset's parts are one: the file that it is written to does not know it."""
+    if isinstance(source, str | PathLike) or any(text.lstrip().startswith("data.split") for text in overrides):
+        return {}
+    column = open_source(source).given_split()
+    return {} if column is None else {"split": {"column": column}}
+
+
+def path_of(source: Any, out: Path) -> str:
+    """Return a path for a source, so that a recipe can name it: a table in memory is written beside the runs first.
+
+    Args:
+        source: A path, or a table in memory.
+        out: The folder that holds the runs.
+
+    Raises:
+        DataError: It is no table.
+    """
+    if isinstance(source, str | PathLike):
+        return str(Path(fspath(source)).absolute())
+    opened = open_source(source)
+
+    def build(folder: Path) -> None:
+        schema = rooted(opened.schema(), Path.cwd())  # paths in a table in memory are relative to where Python runs
+        with pa.OSFile(str(folder / "table.arrow"), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for batch in opened.read():
+                writer.write_batch(batch)
+
+    folder, _ = StageCache(out / CACHE).folder("tables", {"content": opened.fingerprint(), "folder": str(Path.cwd())}, build)
+    return str((folder / "table.arrow").absolute())
 
 
 def _target(target: str | Sequence[str] | None, columns: Sequence[str], source: Any) -> str | list[str]:
@@ -134,21 +165,6 @@ def _reading_hint(names: Sequence[str]) -> str | None:
     if names and all(name == f"column_{number}" for number, name in enumerate(names)):
         return "the first line was taken for data; where it names the columns, say data.source={type: csv, path: …, header: true}"
     return None
-
-
-def _named(source: Any, out: Path) -> str:
-    """Return a path for a source, so that a recipe can name it: a table in memory is written beside the runs first."""
-    if isinstance(source, str | PathLike):
-        return str(Path(fspath(source)).absolute())
-    opened = open_source(source)
-
-    def build(folder: Path) -> None:
-        with pa.OSFile(str(folder / "table.arrow"), "wb") as file, pa.ipc.new_file(file, opened.schema()) as writer:
-            for batch in opened.read():
-                writer.write_batch(batch)
-
-    folder, _ = StageCache(out / CACHE).folder("tables", {"content": opened.fingerprint()}, build)
-    return str((folder / "table.arrow").absolute())
 
 
 def _name_of(source: Any) -> str:

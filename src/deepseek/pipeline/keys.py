@@ -17,7 +17,7 @@ import deepseek
 from deepseek.data.checks.base import Check
 from deepseek.data.columns import is_text
 from deepseek.data.landing import LandedTable
-from deepseek.data.transforms.image import ROOT_KEY
+from deepseek.data.sources.base import HASHED_KEY, ROOT_KEY
 from deepseek.fields import Kind, Schema
 from deepseek.recipe import Recipe
 from deepseek.registry import family
@@ -65,11 +65,12 @@ def file_version(table: LandedTable, schema: Schema) -> str:
             name not in schema.names
             or schema[name].kind not in _FILE_KINDS
             or not is_text(field.type)
-            or ROOT_KEY in (field.metadata or {})
+            or HASHED_KEY in (field.metadata or {})
         ):
             continue
+        root = os.fsdecode((field.metadata or {}).get(ROOT_KEY, b""))
         for path in pc.unique(table.column(name).drop_null()).to_pylist():
-            digest.update(f"{path}\0{_stamp(path)}\0".encode())
+            digest.update(f"{path}\0{_stamp(os.path.join(root, path))}\0".encode())  # noqa: PTH118 - as for `os.stat`
     return digest.hexdigest()
 
 

@@ -16,11 +16,14 @@ from deepseek.errors import BundleError, InputError
 from deepseek.pipeline.choices import Choices, choose
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.fitting import Job, fit
-from deepseek.pipeline.given import CACHE, ORIGIN, open_recipe
+from deepseek.pipeline.given import CACHE, open_recipe
 from deepseek.pipeline.result import RunResult
 from deepseek.recipe import AUTO, EarlyStoppingSection, Recipe, load_recipe
+from deepseek.recipe.load import ORIGIN
 from deepseek.training import TrainSettings
 
+MEASURED = ("validation", "test")
+"""The splits that a finished model is measured on."""
 LEAST_PROCESSES = 8
 """Without accelerators a run may have this many processes on any machine, however few cores it has: for trying things out."""
 _SAME = (
@@ -58,6 +61,9 @@ def run(
         hint = "start it once, and say train.devices in the recipe: it starts a process for each device itself"
         raise InputError(f"this is one of {processes} processes that torchrun has started", hint=hint)
     given, checked = open_recipe(recipe, overrides)
+    if checked.tune is not None:
+        hint = "search with: deepseek tune RECIPE; or train with the values as they stand: --set tune=null"
+        raise InputError("the recipe has a section 'tune', which asks for many trainings", hint=hint)
     if resume:
         folder, checked = _resumed(given or RunFolder.open(Path(out) / checked.name), checked)
         if folder.metrics.is_file():
@@ -73,12 +79,39 @@ def run(
     dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
     for warning in dataset.warnings:
         progress.warn(warning)
+    return follow(checked, dataset, folder, began=began)
+
+
+def follow(
+    recipe: Recipe,
+    dataset: Dataset,
+    folder: RunFolder,
+    *,
+    began: float,
+    measured: Sequence[str] = MEASURED,
+    callbacks: Sequence[Mapping[str, Any]] = (),
+) -> RunResult:
+    """Train on prepared data, in a run's folder.
+
+    Args:
+        recipe: The checked recipe.
+        dataset: What its `data` section came to.
+        folder: The run's folder; one that was begun is gone on with.
+        began: The time of `time.perf_counter` from which the run's seconds count.
+        measured: The splits that the finished model is measured on.
+        callbacks: Specs of further callbacks.
+
+    Raises:
+        RunError: The work failed.
+    """
     identity = data_identity(dataset.folder)
     _require_same_data(folder, identity)
     write_json(folder.data, {**dataset.document, "identity": identity})
     copy_rejects(dataset, folder.rejects)
-    resolved = _resolve(checked, dataset, folder)
-    return _train(resolved, dataset, folder, identity=identity, began=began)
+    resolved = _resolve(recipe, dataset, folder)
+    outcome = _train(resolved, dataset, folder, measured=tuple(measured), callbacks=callbacks)
+    write_json(folder.metrics, {**outcome, "seconds": time.perf_counter() - began, "warnings": list(dataset.warnings)})
+    return _finished(folder)
 
 
 def resolve(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Choices]:
@@ -153,7 +186,9 @@ def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
     return resolved
 
 
-def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, identity: str, began: float) -> RunResult:
+def _train(
+    recipe: Recipe, dataset: Dataset, folder: RunFolder, *, measured: tuple[str, ...], callbacks: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     decisions = read_json(folder.decisions)
     settings = settings_of(recipe)
     trackers = tuple({"type": name} for name in recipe.train.trackers)
@@ -164,22 +199,22 @@ def _train(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, identity: str
         task=dict(_decided(recipe.task)),
         settings=settings,
         augment=tuple(_decided(recipe.data.augment) or ()),
-        callbacks=(*trackers, *recipe.train.callbacks),
+        callbacks=(*trackers, *recipe.train.callbacks, *map(dict, callbacks)),
         plugins=tuple(recipe.plugins),
         plugin_folder=recipe.folder.absolute(),
         decided=decisions.get("measured"),
         quiet=progress.is_quiet(),
-        data_id=identity,
+        data_id=read_json(folder.data)["identity"],
+        measured=measured,
     )
     try:
-        outcome = launch(fit, settings.devices, job, device=settings.device)
+        outcome: dict[str, Any] = launch(fit, settings.devices, job, device=settings.device)
     except KeyboardInterrupt:
         progress.log(f"interrupted, and saved where it was; go on with: deepseek run {folder.path} --resume")
         raise
     if not folder.bundle.is_dir():
         raise BundleError(f"{folder.bundle} was not written")
-    write_json(folder.metrics, {**outcome, "seconds": time.perf_counter() - began, "warnings": list(dataset.warnings)})
-    return _finished(folder)
+    return outcome
 
 
 def _finished(folder: RunFolder) -> RunResult:

@@ -11,6 +11,7 @@ from deepseek.recipe.sections import (
     EarlyStoppingSection,
     SplitSection,
     TrainSection,
+    TuneSection,
 )
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Recipe",
     "SplitSection",
     "TrainSection",
+    "TuneSection",
     "json_schema",
     "load_recipe",
     "resolve_secret",

@@ -10,12 +10,15 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from deepseek.artifacts.files import read_json
 from deepseek.errors import PluginError, Problem, RecipeError
 from deepseek.recipe.document import Document, Key, read_document
 from deepseek.recipe.overrides import OVERRIDE, apply_override, mark
 from deepseek.recipe.recipe import Recipe
 from deepseek.registry import load_plugin
 
+ORIGIN = "origin.json"
+"""A file beside a recipe that was written by the framework: the folder that its relative paths start at."""
 GIVEN = "given"
 """The origin of a value that a mapping from Python brought."""
 
@@ -28,7 +31,8 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any], *, overrides: S
     Args:
         recipe: The path of a YAML file, or the recipe as a mapping.
         overrides: Each `PATH=VALUE`, for example `train.epochs=5`; later ones go before.
-        folder: The folder that relative paths start at; the file's, or the working directory for a mapping.
+        folder: The folder that relative paths start at; where not given that of the recipe that the file is a copy of (beside recipes of
+            runs and searches stands where they came from), the file's own, or the working directory for a mapping.
 
     Raises:
         RecipeError: With every problem, each with its file and line.
@@ -47,7 +51,7 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any], *, overrides: S
         path = Path(fspath(recipe))
         document = read_document(path)
         given = {key: f"{document.file}:{line}" for key, line in document.lines.items()}
-        folder = folder or path.absolute().parent
+        folder = folder or _home(path)
     value = {} if document.value is None else document.value
     if not isinstance(value, dict):
         raise RecipeError([Problem("", f"a recipe is a mapping of sections, not a {type(value).__name__}", document.file, 1)])
@@ -64,6 +68,11 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any], *, overrides: S
     if problems:
         raise RecipeError([_located(problem, given, document) for problem in problems])
     return checked
+
+
+def _home(path: Path) -> Path:
+    origin = path.absolute().parent / ORIGIN
+    return Path(read_json(origin)["recipe_folder"]) if origin.is_file() else origin.parent
 
 
 def _override(value: dict[str, Any], given: dict[Key, str], overrides: Sequence[str]) -> Iterator[Problem]:

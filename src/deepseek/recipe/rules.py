@@ -109,10 +109,10 @@ def _validation(recipe: RecipeSections) -> Iterator[Problem]:
 def _doubled_callbacks(recipe: RecipeSections) -> Iterator[Problem]:
     train = recipe.train
     said = {"early_stopping": train.early_stopping not in (AUTO, False), "time_limit": train.time_limit is not None}
-    said["tensorboard"] = "tensorboard" in train.trackers
+    said |= dict.fromkeys(train.trackers, True)
     for index, callback in enumerate(train.callbacks):
         if said.get(callback["type"]):
-            key = "trackers" if callback["type"] == "tensorboard" else callback["type"]
+            key = "trackers" if callback["type"] in train.trackers else callback["type"]
             yield Problem(f"train.callbacks.{index}", f"{callback['type']!r} is asked for a second time; 'train.{key}' is given already")
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     ModelSpec = dict[str, Any] | Auto
     OptimizerSpec = dict[str, Any] | Auto
     ScheduleSpec = dict[str, Any] | Auto
+    SearchSpec = dict[str, Any] | str
+    PrunerSpec = dict[str, Any] | str
     Count = int
     Seed = int
     Share = float
@@ -47,6 +49,8 @@ else:
     ModelSpec = component("model", AUTO)
     OptimizerSpec = component("optimizer", AUTO)
     ScheduleSpec = component("schedule", AUTO)
+    SearchSpec = component("search")
+    PrunerSpec = component("pruner")
     Count = Annotated[Integer, Ge(1)]
     Seed = Annotated[Integer, Ge(0), Lt(2**63)]
     Share = Annotated[Number, Ge(0)]
@@ -124,6 +128,8 @@ class DataSection(Section):
     """The kinds of columns, where the inferred ones are wrong."""
     drop: list[Text] = []
     """Columns to leave out."""
+    spellings: dict[str, dict[str, str]] = {}
+    """Other spellings of the same value, by column: what stands there, and what is meant."""
     weight: Text | None = None
     """A column of row weights for the loss and the metrics."""
     checks: list[CheckSpec] = []
@@ -210,7 +216,7 @@ class TrainSection(Section):
     """How often the state is saved."""
     callbacks: list[CallbackSpec] = []
     """What else happens beside training."""
-    trackers: list[Literal["tensorboard"]] = []
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = []
     """Where metrics go besides `events.jsonl`."""
     devices: Count | Auto = 1
     """Accelerators or processes to train on."""
@@ -224,6 +230,34 @@ class TrainSection(Section):
     """Whether the same seed gives the same numbers bit for bit."""
     seed: Seed | None = None
     """Seed of weights, order and dropout; the recipe's where not given."""
+
+
+class TuneSection(Section):
+    """Which keys of the recipe are searched for better values, and how."""
+
+    trials: Count = 20
+    """How many trials there are in all; the first is the recipe as it is."""
+    over: dict[Text, Any] = {}
+    """By a key's path its range `[low, high]`, a list of choices, or a mapping (`low`, `high`, `log`, `step`; or `choices`); a space for
+    the model at hand where not given."""
+    search: SearchSpec = "tpe"
+    """How the next point is proposed."""
+    pruner: PrunerSpec = {"type": "median", "warmup_steps": 4}
+    """When a trial that promises too little is given up."""
+    metric: Text | None = None
+    """The validation metric that trials are compared by; the monitored one where not given."""
+    storage: Text | None = None
+    """Where the study is kept: a file or the URL of a database; `study.db` in the search's folder where not given."""
+    workers: Count = 1
+    """Processes that work on the study at the same time."""
+    time_limit: Duration | None = None
+    """Time after which no further trial begins."""
+    seed: Seed | None = None
+    """Seed of the search; the recipe's where not given."""
+    vary_seed: Flag = False
+    """Whether every trial trains with a seed of its own, instead of the recipe's."""
+    keep: Literal["nothing", "metrics", "everything"] = "metrics"
+    """What stays of the trials that are not the best: nothing, all but weights, or everything."""
 
 
 class RecipeSections(Section):
@@ -243,3 +277,5 @@ class RecipeSections(Section):
     """The network."""
     train: TrainSection = TrainSection()
     """How the network is trained."""
+    tune: TuneSection | None = None
+    """Which keys are searched for better values, by `deepseek tune`."""

@@ -1,0 +1,174 @@
+"""One trial of a search: a training whose test rows stay closed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from deepseek import progress
+from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json, sha256_json, write_bundle, write_json, write_text
+from deepseek.data.prepared import PreparedDataset
+from deepseek.distributed import RankContext
+from deepseek.inference.backends.torch import TorchBackend
+from deepseek.pipeline.dataset import Dataset, make_dataset
+from deepseek.pipeline.fitting import measure
+from deepseek.pipeline.run import follow
+from deepseek.recipe import AUTO, Recipe, load_recipe
+from deepseek.recipe.document import Key
+from deepseek.recipe.load import ORIGIN
+from deepseek.training.callbacks.trial import PRUNED
+from deepseek.training.state import seed_of
+from deepseek.tuning import TrialRow, trial_recipe
+from deepseek.tuning.folder import TuneFolder
+
+_MEASURED = ("precision", "channels_last")
+
+
+@dataclass
+class TrialRunner:
+    """Runs trials of one search, one after another; their data are prepared once.
+
+    Attributes:
+        recipe: The recipe that is tuned.
+        folder: The search's folder.
+        cache: Where stages of the data are kept.
+        metric: The validation metric that counts.
+    """
+
+    recipe: Recipe
+    folder: TuneFolder
+    cache: StageCache
+    metric: str
+    _datasets: dict[str, Dataset] = field(default_factory=dict)
+
+    def run(self, number: int, parameters: Mapping[str, Any], *, report: Mapping[str, Any] | None = None) -> TrialRow:
+        """Train with the parameters of a trial and return its row, `complete` or `pruned`.
+
+        Args:
+            number: The trial's number; 0 for the recipe as it is.
+            parameters: Values by path.
+            report: The spec of the callback that reports to the study, where the trial may be given up.
+
+        Raises:
+            DeepSeekError: The trial failed.
+        """
+        began = time.perf_counter()
+        recipe = self._recipe(number, parameters)
+        run = RunFolder(self.folder.trial(number))
+        shutil.rmtree(run.path, ignore_errors=True)  # of a worker that died in the midst of it
+        run.path.mkdir(parents=True)
+        write_text(run.recipe, recipe.to_yaml())
+        write_json(run.path / ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
+        with _hushed():
+            follow(recipe, self.dataset(recipe), run, began=began, measured=("validation",), callbacks=[report] if report else [])
+        outcome = read_json(run.metrics)
+        pruned = outcome["stopped_reason"] == PRUNED
+        value = _last_value(run, self.metric) if pruned else outcome["metrics"]["validation"][self.metric]
+        return TrialRow(
+            number=number,
+            state="pruned" if pruned else "complete",
+            value=value,
+            parameters=dict(parameters),
+            seconds=round(time.perf_counter() - began, 3),
+            steps=outcome["steps"],
+        )
+
+    def dataset(self, recipe: Recipe) -> Dataset:
+        """Return a recipe's prepared data, made once for all trials that have the same."""
+        key = sha256_json({"data": recipe.to_value()["data"], "task": recipe.to_value()["task"], "seed": recipe.seed})
+        if key not in self._datasets:
+            self._datasets[key] = make_dataset(recipe, self.cache)
+        return self._datasets[key]
+
+    def _recipe(self, number: int, parameters: Mapping[str, Any]) -> Recipe:
+        recipe = trial_recipe(self.recipe, parameters, trial=number)
+        assert self.recipe.tune is not None
+        decisions: dict[str | Key, tuple[Any, str]] = {}
+        if number and self.recipe.tune.vary_seed and "train.seed" not in parameters:
+            decisions["train.seed"] = (seed_of(recipe.seed, number), "every trial has its own")
+        first = RunFolder(self.folder.trial(0)).decisions
+        if number and first.is_file():
+            measured = read_json(first)["measured"]
+            decisions |= {f"train.{key}": (measured[key], "measured in trial 0") for key in _MEASURED if getattr(recipe.train, key) == AUTO}
+        return recipe.with_decisions(decisions)
+
+
+def best_recipe(run: RunFolder, home: Recipe) -> Recipe:
+    """Return a whole recipe that repeats a trial bit for bit: what was decided and measured in it is written out."""
+    recipe = load_recipe(run.resolved, folder=home.folder)
+    measured = read_json(run.decisions)["measured"]
+    reason = "as in the best trial"
+    decisions: dict[str | Key, tuple[Any, str]] = {
+        f"train.{key}": (measured[key], reason) for key in (*_MEASURED, "batch_size") if key in measured
+    }
+    if measured.get("step_limit"):  # a time limit became a number of steps, by the speed that was measured
+        steps = min(int(measured["step_limit"]), recipe.train.max_steps or 1 << 62)
+        decisions |= {"train.max_steps": (steps, reason)}
+        if not read_json(run.metrics)["stopped_reason"].startswith("time limit"):
+            decisions["train.time_limit"] = (None, reason)
+    return recipe.with_decisions(decisions)
+
+
+def measure_on_test(run: RunFolder, dataset: Dataset) -> dict[str, Any]:
+    """Measure a trial's model on the test rows, once, and write that into its bundle and its metrics.
+
+    Returns:
+        The metrics by split.
+    """
+    outcome = read_json(run.metrics)
+    metrics: dict[str, Any] = outcome["metrics"]
+    if "test" in metrics:
+        return metrics
+    bundle = Bundle.open(run.bundle)
+    model = TorchBackend(bundle).model
+    rows: PreparedDataset | None = dataset.open("test")
+    metrics["test"] = None if rows is None else measure(model, model.task, rows, RankContext())
+    whole = run.path / "bundle.whole"
+    shutil.rmtree(whole, ignore_errors=True)
+    documents = {name: bundle.read(name) for name in bundle.manifest["files"] if name.endswith(".json")}
+    with write_bundle(whole, {**documents, "metrics.json": metrics}, plugins=bundle.manifest["plugins"]) as fresh:
+        shutil.copy2(bundle.file("weights.safetensors"), fresh / "weights.safetensors")
+    shutil.rmtree(run.bundle)
+    whole.rename(run.bundle)
+    write_json(run.metrics, {**outcome, "metrics": metrics})
+    return metrics
+
+
+def tidy(folder: TuneFolder, rows: list[TrialRow], best: TrialRow | None, *, keep: str) -> None:
+    """Take away what is not to stay of the trials that are not the best.
+
+    Args:
+        folder: The search's folder.
+        rows: The trials that have ended.
+        best: The best of them.
+        keep: `nothing`, `metrics` (all but weights) or `everything`.
+    """
+    for row in rows if keep != "everything" else ():
+        run = RunFolder(folder.trial(row.number))
+        gone = [run.checkpoints] if best is not None and row.number == best.number else [run.checkpoints, run.bundle]
+        if keep == "nothing" and (best is None or row.number != best.number) and row.number:
+            gone = [run.path]
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _last_value(run: RunFolder, metric: str) -> float | None:
+    lines = [json.loads(line) for line in run.events.read_text(encoding="utf-8").splitlines()]
+    values = [line["metrics"][metric] for line in lines if line["event"] == "validation"]
+    return float(values[-1]) if values else None
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Let a trial work without words of its own; the search has one line for it."""
+    before = progress.is_quiet()
+    progress.quiet()
+    try:
+        yield
+    finally:
+        progress.quiet(before)

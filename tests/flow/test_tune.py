@@ -1,0 +1,200 @@
+"""A search over a recipe, from its first trial to a recipe that repeats the best one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deepseek
+from deepseek.cli import main
+from deepseek.errors import InputError, UnknownNameError
+from deepseek.recipe import load_recipe
+from deepseek.tuning.folder import TuneFolder
+
+pytest.importorskip("optuna")
+RECIPE = """
+data: {source: points.csv, target: y}
+model: {type: mlp, width: 16, dropout: 0.0}
+train: {epochs: 4, precision: fp32, batch_size: 64}
+tune:
+  trials: 8
+  pruner: {type: median, startup: 2}
+  search: random
+  over:
+    train.learning_rate: [1.0e-4, 1.0e-1]
+    model.width: [8, 16, 32]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 4)).round(4)
+    y = x[:, 0] * x[:, 1] + 0.3 * random.normal(size=300) > 0
+    rows = [",".join([*map(str, row), "yes" if truth else "no"]) for row, truth in zip(x, y, strict=True)]
+    Path("points.csv").write_text("\n".join(["a,b,c,d,y", *rows]) + "\n")
+    Path("points.yaml").write_text(RECIPE)
+    return tmp_path / "points.yaml"
+
+
+def table(result):
+    return [(row.number, row.state, row.value, dict(row.parameters), row.steps) for row in result.facts.trials]
+
+
+def measured_splits(monkeypatch):
+    """Note which rows anything is measured on."""
+    seen, modules = [], [importlib.import_module(f"deepseek.pipeline.{name}") for name in ("fitting", "trial")]
+    original = modules[0].measure
+
+    def measure(model, task, dataset, ranks):
+        seen.append(len(dataset))
+        return original(model, task, dataset, ranks)
+
+    for module in modules:
+        monkeypatch.setattr(module, "measure", measure)
+    return seen
+
+
+def test_a_search_finds_something_better_and_its_recipe_repeats_it(recipe, monkeypatch):
+    seen = measured_splits(monkeypatch)
+    result = deepseek.tune(recipe, overrides=["data.split={train: 60, validation: 25, test: 15}"])
+    folder, facts = TuneFolder(result.folder), result.facts
+    assert result.folder == Path("runs/points/tune-001")
+    assert [row.number for row in facts.trials] == list(range(8))
+    assert facts.trials[0].parameters == {}
+    assert facts.gain > 0.05
+    assert seen == [75] * 8 + [45]  # validation rows of every trial; test rows once, at the end
+    whole = max(row.steps for row in facts.trials)
+    assert all(row.steps < whole for row in facts.trials if row.state == "pruned")
+    assert "pruned" in {row.state for row in facts.trials}
+    assert [json.loads(line)["number"] for line in folder.rows.read_text().splitlines()] == list(range(8))
+    assert json.loads(folder.facts.read_text())["best"]["number"] == facts.best.number
+    assert "Trial by trial" in folder.page.read_text()
+    bundles = [path.parent.name for path in (folder.path / "trials").glob("*/bundle")]
+    assert bundles == [f"{facts.best.number:03d}"]
+    assert (folder.trial(facts.best.number) / "events.jsonl").is_file()
+    assert len(deepseek.load(result.bundle).predict({"a": [1.0], "b": [1.0], "c": [0.0], "d": [0.0]})) == 1
+    assert load_recipe(result.recipe).tune is None
+    run = deepseek.run(result.recipe)
+    assert run.metrics == dict(facts.metrics)
+    assert run.metrics["validation"][facts.metric] == facts.best.value
+
+
+def test_the_same_search_twice_is_the_same_table_and_another_seed_another(recipe):
+    first, second = deepseek.tune(recipe, trials=3), deepseek.tune(recipe, trials=3)
+    assert table(first) == table(second)
+    assert first.folder != second.folder
+    other = deepseek.tune(recipe, trials=2, overrides=["tune.seed=1"])
+    assert table(other)[0] == table(first)[0]
+    assert table(other)[1] != table(first)[1]
+
+
+def test_data_are_prepared_once(recipe, monkeypatch):
+    module = importlib.import_module("deepseek.pipeline.dataset")
+    prepared, original = [], module.prepare
+    monkeypatch.setattr(module, "prepare", lambda *given, **named: (prepared.append(1), original(*given, **named))[1])
+    deepseek.tune(recipe, trials=3)
+    assert len(prepared) == 3  # training, validation and test rows
+    Path("points.yaml").write_text(RECIPE.replace("model.width: [8, 16, 32]", "data.transforms.number.scaling: [robust, min_max]"))
+    deepseek.tune(recipe, trials=3, overrides=["data.transforms={number: number}"])
+    assert len(prepared) > 6
+
+
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(recipe):
+    result = deepseek.tune(recipe, trials=5, overrides=["tune.over={train.learning_rate: [1.0e+30, 0.01, 3.0e+30]}", "tune.search=grid"])
+    failed = [row for row in result.facts.trials if row.state == "failed"]
+    assert failed
+    assert all("NonFiniteError" in row.error for row in failed)
+    assert result.facts.best.state == "complete"
+    assert "NonFiniteError" in (result.folder / "trials.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("keep", "left"), [("nothing", {"000", "best"}), ("everything", {"000", "001", "002", "best"})])
+def test_what_stays_of_losers_is_said_by_keep(recipe, keep, left):
+    result = deepseek.tune(recipe, trials=3, overrides=[f"tune.keep={keep}"])
+    best = f"{result.facts.best.number:03d}"
+    present = {path.name for path in (result.folder / "trials").iterdir()}
+    assert present == {best if name == "best" else name for name in left}
+    assert {path.parent.name for path in result.folder.glob("trials/*/bundle")} == ({best} if keep == "nothing" else present)
+
+
+def test_a_seed_of_its_own_for_every_trial_where_asked(recipe):
+    deepseek.tune(recipe, trials=3, overrides=["tune.vary_seed=true", "tune.keep=everything"])
+    seeds = [load_recipe(f"runs/points/tune-001/trials/00{number}/recipe.yaml").train.seed for number in range(3)]
+    assert seeds[0] is None
+    assert len(set(seeds)) == 3
+
+
+def test_a_search_goes_on_to_exactly_its_number_and_refuses_another_recipe(recipe):
+    short = deepseek.tune(recipe, trials=2)
+    longer = deepseek.tune(recipe, trials=4, resume=True)
+    assert longer.folder == short.folder
+    assert table(longer)[:2] == table(short)
+    assert len(table(longer)) == 4
+    assert table(deepseek.tune(short.folder, resume=True)) == table(longer)
+    assert table(deepseek.tune(recipe, trials=4)) == table(longer)
+    with pytest.raises(InputError, match="another recipe"):
+        deepseek.tune(recipe, resume=True, overrides=["train.epochs=5"])
+    with pytest.raises(InputError, match="a search already"):
+        deepseek.tune(short.folder)
+
+
+def test_what_cannot_be_is_told_before_anything_runs(recipe):
+    with pytest.raises(InputError, match="section 'tune'"):
+        deepseek.run(recipe)
+    with pytest.raises(UnknownNameError, match="metric to tune for"):
+        deepseek.tune(recipe, overrides=["tune.metric=log_los"])
+    with pytest.raises(InputError, match="no validation rows"):
+        deepseek.tune(recipe, overrides=["data.split={train: 80, validation: 0, test: 20}"])
+    with pytest.raises(InputError, match="learning_rte"):
+        deepseek.tune(recipe, overrides=["tune.over={train.learning_rte: [0.1, 0.2]}"])
+    assert not list(Path("runs").glob("points*"))
+
+
+def test_another_metric_turns_the_direction(recipe):
+    result = deepseek.tune(recipe, trials=3, overrides=["tune.metric=auc"])
+    assert result.facts.direction == "maximize"
+    assert result.facts.best.value == max(row.value for row in result.facts.trials if row.state == "complete")
+
+
+def test_a_bare_table_gets_a_space_of_its_own_and_the_command_line_prints_it(recipe, capsys):
+    given = ["tune", "points.csv", "--target", "y", "--trials", "2", "--set", "train.max_steps=4", "--set", "train.precision=fp32"]
+    assert main(given) == 0
+    printed = capsys.readouterr()
+    assert "trial   0  complete" in printed.err
+    assert "the recipe as it is" in printed.err
+    assert "train.learning_rate=" in printed.err
+    assert "best" in printed.out
+    assert main([*given, "--resume", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["trials"][0]["parameters"] == {}
+    assert {"train.learning_rate", "train.optimizer.weight_decay", "model.dropout"} <= set(value["space"])
+
+
+def test_workers_share_the_trials_and_a_killed_one_costs_none(recipe):
+    """Two processes, one of them killed outright while it trains; what it had under way is done again, and the number is exact."""
+    said = ["train.epochs=30", "tune.pruner=none", "tune.trials=5"]
+    program = f"import deepseek; deepseek.tune({str(recipe)!r}, overrides={said})"
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        for line in process.stderr:
+            if line.startswith("trial   2"):
+                break
+        time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    result = deepseek.tune(recipe, resume=True, workers=2, overrides=said)
+    assert len(result.facts.trials) == 5
+    assert len({row.number for row in result.facts.trials}) == 5
+    assert {row.state for row in result.facts.trials} == {"complete"}
+    alone = deepseek.tune(recipe, overrides=said)
+    assert sorted(row[2] for row in table(result)) == sorted(row[2] for row in table(alone))
