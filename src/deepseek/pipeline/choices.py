@@ -19,11 +19,15 @@ from deepseek.registry import family, split_spec
 
 SMALL_IMAGE = 96
 """Pixels of the longer side up to which a compact network takes less time and does no worse."""
+FEW_IMAGES = 20_000
+"""Images below which an epoch has too few steps for the large rates of plain gradient steps."""
 Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
 """By recipe path, the value and the reason."""
 
 
-def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, *, rows: int, validated: bool = True) -> Choices:
+def choose(
+    recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, *, rows: int, columns: int, validated: bool = True
+) -> Choices:
     """Say what every `auto` of a recipe becomes that needs no measurement.
 
     Args:
@@ -31,12 +35,13 @@ def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, 
         inputs: What the network meets.
         target: What is predicted.
         rows: The training rows.
+        columns: How many columns of the table are inputs, before any is turned into several numbers.
         validated: Whether there are validation rows; without, nothing is monitored and nothing stops early.
     """
     choices: Choices = {}
     images, texts = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT))
     if recipe.model == AUTO:
-        choices["model"] = _model(inputs, target, rows)
+        choices["model"] = _model(inputs, target, rows, columns)
     defaults = _training(inputs, rows)
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
@@ -46,7 +51,8 @@ def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, 
     for key, choice in defaults.items():
         if getattr(train, key) == AUTO:
             choices[f"train.{key}"] = choice
-    if validated and train.monitor == AUTO and target.kind in {"binary", "classes"} and not images and _measures(recipe.task, "log_loss"):
+    steadier = target.kind in {"binary", "classes"} and (texts or not images)
+    if validated and train.monitor == AUTO and steadier and _measures(recipe.task, "log_loss"):
         choices["train.monitor"] = ("log_loss", "steadier than rank or count metrics on few validation rows")
     if images and not texts and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
         choices["task.loss.label_smoothing"] = (0.1, "keeps a network that can fit every image from being too sure")
@@ -61,11 +67,11 @@ def _measures(task: Any, metric: str) -> bool:
     return given is None or any(split_spec("metric", spec)[0] == metric for spec in given)
 
 
-def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int) -> tuple[Any, str]:
+def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int, columns: int) -> tuple[Any, str]:
     image = next((spec for spec in inputs.values() if spec.kind is Kind.IMAGE), None)
     if any(spec.kind is Kind.TEXT for spec in inputs.values()):
         return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, target, rows)
-    return _table_model(inputs, rows) if image is None else _image_model(image, inputs)
+    return _table_model(rows, columns) if image is None else _image_model(image, inputs)
 
 
 def _training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
@@ -73,13 +79,13 @@ def _training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any
     if Kind.TEXT not in kinds:
         return _image_training(rows) if Kind.IMAGE in kinds else _table_training(rows)
     if Kind.IMAGE in kinds:
-        return {**_text_training(rows), "epochs": _image_training(rows)["epochs"]}
+        stops = ({"patience": 8}, "texts beside images are soon learnt by heart: stops when validation gets no better")
+        return {**_text_training(rows), "epochs": _image_training(rows)["epochs"], "early_stopping": stops}
     return _text_training(rows) if kinds == {Kind.TEXT} else _table_training(rows)
 
 
-def _table_model(inputs: Mapping[str, InputSpec], rows: int) -> tuple[Any, str]:
+def _table_model(rows: int, columns: int) -> tuple[Any, str]:
     spec = family("model").validate({"type": "tabm"})
-    columns = sum(len(item.columns) for item in inputs.values())
     held = f"{columns} column{'' if columns == 1 else 's'}"
     return spec, f"a table of {held} and {rows:,} training rows: TabM, an ensemble that shares its weights"
 
@@ -164,6 +170,28 @@ def _text_training(rows: int) -> dict[str, tuple[Any, str]]:
 
 
 def _image_training(rows: int) -> dict[str, tuple[Any, str]]:
+    return _few_images_training(rows) if rows < FEW_IMAGES else _many_images_training(rows)
+
+
+def _few_images_training(rows: int) -> dict[str, tuple[Any, str]]:
+    """Train with steps of bounded size and averaged weights: batch statistics and plain steps are unsteady where an epoch has few steps."""
+    batch = _power_of_two(rows / 80, least=32, most=256)
+    epochs = max(12, min(40, round(30_000 / max(rows, 1))))
+    adamw = {"type": "adamw", "weight_decay": 0.05}
+    return {
+        "epochs": (epochs, f"{rows:,} images, between 12 and 40 epochs; the best weights are kept"),
+        "batch_size": (batch, f"{rows:,} images: small batches, so that an epoch has enough steps"),
+        "learning_rate": (2e-3, "found on several small sets of images together"),
+        "optimizer": (family("optimizer").validate(adamw), "steps of bounded size: large plain steps are unsteady on few images"),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.1}), "a short way up, and ends in small steps"),
+        "clip_norm": (1.0, "guards against single bad batches"),
+        "ema": (0.99, "averaged weights and batch statistics are validated and kept: steadier than the last ones"),
+        "early_stopping": ({"patience": 8}, "stops when validation gets no better"),
+        "compile": ("off", "measured slower for convolutions of this size"),
+    }
+
+
+def _many_images_training(rows: int) -> dict[str, tuple[Any, str]]:
     batch = _power_of_two(rows / 64, least=64, most=256)
     epochs = max(8, min(40, round(450_000 / max(rows, 1))))
     sgd = {"type": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}

@@ -121,7 +121,14 @@ def resolve(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Choices]:
         raise InputError("there is nothing to predict", hint="name the column under data.target")
     rows = dataset.document["rows"]
     decided = recipe.with_decisions(dataset.reasons)
-    choices = choose(decided, preparation.inputs, preparation.target.spec, rows=rows["train"]["rows"], validated="validation" in rows)
+    choices = choose(
+        decided,
+        preparation.inputs,
+        preparation.target.spec,
+        rows=rows["train"]["rows"],
+        columns=len(preparation.columns),
+        validated="validation" in rows,
+    )
     return decided.with_decisions(choices), {**dataset.reasons, **choices}
 
 

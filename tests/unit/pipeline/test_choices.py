@@ -18,12 +18,12 @@ TARGET = TargetSpec("binary", ("y",), ("no", "yes"), (5, 5), 10)
 )
 def test_only_a_metric_that_is_computed_is_monitored(metrics, chosen):
     recipe = Recipe.from_value({"data": {"source": "a.csv", "target": "y"}, "task": {"type": "binary", "metrics": metrics}})
-    assert ("train.monitor" in choose(recipe, NUMBERS, TARGET, rows=10)) is chosen
+    assert ("train.monitor" in choose(recipe, NUMBERS, TARGET, rows=10, columns=1)) is chosen
 
 
 def test_without_validation_rows_nothing_stops_early_and_nothing_is_monitored():
     recipe = Recipe.from_value({"data": {"source": "a.csv", "target": "y"}})
-    with_rows, without = (choose(recipe, NUMBERS, TARGET, rows=10, validated=validated) for validated in (True, False))
+    with_rows, without = (choose(recipe, NUMBERS, TARGET, rows=10, columns=1, validated=validated) for validated in (True, False))
     assert with_rows["train.early_stopping"][0] == {"patience": 8}
     assert without["train.early_stopping"] == (False, "there are no validation rows")
     assert "train.monitor" in with_rows
@@ -37,7 +37,7 @@ CLASSES = TargetSpec("classes", ("y",), tuple("abcdefg"), (5,) * 7, 35)
 
 def chosen(inputs, target=TARGET, rows=5_000):
     recipe = Recipe.from_value({"data": {"source": "a.csv", "target": "y"}})
-    return {key: value for key, (value, _) in choose(recipe, inputs, target, rows=rows).items()}
+    return {key: value for key, (value, _) in choose(recipe, inputs, target, rows=rows, columns=len(inputs)).items()}
 
 
 def test_texts_alone_are_a_bag_of_ngrams_whose_sizes_go_by_the_rows():
@@ -81,4 +81,32 @@ def test_images_beside_texts_are_not_trained_with_plain_gradient_steps():
     choices = chosen({**TEXT, **PHOTO}, CLASSES)
     assert choices["train.optimizer"]["type"] == "adamw"
     assert "task.loss.label_smoothing" not in choices
-    assert chosen(PHOTO)["train.optimizer"]["type"] == "sgd"
+    assert choices["train.early_stopping"] == {"patience": 8}
+    assert choices["train.monitor"] == "log_loss"
+
+
+def test_few_images_are_trained_in_bounded_steps_and_many_in_large_ones():
+    few, many = (chosen(PHOTO, CLASSES, rows) for rows in (19_999, 20_000))
+    assert (few["train.optimizer"]["type"], few["train.learning_rate"], few["train.ema"]) == ("adamw", 2e-3, 0.99)
+    assert (few["train.clip_norm"], few["train.early_stopping"]) == (1.0, {"patience": 8})
+    assert (many["train.optimizer"]["type"], many["train.learning_rate"], many["train.ema"]) == ("sgd", 0.4, None)
+    assert (many["train.batch_size"], many["train.epochs"], many["train.early_stopping"]) == (256, 22, False)
+
+
+@pytest.mark.parametrize(("rows", "batch", "epochs"), [(100, 32, 40), (1_200, 32, 25), (5_000, 64, 12), (19_999, 256, 12)])
+def test_the_fewer_images_the_smaller_the_batches_and_the_more_epochs(rows, batch, epochs):
+    choices = chosen(PHOTO, CLASSES, rows)
+    assert (choices["train.batch_size"], choices["train.epochs"]) == (batch, epochs)
+
+
+def test_few_images_beside_a_table_are_trained_as_few_images_alone():
+    alone, beside = (chosen(inputs, CLASSES, 1_500) for inputs in (PHOTO, {**PHOTO, **NUMBERS}))
+    training = {key for key in alone if key.startswith("train.")}
+    assert {key: alone[key] for key in training} == {key: beside[key] for key in training}
+
+
+def test_the_reason_for_a_tables_model_counts_the_columns_of_the_file():
+    derived = {"times": InputSpec("times", Kind.NUMBER, tuple(f"day_{part}" for part in range(8)), (5,), "float32")}
+    recipe = Recipe.from_value({"data": {"source": "a.csv", "target": "y"}})
+    _, reason = choose(recipe, derived, TARGET, rows=10, columns=1)["model"]
+    assert reason.startswith("a table of 1 column and 10 training rows")
