@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = [
     "errors", "components", "validation", "registry", "progress",
     "fields", "statistics", "artifacts", "recipe", "search", "data", "distributed", "models", "tasks", "optim", "training", "learning",
-    "inference", "compression", "exporters", "explainers", "monitoring", "serving", "tuning", "reporting", "pipeline", "estimators", "cli",
+    "inference", "compression", "exporters", "explainers", "reporting", "monitoring", "serving", "tuning", "pipeline", "estimators", "cli",
 ]  # fmt: skip
 OUTSIDE_THE_ORDER = {"__init__", "__main__"}
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "constants", "misc"}
