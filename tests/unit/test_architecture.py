@@ -28,6 +28,9 @@ BROAD_EXCEPTS = {
     "data/loader.py": "the edge of a thread: the error is handed to the consumer, who raises it",
     "training/callbacks/tracker.py": "trackers are foreign code before foreign servers: none of their failures may end a training",
     "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
+    "serving/app.py": "the edge of the process: a defect is answered with a 500, logged with its traceback, and the others are served",
+    "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
+    "serving/observers.py": "observers are foreign code: answers go on whatever they raise",
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
 }
@@ -149,6 +152,7 @@ def test_functions_take_few_parameters(path: Path) -> None:
 
 
 PARAMETERS_EXEMPT = {
+    "cli/serve.py": "the verb's options",
     "cli/tune.py": "the verb's options",
     "pipeline/quick.py": "train() is the public function whose arguments are a recipe in short",
 }

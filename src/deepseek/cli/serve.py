@@ -14,7 +14,7 @@ from deepseek.cli.output import Output
 from deepseek.recipe.overrides import apply_override
 
 
-def serve_verb(
+def serve_verb(  # noqa: PLR0913 - its arguments are the verb's options
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs or bundles; NAME=PATH gives one another name.")],
     *,
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on; serve.host.")] = None,

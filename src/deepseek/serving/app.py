@@ -22,7 +22,7 @@ from deepseek.serving.models import Models, ServedModel
 from deepseek.serving.observers import Observers
 from deepseek.serving.openapi import document
 from deepseek.serving.page import page, policy
-from deepseek.serving.problems import ClientGoneError, Refused
+from deepseek.serving.problems import ClientGoneError, RefusedError
 from deepseek.serving.rows import Rows
 
 log = logging.getLogger("deepseek.serving")
@@ -34,7 +34,7 @@ LARGE_BODY = 64 * 1024
 MANY_ROWS = 256
 """More answers are written in a thread, for the same reason."""
 DETAILED_ROWS = 100
-"""So many bad rows of a request are explained field by field, the others in one sentence: explanations are larger than what they explain."""
+"""So many bad rows of a request are explained field by field, the others in one sentence: to explain takes more bytes than to be wrong."""
 TOLD_ERRORS = 3
 
 Handler = Callable[[Request, str], Awaitable[None]]
@@ -101,15 +101,15 @@ class App:
         try:
             handler, endpoint, name = self._route(request)
             await handler(request, name)
-        except Refused as refused:
+        except RefusedError as refused:
             await request.refuse(refused)
         except ClientGoneError:
             request.status = 499
         except DeepSeekError as error:
-            await request.refuse(Refused(422, error.message, hint=error.hint))
+            await request.refuse(RefusedError(422, error.message, hint=error.hint))
         except Exception:  # the edge of the process: a defect becomes a 500 and a traceback in the log, and serving goes on
             log.exception("request %s failed", request.id)
-            await request.refuse(Refused(500, "the server failed to answer this request; its log says why"))
+            await request.refuse(RefusedError(500, "the server failed to answer this request; its log says why"))
         finally:
             self._in_flight.add(-1)
             labels = {"model": request.model, "endpoint": endpoint, "status": str(request.status)}
@@ -124,10 +124,10 @@ class App:
         pattern = (*parts[:2], "*", *parts[3:]) if len(parts) > 2 else parts
         methods = self._routes.get(pattern)
         if methods is None:
-            raise Refused(404, f"there is nothing at {request.path[:200]!r}", hint="see /openapi.json")
+            raise RefusedError(404, f"there is nothing at {request.path[:200]!r}", hint="see /openapi.json")
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
-            raise Refused(405, f"{request.method} is not allowed here", headers={"Allow": ", ".join(methods)})
+            raise RefusedError(405, f"{request.method} is not allowed here", headers={"Allow": ", ".join(methods)})
         return handler, pattern[-1] if pattern[-1] != "*" else "model", unquote(name)
 
     async def _page(self, request: Request, _: str) -> None:
@@ -139,7 +139,7 @@ class App:
 
     async def _ready(self, request: Request, _: str) -> None:
         if self.draining:
-            raise Refused(503, "the server is stopping", headers={"Retry-After": "1"})
+            raise RefusedError(503, "the server is stopping", headers={"Retry-After": "1"})
         await request.answer_json(200, {"status": "ready", "models": {model.name: model.version for model in self.models.all()}})
 
     async def _metrics(self, request: Request, _: str) -> None:
@@ -166,11 +166,11 @@ class App:
         try:
             given = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise Refused(400, f"the body is no JSON: {error}") from None
+            raise RefusedError(400, f"the body is no JSON: {error}") from None
         if not isinstance(given, dict) or given.keys() != {"path"} or not isinstance(given["path"], str):
-            raise Refused(422, "the body names no bundle", hint='send {"path": "runs/NAME/002"}')
+            raise RefusedError(422, "the body names no bundle", hint='send {"path": "runs/NAME/002"}')
         if "\0" in given["path"]:
-            raise Refused(422, "the path of the bundle holds a zero byte")
+            raise RefusedError(422, "the path of the bundle holds a zero byte")
         await request.answer_json(200, await self.load(name, given["path"]))
 
     async def _load(self, name: str, path: str) -> dict[str, Any]:
@@ -181,6 +181,8 @@ class App:
         self.keys.require(request.headers)
         model = self.models.get(name)
         request.model = name
+        if request.misnamed:
+            raise RefusedError(400, "X-Request-Id is no id", hint="give 1 to 64 letters, digits or . _ : -")
         deadline = request.began + self._patience_s(request)
         model.in_use += 1  # what is in use is not let go, however often it is exchanged meanwhile
         try:
@@ -196,7 +198,7 @@ class App:
         if given is None:
             return self.settings.timeout
         if not given.isdigit() or not 0 < int(given[:12]) <= 86_400_000:
-            raise Refused(400, f"X-Timeout-Ms is {given[:40].decode('latin-1')!r}", hint="give whole milliseconds, 1 to 86400000")
+            raise RefusedError(400, f"X-Timeout-Ms is {given[:40].decode('latin-1')!r}", hint="give whole milliseconds, 1 to 86400000")
         return min(int(given) / 1000, self.settings.timeout)
 
     async def _rows(self, model: ServedModel, request: Request, body: bytes) -> Rows:
@@ -215,7 +217,9 @@ class App:
             given = request.headers[b"content-type"]
             return lambda body: model.reader.read_form(read_form(body, given))
         allowed = ("application/json", ARROW.decode(), "multipart/form-data")
-        raise Refused(415, f"a body of the type {kind[:100].decode('latin-1')!r} cannot be read", hint=f"allowed: {', '.join(allowed)}")
+        raise RefusedError(
+            415, f"a body of the type {kind[:100].decode('latin-1')!r} cannot be read", hint=f"allowed: {', '.join(allowed)}"
+        )
 
     async def _ask(self, model: ServedModel, request: Request, rows: Rows, deadline: float) -> pa.Table | None:
         """Return the answers of the good rows; rows that cannot be prepared after all are moved to the bad ones."""
@@ -225,11 +229,13 @@ class App:
                 async with asyncio.timeout_at(deadline):
                     return await model.batcher.submit(rows.batch, deadline=deadline, gone=gone)
             except TimeoutError:
-                raise Refused(504, "the time that the request may take has passed", hint="send fewer rows, or allow more time") from None
+                raise RefusedError(
+                    504, "the time that the request may take has passed", hint="send fewer rows, or allow more time"
+                ) from None
             except DataError as error:
                 found = await asyncio.get_running_loop().run_in_executor(None, model.bad_rows, rows.batch)
                 if not found:
-                    raise Refused(422, error.message, hint=error.hint) from None
+                    raise RefusedError(422, error.message, hint=error.hint) from None
                 places = rows.places
                 for place, message in found.items():
                     rows.bad[places[place]] = [{"field": None, "given": None, "allowed": None, "message": message}]
@@ -247,7 +253,7 @@ class App:
             await request.answer(200, _as_stream(answers), ARROW)
         else:
             written = await self._written(model, answers)
-            head = {"model": model.name, "version": model.version, "id": request.id}
+            head: dict[str, Any] = {"model": model.name, "version": model.version, "id": request.id}
             if rows.warnings:
                 head["warnings"] = rows.warnings
             if rows.single:
@@ -281,13 +287,13 @@ def _row_error(rows: Rows, row: int, *, detailed: bool = True) -> dict[str, Any]
     return {**value, "errors": errors} if detailed else {"status": 422, "detail": errors[0]["message"]}
 
 
-def _all_bad(rows: Rows) -> Refused:
+def _all_bad(rows: Rows) -> RefusedError:
     if rows.single:
         error = _row_error(rows, 0)
-        return Refused(422, error["detail"], errors=error["errors"])
+        return RefusedError(422, error["detail"], errors=error["errors"])
     errors = [{"row": row, **error} for row in sorted(rows.bad)[:DETAILED_ROWS] for error in rows.bad[row]]
     more = f"; {len(rows.bad):,} rows are bad" if len(rows.bad) > 1 else ""
-    return Refused(422, f"no row can be answered: row {errors[0]['row']}: {errors[0]['message']}{more}", errors=errors[:DETAILED_ROWS])
+    return RefusedError(422, f"no row can be answered: row {errors[0]['row']}: {errors[0]['message']}{more}", errors=errors[:DETAILED_ROWS])
 
 
 def _as_stream(table: pa.Table) -> bytes:

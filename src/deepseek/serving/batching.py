@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from deepseek.errors import DataError
 from deepseek.recipe.sections import BatchingSection
-from deepseek.serving.problems import ClientGoneError, Refused
+from deepseek.serving.problems import ClientGoneError, RefusedError
 
 Answer = Callable[[pa.RecordBatch], pa.Table]
 
@@ -78,7 +78,7 @@ class Batcher:
             gone: Says whether the client has closed its connection.
 
         Raises:
-            Refused: The queue is full (429), the request is larger than it (413), or the deadline passed (504).
+            RefusedError: The queue is full (429), the request is larger than it (413), or the deadline passed (504).
             ClientGoneError: The client went before its turn came.
             DataError: A value cannot be prepared.
         """
@@ -90,12 +90,12 @@ class Batcher:
         self._wake()
         return await entry.future
 
-    def _full(self, rows: int) -> Refused:
+    def _full(self, rows: int) -> RefusedError:
         most = self._settings.max_queue
         if rows > most:
-            return Refused(413, f"the request has {rows:,} rows; the queue takes {most:,}", hint="send them in several requests")
+            return RefusedError(413, f"the request has {rows:,} rows; the queue takes {most:,}", hint="send them in several requests")
         seconds = max(1, round(self._rows * self._row_seconds))
-        return Refused(
+        return RefusedError(
             429, f"{self._rows:,} rows wait, at most {most:,} may", hint="try again later", headers={"Retry-After": str(seconds)}
         )
 
@@ -144,7 +144,7 @@ class Batcher:
             elif entry.deadline <= now:
                 self._watch.dropped("deadline")
                 entry.future.set_exception(
-                    Refused(504, "the time that the request may take has passed", hint="send fewer, or allow more time")
+                    RefusedError(504, "the time that the request may take has passed", hint="send fewer, or allow more time")
                 )
             else:
                 taken.append(entry)

@@ -142,12 +142,12 @@ def _category(field: Field, kind: pa.DataType | None, examples: Sequence[Any]) -
 
 def _simple(field: Field, kind: pa.DataType, python: type, name: str, allowed: str, examples: Sequence[Any]) -> FieldReader:
     schema = {"type": [name, "null"], "examples": list(examples)}
-    types = frozenset({python, type(None)})
+    types: frozenset[type] = frozenset((python,)) | {type(None)}
     return FieldReader(field.name, field.kind, kind, types, None, _only(types), allowed, schema, examples[0])
 
 
 def _text(field: Field, what: str, example: Any, examples: Sequence[Any] = ()) -> FieldReader:
-    types = frozenset({str, type(None)})
+    types: frozenset[type] = frozenset([str, type(None)])
     schema: dict[str, Any] = {"type": ["string", "null"], **({"examples": list(examples)} if examples else {})}
     return FieldReader(field.name, field.kind, pa.string(), types, None, _only(types), f"{what} or null", schema, example)
 
@@ -241,13 +241,13 @@ def _related(kind: pa.DataType, reader: FieldReader) -> bool:
     if pa.types.is_null(kind):
         return reader.kind is not Kind.IMAGE
     if reader.type == pa.float64():
-        return is_number(kind) or pa.types.is_boolean(kind)
+        return is_number(kind) or bool(pa.types.is_boolean(kind))
     if reader.type == pa.int64():
         return is_number(kind)
     if reader.type == pa.bool_():
-        return pa.types.is_boolean(kind)
+        return bool(pa.types.is_boolean(kind))
     if reader.type == pa.string():
         return is_text(kind)
     if reader.type == pa.binary():
-        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))

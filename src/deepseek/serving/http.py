@@ -11,7 +11,7 @@ from uuid import uuid4
 import orjson
 
 from deepseek.serving import problems
-from deepseek.serving.problems import ClientGoneError, Refused
+from deepseek.serving.problems import ClientGoneError, RefusedError
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -32,11 +32,12 @@ class Request:
         path: The path, decoded.
         headers: The headers; of those that came twice, the last.
         id: What the client calls the request (`X-Request-Id`), or a new id.
+        misnamed: Whether what the client calls it is no id.
         model: The model that was asked; empty where none was.
         status: The status of the response, once it is sent.
     """
 
-    __slots__ = ("_receive", "_send", "_watcher", "began", "headers", "id", "method", "model", "path", "status")
+    __slots__ = ("_receive", "_send", "_watcher", "began", "headers", "id", "method", "misnamed", "model", "path", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
@@ -44,8 +45,9 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive, self._send = receive, send
         self._watcher: asyncio.Task[Message] | None = None
-        given = self.headers.get(b"x-request-id", b"")
-        self.id = given.decode() if _ID.fullmatch(given) else uuid4().hex
+        given = self.headers.get(b"x-request-id")
+        self.misnamed = given is not None and not _ID.fullmatch(given)
+        self.id = uuid4().hex if given is None or self.misnamed else given.decode()
         self.began = asyncio.get_running_loop().time()
         self.model, self.status = "", 0
 
@@ -62,19 +64,19 @@ class Request:
             timeout_s: How long the client may take to send it.
 
         Raises:
-            Refused: It is too large (413), or too slow (408).
+            RefusedError: It is too large (413), or too slow (408).
             ClientGoneError: The client has gone.
         """
         length = self.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length[:18]) > limit:
             raise _too_large(limit)
         if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise Refused(415, "the body is compressed", hint="send it as it is, without Content-Encoding")
+            raise RefusedError(415, "the body is compressed", hint="send it as it is, without Content-Encoding")
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._read(limit)
         except TimeoutError:
-            raise Refused(408, f"the body did not come within {timeout_s:g} s", headers={"Connection": "close"}) from None
+            raise RefusedError(408, f"the body did not come within {timeout_s:g} s", headers={"Connection": "close"}) from None
 
     async def _read(self, limit: int) -> bytes:
         parts, size = [], 0
@@ -114,15 +116,15 @@ class Request:
         """Send a response of JSON."""
         await self.answer(status, orjson.dumps(value, option=_WRITING), media_type)
 
-    async def refuse(self, refused: Refused) -> None:
+    async def refuse(self, refused: RefusedError) -> None:
         """Send a problem document."""
         headers = [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
         body = orjson.dumps(refused.document(self.id), option=_WRITING, default=str)
         await self.answer(refused.status, body, problems.MEDIA_TYPE, headers=headers)
 
 
-def _too_large(limit: int) -> Refused:
+def _too_large(limit: int) -> RefusedError:
     # what is still coming is not read: the connection ends with the response
-    return Refused(
+    return RefusedError(
         413, f"the body is larger than {limit:,} bytes", hint="send the rows in several requests", headers={"Connection": "close"}
     )

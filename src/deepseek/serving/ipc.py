@@ -6,7 +6,7 @@ import struct
 
 import pyarrow as pa
 
-from deepseek.serving.problems import Refused
+from deepseek.serving.problems import RefusedError
 
 _SCHEMA, _DICTIONARY, _RECORDS = 1, 2, 3
 _HINT = "send an uncompressed Arrow IPC stream of plain columns: pyarrow.ipc.new_stream(sink, table.schema)"
@@ -23,21 +23,20 @@ def read_stream(body: bytes, *, max_rows: int) -> pa.RecordBatch:
         max_rows: Most rows that it may have.
 
     Raises:
-        Refused: It is no such stream.
+        RefusedError: It is no such stream.
     """
     try:
         rows = 0
-        with pa.ipc.MessageReader.open_stream(body) as messages:
-            for message in messages:
-                rows += _rows_of(message.metadata.to_pybytes())
-                if rows > max_rows:
-                    raise Refused(413, f"the stream has more than {max_rows:,} rows", hint="send them in several requests")
+        for message in pa.ipc.MessageReader.open_stream(body):
+            rows += _rows_of(message.metadata.to_pybytes())
+            if rows > max_rows:
+                raise RefusedError(413, f"the stream has more than {max_rows:,} rows", hint="send them in several requests")
         with pa.ipc.open_stream(body) as stream:
             table = stream.read_all()
         table.validate(full=True)
         columns = [column.combine_chunks() if column.num_chunks != 1 else column.chunk(0) for column in table.columns]
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, struct.error, IndexError) as error:
-        raise Refused(400, f"the body is no Arrow stream that can be read: {str(error)[:200]}", hint=_HINT) from None
+        raise RefusedError(400, f"the body is no Arrow stream that can be read: {str(error)[:200]}", hint=_HINT) from None
     return pa.RecordBatch.from_arrays(columns, names=table.schema.names)
 
 

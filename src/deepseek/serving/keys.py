@@ -9,7 +9,7 @@ from hmac import compare_digest
 from pathlib import Path
 
 from deepseek.errors import InputError
-from deepseek.serving.problems import Refused
+from deepseek.serving.problems import RefusedError
 
 VARIABLE = "DEEPSEEK_KEYS"
 _ADMIN = "admin:"
@@ -65,12 +65,12 @@ class Keys:
         """See that a request shows a right key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
         Raises:
-            Refused: It shows none or a wrong one (401), or one that may not do this (403).
+            RefusedError: It shows none or a wrong one (401), or one that may not do this (403).
         """
         if not self and not admin:
             return
         if admin and not self._admin:
-            raise Refused(403, "no key of this server may load models", hint="give it one: a line admin:KEY in the file of keys")
+            raise RefusedError(403, "no key of this server may load models", hint="give it one: a line admin:KEY in the file of keys")
         given = headers.get(b"x-api-key")
         if given is None:
             scheme, _, rest = headers.get(b"authorization", b"").partition(b" ")
@@ -80,9 +80,9 @@ class Keys:
         is_admin = sum([compare_digest(digest, key) for key in self._admin]) > 0
         is_user = sum([compare_digest(digest, key) for key in self._user]) > 0
         if not (is_admin or is_user):
-            raise Refused(
+            raise RefusedError(
                 401, "a key is needed" if not given else "the key is not right", hint="send the header Authorization: Bearer KEY",
                 headers={"WWW-Authenticate": 'Bearer realm="deepseek"'},
             )  # fmt: skip
         if admin and not is_admin:
-            raise Refused(403, "this key may ask models, not load them", hint="use a key of the kind admin:KEY")
+            raise RefusedError(403, "this key may ask models, not load them", hint="use a key of the kind admin:KEY")

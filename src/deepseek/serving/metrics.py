@@ -67,7 +67,7 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_model_loads_total": _Family("counter", "Times a bundle was taken up while serving, by model and outcome."),
     "deepseek_observer_dropped_total": _Family("counter", "Answers that an observer was not told of, as its queue was full."),
     "deepseek_observer_failures_total": _Family("counter", "Errors that an observer raised."),
-    "deepseek_worker_start_seconds": _Family("gauge", "When each worker began, in seconds since 1970."),
+    "deepseek_workers": _Family("gauge", "Workers that accept requests."),
 }
 
 
@@ -76,7 +76,7 @@ class Cell:
 
     __slots__ = ("_place", "_values")
 
-    def __init__(self, values: memoryview, place: int) -> None:
+    def __init__(self, values: memoryview[float], place: int) -> None:
         self._values, self._place = values, place
 
     def add(self, amount: float = 1.0) -> None:
@@ -112,7 +112,7 @@ class Metrics:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         name = f"{os.getpid()}-{os.urandom(4).hex()}"
-        self._keys = (folder / f"{name}.keys").open("wb", buffering=0)
+        self._keys = folder / f"{name}.keys"
         with (folder / f"{name}.values").open("w+b") as file:
             file.truncate(8 * SLOTS)
             self._map = mmap.mmap(file.fileno(), 8 * SLOTS)
@@ -143,16 +143,9 @@ class Metrics:
             place = min(len(self._cells), SLOTS - 1)
             made = self._cells[key] = Cell(self._values, place)
             if place < SLOTS - 1:
-                self._keys.write(orjson.dumps(meaning) + b"\n")
+                with self._keys.open("ab") as file:
+                    file.write(orjson.dumps(meaning) + b"\n")
         return made
-
-    def close(self) -> None:
-        """Let go of the files; they stay, as counters must not fall."""
-        self._keys.close()
-        self._cells.clear()
-        self._histograms.clear()
-        self._values.release()
-        self._map.close()
 
     def text(self) -> bytes:
         """Return the numbers of all workers in Prometheus's format."""

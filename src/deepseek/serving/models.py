@@ -26,7 +26,7 @@ from deepseek.recipe.sections import ServeSection
 from deepseek.serving.answers import AnswerWriter
 from deepseek.serving.batching import Batcher
 from deepseek.serving.metrics import Metrics
-from deepseek.serving.problems import Refused
+from deepseek.serving.problems import RefusedError
 from deepseek.serving.rows import RowReader
 
 log = logging.getLogger("deepseek.serving")
@@ -148,11 +148,11 @@ class Models:
         """Return the model of a name.
 
         Raises:
-            Refused: There is none (404).
+            RefusedError: There is none (404).
         """
         model = self._served.get(name)
         if model is None:
-            raise Refused(404, UnknownNameError("model", name[:100], list(self._served)).message)
+            raise RefusedError(404, UnknownNameError("model", name[:100], list(self._served)).message)
         return model
 
     async def load(self, name: str, path: str) -> ServedModel:
@@ -163,7 +163,7 @@ class Models:
             path: The new bundle.
 
         Raises:
-            Refused: There is no such model, or the bundle takes other fields than a JSON object can hold.
+            RefusedError: There is no such model, or the bundle takes other fields than a JSON object can hold.
             BundleError: The bundle is not there, or not as it was written; the old one stays.
         """
         old = self.get(name)

@@ -95,7 +95,7 @@ def _predict(model: dict[str, Any], *, keys: bool) -> dict[str, Any]:
         content["multipart/form-data"] = {"schema": {"type": "object", "properties": parts, "required": list(parts)}}
     codes = [400, 404, 408, 413, 415, 422, 429, 504, *([401] if keys else [])]
     target = ", ".join(model["target"])
-    made = {
+    made: dict[str, Any] = {
         "operationId": f"predict-{name}",
         "summary": f"Answer one row or many: {target}.",
         "description": "Also takes an Arrow IPC stream (application/vnd.apache.arrow.stream), and gives one where Accept asks for it.",
@@ -115,7 +115,7 @@ def _predict(model: dict[str, Any], *, keys: bool) -> dict[str, Any]:
 
 def _plain(name: str, summary: str, content: dict[str, Any], *, keys: bool = False) -> dict[str, Any]:
     responses: dict[str, Any] = {"200": {"description": summary, "content": content}}
-    made = {"operationId": name, "summary": summary, "responses": responses}
+    made: dict[str, Any] = {"operationId": name, "summary": summary, "responses": responses}
     if keys:
         responses["401"] = _failure(401)
         made["security"] = [{"key": []}]

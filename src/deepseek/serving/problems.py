@@ -11,7 +11,7 @@ from deepseek.errors import DeepSeekError
 MEDIA_TYPE = b"application/problem+json"
 
 
-class Refused(DeepSeekError):
+class RefusedError(DeepSeekError):
     """A request that is not answered.
 
     Args:

@@ -17,7 +17,7 @@ from deepseek.errors import closest
 from deepseek.fields import Kind
 from deepseek.serving.fields import FieldReader, field_reader
 from deepseek.serving.ipc import read_stream
-from deepseek.serving.problems import Refused
+from deepseek.serving.problems import RefusedError
 
 SHOWN_CHARACTERS = 80
 EXAMPLES = 5
@@ -80,26 +80,26 @@ class RowReader:
         """Read a JSON body: one row as an object, several as an array or under `rows`.
 
         Raises:
-            Refused: It is no JSON, or holds no rows.
+            RefusedError: It is no JSON, or holds no rows.
         """
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise Refused(400, f"the body is no JSON: {error}", hint="JSON in UTF-8; NaN and Infinity are not JSON, null is") from None
+            raise RefusedError(400, f"the body is no JSON: {error}", hint="JSON in UTF-8; NaN and Infinity are not JSON, null is") from None
         if isinstance(value, dict):
             if value.keys() == {"rows"} and "rows" not in self._known:
                 value = value["rows"]
             else:
                 return self.read([value], single=True)
         if not isinstance(value, list):
-            raise Refused(422, f"the body is {_shown(value)}", hint=_SHAPES)
+            raise RefusedError(422, f"the body is {_shown(value)}", hint=_SHAPES)
         return self.read(value)
 
     def read(self, rows: Sequence[Any], *, single: bool = False) -> Rows:
         """Read rows as mappings of values by field.
 
         Raises:
-            Refused: There are too many, or none.
+            RefusedError: There are too many, or none.
         """
         self._count(len(rows))
         bad: Bad = {}
@@ -131,7 +131,8 @@ class RowReader:
             if value is _ABSENT:
                 values[place] = None
                 if not (place in bad and bad[place][0]["field"] is None):
-                    bad.setdefault(place, []).append(self._missing(reader, rows[place] if not bad else ()))
+                    error = self._missing(reader, () if bad else rows[place])
+                    bad.setdefault(place, []).append(error)
         return values
 
     def _missing(self, reader: FieldReader, row: Iterable[str]) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class RowReader:
         """Read an Arrow IPC stream.
 
         Raises:
-            Refused: It is none, or lacks a column, or a column is of another type.
+            RefusedError: It is none, or lacks a column, or a column is of another type.
         """
         batch = read_stream(body, max_rows=self.max_rows)
         self._count(batch.num_rows)
@@ -166,7 +167,7 @@ class RowReader:
                 bad.setdefault(row, []).append(_error(reader.name, column[row].as_py(), reader.allowed))
             columns.append(column)
         if errors:
-            raise Refused(422, "; ".join(error["message"] for error in errors), errors=errors)
+            raise RefusedError(422, "; ".join(error["message"] for error in errors), errors=errors)
         made = Rows(batch.num_rows, self._without(pa.RecordBatch.from_arrays(columns, schema=self.schema), bad), bad)
         self._tell_of_others(batch.schema.names, made)
         return made
@@ -181,9 +182,9 @@ class RowReader:
 
     def _count(self, rows: int) -> None:
         if not rows:
-            raise Refused(422, "there is no row to answer", hint=_SHAPES)
+            raise RefusedError(422, "there is no row to answer", hint=_SHAPES)
         if rows > self.max_rows:
-            raise Refused(
+            raise RefusedError(
                 413, f"the request has {rows:,} rows; at most {self.max_rows:,} are allowed", hint="send them in several requests"
             )
 
@@ -247,8 +248,11 @@ def _error(name: str | None, given: Any, allowed: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """Return a value for a message as JSON writes it, cut where it is long; of bytes only how many there are."""
+    """Return a value for a message as JSON writes it, cut where it is long; of bytes, lists and objects only how large they are."""
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
-    text = orjson.dumps(value, default=str).decode()
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+    if isinstance(value, list | dict):
+        return f"{'an array' if isinstance(value, list) else 'an object'} of {len(value):,}"
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+        return f"{orjson.dumps(value[:SHOWN_CHARACTERS]).decode()}…"
+    return orjson.dumps(value, default=str).decode()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -95,7 +97,9 @@ def make_app(
 
     paths = named_paths(_listed(runs))
     chosen = settings_of(next(iter(paths.values())), settings)
-    metrics = Metrics(Path(tempfile.mkdtemp(prefix="deepseek-serve-")))
+    folder = Path(tempfile.mkdtemp(prefix="deepseek-serve-"))
+    metrics = Metrics(folder)
+    weakref.finalize(metrics, shutil.rmtree, folder, ignore_errors=True)
     models = Models(paths, chosen, metrics, plugins=plugins)
     return App(models, chosen, keys=Keys.read(chosen.keys), metrics=metrics, observers=Observers(observers, metrics))
 

@@ -11,106 +11,38 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import orjson
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deepseek.errors import DeepSeekError
 from deepseek.recipe.sections import ServeSection
-from deepseek.serving import problems
 from deepseek.serving.app import App
 from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models
 from deepseek.serving.observers import Observer, Observers
-from deepseek.serving.problems import Refused
-from deepseek.serving.state import State
+from deepseek.serving.protocol import limited
+from deepseek.serving.state import State, Wanted
 
 log = logging.getLogger("deepseek.serving")
 
 POLL_S = 0.2
 SWITCH_S = 60.0
-LARGEST_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_S = 75
-
-
-def protocol(read_timeout_s: float) -> type[asyncio.Protocol]:
-    """Return uvicorn's protocol with a limit to how long and how large a request's head may be.
-
-    Args:
-        read_timeout_s: How long a client may take to send it: one that sends a byte now and then would hold a connection for ever.
-    """
-
-    class LimitedProtocol(HttpToolsProtocol):
-        _timer: asyncio.TimerHandle | None = None
-        _head_bytes = 0
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._wait_for_head()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            if self._timer is not None:
-                self._head_bytes += len(data)
-                if self._head_bytes > LARGEST_HEAD_BYTES and b"\r\n\r\n" not in data:
-                    self._refuse(431, f"the headers are larger than {LARGEST_HEAD_BYTES:,} bytes")
-                    return
-            super().data_received(data)
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._wait_for_head()
-
-        def on_headers_complete(self) -> None:
-            self._stop_waiting()
-            super().on_headers_complete()
-
-        def send_400_response(self, msg: str) -> None:
-            self._refuse(400, msg)
-
-        def _wait_for_head(self) -> None:
-            if self._timer is None:
-                self._head_bytes = 0
-                self._timer = self.loop.call_later(read_timeout_s, self._refuse, 408, f"no request came within {read_timeout_s:g} s")
-
-        def _stop_waiting(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _refuse(self, status: int, detail: str) -> None:
-            self._stop_waiting()
-            if not self.transport.is_closing():
-                self.transport.write(_response(status, detail))
-                self.transport.close()
-
-    return LimitedProtocol
-
-
-def _response(status: int, detail: str) -> bytes:
-    refused = Refused(status, detail)
-    body = orjson.dumps(refused.document(""))
-    head = f"HTTP/1.1 {status} {refused.document('')['title']}\r\ncontent-type: {problems.MEDIA_TYPE.decode()}\r\n"
-    return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, which on SIGTERM finishes what it has accepted and ends with status 0, and on SIGHUP opens the bundles anew."""
 
-    def __init__(self, config: uvicorn.Config, app: App, state: State) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, state: State, opened: Mapping[str, Wanted]) -> None:
         super().__init__(config)
         self._app, self._shared = app, state
-        self._followed: dict[str, int] = {name: one.serial for name, one in state.read().items()}
-        self._stamp = state.stamp
+        self._followed: dict[str, int] = {name: one.serial for name, one in opened.items()}
+        self._stamp = (0, 0)
         app.load = self._load_everywhere
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -135,10 +67,11 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, and to follow what is to be served."""
-        await super().startup(sockets)
+        await self._take_up()  # what was asked for while this worker opened its bundles
         gc.collect()
         gc.freeze()  # models are not garbage: full collections would look through them again and again
-        self._shared.report(self._followed)
+        await super().startup(sockets)
+        self._app.metrics.cell("deepseek_workers").set(1)
         self._follower = asyncio.get_running_loop().create_task(self._follow())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -149,12 +82,11 @@ class Server(uvicorn.Server):
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
-            stamp = self._shared.stamp
-            if stamp != self._stamp:
-                self._stamp = stamp
+            if self._shared.stamp != self._stamp:
                 await self._take_up()
 
     async def _take_up(self) -> None:
+        self._stamp = self._shared.stamp  # asked for before the file is read: what comes in between is seen next time
         for name, wanted in self._shared.read().items():
             if wanted.serial > self._followed.get(name, 0):
                 try:
@@ -195,16 +127,17 @@ def run_worker(
         BundleError: A bundle is not there, or not as it was written.
     """
     metrics = Metrics(state.folder)
-    models = Models({name: one.path for name, one in state.read().items()}, settings, metrics, plugins=plugins)
+    wanted = state.read()
+    models = Models({name: one.path for name, one in wanted.items()}, settings, metrics, plugins=plugins)
     told = Observers(observers, metrics)
     app = App(models, settings, keys=Keys.read(settings.keys), metrics=metrics, observers=told)
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # an ASGI application with plain mappings
-        loop="uvloop", http=protocol(settings.read_timeout), ws="none", interface="asgi3", lifespan="on", log_config=None, access_log=False,
+        app,
+        loop="uvloop", http=limited(settings.read_timeout), ws="none", interface="asgi3", lifespan="on", log_config=None, access_log=False,
         server_header=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(settings.drain)), proxy_headers=False,
     )  # fmt: skip
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    Server(config, app, state).run(sockets=[listening])
+    Server(config, app, state, wanted).run(sockets=[listening])
 
 
 def main() -> int:
