@@ -1,8 +1,8 @@
 """Requests a second at p99 <= 50 ms: this framework's server beside FastAPI, LitServe and BentoML, with the same predictor behind each.
 
 Load is open: requests are sent when a Poisson process says so, whether or not earlier ones are answered, and a latency counts from the
-moment at which its request was due (no coordinated omission). Server and load generator are pinned to cores of their own. Contestants that are not
-installed are passed over. Prints a JSON line for each.
+moment at which its request was due (no coordinated omission). Server and load generator are pinned to cores of their own. Contestants
+that are not installed are passed over. Prints a JSON line for each.
 
 Run: python benchmarks/serving.py RUN [--seconds 5] [--contestants deepseek,no-batching,fastapi,litserve,bentoml]
 """

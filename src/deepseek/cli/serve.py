@@ -11,7 +11,6 @@ import deepseek
 from deepseek import progress
 from deepseek.cli.options import Json, Plugins
 from deepseek.cli.output import Output
-from deepseek.recipe.overrides import apply_override
 
 
 def serve_verb(  # noqa: PLR0913 - its arguments are the verb's options
@@ -30,6 +29,8 @@ def serve_verb(  # noqa: PLR0913 - its arguments are the verb's options
     as_json: Json = False,
 ) -> Output:
     """Serve models over HTTP until SIGTERM or Ctrl-C."""
+    from deepseek.recipe.overrides import apply_override
+
     progress.quiet(as_json)
     value: dict[str, Any] = {}
     for text in overrides:

@@ -60,7 +60,7 @@ class ServedModel:
     """
 
     def __init__(
-        self, name: str, path: str | PathLike[str], settings: ServeSection, metrics: Metrics, *, plugins: Sequence[str] = ()
+        self, name: str, path: str | PathLike[str], *, settings: ServeSection, metrics: Metrics, plugins: Sequence[str] = ()
     ) -> None:
         self.name, self.path = name, str(path)
         self.predictor: Answers = Predictor.load(path, backend=settings.backend, plugins=plugins)  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ class Models:
         self.changed: Callable[[], None] = lambda: None
 
     def _open(self, name: str, path: str) -> ServedModel:
-        return ServedModel(name, path, self._settings, self._metrics, plugins=self._plugins)
+        return ServedModel(name, path, settings=self._settings, metrics=self._metrics, plugins=self._plugins)
 
     def all(self) -> list[ServedModel]:
         """The models in the order they were given."""

@@ -38,7 +38,7 @@ KEEP_ALIVE_S = 75
 class Server(uvicorn.Server):
     """uvicorn's server, which on SIGTERM finishes what it has accepted and ends with status 0, and on SIGHUP opens the bundles anew."""
 
-    def __init__(self, config: uvicorn.Config, app: App, state: State, opened: Mapping[str, Wanted]) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, *, state: State, opened: Mapping[str, Wanted]) -> None:
         super().__init__(config)
         self._app, self._shared = app, state
         self._followed: dict[str, int] = {name: one.serial for name, one in opened.items()}
@@ -137,7 +137,7 @@ def run_worker(
         server_header=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(settings.drain)), proxy_headers=False,
     )  # fmt: skip
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    Server(config, app, state, wanted).run(sockets=[listening])
+    Server(config, app, state=state, opened=wanted).run(sockets=[listening])
 
 
 def main() -> int:
