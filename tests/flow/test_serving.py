@@ -185,6 +185,28 @@ def test_what_is_no_http_gets_a_problem_document(server):
     assert b"application/problem+json" in reply
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\nContent-Length: 3"
+STRANGE = [
+    b"GET /\xff\xfe HTTP/1.1",
+    b"GET /%ff%00 HTTP/1.1",
+    b"POST * HTTP/1.1",
+    b"GET http:// HTTP/1.1",
+    b"GET /" + b"a" * 70_000 + b" HTTP/1.1",
+    b"BREW / HTTP/1.1",
+    b"GET / HTTP/9.9",
+    b"GET / HTTP/1.1\r\nContent-Length: -1",
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade",
+    b"POST /v1/models/shop/predict HTTP/1.1\r\n" + CHUNKED,
+    b"POST /v1/models/shop/predict HTTP/1.1\r\nContent-Length: 99999999999999999999999999",
+]
+
+
+@pytest.mark.parametrize("request_line", STRANGE, ids=range(len(STRANGE)))
+def test_a_strange_request_line_is_answered_without_a_5xx(server, request_line):
+    reply = raw(server, request_line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert reply.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4"))
+
+
 def test_a_body_larger_than_it_may_be_ends_the_connection(server):
     assert b"413" in raw(server, head(10_000_000)).split(b"\r\n")[0]
 
@@ -325,7 +347,10 @@ def test_another_bundle_takes_over_in_all_workers_and_a_killed_one_is_replaced(r
         wait_for(lambda: len(list_reports(server)) == 2, 60, server.log)
         assert other in server.workers()
         assert {client.post(PREDICT, json=ROW).json()["version"] for _ in range(20)} == {switched["version"]}
-        assert server.stop() == 0
+        server_workers = server.workers()
+
+        server.process.kill()  # nobody is left to stop the workers: they stop by themselves
+        wait_for(lambda: not any(psutil.pid_exists(process) for process in server_workers), 20, server.log)
 
 
 def test_a_server_that_is_told_to_stop_answers_what_it_has_accepted(runs, keys, tmp_path):

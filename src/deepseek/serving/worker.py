@@ -31,6 +31,7 @@ from deepseek.serving.state import State, Wanted
 log = logging.getLogger("deepseek.serving")
 
 POLL_S = 0.2
+SWITCH_INTERVAL_S = 0.001
 SWITCH_S = 60.0
 KEEP_ALIVE_S = 75
 
@@ -40,7 +41,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, app: App, *, state: State, opened: Mapping[str, Wanted]) -> None:
         super().__init__(config)
-        self._app, self._shared = app, state
+        self._app, self._shared, self._parent = app, state, os.getppid()
         self._followed: dict[str, int] = {name: one.serial for name, one in opened.items()}
         self._stamp = (0, 0)
         app.load = self._load_everywhere
@@ -82,6 +83,9 @@ class Server(uvicorn.Server):
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
+            if os.getppid() != self._parent:  # whoever began this process is gone: nobody would ever stop it
+                self._app.draining = self.should_exit = True
+                return
             if self._shared.stamp != self._stamp:
                 await self._take_up()
 
@@ -137,6 +141,8 @@ def run_worker(
         server_header=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(settings.drain)), proxy_headers=False,
     )  # fmt: skip
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # the event loop and the model's thread take turns; by Python's own rule a thread may hold the other up for five milliseconds
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     Server(config, app, state=state, opened=wanted).run(sockets=[listening])
 
 

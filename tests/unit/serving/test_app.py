@@ -334,6 +334,11 @@ def test_what_is_no_bundle_is_not_taken_up(people_run, monkeypatch, path, tmp_pa
     assert answered.status_code == 200
 
 
+def test_an_unknown_backend_is_refused(people_run):
+    with pytest.raises(InputError, match="unknown backend 'troch'"):
+        serving.make_app(people_run, settings={"backend": "troch"})
+
+
 def test_an_edited_bundle_is_refused(people_run, tmp_path):
     import shutil
 
