@@ -53,13 +53,22 @@ class FieldReader:
     schema: Mapping[str, Any]
     example: Any = None
 
+    @property
+    def direct(self) -> bool:
+        """Whether Arrow reads usual values as they are, without a step between."""
+        return self.plain != {type(None)} and bool(self.plain)
+
+    def takes(self, values: Sequence[Any]) -> bool:
+        """Whether Arrow reads these values as they are, and all of them are allowed."""
+        return set(map(type, values)) <= self.plain and (self.fits is None or all(map(self.fits, values)))
+
     def read(self, values: Sequence[Any]) -> tuple[pa.Array, list[int]]:
         """Return a column, and the rows whose value is not allowed (null there).
 
         Args:
             values: What JSON gave, row by row.
         """
-        if set(map(type, values)) <= self.plain and (self.fits is None or all(map(self.fits, values))):
+        if self.takes(values):
             try:
                 return pa.array(values, self.type), []
             except (pa.ArrowInvalid, OverflowError):  # a whole number that no float64 holds exactly

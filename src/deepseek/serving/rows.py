@@ -75,6 +75,8 @@ class RowReader:
         self.names = tuple(reader.name for reader in self.fields)
         self.schema = pa.schema([pa.field(reader.name, reader.type) for reader in self.fields])
         self._known = frozenset(self.names)
+        self._direct = [reader for reader in self.fields if reader.direct]
+        self._struct = pa.struct([pa.field(reader.name, reader.type) for reader in self._direct])
 
     def read_json(self, body: bytes) -> Rows:
         """Read a JSON body: one row as an object, several as an array or under `rows`.
@@ -108,9 +110,13 @@ class RowReader:
                 if type(row) is not dict:
                     bad[place] = [_error(None, row, "an object with a value for each field")]
             rows = [row if type(row) is dict else {} for row in rows]
+        whole = None if bad else self._read_at_once(rows)
         columns = []
         for reader in self.fields:
             name = reader.name
+            if whole is not None and reader.direct:
+                columns.append(whole.field(name))
+                continue
             try:
                 values = [row[name] for row in rows]
             except KeyError:
@@ -124,6 +130,18 @@ class RowReader:
         if any(len(row) != len(self.names) for row in rows):
             self._tell_of_others((name for row in rows if row.keys() != self._known for name in row), made)
         return made
+
+    def _read_at_once(self, rows: Sequence[Mapping[str, Any]]) -> pa.StructArray | None:
+        """Return all columns that need no step between, or nothing where a value is not as it should be: then each is looked at by itself.
+
+        One call instead of one a column: for a small request that is most of what reading it costs.
+        """
+        try:
+            if all(reader.takes([row[reader.name] for row in rows]) for reader in self._direct):
+                return pa.array(rows, self._struct)
+        except (KeyError, pa.ArrowInvalid, OverflowError):  # a field is missing, or a whole number is beyond what float64 holds exactly
+            return None
+        return None
 
     def _absent(self, reader: FieldReader, rows: Sequence[Mapping[str, Any]], bad: Bad) -> list[Any]:
         values = [row.get(reader.name, _ABSENT) for row in rows]
