@@ -103,18 +103,19 @@ class FieldReader:
         return values, np.flatnonzero(np.abs(values.to_numpy(zero_copy_only=False)) > LARGEST).tolist()
 
 
-def field_reader(field: Field, kind: pa.DataType | None, *, example: Any = None, examples: Sequence[Any] = ()) -> FieldReader:
+def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[Any] = (), optional: bool = True) -> FieldReader:
     """Return the reader of a column.
 
     Args:
         field: The column.
         kind: The Arrow type that it had in training, where that is known.
-        example: A value that is right.
-        examples: Values that training knew, for the description.
+        examples: Values that training knew, for the description; the first is the example.
+        optional: Whether an image may be missing; every other value may.
 
     Raises:
         BundleError: Columns of this kind cannot be asked for over HTTP.
     """
+    example = examples[0] if examples else None
     if field.kind is Kind.NUMBER:
         return _number(field, example)
     if field.kind in (Kind.CATEGORY, Kind.BINARY):
@@ -124,7 +125,7 @@ def field_reader(field: Field, kind: pa.DataType | None, *, example: Any = None,
     if field.kind is Kind.TIMESTAMP:
         return _timestamp(field, kind)
     if field.kind is Kind.IMAGE:
-        return _image(field)
+        return _image(field, optional=optional)
     raise BundleError(f"the column {field.name!r} is of the kind {field.kind.value!r}, which is not served over HTTP")
 
 
@@ -174,11 +175,16 @@ def _timestamp(field: Field, kind: pa.DataType | None) -> FieldReader:
     )  # fmt: skip
 
 
-def _image(field: Field) -> FieldReader:
-    schema = {"type": "string", "contentEncoding": "base64", "description": "an image file (PNG, JPEG, WebP …) in base64"}
+def _image(field: Field, *, optional: bool) -> FieldReader:
+    kinds = {"type": ["string", "null"] if optional else "string"}
+    schema = {**kinds, "contentEncoding": "base64", "description": "an image file (PNG, JPEG, WebP …) in base64"}
+
+    def convert(value: Any) -> bytes | None:
+        return None if value is None and optional else _as_image(value)
+
     return FieldReader(
-        field.name, field.kind, pa.binary(), frozenset(), None, _as_image,
-        f"an image file of at most {LARGEST_PIXELS:,} pixels, in base64 within JSON", schema,
+        field.name, field.kind, pa.binary(), frozenset(), None, convert,
+        f"an image file of at most {LARGEST_PIXELS:,} pixels, in base64 within JSON{', or null' if optional else ''}", schema,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from deepseek.data.preparation import Preparation
 from deepseek.data.transforms.category import CategoryTransform
+from deepseek.data.transforms.image import ImageTransform
 from deepseek.data.transforms.number import NumberTransform
 from deepseek.errors import closest
 from deepseek.fields import Kind
@@ -63,12 +64,14 @@ class RowReader:
     def __init__(self, preparation: Preparation, *, max_rows: int = 10_000) -> None:
         self.max_rows = max_rows
         known = known_values(preparation)
+        images = [transform for transform in preparation.transforms if isinstance(transform, ImageTransform)]
+        needed = {field.name for transform in images if transform.missing == "fail" for field in transform.fields}
         self.fields: tuple[FieldReader, ...] = tuple(
             field_reader(
                 preparation.schema[name],
                 preparation.types.get(name),
-                example=next(iter(known.get(name, ())), None),
                 examples=known.get(name, ()),
+                optional=name not in needed,
             )
             for name in preparation.columns
         )

@@ -5,11 +5,13 @@ import io
 
 import orjson
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import deepseek
 from deepseek.artifacts import Bundle
 from deepseek.data.preparation import Preparation
 from deepseek.inference import Predictor
@@ -252,3 +254,23 @@ def test_a_form_holds_values_as_json_or_text(reader):
     }
     assert reader.read_form(parts).batch.equals(read(reader, ROW).batch)
     assert reader.read_form({**parts, "age": b"old"}).bad[0][0]["field"] == "age"
+
+
+def test_a_picture_may_be_missing_where_the_model_can_do_without(photos_run, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number}.png").write_bytes(png())
+    table = pa.table(
+        {"size": [float(number) for number in range(40)], "picture": [f"{number}.png" for number in range(40)], "big": ["no", "yes"] * 20}
+    )
+    pa.csv.write_csv(table, folder / "table.csv")
+    overrides = ["train.max_steps=1", "train.precision=fp32", "data.fields={picture: image}"]
+    run = deepseek.train(folder / "table.csv", target="big", out=tmp_path / "runs", overrides=overrides).run
+    reader = reader_of(run)
+    rows = read(reader, [{"size": 1.0, "picture": None}, {"size": 2.0, "picture": base64.b64encode(png()).decode()}])
+    assert not rows.bad
+    assert Predictor.load(run).answer(rows.batch).num_rows == 2
+    assert read(reader, {"size": 1.0, "picture": "0.png"}).bad
+    alone = reader_of(photos_run)
+    assert read(alone, {alone.names[0]: None}).bad
