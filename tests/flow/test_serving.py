@@ -354,22 +354,30 @@ def test_another_bundle_takes_over_in_all_workers_and_a_killed_one_is_replaced(r
 
 
 def test_a_server_that_is_told_to_stop_answers_what_it_has_accepted(runs, keys, tmp_path):
-    waiting = ["--set", "serve.batching.max_wait_ms=700"]
-    with serving(runs[0], keys, tmp_path, *waiting) as server:
-        answers = []
+    waiting = ["--set", "serve.batching.max_wait_ms=4000"]
+    with serving(runs[0], keys, tmp_path, *waiting) as server, server.client() as client:
+        answers, body = [], json.dumps(ROW).encode()
 
         def ask():
-            with server.client() as client:
-                answers.append(client.post(PREDICT, json=ROW).status_code)
+            with server.client() as own:
+                answers.append(own.post(PREDICT, json=ROW).status_code)
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(0.3)
-        status = server.stop()
+        wait_for(lambda: b"deepseek_requests_in_flight 9" in client.get("/metrics").content, 20, server.log)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as late:
+            client.get("/healthz")  # by now the connection is accepted as well
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            late.sendall(head(len(body)) + body)
+            replied = late.recv(65536)
+        status = server.process.wait(30)
         for thread in threads:
             thread.join()
         assert (answers, status) == ([200] * 8, 0)
+        assert replied.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in replied
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", server.port), timeout=2).close()
 

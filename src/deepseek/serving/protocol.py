@@ -11,6 +11,8 @@ from deepseek.serving import problems
 from deepseek.serving.problems import RefusedError
 
 LARGEST_HEAD_BYTES = 64 * 1024
+LINGER_S = 1.0
+"""How long a server that stops still takes requests on connections that it has accepted: one may be on its way at this moment."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -19,6 +21,7 @@ class LimitedProtocol(HttpToolsProtocol):
     head_timeout_s = 10.0
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -48,6 +51,20 @@ class LimitedProtocol(HttpToolsProtocol):
         """Stop waiting; from here the application watches the time."""
         self._stop_waiting()
         super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Answer what is on its way, and close."""
+        if self._leaving or (self.cycle is not None and not self.cycle.response_complete):
+            super().shutdown()
+        else:
+            self._leaving = True
+            self.loop.call_later(LINGER_S, self._leave)
+
+    def _leave(self) -> None:
+        if not self.transport.is_closing():
+            self.shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
