@@ -293,7 +293,14 @@ def test_its_description_keeps_its_word(server):
         for mode in modes:
             strategy = operation.ok().as_strategy(generation_mode=mode)
 
-            @settings(max_examples=25, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+            @settings(
+                max_examples=25,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
             @__import__("hypothesis").given(case=strategy)
             def examine(case):
                 case.headers.pop("X-Timeout-Ms", None)  # a deadline that passes is an answer of its own

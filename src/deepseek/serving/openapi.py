@@ -74,7 +74,12 @@ def _schemas(model: dict[str, Any], settings: ServeSection) -> dict[str, Any]:
     error = {"type": "object", "properties": {"error": {"$ref": f"#/components/schemas/{_PROBLEM}"}}, "required": ["error"]}
     entries = {"type": "array", "items": {"anyOf": [answer, error]}, "description": "One entry a row, in the order of the rows."}
     many = {**head, "answers": entries, "failed": {"type": "integer"}}
-    rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{name}.Row"}, "minItems": 1, "maxItems": settings.max_rows}
+    rows = {
+        "type": "array",
+        "items": {"$ref": f"#/components/schemas/{name}.Row"},
+        "minItems": 1,
+        "description": f"At most {settings.max_rows:,} rows.",
+    }
     return {
         f"{name}.Row": row,
         f"{name}.Rows": rows,
