@@ -32,6 +32,7 @@ _PUBLIC = {
     "profile": "deepseek.pipeline.profile",
     "preview": "deepseek.pipeline.preview",
     "compare": "deepseek.pipeline.compare",
+    "serve": "deepseek.serving.server",
 }
 
 _OPTIONAL = {
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from deepseek.recipe import Recipe as Recipe
     from deepseek.recipe import load_recipe as load_recipe
     from deepseek.registry import list_components as list_components
+    from deepseek.serving.server import serve as serve
 
 
 # OpenMP reads this when torch is loaded. Its threads spin while they wait, unless told to sleep: where other work wants the cores too,

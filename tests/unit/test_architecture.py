@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = [
     "errors", "components", "validation", "registry", "progress",
     "fields", "statistics", "artifacts", "recipe", "search", "data", "profiling", "distributed", "models", "tasks", "optim", "training",
-    "learning", "inference", "compression", "exporters", "explainers", "monitoring", "serving", "tuning", "reporting", "pipeline",
+    "learning", "inference", "compression", "exporters", "explainers", "reporting", "monitoring", "serving", "tuning", "pipeline",
     "estimators", "cli",
 ]  # fmt: skip
 OUTSIDE_THE_ORDER = {"__init__", "__main__"}
@@ -29,6 +29,9 @@ BROAD_EXCEPTS = {
     "data/loader.py": "the edge of a thread: the error is handed to the consumer, who raises it",
     "training/callbacks/tracker.py": "trackers are foreign code before foreign servers: none of their failures may end a training",
     "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
+    "serving/app.py": "the edge of the process: a defect is answered with a 500, logged with its traceback, and the others are served",
+    "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
+    "serving/observers.py": "observers are foreign code: answers go on whatever they raise",
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
 }
@@ -166,10 +169,12 @@ POSITIONAL_EXEMPT = {
     "reporting/axes.py": "coordinates: x, y, width, height",
     "reporting/charts/marks.py": "coordinates: x, y, radius",
     "search/samplers.py": "Optuna's signatures",
+    "serving/observers.py": "what an observer is told: of which model, rows, answers and ids",
     "training/trainer.py": "what is trained, for what, on what, and measured on what",
 }
 
 PARAMETERS_EXEMPT = {
+    "cli/serve.py": "the verb's options",
     "cli/tune.py": "the verb's options",
     "pipeline/train.py": "train() is the public function whose arguments are a recipe in short",
 }

@@ -14,7 +14,7 @@ from deepseek.artifacts import Bundle
 from deepseek.data.batch import as_inputs, in_pieces
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
-from deepseek.errors import ColumnError, InputError, closest
+from deepseek.errors import ColumnError, InputError, UnknownNameError, closest
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.torch import TorchBackend, build_task, read_preparation
 from deepseek.inference.tables import like, open_rows, with_names
@@ -74,6 +74,8 @@ class Predictor:
         """
         for plugin in plugins:
             load_plugin(plugin, Path())
+        if backend not in _BACKENDS:
+            raise UnknownNameError("backend", backend, _BACKENDS)
         bundle = Bundle.open(Path(path))
         return cls(bundle, _BACKENDS[backend](bundle))
 

@@ -16,7 +16,7 @@ from deepseek.registry import list_components
 
 DISTRIBUTION = "deepseek-framework"
 _CORE = ("torch", "numpy", "pyarrow", "polars", "pydantic", "PyYAML", "safetensors", "typer", "rich", "pillow", "tokenizers")
-_EXTRAS = {"tensorboard": "track", "wandb": "track", "mlflow": "track", "sklearn": "examples"}
+_EXTRAS = {"tensorboard": "track", "wandb": "track", "mlflow": "track", "sklearn": "examples", "uvicorn": "serve", "orjson": "serve"}
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
 
 

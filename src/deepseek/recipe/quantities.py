@@ -12,6 +12,8 @@ from deepseek.errors import InputError
 from deepseek.validation import checked, exact, shown
 
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_UNITS_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(B|kB|MB|GB|KiB|MiB|GiB)?\s*")
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?\s*")
 
 
@@ -40,6 +42,31 @@ def parse_duration_s(value: object) -> float:
     return seconds
 
 
+def parse_size_bytes(value: object) -> int:
+    """Return a size in bytes.
+
+    Args:
+        value: Bytes, or text, with one of the units B, kB, MB, GB, KiB, MiB, GiB or none: `"10MB"`, `"64KiB"`.
+
+    Raises:
+        InputError: It is neither, or less than one byte.
+
+    Example:
+        >>> parse_size_bytes("1.2 MB")
+        1200000
+    """
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match:
+        size = round(float(match.group(1)) * _UNITS_BYTES[match.group(2) or "B"])
+    elif isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    else:
+        raise InputError(f"must be bytes, or a number with a unit (64KiB, 10MB); given: {shown(value)}")
+    if size < 1:
+        raise InputError(f"a size is at least one byte; given: {shown(value)}")
+    return size
+
+
 if TYPE_CHECKING:
     Flag = bool
     Integer = int
@@ -58,3 +85,10 @@ Duration = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[0-9.]+ *(ms|s|m|h|d)?$"}]}),
 ]
 """Seconds, or a number with a unit."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(checked(parse_size_bytes)),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^[0-9.]+ *(B|kB|MB|GB|KiB|MiB|GiB)?$"}]}),
+]
+"""Bytes, or a number with a unit."""

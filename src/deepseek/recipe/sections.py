@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from deepseek.errors import InputError
 from deepseek.fields.field import Kind, parse_kind
-from deepseek.recipe.quantities import Duration, Flag, Integer, Number
+from deepseek.recipe.quantities import Duration, Flag, Integer, Number, Size
 from deepseek.registry import component, family
 from deepseek.validation import checked, shown
 
@@ -260,6 +260,44 @@ class TuneSection(Section):
     """What stays of the trials that are not the best: nothing, all but weights, or everything."""
 
 
+class BatchingSection(Section):
+    """How requests that come at the same time are answered together."""
+
+    max_size: Count = 64
+    """Most rows that go through the network at once."""
+    max_wait_ms: NotNegative = 0.0
+    """How long an idle model waits for more rows; a busy one gathers them without waiting."""
+    max_queue: Count = 4096
+    """Most rows that wait for the model; what comes beyond is refused with 429."""
+
+
+class ServeSection(Section):
+    """How a model is served over HTTP."""
+
+    host: Text = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` for every one of the machine's."""
+    port: Annotated[Integer, Ge(0), Le(65_535)] = 8000
+    """The port; 0 for any free one."""
+    workers: Count = 1
+    """Processes that share the port; one that dies is replaced."""
+    backend: Text = AUTO
+    """What runs the network."""
+    keys: Text | None = None
+    """A file with the keys that clients show, one a line; `admin:KEY` for one that may also load models."""
+    max_body: Size = 10_000_000
+    """Largest body of a request, in bytes or with a unit."""
+    max_rows: Count = 10_000
+    """Most rows of one request."""
+    timeout: Duration = 30.0
+    """How long a request waits for its answer at most."""
+    read_timeout: Duration = 10.0
+    """How long a client may take to send its headers, and then its body."""
+    drain: Duration = 30.0
+    """How long a server that is told to stop goes on with what it has accepted."""
+    batching: BatchingSection = BatchingSection()
+    """How requests that come at the same time are answered together."""
+
+
 class RecipeSections(Section):
     """A recipe: one file that says everything about a run."""
 
@@ -279,3 +317,5 @@ class RecipeSections(Section):
     """How the network is trained."""
     tune: TuneSection | None = None
     """Which keys are searched for better values, by `deepseek tune`."""
+    serve: ServeSection | None = None
+    """How the model is served, by `deepseek serve`."""

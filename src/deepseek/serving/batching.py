@@ -1,0 +1,204 @@
+"""Requests that come at the same time, answered together: one pass through the network for many rows, each answer to its own request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from deepseek.errors import DataError
+from deepseek.recipe.sections import BatchingSection
+from deepseek.serving.problems import ClientGoneError, RefusedError
+
+Answer = Callable[[pa.RecordBatch], pa.Table]
+
+
+class Watch(Protocol):
+    """Is told what the batcher does."""
+
+    def batch(self, rows: int, seconds: float) -> None:
+        """Rows went through the network."""
+
+    def dropped(self, reason: str) -> None:
+        """A request left the queue unanswered."""
+
+    def queued(self, rows: int) -> None:
+        """So many rows wait now."""
+
+
+@dataclass
+class _Entry:
+    batch: pa.RecordBatch
+    deadline: float
+    gone: Callable[[], bool]
+    came: float
+    future: asyncio.Future[pa.Table] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Batcher:
+    """Gathers rows and answers them in a thread of its own, so that the event loop never waits.
+
+    While the network is busy, rows gather by themselves; when it is free, the oldest request waits for others `max_wait_ms` at most. A
+    request whose deadline has passed or whose client has gone is dropped before it costs anything. More than `max_queue` waiting rows are
+    refused at once, which keeps the wait of those that are accepted short.
+
+    Args:
+        answer: Answers an Arrow batch, row by row in order.
+        settings: Sizes and times.
+        watch: Is told what happens.
+        alone: Answers every request by itself, for models whose preparation looks at neighbouring rows.
+    """
+
+    def __init__(self, answer: Answer, settings: BatchingSection, watch: Watch, *, alone: bool = False) -> None:
+        self._answer, self._settings, self._watch, self._alone = answer, settings, watch, alone
+        self._queue: deque[_Entry] = deque()
+        self._rows = 0
+        self._running: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._row_seconds = 0.0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="deepseek-model")
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait."""
+        return self._rows
+
+    async def submit(self, batch: pa.RecordBatch, *, deadline: float, gone: Callable[[], bool]) -> pa.Table:
+        """Return the answers of a request's rows, in their order.
+
+        Args:
+            batch: The rows.
+            deadline: When the client has no more use for the answer, on the event loop's clock.
+            gone: Says whether the client has closed its connection.
+
+        Raises:
+            RefusedError: The queue is full (429), the request is larger than it (413), or the deadline passed (504).
+            ClientGoneError: The client went before its turn came.
+            DataError: A value cannot be prepared.
+        """
+        if self._rows + batch.num_rows > self._settings.max_queue:
+            raise self._full(batch.num_rows)
+        entry = _Entry(batch, deadline, gone, asyncio.get_running_loop().time())
+        self._queue.append(entry)
+        self._count(batch.num_rows)
+        self._wake()
+        return await entry.future
+
+    def _full(self, rows: int) -> RefusedError:
+        most = self._settings.max_queue
+        if rows > most:
+            return RefusedError(413, f"the request has {rows:,} rows; the queue takes {most:,}", hint="send them in several requests")
+        seconds = max(1, round(self._rows * self._row_seconds))
+        return RefusedError(
+            429, f"{self._rows:,} rows wait, at most {most:,} may", hint="try again later", headers={"Retry-After": str(seconds)}
+        )
+
+    def _count(self, rows: int) -> None:
+        self._rows += rows
+        self._watch.queued(self._rows)
+
+    def _wake(self) -> None:
+        if self._running is not None or not self._queue:
+            return
+        loop = asyncio.get_running_loop()
+        due = self._queue[0].came + self._settings.max_wait_ms / 1000
+        if self._rows >= self._settings.max_size or due <= loop.time() or self._alone:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._running = loop.create_task(self._run())
+        elif self._timer is None:
+            self._timer = loop.call_at(due, self._time_out)
+
+    def _time_out(self) -> None:
+        self._timer = None
+        self._wake()
+
+    async def _run(self) -> None:
+        try:
+            taken = self._take()
+            if taken:
+                await self._answer_together(taken)
+        finally:
+            self._running = None
+            self._wake()
+
+    def _take(self) -> list[_Entry]:
+        """Return the next requests: as many as fit, at least one; those that nobody waits for are dropped on the way."""
+        taken: list[_Entry] = []
+        rows, now = 0, asyncio.get_running_loop().time()
+        while self._queue and (not taken or (rows + self._queue[0].batch.num_rows <= self._settings.max_size and not self._alone)):
+            entry = self._queue.popleft()
+            self._count(-entry.batch.num_rows)
+            if entry.future.done():  # the request was given up while it waited
+                self._watch.dropped("deadline" if entry.deadline <= now else "cancelled")
+            elif entry.gone():
+                self._watch.dropped("disconnected")
+                entry.future.set_exception(ClientGoneError("the client has gone"))
+            elif entry.deadline <= now:
+                self._watch.dropped("deadline")
+                entry.future.set_exception(
+                    RefusedError(504, "the time that the request may take has passed", hint="send fewer, or allow more time")
+                )
+            else:
+                taken.append(entry)
+                rows += entry.batch.num_rows
+        return taken
+
+    async def _answer_together(self, taken: list[_Entry]) -> None:
+        loop = asyncio.get_running_loop()
+        batch = taken[0].batch if len(taken) == 1 else pa.concat_batches([entry.batch for entry in taken])
+        began = time.perf_counter()
+        try:
+            answers = await loop.run_in_executor(self._thread, self._in_pieces, batch)
+        except DataError as error:
+            await self._find_fault(taken, error)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the requests, and the next ones are to be answered
+            for entry in taken:
+                _give(entry, error)
+            return
+        self._time(batch.num_rows, time.perf_counter() - began)
+        start = 0
+        for entry in taken:
+            _give(entry, answers.slice(start, entry.batch.num_rows))
+            start += entry.batch.num_rows
+
+    async def _find_fault(self, taken: list[_Entry], error: DataError) -> None:
+        """Answer every request by itself, as one of them has a value that cannot be prepared."""
+        if len(taken) == 1:
+            _give(taken[0], error)
+            return
+        for entry in taken:
+            await self._answer_together([entry])
+
+    def _in_pieces(self, batch: pa.RecordBatch) -> pa.Table:
+        size = self._settings.max_size
+        if batch.num_rows <= size or self._alone:
+            return self._answer(batch)
+        return pa.concat_tables(self._answer(batch.slice(start, size)) for start in range(0, batch.num_rows, size))
+
+    def _time(self, rows: int, seconds: float) -> None:
+        self._watch.batch(rows, seconds)
+        self._row_seconds = 0.9 * self._row_seconds + 0.1 * seconds / max(rows, 1)
+
+    async def close(self) -> None:
+        """Wait until everything accepted is answered, and end the thread."""
+        while self._queue or self._running is not None:
+            await asyncio.sleep(0.005)
+        self._thread.shutdown(wait=False)
+
+
+def _give(entry: _Entry, result: pa.Table | Exception) -> None:
+    if entry.future.done():
+        return
+    if isinstance(result, Exception):
+        entry.future.set_exception(result)
+    else:
+        entry.future.set_result(result)

@@ -1,0 +1,268 @@
+"""One column of a request: what JSON values it takes, and how they become Arrow; the same types that training had."""
+
+from __future__ import annotations
+
+import binascii
+import io
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, UnidentifiedImageError
+
+from deepseek.data.columns import is_number, is_text, plain
+from deepseek.errors import BundleError
+from deepseek.fields import Field, Kind
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Numbers beyond count as infinite: the network computes in float32."""
+LARGEST_PIXELS = 50_000_000
+_WHOLE = 2**63
+_MICROSECONDS = pa.timestamp("us")
+
+Read = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class FieldReader:
+    """Reads one column.
+
+    Attributes:
+        name: The column.
+        kind: What it holds.
+        type: The Arrow type that its values become.
+        plain: The Python types that Arrow reads as they are, where `fits` says yes.
+        fits: Whether a value of those types is allowed.
+        convert: Returns any other value as Arrow reads it.
+        allowed: What is allowed, in words.
+        schema: The same as JSON Schema.
+        example: A value that is right.
+    """
+
+    name: str
+    kind: Kind
+    type: pa.DataType
+    plain: frozenset[type]
+    fits: Callable[[Any], bool] | None
+    convert: Read
+    allowed: str
+    schema: Mapping[str, Any]
+    example: Any = None
+
+    @property
+    def direct(self) -> bool:
+        """Whether Arrow reads usual values as they are, without a step between."""
+        return self.plain != {type(None)} and bool(self.plain)
+
+    def takes(self, values: Sequence[Any]) -> bool:
+        """Whether Arrow reads these values as they are, and all of them are allowed."""
+        return set(map(type, values)) <= self.plain and (self.fits is None or all(map(self.fits, values)))
+
+    def read(self, values: Sequence[Any]) -> tuple[pa.Array, list[int]]:
+        """Return a column, and the rows whose value is not allowed (null there).
+
+        Args:
+            values: What JSON gave, row by row.
+        """
+        if self.takes(values):
+            try:
+                return pa.array(values, self.type), []
+            except (pa.ArrowInvalid, OverflowError):  # a whole number that no float64 holds exactly
+                pass
+        read: list[Any] = []
+        bad: list[int] = []
+        for row, value in enumerate(values):
+            try:
+                read.append(self.convert(value))
+            except (ValueError, OverflowError):
+                read.append(None)
+                bad.append(row)
+        return pa.array(read, self.type), bad
+
+    def take(self, column: pa.Array) -> tuple[pa.Array, list[int]]:
+        """Return an Arrow column in this column's type, and the rows whose value is not allowed.
+
+        Raises:
+            ValueError: The whole column is of a type that is not allowed.
+        """
+        values = plain(column)
+        if values.type == self.type and self.kind is not Kind.NUMBER:
+            return values, []
+        if not _related(values.type, self):
+            raise ValueError(str(column.type))
+        try:
+            values = values.cast(self.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise ValueError(str(column.type)) from None
+        if self.kind is not Kind.NUMBER:
+            return values, []
+        return values, np.flatnonzero(np.abs(values.to_numpy(zero_copy_only=False)) > LARGEST).tolist()
+
+
+def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[Any] = (), optional: bool = True) -> FieldReader:
+    """Return the reader of a column.
+
+    Args:
+        field: The column.
+        kind: The Arrow type that it had in training, where that is known.
+        examples: Values that training knew, for the description; the first is the example.
+        optional: Whether an image may be missing; every other value may.
+
+    Raises:
+        BundleError: Columns of this kind cannot be asked for over HTTP.
+    """
+    example = examples[0] if examples else None
+    if field.kind is Kind.NUMBER:
+        return _number(field, example)
+    if field.kind in (Kind.CATEGORY, Kind.BINARY):
+        return _category(field, kind, examples)
+    if field.kind is Kind.TEXT:
+        return _text(field, "text", "a text" if example is None else example)
+    if field.kind is Kind.TIMESTAMP:
+        return _timestamp(field, kind)
+    if field.kind is Kind.IMAGE:
+        return _image(field, optional=optional)
+    raise BundleError(f"the column {field.name!r} is of the kind {field.kind.value!r}, which is not served over HTTP")
+
+
+def _number(field: Field, example: Any) -> FieldReader:
+    schema = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
+    return FieldReader(
+        field.name, field.kind, pa.float64(), frozenset({int, float, type(None)}), _fits_float32, _as_float,
+        "a finite number within the range of float32, or null", schema, 0.0 if example is None else example,
+    )  # fmt: skip
+
+
+def _category(field: Field, kind: pa.DataType | None, examples: Sequence[Any]) -> FieldReader:
+    first = examples[0] if examples else None
+    if kind is not None and pa.types.is_boolean(kind):
+        return _simple(field, pa.bool_(), bool, "boolean", "true, false or null", [first] if first is not None else [True])
+    if kind is not None and pa.types.is_integer(kind):
+        reader = _simple(field, pa.int64(), int, "integer", "a whole number or null", examples or [0])
+        limits = {"minimum": -_WHOLE, "maximum": _WHOLE - 1}
+        return replace(reader, fits=_fits_int64, convert=_as_int, schema={**reader.schema, **limits})
+    if kind is not None and is_number(kind):
+        return _number(field, first)
+    return _text(field, "text", first or "", examples)
+
+
+def _simple(field: Field, kind: pa.DataType, python: type, name: str, allowed: str, examples: Sequence[Any]) -> FieldReader:
+    schema = {"type": [name, "null"], "examples": list(examples)}
+    types: frozenset[type] = frozenset((python,)) | {type(None)}
+    return FieldReader(field.name, field.kind, kind, types, None, _only(types), allowed, schema, examples[0])
+
+
+def _text(field: Field, what: str, example: Any, examples: Sequence[Any] = ()) -> FieldReader:
+    types: frozenset[type] = frozenset([str, type(None)])
+    schema: dict[str, Any] = {"type": ["string", "null"], **({"examples": list(examples)} if examples else {})}
+    return FieldReader(field.name, field.kind, pa.string(), types, None, _only(types), f"{what} or null", schema, example)
+
+
+def _timestamp(field: Field, kind: pa.DataType | None) -> FieldReader:
+    if kind is not None and (is_text(kind) or is_number(kind)):
+        if is_text(kind):
+            return _text(field, "a date or time, written as in training or in ISO 8601,", None)
+        return _number(field, None) if pa.types.is_floating(kind) else _category(field, pa.int64(), ())
+    schema = {"type": ["string", "null"], "description": "a date, or a date and time, in ISO 8601; without a zone it is UTC"}
+    example = "2024-01-31T12:00:00"
+    return FieldReader(
+        field.name, field.kind, _MICROSECONDS, frozenset({type(None)}), None, _as_time,
+        "a date or time in ISO 8601, or null", {**schema, "examples": [example]}, example,
+    )  # fmt: skip
+
+
+def _image(field: Field, *, optional: bool) -> FieldReader:
+    kinds = {"type": ["string", "null"] if optional else "string"}
+    schema = {**kinds, "contentEncoding": "base64", "description": "an image file (PNG, JPEG, WebP …) in base64"}
+
+    def convert(value: Any) -> bytes | None:
+        return None if value is None and optional else _as_image(value)
+
+    return FieldReader(
+        field.name, field.kind, pa.binary(), frozenset(), None, convert,
+        f"an image file of at most {LARGEST_PIXELS:,} pixels, in base64 within JSON{', or null' if optional else ''}", schema,
+    )  # fmt: skip
+
+
+def _only(types: frozenset[type]) -> Read:
+    def convert(value: Any) -> Any:
+        if type(value) not in types:
+            raise ValueError
+        return value
+
+    return convert
+
+
+def _fits_float32(value: Any) -> bool:
+    return value is None or -LARGEST <= value <= LARGEST
+
+
+def _fits_int64(value: Any) -> bool:
+    return value is None or -_WHOLE <= value < _WHOLE
+
+
+def _as_float(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _fits_float32(value):
+        raise ValueError
+    return float(value)
+
+
+def _as_int(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():  # 1.0 is a whole number in JSON
+        value = int(value)
+    if type(value) is not int or not _fits_int64(value):
+        raise ValueError
+    return value
+
+
+def _as_time(value: Any) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004 - the caller takes one kind of error
+    moment = datetime.fromisoformat(value)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _as_image(value: Any) -> bytes:
+    """Return the file's bytes; whether it is an image, and how large, is read from its head before anything is decoded."""
+    if isinstance(value, str):
+        try:
+            value = b64decode(value, validate=True)
+        except binascii.Error as error:
+            raise ValueError from error
+    if not isinstance(value, bytes):
+        raise ValueError  # noqa: TRY004 - the caller takes one kind of error
+    try:
+        with Image.open(io.BytesIO(value)) as image:
+            width, height = image.size
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError from error
+    if width * height > LARGEST_PIXELS:
+        raise ValueError
+    return value
+
+
+def _related(kind: pa.DataType, reader: FieldReader) -> bool:
+    """Whether Arrow values of a type can be meant for a column: a path for an image, or a number for a text, is not."""
+    if pa.types.is_null(kind):
+        return reader.kind is not Kind.IMAGE
+    if reader.type == pa.float64():
+        return is_number(kind) or bool(pa.types.is_boolean(kind))
+    if reader.type == pa.int64():
+        return is_number(kind)
+    if reader.type == pa.bool_():
+        return bool(pa.types.is_boolean(kind))
+    if reader.type == pa.string():
+        return is_text(kind)
+    if reader.type == pa.binary():
+        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))

@@ -1,0 +1,130 @@
+"""The few parts of HTTP that a server of models needs, over plain ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from deepseek.serving import problems
+from deepseek.serving.problems import ClientGoneError, RefusedError
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_WRITING = orjson.OPT_SERIALIZE_NUMPY
+
+
+class Request:
+    """One request.
+
+    Attributes:
+        method: `GET`, `POST` …
+        path: The path, decoded.
+        headers: The headers; of those that came twice, the last.
+        id: What the client calls the request (`X-Request-Id`), or a new id.
+        misnamed: Whether what the client calls it is no id.
+        model: The model that was asked; empty where none was.
+        status: The status of the response, once it is sent.
+    """
+
+    __slots__ = ("_receive", "_send", "_watcher", "began", "headers", "id", "method", "misnamed", "model", "path", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._receive, self._send = receive, send
+        self._watcher: asyncio.Task[Message] | None = None
+        given = self.headers.get(b"x-request-id")
+        self.misnamed = given is not None and not _ID.fullmatch(given)
+        self.id = uuid4().hex if given is None or self.misnamed else given.decode()
+        self.began = asyncio.get_running_loop().time()
+        self.model, self.status = "", 0
+
+    @property
+    def content_type(self) -> bytes:
+        """The type of the body, without parameters, in small letters."""
+        return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+
+    async def body(self, *, limit: int, timeout_s: float) -> bytes:
+        """Return the whole body.
+
+        Args:
+            limit: Most bytes.
+            timeout_s: How long the client may take to send it.
+
+        Raises:
+            RefusedError: It is too large (413), or too slow (408).
+            ClientGoneError: The client has gone.
+        """
+        length = self.headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length[:18]) > limit:
+            raise _too_large(limit)
+        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise RefusedError(415, "the body is compressed", hint="send it as it is, without Content-Encoding")
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._read(limit)
+        except TimeoutError:
+            raise RefusedError(408, f"the body did not come within {timeout_s:g} s", headers={"Connection": "close"}) from None
+
+    async def _read(self, limit: int) -> bytes:
+        parts, size = [], 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError("the client has gone")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def watch(self) -> Callable[[], bool]:
+        """Begin to watch for the client's going; to be called once the body is read."""
+        self._watcher = asyncio.get_running_loop().create_task(self._receive())  # type: ignore[arg-type]
+        return self._watcher.done
+
+    async def answer(self, status: int, body: bytes, media_type: bytes = JSON, *, headers: Headers = ()) -> None:
+        """Send a response."""
+        self.status = status
+        if self._watcher is not None:
+            self._watcher.cancel()
+        sent = [
+            (b"content-type", media_type),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", self.id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            *headers,
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def answer_json(self, status: int, value: Any, media_type: bytes = JSON) -> None:
+        """Send a response of JSON."""
+        await self.answer(status, orjson.dumps(value, option=_WRITING), media_type)
+
+    async def refuse(self, refused: RefusedError) -> None:
+        """Send a problem document."""
+        headers = [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
+        body = orjson.dumps(refused.document(self.id), option=_WRITING, default=str)
+        await self.answer(refused.status, body, problems.MEDIA_TYPE, headers=headers)
+
+
+def _too_large(limit: int) -> RefusedError:
+    # what is still coming is not read: the connection ends with the response
+    return RefusedError(
+        413, f"the body is larger than {limit:,} bytes", hint="send the rows in several requests", headers={"Connection": "close"}
+    )

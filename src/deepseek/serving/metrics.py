@@ -1,0 +1,209 @@
+"""Counts and times of a server, for Prometheus: summed over all workers, whichever of them is asked.
+
+Every worker keeps its values in a file of its own, which it maps into memory: to count is to add to a number. Whoever is asked reads the
+files of all. Counters and histograms of workers that have died stay in the sum, as counters must never fall; gauges count the living only.
+The text is Prometheus's exposition format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+SLOTS = 16_384
+SECONDS = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+class _Family(NamedTuple):
+    kind: Kind
+    help: str
+    bounds: tuple[float, ...] = ()
+
+
+FAMILIES: dict[str, _Family] = {
+    "deepseek_requests_total": _Family("counter", "Requests answered, by model, endpoint and HTTP status."),
+    "deepseek_request_seconds": _Family("histogram", "Time from a request's headers to its answer, by model.", SECONDS),
+    "deepseek_rows_total": _Family("counter", "Rows of requests, by model and outcome: answered, bad."),
+    "deepseek_batch_rows": _Family("histogram", "Rows that went through the network at once, by model.", ROWS),
+    "deepseek_model_seconds": _Family("histogram", "Time that one batch took: preparation, network and decoding.", SECONDS),
+    "deepseek_dropped_total": _Family(
+        "counter", "Requests taken out of the queue unanswered, by model and reason: deadline, disconnected."
+    ),
+    "deepseek_queue_rows": _Family("gauge", "Rows that wait for the model."),
+    "deepseek_requests_in_flight": _Family("gauge", "Requests being read or answered."),
+    "deepseek_model_info": _Family("gauge", "Workers that answer with this version of a model."),
+    "deepseek_model_loads_total": _Family("counter", "Times a bundle was taken up while serving, by model and outcome."),
+    "deepseek_observer_dropped_total": _Family("counter", "Answers that an observer was not told of, as its queue was full."),
+    "deepseek_observer_failures_total": _Family("counter", "Errors that an observer raised."),
+    "deepseek_workers": _Family("gauge", "Workers that accept requests."),
+}
+
+
+class Cell:
+    """One number in the worker's file."""
+
+    __slots__ = ("_place", "_values")
+
+    def __init__(self, values: memoryview[float], place: int) -> None:
+        self._values, self._place = values, place
+
+    def add(self, amount: float = 1.0) -> None:
+        """Add to the number."""
+        self._values[self._place] += amount
+
+    def set(self, value: float) -> None:
+        """Set the number."""
+        self._values[self._place] = value
+
+
+class Histogram:
+    """Counts of values by size, as Prometheus wants them; p50 and p99 follow with `histogram_quantile`."""
+
+    __slots__ = ("_bounds", "_cells", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...], cells: list[Cell], total: Cell) -> None:
+        self._bounds, self._cells, self._sum = bounds, cells, total
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self._cells[bisect_left(self._bounds, value)].add()
+        self._sum.add(value)
+
+
+class Metrics:
+    """The numbers of one worker.
+
+    Args:
+        folder: Where the workers of one server keep their files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        self._keys = folder / f"{name}.keys"
+        with (folder / f"{name}.values").open("w+b") as file:
+            file.truncate(8 * SLOTS)
+            self._map = mmap.mmap(file.fileno(), 8 * SLOTS)
+        self._values = memoryview(self._map).cast("d")
+        self._cells: dict[tuple[str, ...], Cell] = {}
+        self._histograms: dict[tuple[str, ...], Histogram] = {}
+
+    def cell(self, name: str, **labels: str) -> Cell:
+        """Return the number of a counter or gauge with these labels; the same object each time."""
+        return self._cell((name, *(f"{key}={value}" for key, value in labels.items())), {"name": name, "labels": labels})
+
+    def histogram(self, name: str, **labels: str) -> Histogram:
+        """Return the histogram of this name with these labels; the same object each time."""
+        key = (name, *(f"{label}={value}" for label, value in labels.items()))
+        made = self._histograms.get(key)
+        if made is None:
+            bounds = FAMILIES[name].bounds
+            ends = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+            cells = [self._cell((*key, end), {"name": name, "labels": labels, "end": end}) for end in ends]
+            made = Histogram(bounds, cells, self._cell((*key, "sum"), {"name": name, "labels": labels, "end": "sum"}))
+            self._histograms[key] = made
+        return made
+
+    def _cell(self, key: tuple[str, ...], meaning: dict[str, Any]) -> Cell:
+        made = self._cells.get(key)
+        if made is None:
+            # past the last place, numbers are kept for nobody: labels are names of models and statuses, which are few
+            place = min(len(self._cells), SLOTS - 1)
+            made = self._cells[key] = Cell(self._values, place)
+            if place < SLOTS - 1:
+                with self._keys.open("ab") as file:
+                    file.write(orjson.dumps(meaning) + b"\n")
+        return made
+
+    def text(self) -> bytes:
+        """Return the numbers of all workers in Prometheus's format."""
+        sums: dict[str, dict[tuple[tuple[str, str], ...], dict[str, float]]] = {}
+        for path in sorted(self._folder.glob("*.keys")):
+            living = _lives(int(path.name.partition("-")[0]))
+            for meaning, value in _numbers(path):
+                if living or FAMILIES[meaning["name"]].kind != "gauge":
+                    ends = sums.setdefault(meaning["name"], {}).setdefault(tuple(meaning["labels"].items()), {})
+                    end = meaning.get("end", "")
+                    ends[end] = ends.get(end, 0.0) + value
+        lines: list[str] = []
+        for name, family in FAMILIES.items():
+            if name in sums:
+                lines += [f"# HELP {name} {family.help}", f"# TYPE {name} {family.kind}"]
+                for labels, ends in sums[name].items():
+                    lines += _lines(name, labels, ends)
+        return ("\n".join(lines) + "\n").encode()
+
+
+def _numbers(path: Path) -> Iterator[tuple[dict[str, Any], float]]:
+    whole = path.read_bytes().rpartition(b"\n")[0]  # the last line may be half written
+    values = memoryview(path.with_suffix(".values").read_bytes()).cast("d")
+    for place, line in enumerate(whole.splitlines()):
+        yield orjson.loads(line), values[place]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _lines(name: str, labels: tuple[tuple[str, str], ...], ends: dict[str, float]) -> Iterator[str]:
+    if "" in ends:
+        yield f"{name}{_labels(labels)} {_number(ends[''])}"
+        return
+    count = 0.0
+    for end, value in ends.items():
+        if end != "sum":
+            count += value
+            yield f"{name}_bucket{_labels((*labels, ('le', end)))} {_number(count)}"
+    yield f"{name}_sum{_labels(labels)} {_number(ends.get('sum', 0.0))}"
+    yield f"{name}_count{_labels(labels)} {_number(count)}"
+
+
+def _labels(labels: tuple[tuple[str, str], ...]) -> str:
+    parts = [f'{key}="{_escaped(value)}"' for key, value in labels]
+    return f"{{{','.join(parts)}}}" if parts else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)

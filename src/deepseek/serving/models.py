@@ -1,0 +1,253 @@
+"""The models behind one address: opened, warmed, exchanged while they are in use."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+from PIL import Image
+
+from deepseek.artifacts import Bundle
+from deepseek.data.cleaning.base import Cleaner
+from deepseek.data.preparation import Preparation
+from deepseek.errors import DataError, InputError, UnknownNameError
+from deepseek.fields import Kind
+from deepseek.inference import Predictor
+from deepseek.recipe.sections import ServeSection
+from deepseek.serving.answers import AnswerWriter
+from deepseek.serving.batching import Batcher
+from deepseek.serving.metrics import Metrics
+from deepseek.serving.problems import RefusedError
+from deepseek.serving.rows import RowReader
+
+log = logging.getLogger("deepseek.serving")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Answers(Protocol):
+    """What answers: `Predictor`, or anything that does the same."""
+
+    def answer(self, batch: pa.RecordBatch, /) -> pa.Table:
+        """Answer every row of a batch, in order."""
+
+
+class ServedModel:
+    """One bundle, ready to answer.
+
+    Args:
+        name: The model's name in the address.
+        path: A run, a run's name, or a bundle.
+        settings: How it is served.
+        metrics: Where it counts.
+        plugins: The plugins that the bundle needs.
+
+    Attributes:
+        version: The run's number and the beginning of the bundle's hash.
+        in_use: How many requests hold it.
+
+    Raises:
+        BundleError: The bundle is not there, or not as it was written.
+    """
+
+    def __init__(
+        self, name: str, path: str | PathLike[str], *, settings: ServeSection, metrics: Metrics, plugins: Sequence[str] = ()
+    ) -> None:
+        self.name, self.path = name, str(path)
+        self.predictor: Answers = Predictor.load(path, backend=settings.backend, plugins=plugins)  # type: ignore[arg-type]
+        bundle = Bundle.open(Path(path))
+        self.version = _version(bundle)
+        preparation = Preparation.from_json(bundle.read("data.json"))
+        self.target = preparation.schema.target
+        self.reader = RowReader(preparation, max_rows=settings.max_rows)
+        self.writer = AnswerWriter(self._warm().schema)
+        self.in_use = 0
+        self._watch = _Watch(name, metrics)
+        self._info = metrics.cell("deepseek_model_info", model=name, version=self.version, backend=settings.backend)
+        # a step that looks at rows before would mix the rows of different clients
+        alone = any(type(cleaner).start is not Cleaner.start for cleaner in preparation.cleaners)
+        self.batcher = Batcher(self.predictor.answer, settings.batching, self._watch, alone=alone)
+
+    def _warm(self) -> pa.Table:
+        """Answer rows without values: libraries make their kernels and buffers on first use, which no client is to wait for."""
+        values = {reader.name: _blank_image() if reader.kind is Kind.IMAGE else None for reader in self.reader.fields}
+        row = pa.RecordBatch.from_arrays([pa.array([values[one.name]], one.type) for one in self.reader.fields], schema=self.reader.schema)
+        for _ in range(3):
+            answers = self.predictor.answer(row)
+        return answers
+
+    def begin(self) -> None:
+        """Say that this worker answers with it."""
+        self._info.set(1)
+
+    async def retire(self) -> None:
+        """Wait until no request holds it, and let it go."""
+        self._info.set(0)
+        while self.in_use:
+            await asyncio.sleep(0.01)
+        await self.batcher.close()
+
+    def describe(self) -> dict[str, object]:
+        """Return what a client may want to know."""
+        fields = [{"name": one.name, "kind": one.kind.value, "schema": one.schema, "example": one.example} for one in self.reader.fields]
+        return {
+            "name": self.name,
+            "version": self.version,
+            "target": list(self.target),
+            "fields": fields,
+            "classes": list(self.writer.classes),
+            "answer": self.writer.json_schema(),
+        }
+
+    def bad_rows(self, batch: pa.RecordBatch) -> dict[int, str]:
+        """Return why rows cannot be prepared, by their place: slow, for batches that could not be answered."""
+        found = {}
+        for place in range(batch.num_rows):
+            try:
+                self.predictor.answer(batch.slice(place, 1))
+            except DataError as error:
+                found[place] = error.message
+        return found
+
+
+class Models:
+    """The models of a server, by name; each may be exchanged while requests come in.
+
+    Args:
+        paths: The bundles by name.
+        settings: How they are served.
+        metrics: Where they count.
+        plugins: The plugins that bundles need.
+    """
+
+    def __init__(self, paths: Mapping[str, str], settings: ServeSection, metrics: Metrics, *, plugins: Sequence[str] = ()) -> None:
+        self._settings, self._metrics, self._plugins = settings, metrics, tuple(plugins)
+        self._served: dict[str, ServedModel] = {name: self._open(name, path) for name, path in paths.items()}
+        for model in self._served.values():
+            model.begin()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.changed: Callable[[], None] = lambda: None
+
+    def _open(self, name: str, path: str) -> ServedModel:
+        return ServedModel(name, path, settings=self._settings, metrics=self._metrics, plugins=self._plugins)
+
+    def all(self) -> list[ServedModel]:
+        """The models in the order they were given."""
+        return list(self._served.values())
+
+    def get(self, name: str) -> ServedModel:
+        """Return the model of a name.
+
+        Raises:
+            RefusedError: There is none (404).
+        """
+        model = self._served.get(name)
+        if model is None:
+            raise RefusedError(404, UnknownNameError("model", name[:100], list(self._served)).message)
+        return model
+
+    async def load(self, name: str, path: str) -> ServedModel:
+        """Take up another bundle: it is verified, opened and warmed beside the old one, which goes on answering until the switch.
+
+        Args:
+            name: The model to be exchanged.
+            path: The new bundle.
+
+        Raises:
+            RefusedError: There is no such model, or the bundle takes other fields than a JSON object can hold.
+            BundleError: The bundle is not there, or not as it was written; the old one stays.
+        """
+        old = self.get(name)
+        began = time.perf_counter()
+        try:
+            new = await asyncio.get_running_loop().run_in_executor(None, self._open, name, path)
+        except BaseException:
+            self._metrics.cell("deepseek_model_loads_total", model=name, outcome="failed").add()
+            raise
+        self._served[name] = new
+        new.begin()
+        self._metrics.cell("deepseek_model_loads_total", model=name, outcome="loaded").add()
+        task = asyncio.get_running_loop().create_task(old.retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        log.info("model %s: %s in the place of %s, after %.2f s", name, new.version, old.version, time.perf_counter() - began)
+        self.changed()
+        return new
+
+    async def close(self) -> None:
+        """Answer what was accepted, and let go of everything."""
+        for model in self.all():
+            await model.batcher.close()
+
+
+def named_paths(runs: Sequence[str | PathLike[str]]) -> dict[str, str]:
+    """Return the bundles by name: `NAME=PATH`, or a run's folder, whose name is that of its recipe.
+
+    Raises:
+        InputError: Two have the same name, or a name cannot stand in an address.
+
+    Example:
+        >>> named_paths(["runs/churn/002", "old=runs/churn/001"])
+        {'churn': 'runs/churn/002', 'old': 'runs/churn/001'}
+    """
+    if not runs:
+        raise InputError("there is nothing to serve", hint="name a run: deepseek serve runs/NAME")
+    found: dict[str, str] = {}
+    for given in runs:
+        name, separator, path = str(given).partition("=")
+        if not separator:
+            name, path = _name_of(Path(str(given))), str(given)
+        if not NAME.fullmatch(name):
+            raise InputError(
+                f"the model's name {name!r} cannot stand in an address", hint="give it one of letters, digits, . _ -: NAME=PATH"
+            )
+        if name in found:
+            raise InputError(f"two models have the name {name!r}: {found[name]} and {path}", hint="give one another name: NAME=PATH")
+        found[name] = path
+    return found
+
+
+def _name_of(path: Path) -> str:
+    parts = [part for part in path.absolute().parts if part != "bundle"]
+    return next((part for part in reversed(parts) if not part.isdigit()), "model").strip("/")
+
+
+def _version(bundle: Bundle) -> str:
+    digest = sha256((bundle.path / "manifest.json").read_bytes()).hexdigest()[:12]
+    number = next((part for part in reversed(bundle.path.absolute().parts[-3:]) if part.isdigit()), None)
+    return f"{number}-{digest}" if number else digest
+
+
+def _blank_image() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()
+
+
+class _Watch:
+    """Counts what a model's batcher does."""
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        self._rows = metrics.histogram("deepseek_batch_rows", model=name)
+        self._seconds = metrics.histogram("deepseek_model_seconds", model=name)
+        self._queue = metrics.cell("deepseek_queue_rows", model=name)
+        self._metrics, self._name = metrics, name
+
+    def batch(self, rows: int, seconds: float) -> None:
+        self._rows.observe(rows)
+        self._seconds.observe(seconds)
+
+    def dropped(self, reason: str) -> None:
+        self._metrics.cell("deepseek_dropped_total", model=self._name, reason=reason).add()
+
+    def queued(self, rows: int) -> None:
+        self._queue.set(rows)

@@ -1,0 +1,279 @@
+"""The rows of a request: from JSON, Arrow or a form to one Arrow batch, and for every bad value its row, its field and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from deepseek.data.preparation import Preparation
+from deepseek.data.transforms.category import CategoryTransform
+from deepseek.data.transforms.image import ImageTransform
+from deepseek.data.transforms.number import NumberTransform
+from deepseek.errors import closest
+from deepseek.fields import Kind
+from deepseek.serving.fields import FieldReader, field_reader
+from deepseek.serving.ipc import read_stream
+from deepseek.serving.problems import RefusedError
+
+SHOWN_CHARACTERS = 80
+EXAMPLES = 5
+LIKELY = 20
+_ABSENT = object()
+
+Bad = dict[int, list[dict[str, Any]]]
+"""By row, its bad fields: each with `field`, `given`, `allowed`, `message`."""
+
+
+@dataclass
+class Rows:
+    """The rows of one request.
+
+    Attributes:
+        count: How many were given.
+        batch: Those that can be answered, in their order.
+        bad: The others, with their errors.
+        single: Whether one row was given as itself, not in a list.
+        warnings: What the client should know.
+    """
+
+    count: int
+    batch: pa.RecordBatch
+    bad: Bad = field(default_factory=dict)
+    single: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def places(self) -> list[int]:
+        """Which rows are in `batch`, by their numbers."""
+        return [row for row in range(self.count) if row not in self.bad]
+
+
+class RowReader:
+    """Reads requests for one model, by the schema in its bundle.
+
+    Args:
+        preparation: The fitted preparation.
+        max_rows: Most rows of one request.
+    """
+
+    def __init__(self, preparation: Preparation, *, max_rows: int = 10_000) -> None:
+        self.max_rows = max_rows
+        known = known_values(preparation)
+        images = [transform for transform in preparation.transforms if isinstance(transform, ImageTransform)]
+        needed = {field.name for transform in images if transform.missing == "fail" for field in transform.fields}
+        self.fields: tuple[FieldReader, ...] = tuple(
+            field_reader(
+                preparation.schema[name],
+                preparation.types.get(name),
+                examples=known.get(name, ()),
+                optional=name not in needed,
+            )
+            for name in preparation.columns
+        )
+        self.names = tuple(reader.name for reader in self.fields)
+        self.schema = pa.schema([pa.field(reader.name, reader.type) for reader in self.fields])
+        self._known = frozenset(self.names)
+        self._direct = [reader for reader in self.fields if reader.direct]
+        self._struct = pa.struct([pa.field(reader.name, reader.type) for reader in self._direct])
+
+    def read_json(self, body: bytes) -> Rows:
+        """Read a JSON body: one row as an object, several as an array or under `rows`.
+
+        Raises:
+            RefusedError: It is no JSON, or holds no rows.
+        """
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise RefusedError(400, f"the body is no JSON: {error}", hint="JSON in UTF-8; NaN and Infinity are not JSON, null is") from None
+        if isinstance(value, dict):
+            if value.keys() == {"rows"} and "rows" not in self._known:
+                value = value["rows"]
+            else:
+                return self.read([value], single=True)
+        if not isinstance(value, list):
+            raise RefusedError(422, f"the body is {_shown(value)}", hint=_SHAPES)
+        return self.read(value)
+
+    def read(self, rows: Sequence[Any], *, single: bool = False) -> Rows:
+        """Read rows as mappings of values by field.
+
+        Raises:
+            RefusedError: There are too many, or none.
+        """
+        self._count(len(rows))
+        bad: Bad = {}
+        if not all(type(row) is dict for row in rows):
+            for place, row in enumerate(rows):
+                if type(row) is not dict:
+                    bad[place] = [_error(None, row, "an object with a value for each field")]
+            rows = [row if type(row) is dict else {} for row in rows]
+        whole = None if bad else self._read_at_once(rows)
+        columns = []
+        for reader in self.fields:
+            name = reader.name
+            if whole is not None and reader.direct:
+                columns.append(whole.field(name))
+                continue
+            try:
+                values = [row[name] for row in rows]
+            except KeyError:
+                values = self._absent(reader, rows, bad)
+            column, wrong = reader.read(values)
+            for place in wrong:
+                if values[place] is not None or name in rows[place]:
+                    bad.setdefault(place, []).append(_error(name, values[place], reader.allowed))
+            columns.append(column)
+        made = Rows(len(rows), self._without(pa.RecordBatch.from_arrays(columns, schema=self.schema), bad), bad, single)
+        if any(len(row) != len(self.names) for row in rows):
+            self._tell_of_others((name for row in rows if row.keys() != self._known for name in row), made)
+        return made
+
+    def _read_at_once(self, rows: Sequence[Mapping[str, Any]]) -> pa.StructArray | None:
+        """Return all columns that need no step between, or nothing where a value is not as it should be: then each is looked at by itself.
+
+        One call instead of one a column: for a small request that is most of what reading it costs.
+        """
+        try:
+            if all(reader.takes([row[reader.name] for row in rows]) for reader in self._direct):
+                return pa.array(rows, self._struct)
+        except (KeyError, pa.ArrowInvalid, OverflowError):  # a field is missing, or a whole number is beyond what float64 holds exactly
+            return None
+        return None
+
+    def _absent(self, reader: FieldReader, rows: Sequence[Mapping[str, Any]], bad: Bad) -> list[Any]:
+        values = [row.get(reader.name, _ABSENT) for row in rows]
+        for place, value in enumerate(values):
+            if value is _ABSENT:
+                values[place] = None
+                if not (place in bad and bad[place][0]["field"] is None):
+                    error = self._missing(reader, () if bad else rows[place])
+                    bad.setdefault(place, []).append(error)
+        return values
+
+    def _missing(self, reader: FieldReader, row: Iterable[str]) -> dict[str, Any]:
+        spare = islice((name for name in row if name not in self._known), LIKELY)  # likeness is dear, and names come from strangers
+        guess = closest(reader.name, spare)
+        meant = f"; {guess!r} may be meant" if guess else ""
+        message = f"the field {reader.name!r} is missing{meant}; allowed: {reader.allowed}"
+        return {"field": reader.name, "given": None, "allowed": reader.allowed, "message": message}
+
+    def read_arrow(self, body: bytes) -> Rows:
+        """Read an Arrow IPC stream.
+
+        Raises:
+            RefusedError: It is none, or lacks a column, or a column is of another type.
+        """
+        batch = read_stream(body, max_rows=self.max_rows)
+        self._count(batch.num_rows)
+        columns, bad, errors = [], Bad(), []
+        for reader in self.fields:
+            place = batch.schema.get_field_index(reader.name)
+            if place < 0:
+                errors.append(self._missing(reader, batch.schema.names))
+                continue
+            try:
+                column, wrong = reader.take(batch.column(place))
+                if reader.kind is Kind.IMAGE:
+                    column, wrong = reader.read(column.to_pylist())
+            except ValueError as error:
+                errors.append(_error(reader.name, f"a column of {error}", reader.allowed))
+                continue
+            for row in wrong:
+                bad.setdefault(row, []).append(_error(reader.name, column[row].as_py(), reader.allowed))
+            columns.append(column)
+        if errors:
+            raise RefusedError(422, "; ".join(error["message"] for error in errors), errors=errors)
+        made = Rows(batch.num_rows, self._without(pa.RecordBatch.from_arrays(columns, schema=self.schema), bad), bad)
+        self._tell_of_others(batch.schema.names, made)
+        return made
+
+    def read_form(self, parts: Mapping[str, bytes]) -> Rows:
+        """Read one row from a form: files as they are, other values as JSON or, where the field takes text, as text."""
+        row: dict[str, Any] = {}
+        for name, content in parts.items():
+            reader = next((one for one in self.fields if one.name == name), None)
+            row[name] = content if reader is None or reader.kind is Kind.IMAGE else _form_value(reader, content)
+        return self.read([row], single=True)
+
+    def _count(self, rows: int) -> None:
+        if not rows:
+            raise RefusedError(422, "there is no row to answer", hint=_SHAPES)
+        if rows > self.max_rows:
+            raise RefusedError(
+                413, f"the request has {rows:,} rows; at most {self.max_rows:,} are allowed", hint="send them in several requests"
+            )
+
+    def _without(self, batch: pa.RecordBatch, bad: Bad) -> pa.RecordBatch:
+        return batch if not bad else batch.filter(pa.array([row not in bad for row in range(batch.num_rows)]))
+
+    def _tell_of_others(self, names: Iterable[str], rows: Rows) -> None:
+        others = sorted({name for name in names if name not in self._known})
+        if others:
+            more = f" and {len(others) - EXAMPLES} others" if len(others) > EXAMPLES else ""
+            rows.warnings.append(f"not fields of the model, and ignored: {', '.join(_shown(name) for name in others[:EXAMPLES])}{more}")
+
+    def example(self) -> dict[str, Any]:
+        """Return a row that is right."""
+        return {reader.name: reader.example for reader in self.fields}
+
+
+_SHAPES = 'send one row as an object {"FIELD": VALUE, …}, several as an array of them, or {"rows": [...]}'
+
+
+def known_values(preparation: Preparation) -> dict[str, tuple[Any, ...]]:
+    """Return, by column, values that training knew: the most frequent categories, the median of numbers."""
+    known: dict[str, tuple[Any, ...]] = {}
+    for transform in preparation.transforms:
+        if isinstance(transform, CategoryTransform):
+            for name, texts in transform.vocabularies.items():
+                known[name] = tuple(_spelled(text, preparation.types.get(name)) for text in texts[:EXAMPLES])
+        elif isinstance(transform, NumberTransform):
+            state = transform.to_json()
+            offsets = state.get("offset") or [0.0] * len(transform.fields)
+            for one, fill, offset in zip(transform.fields, state["fill"], offsets, strict=True):
+                known[one.name] = (float(f"{fill + offset:.4g}"),)
+    return known
+
+
+def _spelled(text: str, kind: pa.DataType | None) -> Any:
+    if kind is not None and pa.types.is_boolean(kind):
+        return text == "true"
+    if kind is not None and pa.types.is_integer(kind):
+        return int(text)
+    return float(text) if kind is not None and pa.types.is_floating(kind) else text
+
+
+def _form_value(reader: FieldReader, content: bytes) -> Any:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return content
+    if reader.type in (pa.string(), pa.timestamp("us")):
+        return text or None
+    try:
+        return orjson.loads(text) if text else None
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _error(name: str | None, given: Any, allowed: str) -> dict[str, Any]:
+    what = f"the field {name!r}" if name is not None else "the row"
+    shown = _shown(given)
+    return {"field": name, "given": shown, "allowed": allowed, "message": f"{what} is {shown}; allowed: {allowed}"}
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message as JSON writes it, cut where it is long; of bytes, lists and objects only how large they are."""
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    if isinstance(value, list | dict):
+        return f"{'an array' if isinstance(value, list) else 'an object'} of {len(value):,}"
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+        return f"{orjson.dumps(value[:SHOWN_CHARACTERS]).decode()}…"
+    return orjson.dumps(value, default=str).decode()

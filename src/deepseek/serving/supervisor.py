@@ -1,0 +1,130 @@
+"""Several workers behind one socket: begun, replaced when they die, stopped together."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from deepseek.errors import RunError
+from deepseek.recipe.sections import ServeSection
+from deepseek.serving.state import State
+
+log = logging.getLogger("deepseek.serving")
+
+POLL_S = 0.1
+MOST_FAILURES = 3
+"""A worker that dies before it answers may be begun so often, in a row."""
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    ready: bool = False
+
+
+class Supervisor:
+    """Keeps workers running.
+
+    The listening socket is this process's: connections wait in it while a worker is being replaced, and none is refused.
+
+    Args:
+        listening: The socket.
+        settings: How models are served, and by how many workers.
+        state: What is served.
+        plugins: The plugins that bundles need.
+    """
+
+    def __init__(self, listening: socket.socket, settings: ServeSection, state: State, *, plugins: Sequence[str] = ()) -> None:
+        self._listening, self._settings, self._state, self._plugins = listening, settings, state, tuple(plugins)
+        self._workers: list[_Worker] = []
+        self._stopping = False
+        self._failures = 0
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT, then let the workers finish what they have accepted.
+
+        Raises:
+            RunError: Workers die before they answer.
+        """
+        with self._signals():
+            try:
+                while not self._stopping:
+                    self._look_after()
+                    time.sleep(POLL_S)
+            finally:
+                self._stop()
+
+    def _look_after(self) -> None:
+        reports = self._state.reports()
+        for worker in list(self._workers):
+            status = worker.process.poll()
+            worker.ready = worker.ready or worker.process.pid in reports
+            if worker.ready:
+                self._failures = 0
+            if status is not None:
+                self._bury(worker, status)
+        while len(self._workers) < self._settings.workers:
+            self._begin()
+
+    def _bury(self, worker: _Worker, status: int) -> None:
+        self._workers.remove(worker)
+        self._state.forget(worker.process.pid)
+        log.warning("worker %d ended with status %d and is replaced", worker.process.pid, status)
+        if not worker.ready:
+            self._failures += 1
+            if self._failures >= MOST_FAILURES:
+                raise RunError(f"{self._failures} workers in a row ended before they answered, the last with status {status}")
+
+    def _begin(self) -> None:
+        threads = max(1, (os.cpu_count() or 1) // self._settings.workers)
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        told = {
+            "socket": self._listening.fileno(),
+            "settings": self._settings.model_dump(mode="json"),
+            "folder": str(self._state.folder),
+            "plugins": self._plugins,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deepseek.serving.worker"],
+            stdin=subprocess.PIPE, pass_fds=[self._listening.fileno()], env=environment, process_group=0,
+        )  # fmt: skip
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            pipe.write(json.dumps(told).encode())
+        self._workers.append(_Worker(process))
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGTERM)
+        self._listening.close()
+        end = time.monotonic() + self._settings.drain + 5
+        for worker in self._workers:
+            try:
+                worker.process.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("worker %d has not finished in time and is ended", worker.process.pid)
+                worker.process.kill()
+                worker.process.wait()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def stop(*_: object) -> None:
+            self._stopping = True
+
+        wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: lambda *_: self._state.want_again()}
+        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,165 @@
+"""One process that answers: uvicorn around the application, with the time-outs and limits that uvicorn leaves to a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from deepseek.errors import DeepSeekError
+from deepseek.recipe.sections import ServeSection
+from deepseek.serving.app import App
+from deepseek.serving.keys import Keys
+from deepseek.serving.metrics import Metrics
+from deepseek.serving.models import Models
+from deepseek.serving.observers import Observer, Observers
+from deepseek.serving.protocol import limited
+from deepseek.serving.state import State, Wanted
+
+log = logging.getLogger("deepseek.serving")
+
+POLL_S = 0.2
+SWITCH_INTERVAL_S = 0.001
+SWITCH_S = 60.0
+KEEP_ALIVE_S = 75
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which on SIGTERM finishes what it has accepted and ends with status 0, and on SIGHUP opens the bundles anew."""
+
+    def __init__(self, config: uvicorn.Config, app: App, *, state: State, opened: Mapping[str, Wanted]) -> None:
+        super().__init__(config)
+        self._app, self._shared, self._parent = app, state, os.getppid()
+        self._followed: dict[str, int] = {name: one.serial for name, one in opened.items()}
+        self._stamp = (0, 0)
+        app.load = self._load_everywhere
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop."""
+        self._app.draining = True
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # uvicorn would raise them again at the end, and the process die of them
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals over for the time of serving."""
+        try:
+            before = signal.signal(signal.SIGHUP, lambda *_: self._shared.want_again())
+        except ValueError:  # not in the main thread: whoever began the thread has the signals
+            yield
+            return
+        try:
+            with super().capture_signals():
+                yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and to follow what is to be served."""
+        await self._take_up()  # what was asked for while this worker opened its bundles
+        gc.collect()
+        gc.freeze()  # models are not garbage: full collections would look through them again and again
+        await super().startup(sockets)
+        self._app.metrics.cell("deepseek_workers").set(1)
+        self._follower = asyncio.get_running_loop().create_task(self._follow())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, and finish what is accepted."""
+        self._follower.cancel()
+        await super().shutdown(sockets)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            if os.getppid() != self._parent:  # whoever began this process is gone: nobody would ever stop it
+                self._app.draining = self.should_exit = True
+                return
+            if self._shared.stamp != self._stamp:
+                await self._take_up()
+
+    async def _take_up(self) -> None:
+        self._stamp = self._shared.stamp  # asked for before the file is read: what comes in between is seen next time
+        for name, wanted in self._shared.read().items():
+            if wanted.serial > self._followed.get(name, 0):
+                try:
+                    await self._app.models.load(name, wanted.path)
+                except DeepSeekError as error:
+                    log.error("model %s stays as it is: %s", name, error)  # noqa: TRY400 - the message says it all
+                self._followed[name] = wanted.serial
+        self._shared.report(self._followed)
+
+    async def _load_everywhere(self, name: str, path: str) -> dict[str, Any]:
+        """Take up a bundle here, which proves it, and then in all workers."""
+        new = await self._app.models.load(name, path)
+        serial = self._shared.want({name: path})[name].serial
+        self._followed[name] = serial
+        self._shared.report(self._followed)
+        deadline = asyncio.get_running_loop().time() + SWITCH_S
+        while True:
+            reports = list(self._shared.reports().values())
+            followed = sum(report.get(name, 0) >= serial for report in reports)
+            if followed == len(reports) or asyncio.get_running_loop().time() > deadline:
+                return {"model": name, "version": new.version, "workers": {"switched": followed, "of": len(reports)}}
+            await asyncio.sleep(POLL_S / 4)
+
+
+def run_worker(
+    listening: socket.socket, settings: ServeSection, state: State, *, plugins: Sequence[str] = (), observers: Sequence[Observer] = ()
+) -> None:
+    """Answer requests of a listening socket until told to stop.
+
+    Args:
+        listening: The socket, which several workers may share.
+        settings: How models are served.
+        state: What is served.
+        plugins: The plugins that bundles need.
+        observers: Who is told of answers.
+
+    Raises:
+        BundleError: A bundle is not there, or not as it was written.
+    """
+    metrics = Metrics(state.folder)
+    wanted = state.read()
+    models = Models({name: one.path for name, one in wanted.items()}, settings, metrics, plugins=plugins)
+    told = Observers(observers, metrics)
+    app = App(models, settings, keys=Keys.read(settings.keys), metrics=metrics, observers=told)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop", http=limited(settings.read_timeout), ws="none", interface="asgi3", lifespan="on", log_config=None, access_log=False,
+        server_header=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(settings.drain)), proxy_headers=False,
+    )  # fmt: skip
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # the event loop and the model's thread take turns; by Python's own rule a thread may hold the other up for five milliseconds
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    Server(config, app, state=state, opened=wanted).run(sockets=[listening])
+
+
+def main() -> int:
+    """Run as a worker of a supervisor, which has written what to do to standard input."""
+    told = json.load(sys.stdin)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s[%(process)d] %(message)s")
+    listening = socket.socket(fileno=told["socket"])
+    threading_limit = os.environ.get("OMP_NUM_THREADS")
+    log.info("worker begins, %s threads for the network", threading_limit or "all")
+    try:
+        run_worker(listening, ServeSection(**told["settings"]), State(Path(told["folder"])), plugins=told["plugins"])
+    except DeepSeekError as error:
+        log.error("%s", error)  # noqa: TRY400 - the message says it all
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Numbers of several workers, summed by whichever is asked."""
+
+import multiprocessing
+import os
+
+from deepseek.serving.metrics import Metrics
+
+
+def lines(metrics):
+    return dict(line.rsplit(" ", 1) for line in metrics.text().decode().splitlines() if not line.startswith("#"))
+
+
+def count(folder):
+    metrics = Metrics(folder)
+    metrics.cell("deepseek_requests_total", model="a", endpoint="predict", status="200").add(3)
+    metrics.cell("deepseek_queue_rows", model="a").set(7)
+    metrics.histogram("deepseek_batch_rows", model="a").observe(3)
+    os._exit(0)
+
+
+def test_counters_of_the_dead_stay_and_their_gauges_go(tmp_path):
+    worker = multiprocessing.get_context("fork").Process(target=count, args=(tmp_path,))
+    worker.start()
+    worker.join(30)
+    metrics = Metrics(tmp_path)
+    metrics.cell("deepseek_requests_total", model="a", endpoint="predict", status="200").add()
+    metrics.cell("deepseek_queue_rows", model="a").set(2)
+    found = lines(metrics)
+    assert found['deepseek_requests_total{model="a",endpoint="predict",status="200"}'] == "4"
+    assert found['deepseek_queue_rows{model="a"}'] == "2"
+    assert found['deepseek_batch_rows_sum{model="a"}'] == "3"
+
+
+def test_buckets_add_up_from_below(tmp_path):
+    metrics = Metrics(tmp_path)
+    histogram = metrics.histogram("deepseek_batch_rows", model="a")
+    for rows in (1, 2, 3, 5_000):
+        histogram.observe(rows)
+    found = lines(metrics)
+    assert [found[f'deepseek_batch_rows_bucket{{model="a",le="{end}"}}'] for end in ("1", "2", "4", "1024", "+Inf")] == [
+        "1",
+        "2",
+        "3",
+        "3",
+        "4",
+    ]
+    assert found['deepseek_batch_rows_count{model="a"}'] == "4"
+    assert found['deepseek_batch_rows_sum{model="a"}'] == "5006"
+
+
+def test_labels_are_escaped(tmp_path):
+    metrics = Metrics(tmp_path)
+    metrics.cell("deepseek_queue_rows", model='a"b\\c\nd').set(1)
+    assert b'deepseek_queue_rows{model="a\\"b\\\\c\\nd"} 1\n' in metrics.text()
+
+
+def test_a_half_written_name_is_passed_over(tmp_path):
+    metrics = Metrics(tmp_path)
+    metrics.cell("deepseek_queue_rows", model="a").set(1)
+    (file,) = tmp_path.glob("*.keys")
+    with file.open("ab") as keys:
+        keys.write(b'{"name": "deepseek_que')
+    assert lines(metrics) == {'deepseek_queue_rows{model="a"}': "1"}
