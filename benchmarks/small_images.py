@@ -80,7 +80,12 @@ def measure(name: str, parts: Parts, arm: str, *, seed: int, epochs: int) -> dic
         run = deepseek.train(file, target="y", out=Path(folder) / "runs", overrides=overrides, progress=False)
         events = [json.loads(line) for line in (Path(run.run) / "events.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [event["metrics"]["loss"] for event in events if event["event"] == "validation"]
-    kept = {f"{key}_{split}": round(run.metrics[split][key], 4) for split in ("validation", "test") for key in ("accuracy", "log_loss")}
+    kept = {
+        f"{key}_{split}": round(run.metrics[split][key], 4)
+        for split in ("validation", "test")
+        for key in ("accuracy", "log_loss", "auc")
+        if key in run.metrics[split]
+    }
     row = {"benchmark": "small_images", "dataset": name, "arm": arm, "seed": seed, "epochs": epochs, **kept}
     return {**row, "highest_validation_loss": round(max(losses), 2), "seconds": round(run.seconds, 1)}
 

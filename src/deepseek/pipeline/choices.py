@@ -192,13 +192,12 @@ def _few_images_training(rows: int) -> dict[str, tuple[Any, str]]:
 
 
 def _many_images_training(rows: int) -> dict[str, tuple[Any, str]]:
-    batch = _power_of_two(rows / 64, least=64, most=256)
-    epochs = max(8, min(40, round(450_000 / max(rows, 1))))
+    epochs = max(8, round(450_000 / rows))
     sgd = {"type": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
     return {
         "epochs": (epochs, f"{rows:,} images"),
-        "batch_size": (batch, f"{rows:,} images, between 64 and 256 in a batch"),
-        "learning_rate": (0.4 * batch / 256, "0.4 for a batch of 256, in proportion"),
+        "batch_size": (256, f"{rows:,} images: enough steps an epoch even so"),
+        "learning_rate": (0.4, "found for batches of 256"),
         "optimizer": (family("optimizer").validate(sgd), "reaches in few epochs what others reach in more"),
         "schedule": (family("schedule").validate({"type": "linear", "warmup": 0.25}), "a quarter of the run up, the rest down"),
         "clip_norm": (None, "batch normalisation keeps gradients in bounds"),
