@@ -140,9 +140,9 @@ class DropDetector:
     """Watches a stream of labels without end for a drop against a reference, at a stated rate of false alarms.
 
     At regular starts a likelihood ratio begins: of "dropped by `drop` or more" (a mixture over several drops) against "as in the
-    reference", each averaged over what the reference's sampling error leaves open: Robbins' mixture ("Statistical methods related to the law of the
-    iterated logarithm", 1970), the mixture SPRT of A/B testing. The sum over all starts is compared with a threshold: the Shiryaev–Roberts
-    form of an e-detector (Shin, Ramdas and Rinaldo, "E-detectors", NEJSDS 2023). Where nothing drops, each ratio has an expectation of 1
+    reference", each averaged over what the reference's sampling error leaves open: Robbins' mixture ("Statistical methods related to the
+    law of the iterated logarithm", 1970), the mixture SPRT of A/B testing. The sum over all starts is compared with a threshold: the
+    Shiryaev–Roberts form of an e-detector (Shin, Ramdas and Rinaldo, "E-detectors", NEJSDS 2023). Where nothing drops, each ratio has an expectation of 1
     at any time, so the sum of `horizon / every` starts reaches `horizon / every / alpha` with a probability of at most `alpha` (Doob), and
     alarms are at least `horizon / alpha` labels apart on average, however often one looks. That is exact for a reference known exactly and
     for shares; for means it is as good as the normal approximation, and for an estimated reference it holds on average over its error.

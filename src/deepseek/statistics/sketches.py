@@ -23,6 +23,8 @@ BINS = 40
 """Bins of equal reference share for a column of numbers: the Kolmogorov–Smirnov distance between bins is short by 1/40 at most."""
 NAMES = 1_000
 """So many of the reference's most frequent names have a counter of their own."""
+LEAST = 5
+"""Rows that a name must have in the reference for a counter: of rarer ones not even the name is kept, for it may be somebody's."""
 NEW_NAMES = 50
 _CHUNK = 1 << 15  # values that stay in the processor's cache while several passes go over them
 _MANY = 2_048
@@ -200,7 +202,8 @@ class NameSketch(ColumnSketch):
 
     Args:
         names: The names with a counter of their own.
-        whole: Whether these are all names of the reference, so that any other is new; else others are rare ones or new ones.
+        whole: Whether these are all names of the reference, so that any other is new, and told by name; else others are rare ones or new
+            ones, of which nothing but the number is kept.
     """
 
     kind = "name"
@@ -232,7 +235,7 @@ class NameSketch(ColumnSketch):
             self.rows += count
             place = self._place.get(name, -1)
             self._counts[place] += count
-            if place < 0:
+            if place < 0 and self.whole:
                 others.append((name, count))
         self.others.update(others)
 
@@ -283,15 +286,17 @@ def sketch_numbers(reference: ArrayLike, *, bins: int = BINS) -> NumberSketch:
     return sketch
 
 
-def sketch_names(counted: Mapping[str, int], *, missing: int = 0, most: int = NAMES) -> NameSketch:
+def sketch_names(counted: Mapping[str, int], *, missing: int = 0, most: int = NAMES, least: int = LEAST) -> NameSketch:
     """Return a sketch of reference names, the most frequent of which have counters of their own.
 
     Args:
         counted: Rows by name.
         missing: Rows without one.
         most: How many counters there are.
+        least: Rows that a name must have for one.
     """
-    names = sorted(counted, key=lambda name: (-counted[name], name))[:most]
+    common = [name for name, count in counted.items() if count >= least]
+    names = sorted(common, key=lambda name: (-counted[name], name))[:most]
     sketch = NameSketch(names, whole=len(names) == len(counted))
     sketch.update_counts(counted.items(), missing=missing)
     return sketch

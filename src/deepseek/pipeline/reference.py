@@ -1,0 +1,66 @@
+"""What a bundle keeps of its training for the day when its model is watched: no row, but what all of them looked like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from deepseek.data.landing import LandedTable
+from deepseek.data.preparation import Preparation
+from deepseek.data.prepared import PreparedDataset
+from deepseek.monitoring.outcomes import Target
+from deepseek.monitoring.reference import ROWS, make_reference, sketch_inputs
+from deepseek.pipeline.asked import ask
+from deepseek.pipeline.dataset import Dataset
+from deepseek.tasks.model import TaskModel
+
+ANSWERED_ROWS = 20_000
+"""So many validation rows, drawn at random, stand for all of them."""
+
+
+def input_sketches(dataset: Dataset, *, seed: int) -> dict[str, Any]:
+    """Return sketches of the raw columns of the rows that are trained on, at most 100,000 of them drawn at random.
+
+    Args:
+        dataset: The run's dataset.
+        seed: Says which.
+    """
+    preparation, train = dataset.preparation(), dataset.open("train")
+    assert train is not None
+    table = LandedTable.open(dataset.landed["source"])
+    rows = np.arange(len(train)) if train.source_rows is None else np.unique(np.asarray(train.source_rows, dtype=np.int64))
+    sample = table.sample(rows, ROWS, seed)
+    wanted = set(preparation.columns)
+    return sketch_inputs(sample, [field for field in preparation.schema.inputs if field.name in wanted])
+
+
+def reference_of(
+    model: TaskModel, preparation: Preparation, inputs: Mapping[str, Any], data: Mapping[str, PreparedDataset]
+) -> dict[str, Any]:
+    """Return what a bundle's `reference.json` holds, of a model that has just been trained.
+
+    Answers are those to validation rows, or to test rows where there are no others; without either only inputs are known.
+    """
+    assert preparation.target is not None, "without a target nothing is trained"
+    spec = preparation.target.spec
+    target = Target(spec.kind, tuple(spec.columns), tuple(spec.classes), preparation.target.separator)
+    name = next((name for name in ("validation", "test") if name in data), None)
+    if name is None:
+        return make_reference(inputs, target, model.task.answer(_no_answers(model, data["train"])), [], spellings=preparation.spellings)
+    asked = ask(model.cpu().eval(), data[name], name, rows=ANSWERED_ROWS)
+    truth = asked.target.numpy()
+    labels: list[Any]
+    if spec.kind == "values":
+        labels = (truth.reshape(len(truth), -1).astype(np.float64) * np.array(spec.std) + np.array(spec.mean)).tolist()
+    elif spec.kind == "labels":
+        labels = [[spec.classes[place] for place in np.flatnonzero(row >= 0.5)] for row in truth]
+    else:
+        labels = [spec.classes[place] for place in truth.astype(np.int64).tolist()]
+    return make_reference(inputs, target, model.task.answer(asked.decoded), labels, spellings=preparation.spellings)
+
+
+def _no_answers(model: TaskModel, train: PreparedDataset) -> dict[str, Any]:
+    asked = ask(model.cpu().eval(), train, "train", rows=1)
+    return {name: values[:0] for name, values in asked.decoded.items()}
