@@ -36,7 +36,7 @@ class ModelReference:
         target: What is predicted.
         kinds: What each input column was in training.
         inputs: Sketches of training rows by raw column.
-        answers: Sketches of the answers to validation rows: `prediction`, and `confidence` where there are classes.
+        answers: Sketches of the answers to rows that the model was measured on: `prediction`, and `confidence` where there are classes.
         metrics: What was reached on those, with the spread of one row: what a drop is measured against.
         curve: How often answers of each confidence were right; nothing where there are no classes.
         spellings: Other spellings of a value, by column.

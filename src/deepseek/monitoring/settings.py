@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+from deepseek.artifacts import Bundle, RunFolder
 from deepseek.errors import InputError
+from deepseek.monitoring.alarms.base import Alarm
+from deepseek.recipe import load_recipe
+from deepseek.recipe.secrets import resolve_secrets
+from deepseek.recipe.sections import MonitorSection
+from deepseek.registry import family
 
 Keep = Literal["nothing", "hashes", "values"]
 
@@ -48,3 +54,38 @@ class MonitorSettings:
             raise InputError(
                 f"window_rows is {self.window_rows}, consecutive {self.consecutive}, silence_s {self.silence_s}", hint="1, 1 and 0 or more"
             )
+
+    @classmethod
+    def of_run(cls, bundle: Bundle) -> Self:
+        """Return what the recipe says of the run that a bundle lies in, under `monitor`; the usual where it says nothing."""
+        section = recipe_of(bundle)
+        return cls() if section is None else cls.of_section(section)
+
+    @classmethod
+    def of_section(cls, section: MonitorSection) -> Self:
+        """Return what a recipe's section says."""
+        return cls(
+            metric=section.alarm.metric,
+            drop=section.alarm.drop,
+            alpha=section.alarm.alpha,
+            horizon=section.alarm.horizon,
+            window_rows=section.window.rows,
+            window_s=section.window.time,
+            drift=section.drift,
+            consecutive=section.consecutive,
+            silence_s=section.silence,
+            keep_inputs=section.keep_inputs,
+            retention_s=section.retention,
+            alarms=tuple(section.notify),
+        )
+
+
+def recipe_of(bundle: Bundle) -> MonitorSection | None:
+    """Return the section `monitor` of the run that a bundle lies in, or nothing."""
+    recipe = RunFolder(bundle.path.parent).recipe
+    return load_recipe(recipe).monitor if recipe.is_file() else None
+
+
+def build_alarms(settings: MonitorSettings) -> list[Alarm]:
+    """Return where alarms go, the secrets that the specs name put in."""
+    return [family("alarm").build(resolve_secrets(dict(spec))) for spec in settings.alarms]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import numpy as np
@@ -20,15 +20,16 @@ import pyarrow as pa
 from deepseek import progress
 from deepseek.artifacts import Bundle
 from deepseek.errors import InputError, RunError
-from deepseek.monitoring.alarms.base import Alarm, AlarmEvent
+from deepseek.monitoring.alarms.base import AlarmEvent
 from deepseek.monitoring.outcomes import labels_of, outcomes_of, predictions_of
 from deepseek.monitoring.performance import Performance
 from deepseek.monitoring.policy import AlarmPolicy
 from deepseek.monitoring.reference import ModelReference
-from deepseek.monitoring.settings import MonitorSettings
+from deepseek.monitoring.settings import MonitorSettings, build_alarms, recipe_of
 from deepseek.monitoring.store import Joined, Request, Store
 from deepseek.monitoring.window import Window
-from deepseek.registry import family
+from deepseek.recipe.secrets import resolve_secrets
+from deepseek.recipe.sections import MonitorSection
 
 SAVE_S = 1.0
 """Seconds between two savings of a window that is not full: what a kill may cost the sketches. The log itself loses nothing."""
@@ -80,13 +81,26 @@ class Watcher:
         self.store = store
         self.performance = Performance(self.reference, self.settings)
         self._clock, self._lock = clock, RLock()
-        self._alarms: list[Alarm] = [family("alarm").build(spec) for spec in self.settings.alarms]
+        self._alarms = build_alarms(self.settings)
         self._window = Window(self.reference, clock())
         self._policies: dict[str, AlarmPolicy] = {}
         self._last: dict[str, Any] | None = None
         self._rows = 0
         self._saved_at = -1e18
         self._go_on()
+
+    @classmethod
+    def open(cls, run: str | PathLike[str]) -> Self:
+        """Watch a run as its recipe says under `monitor`; a relative `store` lies in the run's folder.
+
+        Args:
+            run: The run's folder or its bundle.
+        """
+        bundle = Bundle.open(Path(run))
+        section = recipe_of(bundle) or MonitorSection()
+        place = resolve_secrets(section.store)
+        store = Store(place if "://" in place else bundle.path.parent / place)
+        return cls(bundle, store, settings=MonitorSettings.of_section(section))
 
     def observe(
         self, inputs: pa.Table | pa.RecordBatch, answers: pa.Table, *, ids: Sequence[str] | None = None, at: float | None = None

@@ -65,7 +65,7 @@ class Window:
     def estimate(self) -> dict[str, Any] | None:
         """Return what accuracy the rows probably have, from confidences alone; nothing where the task has no classes."""
         curve, confidences = self.reference.curve, self._answers.get(CONFIDENCE)
-        if curve is None or not isinstance(confidences, NumberSketch) or not self.rows:
+        if curve is None or not isinstance(confidences, NumberSketch) or not confidences.known:
             return None
         found = curve.estimate(confidences)
         return _plain({"calibrated": found.calibrated, "thresholded": found.thresholded, "rows": found.rows, "is_estimate": True})

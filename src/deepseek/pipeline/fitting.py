@@ -188,7 +188,7 @@ def _write(
     data: Mapping[str, PreparedDataset],
 ) -> None:
     documents = documents_of(preparation, model=job.model, task=job.task, metrics=outcome["metrics"])
-    reference = reference_of(model, preparation, job.inputs, data)
+    reference = reference_of(model, preparation, job.inputs, data, measured=job.measured)
     write_model(run.bundle, model, {**documents, REFERENCE_FILE: reference}, plugins=_plugin_versions(job))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from deepseek.pipeline.dataset import Dataset
 from deepseek.tasks.model import TaskModel
 
 ANSWERED_ROWS = 20_000
-"""So many validation rows, drawn at random, stand for all of them."""
+"""So many of the rows that the model is measured on, drawn at random, stand for all of them."""
 
 
 def input_sketches(dataset: Dataset, *, seed: int) -> dict[str, Any]:
@@ -37,16 +37,29 @@ def input_sketches(dataset: Dataset, *, seed: int) -> dict[str, Any]:
 
 
 def reference_of(
-    model: TaskModel, preparation: Preparation, inputs: Mapping[str, Any], data: Mapping[str, PreparedDataset]
+    model: TaskModel,
+    preparation: Preparation,
+    inputs: Mapping[str, Any],
+    data: Mapping[str, PreparedDataset],
+    *,
+    measured: Sequence[str],
 ) -> dict[str, Any]:
     """Return what a bundle's `reference.json` holds, of a model that has just been trained.
 
-    Answers are those to validation rows, or to test rows where there are no others; without either only inputs are known.
+    Answers are those to test rows where the run measures on them, as validation rows had a say in which weights were kept and flatter them;
+    else to validation rows. Without either only inputs are known.
+
+    Args:
+        model: The trained model.
+        preparation: What prepared its rows.
+        inputs: What `input_sketches` returned.
+        data: The prepared rows by split.
+        measured: The splits that the run measures on; a search looks at no test row.
     """
     assert preparation.target is not None, "without a target nothing is trained"
     spec = preparation.target.spec
     target = Target(spec.kind, tuple(spec.columns), tuple(spec.classes), preparation.target.separator)
-    name = next((name for name in ("validation", "test") if name in data), None)
+    name = next((name for name in ("test", "validation") if name in data and name in measured), None)
     if name is None:
         return make_reference(inputs, target, model.task.answer(_no_answers(model, data["train"])), [], spellings=preparation.spellings)
     asked = ask(model.cpu().eval(), data[name], name, rows=ANSWERED_ROWS)

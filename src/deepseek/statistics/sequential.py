@@ -81,25 +81,25 @@ class DropTest:
     alarm: bool
 
 
-def drop_test(right: float, rows: int, reference: Reference, *, alpha: float = 0.05) -> DropTest:
-    """Test once, after a number of labels that was fixed before, whether accuracy has dropped against a reference.
+def drop_test(value: float, rows: int, reference: Reference, *, alpha: float = 0.05, worse: str = "lower") -> DropTest:
+    """Test once, after a number of labels that was fixed before, whether a share or a mean has become worse than a reference.
 
-    The z-test of a share against the reference, whose own sampling error is added. Looked at again and again until it alarms it would
-    alarm sooner or later on unchanged data: that is what `DropDetector` is for.
+    The z-test against the reference, with the spread that it had there and its own sampling error. Looked at again and again until it
+    alarms it would alarm sooner or later on unchanged data: that is what `DropDetector` is for.
 
     Args:
-        right: How many of the rows were answered right.
-        rows: How many rows there are.
+        value: What is measured now.
+        rows: On how many rows.
         reference: What was reached before.
-        alpha: Probability of an alarm where nothing has dropped.
+        alpha: Probability of an alarm where nothing has become worse.
+        worse: `lower` where a lower value is worse, as of accuracy; `higher` as of a loss.
 
     Example:
-        >>> drop_test(880, 1000, Reference.of_share(0.90)).alarm
+        >>> drop_test(0.88, 1000, Reference.of_share(0.90)).alarm
         True
     """
-    value = right / rows
-    dropped = reference.value - value
-    error = math.hypot(math.sqrt(reference.value * (1 - reference.value) / rows), reference.error)
+    dropped = reference.value - value if worse == "lower" else value - reference.value
+    error = math.hypot(reference.std / math.sqrt(rows), reference.error)
     normal = NormalDist()
     p = 1 - normal.cdf(dropped / error) if error else float(dropped <= 0)
     return DropTest(value, dropped, dropped - normal.inv_cdf(1 - alpha) * error, p, p < alpha)
@@ -142,10 +142,11 @@ class DropDetector:
     At regular starts a likelihood ratio begins: of "dropped by `drop` or more" (a mixture over several drops) against "as in the
     reference", each averaged over what the reference's sampling error leaves open: Robbins' mixture ("Statistical methods related to the
     law of the iterated logarithm", 1970), the mixture SPRT of A/B testing. The sum over all starts is compared with a threshold: the
-    Shiryaev–Roberts form of an e-detector (Shin, Ramdas and Rinaldo, "E-detectors", NEJSDS 2023). Where nothing drops, each ratio has an expectation of 1
-    at any time, so the sum of `horizon / every` starts reaches `horizon / every / alpha` with a probability of at most `alpha` (Doob), and
-    alarms are at least `horizon / alpha` labels apart on average, however often one looks. That is exact for a reference known exactly and
-    for shares; for means it is as good as the normal approximation, and for an estimated reference it holds on average over its error.
+    Shiryaev–Roberts form of an e-detector (Shin, Ramdas and Rinaldo, "E-detectors", NEJSDS 2023). Where nothing drops, each ratio has an
+    expectation of 1 at any time, so the sum of `horizon / every` starts reaches `horizon / every / alpha` with a probability of at most
+    `alpha` (Doob), and alarms are at least `horizon / alpha` labels apart on average, however often one looks. That is exact for a
+    reference known exactly and for shares; for means it is as good as the normal approximation, and for an estimated reference it holds on
+    average over its error.
 
     Args:
         reference: What was reached before.

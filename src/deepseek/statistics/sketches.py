@@ -28,6 +28,7 @@ LEAST = 5
 NEW_NAMES = 50
 _CHUNK = 1 << 15  # values that stay in the processor's cache while several passes go over them
 _MANY = 2_048
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class ColumnSketch(ABC):
@@ -91,7 +92,8 @@ class ColumnSketch(ABC):
 class NumberSketch(ColumnSketch):
     """Numbers: rows in each bin, missing ones, mean, spread, least and greatest.
 
-    Sums are taken about the middle of the bins, so that a large mean does not swallow a small spread. NaN and infinite values are missing.
+    Sums are taken about the middle of the bins, so that a large mean does not swallow a small spread. NaN and infinite values are missing,
+    and so is what is beyond the range of float32, as it is for the models.
 
     Args:
         edges: The inner edges of the bins, ascending: a bin reaches from its edge up to the next one, the first and the last without end.
@@ -138,12 +140,12 @@ class NumberSketch(ColumnSketch):
             self._fold(given[start : start + _CHUNK].astype(np.float64, copy=False))
 
     def _fold(self, chunk: np.ndarray) -> None:
-        from_center = chunk - self._center
-        squares = float(from_center @ from_center)
         rows = len(chunk)
-        if not math.isfinite(squares):  # the one pass that tells whether anything is missing, or too large to be squared
-            known = np.isfinite(chunk)
-            chunk = chunk[known]
+        with np.errstate(over="ignore", invalid="ignore"):
+            from_center = chunk - self._center
+            squares = float(from_center @ from_center)
+        if not squares < _LARGEST**2:  # the one pass that tells whether anything is missing
+            chunk = chunk[np.abs(chunk) <= _LARGEST]
             from_center = chunk - self._center
             squares = float(from_center @ from_center)
         self._add(rows, rows - len(chunk))

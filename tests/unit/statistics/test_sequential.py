@@ -36,7 +36,7 @@ def test_the_yardstick_from_90_to_88():
 @pytest.mark.parametrize(("share", "expected"), [(0.9, 0.05), (0.88, 0.8)])
 def test_the_fixed_test_has_the_size_and_power_that_it_states(share, expected):
     counts = np.random.default_rng(0).binomial(1_471, share, 4_000)
-    raised = np.mean([drop_test(count, 1_471, KNOWN).alarm for count in counts.tolist()])
+    raised = np.mean([drop_test(count / 1_471, 1_471, KNOWN).alarm for count in counts.tolist()])
     assert raised == pytest.approx(expected, abs=0.025)
 
 
@@ -45,10 +45,15 @@ def test_an_uncertain_reference_keeps_the_size():
     raised = []
     for _ in range(4_000):
         reference = Reference.of_share(draw.binomial(1_000, 0.9) / 1_000, 1_000)
-        raised.append(drop_test(draw.binomial(2_000, 0.9), 2_000, reference).alarm)
+        raised.append(drop_test(draw.binomial(2_000, 0.9) / 2_000, 2_000, reference).alarm)
     assert np.mean(raised) == pytest.approx(0.05, abs=0.015)
     naive = Reference.of_share(0.9)
-    assert drop_test(1_765, 2_000, naive).p < drop_test(1_765, 2_000, Reference.of_share(0.9, 1_000)).p
+    assert drop_test(0.8825, 2_000, naive).p < drop_test(0.8825, 2_000, Reference.of_share(0.9, 1_000)).p
+
+
+def test_a_loss_that_rises_is_worse():
+    assert drop_test(0.45, 1_000, Reference(0.4, 0.4), worse="higher").alarm
+    assert not drop_test(0.35, 1_000, Reference(0.4, 0.4), worse="higher").alarm
 
 
 def test_looking_again_and_again_with_the_fixed_test_breaks_its_promise():
@@ -56,7 +61,7 @@ def test_looking_again_and_again_with_the_fixed_test_breaks_its_promise():
     raised = []
     for _ in range(200):
         so_far = np.cumsum(draw.random(10_000) < 0.9)
-        raised.append(any(drop_test(so_far[n - 1], n, KNOWN).alarm for n in range(100, 10_001, 100)))
+        raised.append(any(drop_test(so_far[n - 1] / n, n, KNOWN).alarm for n in range(100, 10_001, 100)))
     assert np.mean(raised) > 0.2
 
 

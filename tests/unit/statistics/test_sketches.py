@@ -22,9 +22,9 @@ def folded(reference, values):
 
 
 def test_numbers_are_numpys():
-    values = np.r_[DRAW.normal(1e6, 3, 5_000), np.nan, np.inf, -np.inf]
+    values = np.r_[DRAW.normal(1e6, 3, 5_000), np.nan, np.inf, 1e300]
     sketch = folded(sketch_numbers(REFERENCE), values)
-    known = values[np.isfinite(values)]
+    known = values[np.abs(values) < 1e38]
     assert (sketch.rows, sketch.missing, sketch.known) == (5_003, 3, 5_000)
     assert sketch.mean == pytest.approx(known.mean(), rel=1e-14)
     assert sketch.std == pytest.approx(known.std(), rel=1e-9)

@@ -19,7 +19,7 @@ class WebhookAlarm(Alarm):
 
     Args:
         url: The address, `http` or `https`.
-        headers: Further headers, such as a key; in a recipe `${NAME}` takes it from the environment.
+        headers: Further headers, such as a key; in a recipe `${ENV:NAME}` takes it from the environment.
         timeout_s: Seconds after which the request is given up.
     """
 
