@@ -40,6 +40,7 @@ _TABLES = (
     "deepseek_state (name {id} NOT NULL PRIMARY KEY, content {text} NOT NULL)",
 )
 _WAIT_S = 30.0
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 
 
 class Request(NamedTuple):
@@ -308,7 +309,8 @@ class _Remote:
         self._errors = (sqlalchemy.exc.SQLAlchemyError, OSError)
         self._text = sqlalchemy.text
         try:
-            self._engine = sqlalchemy.create_engine(url, pool_pre_ping=True)
+            scheme, _, rest = url.partition("://")
+            self._engine = sqlalchemy.create_engine(f"{_DRIVERS.get(scheme, scheme)}://{rest}", pool_pre_ping=True)
             self.dialect = str(self._engine.dialect.name)
             self._connection = self._engine.connect()
         except (ImportError, *self._errors) as error:
