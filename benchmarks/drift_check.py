@@ -1,9 +1,9 @@
 """Checking a million rows of fifty columns for drift against a stored reference; beside Evidently, where it is installed.
 
 Protocol: forty columns of numbers and ten of categories; in ten of them a shift is planted. The reference is made once from 100,000 rows
-and stored as JSON, as a bundle has it; timed is what a check costs from then on: reading the JSON, folding every row and comparing. Evidently
-has no stored reference: timed is its `DataDriftPreset` on the same reference rows and the same million, with its own choice of tests. The
-contestants take turns, medians are compared. Verdicts on the planted and on the other columns are counted for both.
+and stored as JSON, as a bundle has it; timed is what a check costs from then on: reading the JSON, folding every row and comparing.
+Evidently has no stored reference: timed is its `DataDriftPreset` on the same reference rows and the same million, with its own choice of
+tests. The contestants take turns, medians are compared. Verdicts on the planted and on the other columns are counted for both.
 
 Usage: python benchmarks/drift_check.py [--rows 1000000] [--repeats 5] [--without-evidently]. Exit status 1 where a planted shift is missed,
 another column is called drifted, or Evidently is there and less than 20 times slower.
