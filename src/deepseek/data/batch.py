@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from deepseek.data.transforms.base import Array, Ragged
 
 MASK = "_mask"
-"""What the name of a ragged input's mask ends with."""
+"""What the name of a ragged input's mask ends with; `mask_name` makes it."""
 PADDED_ELEMENTS = 1 << 17
 """What a batch that is only answered may hold of ragged inputs, padding included: 256 texts of 512 tokens."""
 
@@ -99,6 +99,11 @@ class Batch:
         return Batch(cut(self.inputs), cut(self.targets), weight, row)
 
 
+def mask_name(name: str) -> str:
+    """Return the name of a ragged input's mask."""
+    return name + MASK
+
+
 def as_inputs(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
     """Return what `Preparation.apply` gave as what a model is given: tensors by name, rows of unequal length padded.
 
@@ -108,7 +113,7 @@ def as_inputs(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
     inputs = {}
     for name, array in arrays.items():
         if isinstance(array, Ragged):
-            inputs[name], inputs[f"{name}{MASK}"] = pad(array, np.arange(len(array.offsets) - 1))
+            inputs[name], inputs[mask_name(name)] = pad(array, np.arange(len(array.offsets) - 1))
         else:
             inputs[name] = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     return inputs
@@ -138,7 +143,7 @@ def in_pieces(arrays: Mapping[str, Array], *, most: int = PADDED_ELEMENTS) -> It
         inputs = as_inputs({name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)})
         for name, array in arrays.items():
             if isinstance(array, Ragged):
-                inputs[name], inputs[f"{name}{MASK}"] = pad(array, rows)
+                inputs[name], inputs[mask_name(name)] = pad(array, rows)
         yield rows, inputs
         start += len(rows)
 

@@ -101,7 +101,7 @@ def labels_of(column: pa.Array | pa.ChunkedArray, target: Target) -> list[Any]:
     return [row if row is None or isinstance(row, list) else [part.strip() for part in str(row).split(target.separator)] for row in given]
 
 
-def outcomes_of(target: Target, said: Sequence[Any], probability: np.ndarray | None, labels: Sequence[Any]) -> tuple[Outcomes, int]:
+def outcomes_of(target: Target, said: Sequence[Any], probability: np.ndarray | None, *, labels: Sequence[Any]) -> tuple[Outcomes, int]:
     """Compare answers with labels.
 
     Args:

@@ -115,7 +115,7 @@ def sketch_inputs(table: pa.Table, fields: Sequence[Field]) -> dict[str, Any]:
 
 
 def make_reference(
-    inputs: Mapping[str, Any], target: Target, answers: pa.Table, labels: Sequence[Any], *, spellings: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Any], target: Target, answers: pa.Table, *, labels: Sequence[Any], spellings: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return what `reference.json` holds.
 
@@ -129,7 +129,7 @@ def make_reference(
     said, probability = predictions_of(answers, target)
     sketches, curve, metrics = sketch_answers(target, said), None, {}
     if len(said):
-        found, _ = outcomes_of(target, said, probability, labels)
+        found, _ = outcomes_of(target, said, probability, labels=labels)
         metrics = {name: _reached(name, found.rows[name]) for name in found.rows if len(found)}
         if len(found.score) and not math.isnan(value := found.value("auc")):
             metrics["auc"] = Reference(value, auc_std(value, float(found.truth.mean())), float(len(found)))

@@ -228,7 +228,7 @@ class Watcher:
 
     def _outcomes(self, joined: Sequence[Joined]) -> Any:
         probability = None if joined[0].probability is None else np.array([one.probability for one in joined], dtype=np.float64)
-        return outcomes_of(self.reference.target, [one.prediction for one in joined], probability, [one.label for one in joined])
+        return outcomes_of(self.reference.target, [one.prediction for one in joined], probability, labels=[one.label for one in joined])
 
     def _judge_metric(self, raised: bool, now: float) -> None:
         name, facts = self.performance.metric, self.performance.facts()

@@ -12,7 +12,7 @@ from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.monitoring.outcomes import Target
 from deepseek.monitoring.reference import ROWS, make_reference, sketch_inputs
-from deepseek.pipeline.asked import ask
+from deepseek.pipeline.analysis.predictions import predict_split
 from deepseek.pipeline.dataset import Dataset
 from deepseek.tasks.model import TaskModel
 
@@ -40,8 +40,8 @@ def reference_of(
     model: TaskModel,
     preparation: Preparation,
     inputs: Mapping[str, Any],
-    data: Mapping[str, PreparedDataset],
     *,
+    data: Mapping[str, PreparedDataset],
     measured: Sequence[str],
 ) -> dict[str, Any]:
     """Return what a bundle's `reference.json` holds, of a model that has just been trained.
@@ -61,8 +61,10 @@ def reference_of(
     target = Target(spec.kind, tuple(spec.columns), tuple(spec.classes), preparation.target.separator)
     name = next((name for name in ("test", "validation") if name in data and name in measured), None)
     if name is None:
-        return make_reference(inputs, target, model.task.answer(_no_answers(model, data["train"])), [], spellings=preparation.spellings)
-    asked = ask(model.cpu().eval(), data[name], name, rows=ANSWERED_ROWS)
+        return make_reference(
+            inputs, target, model.task.answer(_no_answers(model, data["train"])), labels=[], spellings=preparation.spellings
+        )
+    asked = predict_split(model.cpu().eval(), data[name], name, rows=ANSWERED_ROWS)
     truth = asked.target.numpy()
     labels: list[Any]
     if spec.kind == "values":
@@ -71,9 +73,9 @@ def reference_of(
         labels = [[spec.classes[place] for place in np.flatnonzero(row >= 0.5)] for row in truth]
     else:
         labels = [spec.classes[place] for place in truth.astype(np.int64).tolist()]
-    return make_reference(inputs, target, model.task.answer(asked.decoded), labels, spellings=preparation.spellings)
+    return make_reference(inputs, target, model.task.answer(asked.decoded), labels=labels, spellings=preparation.spellings)
 
 
 def _no_answers(model: TaskModel, train: PreparedDataset) -> dict[str, Any]:
-    asked = ask(model.cpu().eval(), train, "train", rows=1)
+    asked = predict_split(model.cpu().eval(), train, "train", rows=1)
     return {name: values[:0] for name, values in asked.decoded.items()}

@@ -123,7 +123,7 @@ class _Look:
                 unanswered += batch.num_rows
             elif label is not None:
                 truth = labels_of(batch.column(label), self._reference.target)
-                one, unknown = outcomes_of(self._reference.target, said, probability, truth)
+                one, unknown = outcomes_of(self._reference.target, said, probability, labels=truth)
                 found.append(one)
                 if self.performance.update(one, unknown):
                     self.raised.add(f"metric:{self.performance.metric}")

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from deepseek.data.targets import TargetSpec, class_weights
-from deepseek.registry import component, family
+from deepseek.data.targets import TargetSpec
+from deepseek.registry import family
 from deepseek.tasks.answers import Decoded, class_table
-from deepseek.tasks.base import Task
-from deepseek.tasks.losses import Loss, widened
+from deepseek.tasks.base import LossSpec, MetricSpec, Task
+from deepseek.tasks.losses import Loss, class_weight_tensor, widened
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    LossSpec = dict[str, Any] | str
-    MetricSpec = dict[str, Any] | str
-else:
-    LossSpec = component("loss")
-    MetricSpec = component("metric")
 
 
 class BinaryTask(Task):
@@ -50,7 +44,7 @@ class BinaryTask(Task):
     ) -> None:
         super().__init__(target)
         self._loss: Loss = family("loss").build(loss, target)
-        self._class_weights = weights_of(target, class_weights)
+        self._class_weights = class_weight_tensor(target, class_weights)
         self._metrics = self.usual_metrics if metrics is None else metrics
 
     @property
@@ -78,12 +72,3 @@ class BinaryTask(Task):
     def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
         """Return `prediction` and the two `probability_CLASS` columns."""
         return class_table(self.target, decoded["probability"])
-
-
-def weights_of(target: TargetSpec, given: Literal["balanced"] | Mapping[str, float] | None) -> Tensor | None:
-    """Return a class's weight each, float32 `[classes]`, or nothing where none are given.
-
-    Raises:
-        InputError: A name is no class, or a weight is negative.
-    """
-    return None if given is None else torch.tensor(class_weights(target, given), dtype=torch.float32)

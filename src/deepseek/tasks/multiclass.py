@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
-from deepseek.registry import component, family
+from deepseek.registry import family
 from deepseek.tasks.answers import Decoded, class_table
-from deepseek.tasks.base import Task
-from deepseek.tasks.binary import weights_of
-from deepseek.tasks.losses import Loss, widened
+from deepseek.tasks.base import LossSpec, MetricSpec, Task
+from deepseek.tasks.losses import Loss, class_weight_tensor, widened
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    LossSpec = dict[str, Any] | str
-    MetricSpec = dict[str, Any] | str
-else:
-    LossSpec = component("loss")
-    MetricSpec = component("metric")
 
 
 class MulticlassTask(Task):
@@ -48,7 +41,7 @@ class MulticlassTask(Task):
     ) -> None:
         super().__init__(target)
         self._loss: Loss = family("loss").build(loss, target)
-        self._class_weights = weights_of(target, class_weights)
+        self._class_weights = class_weight_tensor(target, class_weights)
         self._metrics = self.usual_metrics if metrics is None else metrics
 
     @property

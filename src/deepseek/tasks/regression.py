@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
-from deepseek.registry import component, family
+from deepseek.registry import family
 from deepseek.tasks.answers import Decoded, value_table
-from deepseek.tasks.base import Task
+from deepseek.tasks.base import LossSpec, MetricSpec, Task
 from deepseek.tasks.losses import Loss, widened
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    LossSpec = dict[str, Any] | str
-    MetricSpec = dict[str, Any] | str
-else:
-    LossSpec = component("loss")
-    MetricSpec = component("metric")
 
 
 class RegressionTask(Task):

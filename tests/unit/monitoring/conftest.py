@@ -37,7 +37,7 @@ class Rows:
 
 def reference_document(rows=4000, **settings):
     known = Rows(rows, seed=10_000, **settings)
-    return make_reference(sketch_inputs(known.inputs, FIELDS), TARGET, known.answers, known.truth.to_pylist())
+    return make_reference(sketch_inputs(known.inputs, FIELDS), TARGET, known.answers, labels=known.truth.to_pylist())
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from deepseek.monitoring.outcomes import Target, labels_of, outcomes_of, predict
 
 def judged(target, answers, column):
     said, probability = predictions_of(answers, target)
-    return outcomes_of(target, said, probability, labels_of(column, target))
+    return outcomes_of(target, said, probability, labels=labels_of(column, target))
 
 
 def test_two_classes_are_measured_as_scikit_learn_does(make_rows, target):
@@ -38,9 +38,9 @@ def test_values_and_several_values():
     assert (found.value("mae"), found.value("mse")) == (1.25, 2.125)
     two = Target("values", ("y", "z"))
     said, _ = predictions_of(pa.table({"prediction_y": [1.0], "prediction_z": [2.0]}), two)
-    assert outcomes_of(two, said, None, [[2.0, 4.0]])[0].value("mae") == 1.5
+    assert outcomes_of(two, said, None, labels=[[2.0, 4.0]])[0].value("mae") == 1.5
     with pytest.raises(InputError, match="labels have 1 values, answers 2"):
-        outcomes_of(two, said, None, [2.0])
+        outcomes_of(two, said, None, labels=[2.0])
 
 
 def test_labels_are_compared_one_by_one():
@@ -52,4 +52,4 @@ def test_labels_are_compared_one_by_one():
 
 def test_as_many_labels_as_answers(target):
     with pytest.raises(InputError, match="1 labels are given for 2 answers"):
-        outcomes_of(target, ["no", "no"], None, ["no"])
+        outcomes_of(target, ["no", "no"], None, labels=["no"])

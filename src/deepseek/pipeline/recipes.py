@@ -1,4 +1,4 @@
-"""What is given, checked before anything heavy is imported: the recipe, its sources, the columns that it names."""
+"""The recipe that is meant: one that is given as a file, a mapping or a run, or one made up for a bare file or table."""
 
 from __future__ import annotations
 
@@ -6,20 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pyarrow as pa
-
-from deepseek.artifacts import RunFolder, StageCache
+from deepseek.artifacts import RunFolder
 from deepseek.data.sources import open_source
-from deepseek.data.sources.base import rooted
 from deepseek.errors import ColumnError, InputError, UnknownNameError
-from deepseek.recipe import Recipe, load_recipe, resolve_secrets
-
-if TYPE_CHECKING:
-    from deepseek.data.sources.base import Source
-
-CACHE = ".cache"
+from deepseek.pipeline.sources import check_sources, path_of, reading_hint, source_of
+from deepseek.recipe import Recipe, load_recipe
 
 
 def open_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> tuple[RunFolder | None, Recipe]:
@@ -40,47 +33,6 @@ def open_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, overri
         return None, load_recipe(recipe, overrides=overrides)
     given = RunFolder.open(Path(recipe))
     return given, load_recipe(given.recipe, overrides=overrides)  # relative paths start where the recipe came from
-
-
-def source_of(recipe: Recipe, spec: Any) -> Source:
-    """Return the source that a recipe names, secrets put in from the environment; the recipe itself keeps the references."""
-    return open_source(resolve_secrets(spec), folder=recipe.folder)
-
-
-def check_sources(recipe: Recipe) -> None:
-    """See that a recipe's sources can be opened and have the columns that it names.
-
-    Raises:
-        DataError: A source cannot be opened.
-        InputError: A column is not there.
-    """
-    data = recipe.data
-    require_named(recipe, source_of(recipe, data.source).schema().names)
-    if data.test is not None:
-        require_measured(recipe, source_of(recipe, data.test).schema().names)
-
-
-def require_named(recipe: Recipe, names: Sequence[str]) -> None:
-    """See that a source has every column that a recipe names.
-
-    Raises:
-        UnknownNameError: One is not there.
-    """
-    data, split = recipe.data, recipe.data.split
-    for name in (*data.targets, *data.drop, *data.fields, *data.spellings, *filter(None, (data.weight, split.group, split.time, split.column))):
-        if name not in names:
-            raise UnknownNameError("column", name, names, hint=_reading_hint(names))
-
-
-def require_measured(recipe: Recipe, names: Sequence[str]) -> None:
-    """See that a source of test rows has what is needed to measure on them: the targets and the weight.
-
-    Raises:
-        UnknownNameError: A column is not there.
-    """
-    for name in (*recipe.data.targets, *filter(None, (recipe.data.weight,))):
-        if name not in names:
-            raise UnknownNameError("column of the test rows", name, names, hint=_reading_hint(names))
 
 
 def recipe_of(
@@ -120,30 +72,6 @@ def _split_of(source: Any, overrides: Sequence[str]) -> dict[str, Any]:
     return {} if column is None else {"split": {"column": column}}
 
 
-def path_of(source: Any, out: Path) -> str:
-    """Return a path for a source, so that a recipe can name it: a table in memory is written beside the runs first.
-
-    Args:
-        source: A path, or a table in memory.
-        out: The folder that holds the runs.
-
-    Raises:
-        DataError: It is no table.
-    """
-    if isinstance(source, str | PathLike):
-        return str(Path(fspath(source)).absolute())
-    opened = open_source(source)
-
-    def build(folder: Path) -> None:
-        schema = rooted(opened.schema(), Path.cwd())  # paths in a table in memory are relative to where Python runs
-        with pa.OSFile(str(folder / "table.arrow"), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-            for batch in opened.read():
-                writer.write_batch(batch)
-
-    folder, _ = StageCache(out / CACHE).folder("tables", {"content": opened.fingerprint(), "folder": str(Path.cwd())}, build)
-    return str((folder / "table.arrow").absolute())
-
-
 def _target(target: str | Sequence[str] | None, columns: Sequence[str], source: Any) -> str | list[str]:
     if target is None:
         if isinstance(source, str | PathLike) and Path(source).is_dir() and "label" in columns:
@@ -155,16 +83,8 @@ def _target(target: str | Sequence[str] | None, columns: Sequence[str], source: 
     names = [part for name in given for part in ([name] if name in columns else map(str.strip, name.split(",")))]
     for name in names:
         if name not in columns:
-            raise UnknownNameError("column", name, columns, hint=_reading_hint(columns))
+            raise UnknownNameError("column", name, columns, hint=reading_hint(columns))
     return names[0] if len(names) == 1 else names
-
-
-def _reading_hint(names: Sequence[str]) -> str | None:
-    if len(names) == 1:
-        return "the table was read as one column: is its delimiter another? say data.source={type: csv, path: …, delimiter: …}"
-    if names and all(name == f"column_{number}" for number, name in enumerate(names)):
-        return "the first line was taken for data; where it names the columns, say data.source={type: csv, path: …, header: true}"
-    return None
 
 
 def _name_of(source: Any) -> str:
