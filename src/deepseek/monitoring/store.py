@@ -32,13 +32,19 @@ _INSERTS = {
 _ID = "VARCHAR(190)"
 _TABLES = (
     "deepseek_requests (seq {key}, id {id} NOT NULL UNIQUE, at DOUBLE PRECISION NOT NULL, prediction {text} NOT NULL, "
-    "probability {text}, inputs {text})",
-    "deepseek_labels (seq {key}, id {id} NOT NULL, at DOUBLE PRECISION NOT NULL, label {text} NOT NULL)",
+    "probability {text}, inputs {text}{index_at})",
+    "deepseek_labels (seq {key}, id {id} NOT NULL, at DOUBLE PRECISION NOT NULL, label {text} NOT NULL{index_id})",
+    "deepseek_pending (id {id} NOT NULL PRIMARY KEY)",
     "deepseek_outcomes (id {id} NOT NULL PRIMARY KEY)",
     "deepseek_windows (seq {key}, began DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION NOT NULL, content {text} NOT NULL)",
     "deepseek_alarms (seq {key}, at DOUBLE PRECISION NOT NULL, content {text} NOT NULL)",
     "deepseek_state (name {id} NOT NULL PRIMARY KEY, content {text} NOT NULL)",
 )
+JOIN = (
+    "SELECT r.id, r.prediction, r.probability, l.label FROM deepseek_pending p CROSS JOIN deepseek_requests r CROSS JOIN deepseek_labels l "
+    "WHERE r.id = p.id AND l.id = p.id ORDER BY l.seq LIMIT :most"
+)
+"""SQLite keeps the order of a `CROSS JOIN`: it begins with what waits, which is short, not with the log, which is long."""
 _WAIT_S = 30.0
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 
@@ -93,11 +99,13 @@ class Store:
         if dialect not in _KEYS:
             raise InputError(f"no log is kept in {dialect}", hint=f"allowed: a file, {', '.join(sorted(_KEYS))}")
         self._insert, self._conflict = _INSERTS[dialect]
-        self._text = "LONGTEXT" if dialect in {"mysql", "mariadb"} else "TEXT"
+        inlined = dialect in {"mysql", "mariadb"}  # they know no CREATE INDEX IF NOT EXISTS
         with self.transaction():
             for table in _TABLES:
-                self._database.execute(f"CREATE TABLE IF NOT EXISTS {table.format(key=_KEYS[dialect], id=_ID, text=self._text)}")
-            if dialect in {"sqlite", "postgresql"}:
+                inline = {"index_at": ", INDEX (at)", "index_id": ", INDEX (id)"} if inlined else {"index_at": "", "index_id": ""}
+                columns = table.format(key=_KEYS[dialect], id=_ID, text="LONGTEXT" if inlined else "TEXT", **inline)
+                self._database.execute(f"CREATE TABLE IF NOT EXISTS {columns}")
+            if not inlined:
                 self._database.execute("CREATE INDEX IF NOT EXISTS deepseek_labels_id ON deepseek_labels (id)")
                 self._database.execute("CREATE INDEX IF NOT EXISTS deepseek_requests_at ON deepseek_requests (at)")
 
@@ -135,7 +143,12 @@ class Store:
 
     def append_labels(self, labels: Sequence[tuple[str, Any]], at: float) -> int:
         """Append labels by the id of their request; a label may come before its request does. Return how many there are."""
-        return self._append("deepseek_labels", [{"id": name, "at": at, "label": json.dumps(label)} for name, label in labels])
+        with self.transaction():
+            added = self._append("deepseek_labels", [{"id": name, "at": at, "label": json.dumps(label)} for name, label in labels])
+            # what waits to be joined stands by itself: a join looks at that alone, however long the log has become
+            self._append("deepseek_pending", [{"id": name} for name in dict(labels)])
+            self._database.execute("DELETE FROM deepseek_pending WHERE id IN (SELECT id FROM deepseek_outcomes)")
+        return added
 
     def join_new(self, most: int = 10_000) -> list[Joined]:
         """Return answers whose labels have come since the last call, each once; of several labels for one id the first counts.
@@ -143,11 +156,7 @@ class Store:
         Called in a `transaction` together with what is made of them, each is counted exactly once, whatever is killed in between.
         """
         with self.transaction():
-            found = self._query(
-                "SELECT r.id, r.prediction, r.probability, l.label FROM deepseek_labels l JOIN deepseek_requests r ON r.id = l.id "
-                "LEFT JOIN deepseek_outcomes o ON o.id = l.id WHERE o.id IS NULL ORDER BY l.seq LIMIT :most",
-                {"most": most},
-            )
+            found = self._query(JOIN, {"most": most})
             first: dict[str, Joined] = {}
             for name, said, probability, label in found:
                 if name not in first:
@@ -155,6 +164,8 @@ class Store:
                         name, json.loads(said), None if probability is None else json.loads(probability), json.loads(label)
                     )
             self._append("deepseek_outcomes", [{"id": name} for name in first])
+            if first:
+                self._database.execute("DELETE FROM deepseek_pending WHERE id = :id", [{"id": name} for name in first])
             return list(first.values())
 
     def requests(self, *, since: float = 0.0, most: int = 100_000) -> list[Request]:
@@ -207,7 +218,7 @@ class Store:
         with self.transaction():
             rows = [{"id": name} for name in ids]
             gone = self._database.execute("DELETE FROM deepseek_requests WHERE id = :id", rows) if rows else 0
-            for table in ("labels", "outcomes") if rows else ():
+            for table in ("labels", "outcomes", "pending") if rows else ():
                 self._database.execute(f"DELETE FROM deepseek_{table} WHERE id = :id", rows)  # noqa: S608
             return gone
 
@@ -222,6 +233,7 @@ class Store:
                 )
             gone = self._database.execute("DELETE FROM deepseek_requests WHERE at < :at", [old])
             self._database.execute("DELETE FROM deepseek_labels WHERE at < :at", [old])
+            self._database.execute("DELETE FROM deepseek_pending WHERE id NOT IN (SELECT id FROM deepseek_labels)")
             self._database.execute("DELETE FROM deepseek_windows WHERE ended < :at", [old])
             self._database.execute("DELETE FROM deepseek_alarms WHERE at < :at", [old])
             return gone

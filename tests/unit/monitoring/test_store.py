@@ -9,7 +9,7 @@ import time
 import pytest
 
 from deepseek.errors import RunError
-from deepseek.monitoring.store import Request, Store
+from deepseek.monitoring.store import JOIN, Request, Store
 
 WRITER = """
 import sys
@@ -55,6 +55,24 @@ def test_labels_join_their_request_once_whichever_comes_first(store):
     assert store.join_new() == []
     store.append_requests(asked("late"))
     assert [one.id for one in store.join_new()] == ["late"]
+
+
+def test_a_join_looks_at_what_waits_alone(store):
+    for start in range(0, 20_000, 5_000):
+        names = [f"{start + place}" for place in range(5_000)]
+        store.append_requests(asked(*names))
+        store.append_labels([(name, "no") for name in names], 1.0)
+        assert len(store.join_new()) == 5_000
+    assert store._query("SELECT COUNT(*) FROM deepseek_pending") == [(0,)]
+    plan = [row[3] for row in store._query(f"EXPLAIN QUERY PLAN {JOIN}", {"most": 1})]
+    assert plan[0].startswith("SCAN p")
+    assert all(step.startswith(("SEARCH", "USE TEMP B-TREE")) for step in plan[1:])
+
+
+def test_labels_that_nothing_was_asked_for_are_forgotten_too(store):
+    store.append_labels([("nobody", "no")], 1.0)
+    store.forget_before(5.0)
+    assert store._query("SELECT COUNT(*) FROM deepseek_pending") == [(0,)]
 
 
 def test_a_transaction_is_all_or_nothing(store):
