@@ -19,6 +19,8 @@ from deepseek.statistics.association import mid_ranks
 
 HIGHER = {"accuracy": True, "auc": True, "log_loss": False, "mae": False, "mse": False}
 """The metrics that can be watched, and whether a higher value is a better one."""
+POINTS = frozenset({"accuracy", "auc"})
+"""The metrics whose drop is counted in points; that of the others is a share of their value in the reference."""
 _LEAST = 1e-6
 
 
@@ -92,9 +94,11 @@ def predictions_of(answers: pa.Table, target: Target) -> tuple[list[Any], np.nda
 
 
 def labels_of(column: pa.Array | pa.ChunkedArray, target: Target) -> list[Any]:
-    """Return labels as plain values, `None` where missing: names as texts, several as lists, numbers as floats."""
+    """Return labels as plain values, `None` where missing: names as texts, several of a row as lists, numbers as floats."""
     if target.kind in {"binary", "classes"}:
         return _texts(column, target.columns[0])
+    if target.kind == "values" and len(target.columns) > 1:
+        return list(column.to_pylist())
     if target.kind == "values":
         return [None if math.isnan(value) else value for part in _chunks(column) for value in _floats(part).tolist()]
     given = column.to_pylist()

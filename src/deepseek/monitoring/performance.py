@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepseek.errors import InputError, UnknownNameError
-from deepseek.monitoring.outcomes import HIGHER, Outcomes, Target, area
+from deepseek.monitoring.outcomes import HIGHER, POINTS, Outcomes, Target, area
 from deepseek.monitoring.reference import ModelReference
 from deepseek.monitoring.settings import MonitorSettings
 from deepseek.statistics.sequential import DropDetector, auc_blocks
@@ -39,6 +39,7 @@ class Performance:
 
     Attributes:
         metric: The metric that is tested.
+        drop: The smallest drop that matters, in the metric's unit.
         detector: Its test; nothing where the bundle was measured on no row.
     """
 
@@ -47,11 +48,13 @@ class Performance:
         self._reference, self._settings = reference, settings
         known = reference.metrics.get(self.metric)
         worse = "lower" if HIGHER[self.metric] else "higher"
+        self.drop = settings.drop
         self.detector: DropDetector | None = None
         if known is not None:
+            self.drop = settings.drop if self.metric in POINTS else settings.drop * max(known.value, 1e-12)
             if not settings.drop > 0:
                 raise InputError(f"the drop to watch for is {settings.drop}", hint="it is above 0: 0.02 for two points")
-            self.detector = DropDetector(known, drop=settings.drop, alpha=settings.alpha, horizon=settings.horizon, worse=worse)
+            self.detector = DropDetector(known, drop=self.drop, alpha=settings.alpha, horizon=settings.horizon, worse=worse)
         self.labels = 0
         self.unknown = 0
         self._rows: dict[str, np.ndarray] = {}
@@ -101,7 +104,7 @@ class Performance:
         if known is None or now is None or rows < self._settings.window_rows:
             return False
         lost = known.value - now if HIGHER[self.metric] else now - known.value
-        return lost < self._settings.drop / 2
+        return lost < self.drop / 2
 
     def facts(self) -> dict[str, Any]:
         """Return what is known, as plain JSON values."""
@@ -109,7 +112,7 @@ class Performance:
         if self.detector is not None:
             test = {
                 "metric": self.metric,
-                "drop": self._settings.drop,
+                "drop": self.drop,
                 "evidence": self.detector.evidence,
                 "threshold": self.detector.threshold,
                 "labels": self.detector.rows,

@@ -23,7 +23,7 @@ class MonitorSettings:
 
     Attributes:
         metric: The metric whose drop raises an alarm; `auto` takes the task's first.
-        drop: The smallest drop that matters, in the metric's unit.
+        drop: The smallest drop that matters: of accuracy and AUC in their unit, of a loss as a share of what it was.
         alpha: Largest probability of a false alarm of the metric within `horizon` labels.
         horizon: Labels that belong to one `alpha`: those of a month, say.
         window_rows: Rows in one window of inputs and answers.

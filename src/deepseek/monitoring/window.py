@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.data.spellings import respell
+from deepseek.errors import ColumnError
 from deepseek.monitoring.columns import fold
 from deepseek.monitoring.reference import CONFIDENCE, ModelReference, fold_answers
 from deepseek.statistics.sketch_drift import ColumnDrift, compare_sketches
@@ -41,7 +43,9 @@ class Window:
     def fold(self, batch: pa.RecordBatch, said: Sequence[Any], probability: np.ndarray | None) -> None:
         """Fold in raw rows with their answers."""
         self.rows += batch.num_rows
-        self.wrong.update(fold(self._inputs, self.reference.kinds, respell(batch, self.reference.spellings)))
+        with suppress(ColumnError):  # a column that holds no text now: found to be wrong below
+            batch = respell(batch, self.reference.spellings)
+        self.wrong.update(fold(self._inputs, self.reference.kinds, batch))
         fold_answers(self._answers, said, probability)
 
     def drift(self) -> list[ColumnDrift]:

@@ -77,7 +77,7 @@ def watch(
         "alarms": look.alarms(files, performance),
         "files": files,
         "performance": performance,
-        "settings": {"metric": look.performance.metric, "drop": settings.drop, "alpha": settings.alpha},
+        "settings": {"metric": look.performance.metric, "drop": look.performance.drop, "alpha": settings.alpha},
     }
     if prometheus is not None:
         state = {"rows": sum(one["rows"] for one in files), "at": time.time(), "last_window": files[-1], "performance": performance}
@@ -159,7 +159,7 @@ class _Look:
         worse = "lower" if HIGHER[metric] else "higher"
         test = drop_test(value, rows, reference, alpha=self._settings.alpha, worse=worse)
         # with enough labels any drop is sure; one of less than half of what was asked for is not what was asked for
-        alarm = test.alarm and test.dropped >= self._settings.drop / 2
+        alarm = test.alarm and test.dropped >= self.performance.drop / 2
         return {"metric": metric, "value": value, "rows": rows, "dropped": test.dropped, "at_least": test.low, "p": test.p, "alarm": alarm}
 
     def alarms(self, files: Sequence[Mapping[str, Any]], performance: Mapping[str, Any]) -> list[str]:

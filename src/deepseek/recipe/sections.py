@@ -268,7 +268,7 @@ class AlarmSection(Section):
     metric: Text = AUTO
     """The metric that is tested as labels come: `accuracy`, `auc`, `log_loss`, `mae`, `mse`; `loss`, or `auto` for the task's first."""
     drop: Positive = 0.02
-    """The smallest drop that matters, in the metric's unit: 0.02 of accuracy is two points."""
+    """The smallest drop that matters: of accuracy and AUC in their unit (0.02 is two points), of a loss as a share of what it was."""
     alpha: Annotated[Number, Gt(0), Lt(1)] = 0.05
     """Largest probability of a false alarm within `horizon` labels."""
     horizon: Count = 10_000

@@ -39,6 +39,7 @@ def test_values_and_several_values():
     two = Target("values", ("y", "z"))
     said, _ = predictions_of(pa.table({"prediction_y": [1.0], "prediction_z": [2.0]}), two)
     assert outcomes_of(two, said, None, labels=[[2.0, 4.0]])[0].value("mae") == 1.5
+    assert labels_of(pa.array([[2.0, 4.0], None]), two) == [[2.0, 4.0], None]
     with pytest.raises(InputError, match="labels have 1 values, answers 2"):
         outcomes_of(two, said, None, labels=[2.0])
 

@@ -71,13 +71,19 @@ def test_drift_can_be_left_without_alarm(watch, make_rows):
 
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss", "auc"])
 def test_a_drop_raises_an_alarm_and_the_way_back_clears_it(watch, make_rows, metric):
-    drop = 0.1 if metric == "log_loss" else 0.02
+    drop = 0.3 if metric == "log_loss" else 0.02
     watcher = fed(watch(metric=metric, drop=drop), make_rows(3000, seed=1, gap=0.1))
     assert watcher.check()["alarms"] == [f"metric:{metric}"]
     fed(watcher, make_rows(2000, seed=2, gap=-0.05))
     assert watcher.check()["alarms"] == []
     watcher.send_alarms()
     assert [one["state"] for one in watcher.told()] == ["raised", "cleared"]
+
+
+def test_the_drop_of_a_loss_is_a_share_of_what_it_was(watch):
+    assert watch(metric="accuracy").performance.drop == 0.02
+    one = watch(metric="loss").performance
+    assert (one.metric, one.drop) == ("log_loss", pytest.approx(0.02 * one.facts()["reference"]["log_loss"]))
 
 
 def test_the_estimate_without_labels_is_marked_as_one(watch, make_rows):
