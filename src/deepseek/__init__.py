@@ -27,6 +27,7 @@ _PUBLIC = {
     "evaluate": "deepseek.pipeline.evaluate",
     "predict": "deepseek.pipeline.predict",
     "report": "deepseek.pipeline.report",
+    "watch": "deepseek.pipeline.watch",
     "doctor": "deepseek.pipeline.doctor",
     "example": "deepseek.data.examples",
     "profile": "deepseek.pipeline.profile",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.train import train as train
     from deepseek.pipeline.tune import TuneResult as TuneResult
     from deepseek.pipeline.tune import tune as tune
+    from deepseek.pipeline.watch import watch as watch
     from deepseek.recipe import Recipe as Recipe
     from deepseek.recipe import load_recipe as load_recipe
     from deepseek.registry import list_components as list_components

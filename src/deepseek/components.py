@@ -6,6 +6,7 @@ Only strings stand here, so that a name costs nothing until it is used and this 
 from __future__ import annotations
 
 _SEARCH = "deepseek.search"
+_ALARMS = "deepseek.monitoring.alarms"
 _SOURCES = "deepseek.data.sources"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
@@ -32,6 +33,14 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "none": f"{_SEARCH}.pruners:NoPruner",
             "median": f"{_SEARCH}.pruners:MedianPruner",
             "asha": f"{_SEARCH}.pruners:AshaPruner",
+        },
+    ),
+    "alarm": (
+        f"{_ALARMS}.base:Alarm",
+        {
+            "webhook": f"{_ALARMS}.webhook:WebhookAlarm",
+            "file": f"{_ALARMS}.file:FileAlarm",
+            "command": f"{_ALARMS}.command:CommandAlarm",
         },
     ),
     "source": (

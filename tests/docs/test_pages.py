@@ -10,7 +10,18 @@ import pytest
 import deepseek
 from deepseek.cli.app import _VERBS, _command
 from deepseek.components import FAMILIES
-from deepseek.recipe.sections import BatchingSection, DataSection, RecipeSections, ServeSection, SplitSection, TrainSection, TuneSection
+from deepseek.recipe.sections import (
+    AlarmSection,
+    BatchingSection,
+    DataSection,
+    MonitorSection,
+    RecipeSections,
+    ServeSection,
+    SplitSection,
+    TrainSection,
+    TuneSection,
+    WindowSection,
+)
 from deepseek.registry import family
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +55,13 @@ def test_every_option_on_the_page_exists():
         assert set(re.findall(r"`(--?[a-z][a-z-]*)", section)) <= known
 
 
-@pytest.mark.parametrize("section", [RecipeSections, DataSection, SplitSection, TrainSection, TuneSection, ServeSection, BatchingSection])
+@pytest.mark.parametrize(
+    "section",
+    [
+        *(RecipeSections, DataSection, SplitSection, TrainSection, TuneSection),
+        *(ServeSection, BatchingSection, MonitorSection, AlarmSection, WindowSection),
+    ],
+)
 def test_every_key_of_a_recipe_is_on_its_page(section):
     page = (DOCS / "guides" / "recipe.md").read_text()
     assert [name for name in section.model_fields if f"`{name}`" not in page] == []

@@ -176,6 +176,7 @@ POSITIONAL_EXEMPT = {
 PARAMETERS_EXEMPT = {
     "cli/serve.py": "the verb's options",
     "cli/tune.py": "the verb's options",
+    "cli/watch.py": "the verb's options",
     "pipeline/train.py": "train() is the public function whose arguments are a recipe in short",
 }
 

@@ -1,7 +1,7 @@
 """The command line: each verb parses, calls the public function of the same name, and prints.
 
 Results go to stdout; progress, warnings and errors go to stderr. Exit status: 0 done, 1 the work failed, 2 something given was wrong,
-130 interrupted.
+3 `watch` raises an alarm, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if output is not None:
             print_output(output, as_json=as_json)
         sys.stdout.flush()
+        return output.status if output is not None else 0
     except DeepSeekError as error:
         report_error(error, as_json=as_json)
         return error.exit_code

@@ -25,6 +25,7 @@ from deepseek.cli import (
     show,
     train,
     tune,
+    watch,
 )
 from deepseek.cli.output import Output
 from deepseek.errors import InputError, closest
@@ -35,6 +36,7 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "tune": tune.tune_verb,
     "evaluate": evaluate.evaluate_verb,
     "predict": predict.predict_verb,
+    "watch": watch.watch_verb,
     "report": report.report_verb,
     "serve": serve.serve_verb,
     "compare": compare.compare_verb,

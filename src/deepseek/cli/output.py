@@ -19,10 +19,12 @@ class Output(NamedTuple):
     Attributes:
         result: Plain values, for `--json`.
         text: The same for people.
+        status: The exit status.
     """
 
     result: Mapping[str, Any]
     text: str
+    status: int = 0
 
 
 def print_output(output: Output, *, as_json: bool) -> None:

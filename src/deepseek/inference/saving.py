@@ -48,7 +48,12 @@ def save_bundle(
     Raises:
         RunError: It cannot be written.
     """
-    documents = {
+    return write_model(target, trained, documents_of(preparation, model=model, task=task, metrics=metrics), plugins=plugins)
+
+
+def documents_of(preparation: Preparation, *, model: Spec, task: Spec, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the JSON documents of a bundle, by file name; the arguments are those of `save_bundle`."""
+    return {
         "schema.json": preparation.schema.to_json(),
         "data.json": preparation.to_json(),
         "model.json": without_pretrained(family("model").validate(model)),
@@ -56,6 +61,25 @@ def save_bundle(
         "metrics.json": dict(metrics or {}),
         "environment.json": environment(),
     }
+
+
+def write_model(
+    target: str | PathLike[str], trained: TaskModel, documents: Mapping[str, Any], *, plugins: Mapping[str, str] | None = None
+) -> Path:
+    """Write a bundle of a network's weights and JSON documents: those of `documents_of`, and others, such as a reference.
+
+    Args:
+        target: The bundle's folder; it must not exist.
+        trained: The network with its task.
+        documents: By file name.
+        plugins: Name (or file) to version of what has to be imported before the bundle can be opened.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        RunError: It cannot be written.
+    """
     with write_bundle(Path(target), documents, plugins=plugins) as folder:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.state_dict().items()}
         save_file(weights, folder / "weights.safetensors")

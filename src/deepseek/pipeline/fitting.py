@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from deepseek.data.loader import Loader, rows_within
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
-from deepseek.inference import build_model, save_bundle
+from deepseek.inference import build_model
+from deepseek.inference.saving import documents_of, write_model
+from deepseek.monitoring.reference import REFERENCE_FILE
+from deepseek.pipeline.reference import reference_of
 from deepseek.registry import family, load_plugin
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
@@ -47,6 +50,7 @@ class Job:
         quiet: Whether to show no progress.
         data_id: What the prepared rows are, so that no checkpoint is taken up that was trained on others.
         measured: The splits that the finished model is measured on; a search leaves out `test`, which must have no say in what is chosen.
+        inputs: Sketches of the raw training rows, for the bundle's reference.
     """
 
     dataset: Path
@@ -62,6 +66,7 @@ class Job:
     quiet: bool = False
     data_id: str | None = None
     measured: tuple[str, ...] = ("validation", "test")
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class DecisionFile(Callback):
@@ -151,7 +156,7 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
         "data_wait_share": fitted.data_wait_share,
     }
     if ranks.is_main:
-        _write(run, model, preparation, job, outcome)
+        _write(run, model, preparation, job, outcome, data)
     return outcome
 
 
@@ -178,9 +183,17 @@ def _callbacks(job: Job) -> list[Callback]:
     return [family("callback").build(spec) for spec in (*specs, *job.callbacks)]
 
 
-def _write(run: RunFolder, model: TaskModel, preparation: Preparation, job: Job, outcome: Mapping[str, Any]) -> None:
-    metrics = outcome["metrics"]
-    save_bundle(run.bundle, model, preparation, model=job.model, task=job.task, metrics=metrics, plugins=_plugin_versions(job))
+def _write(
+    run: RunFolder,
+    model: TaskModel,
+    preparation: Preparation,
+    job: Job,
+    outcome: Mapping[str, Any],
+    data: Mapping[str, PreparedDataset],
+) -> None:
+    documents = documents_of(preparation, model=job.model, task=job.task, metrics=outcome["metrics"])
+    reference = reference_of(model, preparation, job.inputs, data=data, measured=job.measured)
+    write_model(run.bundle, model, {**documents, REFERENCE_FILE: reference}, plugins=_plugin_versions(job))
 
 
 def _plugin_versions(job: Job) -> dict[str, str]:

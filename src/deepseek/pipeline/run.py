@@ -17,6 +17,7 @@ from deepseek.pipeline.choices import Choices, choose
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.fitting import Job, fit
 from deepseek.pipeline.recipes import open_recipe
+from deepseek.pipeline.reference import input_sketches
 from deepseek.pipeline.result import RunResult
 from deepseek.recipe import AUTO, EarlyStoppingSection, Recipe, load_recipe
 from deepseek.recipe.load import ORIGIN
@@ -218,6 +219,7 @@ def _train(
         quiet=progress.is_quiet(),
         data_id=read_json(folder.data)["identity"],
         measured=measured,
+        inputs=input_sketches(dataset, seed=settings.seed),
     )
     try:
         outcome: dict[str, Any] = launch(fit, settings.devices, job, device=settings.device)

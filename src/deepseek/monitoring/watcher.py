@@ -1,0 +1,342 @@
+"""The watch itself: requests and labels in; windows, metrics and alarms out."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from threading import RLock
+from typing import Any, Self
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+
+from deepseek import progress
+from deepseek.artifacts import Bundle
+from deepseek.errors import InputError, RunError
+from deepseek.monitoring.alarms.base import AlarmEvent
+from deepseek.monitoring.outcomes import labels_of, outcomes_of, predictions_of
+from deepseek.monitoring.performance import Performance
+from deepseek.monitoring.policy import AlarmPolicy
+from deepseek.monitoring.reference import ModelReference
+from deepseek.monitoring.settings import MonitorSettings, build_alarms, recipe_of
+from deepseek.monitoring.store import Joined, Request, Store
+from deepseek.monitoring.window import Window
+from deepseek.recipe.secrets import resolve_secrets
+from deepseek.recipe.sections import MonitorSection
+
+SAVE_S = 1.0
+"""Seconds between two savings of a window that is not full: what a kill may cost the sketches. The log itself loses nothing."""
+METRIC_ALARM = "metric:"
+DRIFT_ALARM = "drift:"
+_STATE = "watcher"
+_KEY = "hash_key"
+_UNSENT = "unsent_alarms"
+
+
+class Watcher:
+    """Watches one model.
+
+    Every call first makes durable what it was given. A watcher that is begun anew on the same store goes on where the last one was.
+
+    Args:
+        bundle: The model's bundle, or a run.
+        store: The log.
+        settings: What is watched.
+        clock: Gives the time in seconds.
+
+    Attributes:
+        reference: What rows are compared with.
+        performance: The metrics of labelled rows.
+
+    Raises:
+        BundleError: The bundle has no reference.
+
+    Example:
+        ```python
+        watcher = Watcher("runs/churn/001", Store("churn-log.db"))
+        ids = watcher.observe(rows, predictor.predict(rows))
+        watcher.label(ids, truth)  # days later
+        ```
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | PathLike[str],
+        store: Store,
+        *,
+        settings: MonitorSettings | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))
+        self.model = str(opened.path)
+        self.reference = ModelReference.load(opened)
+        self.settings = settings or MonitorSettings()
+        self.store = store
+        self.performance = Performance(self.reference, self.settings)
+        self._clock, self._lock = clock, RLock()
+        self._alarms = build_alarms(self.settings)
+        self._window = Window(self.reference, clock())
+        self._policies: dict[str, AlarmPolicy] = {}
+        self._last: dict[str, Any] | None = None
+        self._rows = 0
+        self._saved_at = -1e18
+        self._go_on()
+
+    @classmethod
+    def open(cls, run: str | PathLike[str]) -> Self:
+        """Watch a run as its recipe says under `monitor`; a relative `store` lies in the run's folder.
+
+        Args:
+            run: The run's folder or its bundle.
+        """
+        bundle = Bundle.open(Path(run))
+        section = recipe_of(bundle) or MonitorSection()
+        place = resolve_secrets(section.store)
+        store = Store(place if "://" in place else bundle.path.parent / place)
+        return cls(bundle, store, settings=MonitorSettings.of_section(section))
+
+    def observe(
+        self, inputs: pa.Table | pa.RecordBatch, answers: pa.Table, *, ids: Sequence[str] | None = None, at: float | None = None
+    ) -> list[str]:
+        """Log answered rows and fold them into the window.
+
+        Args:
+            inputs: The raw rows, as they were asked.
+            answers: What the model answered, as `Predictor.predict` returns it, in the same order.
+            ids: By what a label will name each row; made up where not given.
+            at: When they were answered, in seconds; now where not given.
+
+        Returns:
+            The ids.
+
+        Raises:
+            InputError: There are not as many answers, or ids, as rows.
+            RunError: The log cannot be written.
+        """
+        table = pa.Table.from_batches([inputs]) if isinstance(inputs, pa.RecordBatch) else inputs
+        names = [uuid4().hex for _ in range(table.num_rows)] if ids is None else [str(name) for name in ids]
+        if not table.num_rows == answers.num_rows == len(names):
+            raise InputError(f"{table.num_rows} rows, {answers.num_rows} answers and {len(names)} ids were given", hint="give one for each")
+        now = self._clock() if at is None else at
+        said, probability = predictions_of(answers, self.reference.target)
+        kept = self._kept(table)
+        shares = [None] * len(names) if probability is None else probability.round(7).tolist()
+        requests = [Request(*row) for row in zip(names, [now] * len(names), said, shares, kept, strict=True)]
+        with self._lock, self.store.transaction():
+            self.store.append_requests(requests)
+            self._fold(table, said, probability, now)
+            self._take_labels(now)
+            self._save(now)
+        return names
+
+    def label(self, ids: Sequence[str], labels: pa.Array | pa.ChunkedArray | Sequence[Any], *, at: float | None = None) -> int:
+        """Take in the truth of rows that were answered earlier (or will be); return how many answers could be judged by now.
+
+        Args:
+            ids: The rows' ids.
+            labels: The truth, as the target column of training held it.
+            at: When it came, in seconds; now where not given.
+
+        Raises:
+            InputError: There are not as many labels as ids.
+        """
+        given = labels if isinstance(labels, pa.Array | pa.ChunkedArray) else pa.array(list(labels))
+        if len(ids) != len(given):
+            raise InputError(f"{len(given)} labels are given for {len(ids)} ids", hint="give one for each")
+        now = self._clock() if at is None else at
+        plain = labels_of(given, self.reference.target)
+        known = [(str(name), label) for name, label in zip(ids, plain, strict=True) if label is not None]
+        with self._lock, self.store.transaction():
+            self.store.append_labels(known, now)
+            joined = self._take_labels(now)
+            self._save(now, force=True)
+        return joined
+
+    def check(self) -> dict[str, Any]:
+        """Return what is known now, as plain JSON values: the last full window, the one in hand, metrics, alarms."""
+        with self._lock:
+            now = self._clock()
+            return {
+                "model": self.model,
+                "at": now,
+                "rows": self._rows,
+                "window": self._window.facts(now) if self._window.rows else None,
+                "last_window": self._last,
+                "performance": self.performance.facts(),
+                "alarms": sorted(name for name, policy in self._policies.items() if policy.active),
+            }
+
+    def close_window(self) -> dict[str, Any] | None:
+        """End the window in hand, whatever it holds, and return what it came to; nothing where it holds no row."""
+        with self._lock, self.store.transaction():
+            now = self._clock()
+            if not self._window.rows:
+                return None
+            self._end_window(now)
+            self._save(now, force=True)
+            return self._last
+
+    def _fold(self, table: pa.Table, said: Sequence[Any], probability: Any, now: float) -> None:
+        done = 0
+        while done < table.num_rows:
+            self._end_if_due(now)
+            take = min(self.settings.window_rows - self._window.rows, table.num_rows - done)
+            part = slice(done, done + take)
+            # chunk by chunk would be less to copy; a window is small, and one batch keeps its sketches exact
+            (batch,) = table.slice(done, take).combine_chunks().to_batches() or [None]
+            self._window.fold(batch, said[part], None if probability is None else probability[part])
+            self._rows += take
+            done += take
+        self._end_if_due(now)
+
+    def _end_if_due(self, now: float) -> None:
+        limit = self.settings.window_s
+        late = limit is not None and now - self._window.began >= limit
+        if self._window.rows and (late or self._window.rows >= self.settings.window_rows):
+            self._end_window(now)
+        elif late:
+            self._window = Window(self.reference, now)
+
+    def _end_window(self, now: float) -> None:
+        facts = self._window.facts(now)
+        facts["metrics"] = self.performance.window
+        self._last = facts
+        self.store.save_window(facts["began"], now, facts)
+        self._window = Window(self.reference, now)
+        if self.settings.retention_s is not None:
+            self.store.forget_before(now - self.settings.retention_s)
+        if self.settings.drift:
+            for one in facts["columns"]:
+                bad = one["column"] in facts["drifted"]
+                text = _drift_sentence(one)
+                self._judge(DRIFT_ALARM + one["column"], bad, now, text, {**one, "window_rows": facts["rows"]})
+
+    def _take_labels(self, now: float) -> int:
+        taken = 0
+        while joined := self.store.join_new():
+            taken += len(joined)
+            raised = self.performance.update(*self._outcomes(joined))
+            self._judge_metric(raised, now)
+        return taken
+
+    def _outcomes(self, joined: Sequence[Joined]) -> Any:
+        probability = None if joined[0].probability is None else np.array([one.probability for one in joined], dtype=np.float64)
+        return outcomes_of(self.reference.target, [one.prediction for one in joined], probability, labels=[one.label for one in joined])
+
+    def _judge_metric(self, raised: bool, now: float) -> None:
+        name, facts = self.performance.metric, self.performance.facts()
+        policy = self._policy(METRIC_ALARM + name)
+        if policy.active and self.performance.recovered:
+            self._judge(METRIC_ALARM + name, False, now, f"{name} is as it was: {_reached(facts, name)}", facts, at_once=True)
+            assert self.performance.detector is not None
+            self.performance.detector.restart()
+        elif raised or policy.active:
+            self._judge(METRIC_ALARM + name, True, now, f"{name} has dropped: {_reached(facts, name)}", facts, at_once=True)
+
+    def _judge(self, name: str, bad: bool, now: float, text: str, facts: Mapping[str, Any], *, at_once: bool = False) -> None:
+        state = self._policy(name).judge(bad, now, at_once=at_once)
+        if state is None:
+            return
+        event = AlarmEvent(name, state, now, text, self.model, dict(facts))
+        self.store.save_alarm(now, event.to_json())
+        unsent = self.store.state(_UNSENT) or []
+        self.store.save_state(_UNSENT, [*unsent, [event.to_json(), list(range(len(self._alarms)))]])
+        progress.log(f"alarm {state}: {text}")
+
+    def send_alarms(self) -> list[str]:
+        """Tell of every event that was not told yet, each way by itself; return what went wrong.
+
+        Called outside of any transaction and of the requests' way, by whoever runs the watch: a slow webhook must not hold up an answer.
+        """
+        with self._lock:
+            unsent = self.store.state(_UNSENT) or []
+        failures, kept = [], []
+        for content, ways in unsent:
+            left = []
+            for way in ways:
+                try:
+                    if way < len(self._alarms):
+                        self._alarms[way].send(AlarmEvent(**content))
+                except RunError as error:
+                    failures.append(error.message)
+                    left.append(way)
+            if left:
+                kept.append([content, left])
+        with self._lock, self.store.transaction():
+            since = (self.store.state(_UNSENT) or [])[len(unsent) :]
+            if unsent:
+                self.store.save_state(_UNSENT, [*kept, *since])
+        return failures
+
+    def _policy(self, name: str) -> AlarmPolicy:
+        if name not in self._policies:
+            self._policies[name] = AlarmPolicy(consecutive=self.settings.consecutive, silence_s=self.settings.silence_s)
+        return self._policies[name]
+
+    def _kept(self, table: pa.Table) -> list[Any]:
+        if self.settings.keep_inputs == "nothing":
+            return [None] * table.num_rows
+        rows = table.select([name for name in self.reference.inputs if name in table.column_names]).to_pylist()
+        if self.settings.keep_inputs == "values":
+            return [{name: _as_json(value) for name, value in row.items()} for row in rows]
+        key = self._hash_key()
+        texts = [json.dumps(row, sort_keys=True, default=str, ensure_ascii=False).encode() for row in rows]
+        return [hmac.new(key, text, hashlib.sha256).hexdigest() for text in texts]
+
+    def _hash_key(self) -> bytes:
+        """The log's own key: without it nobody can tell by trying which row a hash stands for."""
+        known = self.store.state(_KEY)
+        if known is None:
+            known = secrets.token_hex(32)
+            self.store.save_state(_KEY, known)
+        return bytes.fromhex(known)
+
+    def _save(self, now: float, *, force: bool = False) -> None:
+        if not force and 0 <= now - self._saved_at < SAVE_S:
+            return
+        self._saved_at = now
+        policies = {name: policy.to_json() for name, policy in self._policies.items()}
+        self.store.save_state(
+            _STATE,
+            {
+                "model": self.model,
+                "rows": self._rows,
+                "window": self._window.to_json(),
+                "last": self._last,
+                "performance": self.performance.to_json(),
+                "policies": policies,
+            },
+        )
+
+    def _go_on(self) -> None:
+        state = self.store.state(_STATE)
+        if state is None or state["model"] != self.model:  # another model's windows and tests say nothing about this one
+            return
+        self._rows, self._last = state["rows"], state["last"]
+        self._window.load_json(state["window"])
+        self.performance.load_json(state["performance"])
+        for name, policy in state["policies"].items():
+            self._policy(name).load_json(policy)
+
+
+def _reached(facts: Mapping[str, Any], name: str) -> str:
+    now, before = facts["window"].get(name), facts["reference"].get(name)
+    return f"{now:.4g} over the last labelled rows, {before:.4g} in the reference" if now is not None and before is not None else "no value"
+
+
+def _drift_sentence(one: Mapping[str, Any]) -> str:
+    what = f"'{one['column']}': {one['verdict']}, PSI {one['psi']:.3g}"
+    if one["means"] and None not in one["means"]:
+        return f"{what}, the mean was {one['means'][0]:.4g} and is {one['means'][1]:.4g}"
+    return f"{what}, missing {one['missing'][1]:.1%} (was {one['missing'][0]:.1%})"
+
+
+def _as_json(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float | bool | list) else str(value)

@@ -1,0 +1,198 @@
+"""Checking files of rows from production against what the bundle says of training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from deepseek import progress
+from deepseek.artifacts import write_text
+from deepseek.data.sources.base import rooted_batches
+from deepseek.errors import DataError, InputError, RunError, UnknownNameError
+from deepseek.inference import Predictor
+from deepseek.inference.backends.torch import read_preparation
+from deepseek.monitoring.alarms.base import AlarmEvent
+from deepseek.monitoring.outcomes import HIGHER, Outcomes, labels_of, outcomes_of, predictions_of
+from deepseek.monitoring.performance import Performance
+from deepseek.monitoring.prometheus import metrics_text
+from deepseek.monitoring.reference import ModelReference
+from deepseek.monitoring.settings import MonitorSettings, build_alarms
+from deepseek.monitoring.window import Window
+from deepseek.statistics.sequential import drop_test
+
+BATCH_ROWS = 4096
+
+
+def watch(
+    run: str | PathLike[str],
+    sources: Any,
+    *,
+    labels: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    prometheus: str | PathLike[str] | None = None,
+    notify: bool = False,
+    plugins: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Compare rows with those that a model was trained on and, where they have labels, what it reaches with what it reached.
+
+    One table is one look: its metric is tested once. Several are a stream, the oldest first: each is a window, and the test is the one
+    that may be looked at again and again (`deepseek.statistics.sequential.DropDetector`).
+
+    Args:
+        run: A run's folder or a bundle; the section `monitor` of a run's recipe says what raises an alarm.
+        sources: A path or a table, or several in a list.
+        labels: The column with the truth; the target column, where the rows have it.
+        overrides: What is watched, in the place of the recipe's: fields of `MonitorSettings`.
+        prometheus: A file to write the figures to as well, in the format that Prometheus reads.
+        notify: Whether alarms also go where the recipe's `monitor.notify` says.
+        plugins: The files or modules of the plugins that the bundle needs.
+
+    Returns:
+        `alarms`, each a sentence; `files`, each with `rows`, `drifted`, `columns` (tests, distances and verdict, the worst first), `wrong`
+        (columns that are missing or unreadable), `metrics` and `estimate`; `performance` over all of them.
+
+    Raises:
+        BundleError: The bundle has no reference.
+        DataError: There is no row.
+    """
+    predictor = Predictor.load(run, plugins=plugins)
+    settings = replace(
+        MonitorSettings.of_run(predictor.bundle), **{name: one for name, one in (overrides or {}).items() if one is not None}
+    )
+    look = _Look(predictor, settings, labels)
+    given = list(sources) if isinstance(sources, list | tuple) and not _is_rows(sources) else [sources]
+    files = [look.file(source) for source in given]
+    if not any(one["rows"] for one in files):
+        raise DataError("there is no row to watch", hint="the files are empty")
+    performance = {**look.performance.facts(), "test_once": look.tested_once() if len(files) == 1 else None}
+    result = {
+        "model": str(predictor.bundle.path),
+        "alarms": look.alarms(files, performance),
+        "files": files,
+        "performance": performance,
+        "settings": {"metric": look.performance.metric, "drop": look.performance.drop, "alpha": settings.alpha},
+    }
+    if prometheus is not None:
+        state = {"rows": sum(one["rows"] for one in files), "at": time.time(), "last_window": files[-1], "performance": performance}
+        raised = sorted({f"drift:{name}" for name in files[-1]["drifted"]} | {f"metric:{look.performance.metric}"} & look.raised)
+        write_text(Path(prometheus), metrics_text({"model": result["model"], "alarms": raised, **state}))
+    if notify and result["alarms"]:
+        _notify(settings, result)
+    return result
+
+
+def _notify(settings: MonitorSettings, result: Mapping[str, Any]) -> None:
+    event = AlarmEvent("watch", "raised", time.time(), "; ".join(result["alarms"]), result["model"], {"alarms": result["alarms"]})
+    for alarm in build_alarms(settings):
+        try:
+            alarm.send(event)
+        except RunError as error:
+            progress.warn(error.message)
+
+
+class _Look:
+    """Takes one file after the other."""
+
+    def __init__(self, predictor: Predictor, settings: MonitorSettings, labels: str | None) -> None:
+        self._predictor, self._settings, self._labels = predictor, settings, labels
+        self._texts = read_preparation(predictor.bundle).text_columns
+        self._reference = ModelReference.load(predictor.bundle)
+        self.performance = Performance(self._reference, settings)
+        self._found: list[Outcomes] = []
+        self.raised: set[str] = set()
+
+    def file(self, source: Any) -> dict[str, Any]:
+        opened = self._predictor.open(source).as_text(self._texts)
+        names = opened.schema().names
+        window = Window(self._reference, time.time())
+        unanswered, found = 0, []
+        label = self._label_column(names)
+        batches: Iterator[pa.RecordBatch] = opened.read(batch_rows=BATCH_ROWS)
+        for batch in rooted_batches(batches, opened.root):
+            answers = self._answered(batch)
+            said, probability = ([], None) if answers is None else predictions_of(answers, self._reference.target)
+            window.fold(batch, said, probability)
+            if answers is None:
+                unanswered += batch.num_rows
+            elif label is not None:
+                truth = labels_of(batch.column(label), self._reference.target)
+                one, unknown = outcomes_of(self._reference.target, said, probability, labels=truth)
+                found.append(one)
+                if self.performance.update(one, unknown):
+                    self.raised.add(f"metric:{self.performance.metric}")
+        self._found += found
+        facts = window.facts(time.time())
+        metrics = {name: value for name in self._reference.target.metrics if (value := _over(found, name)) is not None}
+        name = fspath(source) if isinstance(source, str | PathLike) else "table"
+        return {"file": name, **facts, "unanswered": unanswered, "labels": sum(map(len, found)), "metrics": metrics}
+
+    def _label_column(self, names: Sequence[str]) -> str | None:
+        columns = self._reference.target.columns
+        if self._labels is not None and self._labels not in names:
+            raise UnknownNameError("column of labels", self._labels, names)
+        if self._labels is not None and len(columns) > 1:
+            raise InputError(f"the model predicts {len(columns)} columns; one column of labels is given", hint="leave labels out")
+        return self._labels or (columns[0] if len(columns) == 1 and columns[0] in names else None)
+
+    def _answered(self, batch: pa.RecordBatch) -> pa.Table | None:
+        """Return the answers, or nothing where a column is missing or holds what the model cannot take: that is a finding here."""
+        try:
+            self._predictor.require_columns(batch.schema.names)
+            return self._predictor.answer(batch)
+        except DataError:
+            return None
+
+    def tested_once(self) -> dict[str, Any] | None:
+        """Return the test of the metric over all labelled rows, for one look."""
+        metric = self.performance.metric
+        reference, value = self._reference.metrics.get(metric), _over(self._found, metric)
+        rows = sum(map(len, self._found))
+        if reference is None or value is None:
+            return None
+        worse = "lower" if HIGHER[metric] else "higher"
+        test = drop_test(value, rows, reference, alpha=self._settings.alpha, worse=worse)
+        # with enough labels any drop is sure; one of less than half of what was asked for is not what was asked for
+        alarm = test.alarm and test.dropped >= self.performance.drop / 2
+        return {"metric": metric, "value": value, "rows": rows, "dropped": test.dropped, "at_least": test.low, "p": test.p, "alarm": alarm}
+
+    def alarms(self, files: Sequence[Mapping[str, Any]], performance: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong, in words."""
+        found = []
+        for one in files:
+            named = f"{one['file']}: " if len(files) > 1 else ""
+            if one["wrong"]:
+                found.append(f"{named}missing or unreadable: {', '.join(one['wrong'])}")
+            if one["drifted"] and self._settings.drift:
+                found.append(f"{named}drifted: {', '.join(name for name in one['drifted'] if name not in one['wrong']) or 'the same'}")
+            if one["unanswered"]:
+                found.append(f"{named}{one['unanswered']:,} of {one['rows']:,} rows cannot be answered")
+        once = performance["test_once"]
+        if once is not None and once["alarm"]:
+            before = performance["reference"][once["metric"]]
+            found.append(f"{once['metric']} was {before:.4f} and is {once['value']:.4f} on {once['rows']:,} labels (p {once['p']:.2g})")
+        elif once is None and self.raised:
+            metric = self.performance.metric
+            now, before = performance["window"][metric], performance["reference"][metric]
+            found.append(f"{metric} was {before:.4f} and is {now:.4f} over the last labels; {performance['test']['guarantee']}")
+        return found
+
+
+def _over(parts: Sequence[Outcomes], metric: str) -> float | None:
+    if not any(map(len, parts)):
+        return None
+    if metric == "auc":
+        value = Outcomes({}, np.concatenate([one.score for one in parts]), np.concatenate([one.truth for one in parts])).value("auc")
+    else:
+        value = float(np.concatenate([one.rows[metric] for one in parts]).mean())
+    return value if np.isfinite(value) else None
+
+
+def _is_rows(sources: Sequence[Any]) -> bool:
+    return bool(sources) and isinstance(sources[0], Mapping)

@@ -1,0 +1,139 @@
+"""From a recipe to a watched model: the reference in the bundle, files checked against it, an alarm where it belongs."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pytest
+
+import deepseek
+from deepseek.cli import main
+from deepseek.data.examples.customers import customers
+from deepseek.errors import BundleError, UnknownNameError
+from deepseek.monitoring import Store, Watcher
+
+RECIPE = """
+name: churn
+data: {source: customers.csv, target: churned}
+train: {max_steps: 60, precision: fp32}
+monitor:
+  alarm: {metric: accuracy, drop: 0.03}
+  window: {rows: 250}
+  notify: [{type: file, path: alarms.jsonl}]
+"""
+
+
+def shifted(table):
+    return table.set_column(table.schema.get_field_index("age"), "age", pc.add(table.column("age"), 15))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("watched")
+    table = customers(2500)
+    pa.csv.write_csv(table.slice(0, 1500), folder / "customers.csv")
+    pa.csv.write_csv(table.slice(1500), folder / "later.csv")
+    pa.csv.write_csv(shifted(table.slice(1500)), folder / "older.csv")
+    pa.csv.write_csv(table.slice(1500).drop_columns(["plan"]), folder / "without.csv")
+    (folder / "churn.yaml").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        deepseek.run("churn.yaml")
+    return folder
+
+
+@pytest.fixture
+def there(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def said(capsys, *arguments):
+    status = main(["watch", "runs/churn", *arguments, "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_the_reference_is_small_and_holds_no_row(there):
+    text = (there / "runs/churn/001/bundle/reference.json").read_text()
+    assert len(text) < 100_000
+    assert "@example" not in text
+    assert "c000" not in text
+
+
+def test_rows_like_those_of_training_raise_no_alarm(there, capsys):
+    status, found = said(capsys, "later.csv")
+    assert (status, found["alarms"]) == (0, [])
+    assert found["files"][0]["labels"] == 1000  # the target's column is there
+
+
+def test_a_shift_is_an_alarm_with_its_status_and_told(there, capsys):
+    status, found = said(capsys, "older.csv", "--notify", "--prometheus", "figures.prom")
+    assert status == 3
+    assert "age" in found["files"][0]["drifted"]
+    assert json.loads((there / "alarms.jsonl").read_text())["summary"].startswith("drifted: age")
+    assert 'deepseek_monitor_drifted{model="runs/churn/001/bundle",column="age"} 1.0' in (there / "figures.prom").read_text()
+
+
+def test_a_missing_column_is_a_finding_and_no_failure(there, capsys):
+    status, found = said(capsys, "without.csv")
+    assert status == 3
+    assert found["files"][0]["wrong"] == ["plan"]
+    assert found["alarms"][0] == "missing or unreadable: plan"
+
+
+def test_several_files_are_a_stream(there, capsys):
+    status, found = said(capsys, "later.csv", "older.csv")
+    assert status == 3
+    assert [one["drifted"] != [] for one in found["files"]] == [False, True]
+    assert found["performance"]["labels"] == 2000
+
+
+def test_people_get_a_table(there, capsys):
+    assert main(["watch", "runs/churn", "older.csv"]) == 3
+    printed = capsys.readouterr().out
+    assert "age" in printed
+    assert "large drift" in printed
+    assert "alarm: drifted: age" in printed
+
+
+def test_a_drop_of_accuracy_alone_is_an_alarm(there):
+    table = pa.csv.read_csv("later.csv")
+    turned = pc.if_else(
+        pc.equal(pc.bit_wise_and(pa.array(range(1000)), 7), 0), pc.if_else(pc.equal(table["churned"], "yes"), "no", "yes"), table["churned"]
+    )
+    found = deepseek.watch("runs/churn", table.append_column("truth", turned), labels="truth")
+    assert found["files"][0]["drifted"] == []
+    assert found["alarms"][0].startswith("accuracy was")
+    found = deepseek.watch("runs/churn", table.append_column("truth", turned), labels="truth", overrides={"drop": 0.5})
+    assert found["alarms"] == []
+
+
+def test_a_column_that_is_not_there_is_named(there):
+    with pytest.raises(UnknownNameError, match="did you mean 'churned'"):
+        deepseek.watch("runs/churn", "later.csv", labels="churn")
+
+
+def test_a_watcher_does_as_the_recipe_says(there):
+    watcher = Watcher.open("runs/churn")
+    assert (watcher.settings.drop, watcher.settings.window_rows, watcher.performance.metric) == (0.03, 250, "accuracy")
+    rows = shifted(customers(600))
+    watcher.observe(rows, deepseek.load("runs/churn").predict(rows))
+    assert "drift:age" in watcher.check()["alarms"]
+    watcher.store.close()
+    assert (there / "runs/churn/001/monitor.db").is_file()
+
+
+def test_old_bundles_still_open_and_say_what_they_lack(there, tmp_path):
+    from deepseek.artifacts import Bundle, write_bundle
+
+    bundle = Bundle.open(there / "runs/churn")
+    names = [name for name in bundle.manifest["files"] if name != "reference.json"]
+    with write_bundle(tmp_path / "old", {}) as folder:
+        for name in names:
+            (folder / name).write_bytes(bundle.file(name).read_bytes())
+    assert deepseek.load(tmp_path / "old").predict("later.csv").num_rows == 1000
+    with pytest.raises(BundleError, match=r"has no reference\.json"):
+        deepseek.watch(tmp_path / "old", "later.csv")
+    with Store(tmp_path / "log.db") as store, pytest.raises(BundleError):
+        Watcher(tmp_path / "old", store)

@@ -1,0 +1,50 @@
+"""The log of a watched model in real databases."""
+
+import pytest
+
+from deepseek.errors import RunError
+from deepseek.monitoring.store import Request, Store
+
+pytest.importorskip("sqlalchemy")
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def url(request):
+    return request.getfixturevalue(request.param)
+
+
+def asked(*ids, at=1.0):
+    return [Request(name, at, "größe", [0.2, 0.8], {"age": 3}) for name in ids]
+
+
+def test_what_is_appended_is_joined_and_forgotten(url):
+    with Store(url) as store, Store(url) as other:
+        assert store.append_requests(asked("a", "b", "c")) == 3
+        assert store.append_requests(asked("a", "d")) == 1
+        assert other.requests() == asked("a", "b", "c", "d")
+        other.append_labels([("b", "no"), ("zz", 1.5)], 2.0)
+        assert [(one.id, one.prediction, one.label) for one in store.join_new()] == [("b", "größe", "no")]
+        assert other.join_new() == []
+        store.save_state("x", {"n": 1})
+        store.save_state("x", {"n": 2})
+        assert other.state("x") == {"n": 2}
+        store.save_window(0, 1, {"rows": 3})
+        store.save_alarm(0, {"name": "a"})
+        assert (other.windows()[0]["rows"], other.alarms()[0]["name"]) == (3, "a")
+        assert store.delete(["b"]) == 1
+        assert other.counts() == {"requests": 3, "labels": 1, "outcomes": 0}
+        assert store.forget_before(5.0) == 3
+
+
+def test_a_transaction_is_all_or_nothing(url):
+    with Store(url) as store, Store(url) as other:
+        with pytest.raises(ZeroDivisionError), store.transaction():
+            store.append_requests(asked("never"))
+            raise ZeroDivisionError
+        assert [one.id for one in other.requests() if one.id == "never"] == []
+
+
+def test_a_wrong_password_is_said_without_telling_it(url):
+    with pytest.raises(RunError) as caught:
+        Store(url.replace("secret-word@", "other-secret@").replace("127.0.0.1:", "127.0.0.1:1"))
+    assert "other-secret" not in str(caught.value)

@@ -1,0 +1,154 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from deepseek.errors import RunError
+from deepseek.monitoring.store import JOIN, Request, Store
+
+WRITER = """
+import sys
+from deepseek.monitoring.store import Request, Store
+store = Store(sys.argv[1])
+number = 0
+while True:
+    with store.transaction():
+        store.append_requests([Request(f"{number}-{part}", 0.0, "yes", [0.25, 0.75], {"a": 1}) for part in range(7)])
+        store.save_state("last", number)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "deep" / "log.db") as one:
+        yield one
+
+
+def asked(*ids, at=1.0):
+    return [Request(name, at, "yes", [0.2, 0.8], {"age": 3}) for name in ids]
+
+
+def test_what_is_appended_is_read_back(store):
+    assert store.append_requests(asked("a", "b")) == 2
+    assert store.requests() == asked("a", "b")
+    assert store.requests(since=2.0) == []
+
+
+def test_a_request_that_is_tried_again_is_kept_once(store):
+    store.append_requests(asked("a"))
+    assert store.append_requests(asked("a", "b")) == 1
+    assert store.counts() == {"requests": 2, "labels": 0, "outcomes": 0}
+
+
+def test_labels_join_their_request_once_whichever_comes_first(store):
+    store.append_labels([("a", "no"), ("late", "yes")], 1.0)
+    store.append_requests(asked("a"))
+    assert [(one.id, one.prediction, one.label) for one in store.join_new()] == [("a", "yes", "no")]
+    store.append_labels([("a", "yes")], 2.0)
+    assert store.join_new() == []
+    store.append_requests(asked("late"))
+    assert [one.id for one in store.join_new()] == ["late"]
+
+
+def test_a_join_looks_at_what_waits_alone(store):
+    for start in range(0, 20_000, 5_000):
+        names = [f"{start + place}" for place in range(5_000)]
+        store.append_requests(asked(*names))
+        store.append_labels([(name, "no") for name in names], 1.0)
+        assert len(store.join_new()) == 5_000
+    assert store._query("SELECT COUNT(*) FROM deepseek_pending") == [(0,)]
+    plan = [row[3] for row in store._query(f"EXPLAIN QUERY PLAN {JOIN}", {"most": 1})]
+    assert plan[0].startswith("SCAN p")
+    assert all(step.startswith(("SEARCH", "USE TEMP B-TREE")) for step in plan[1:])
+
+
+def test_labels_that_nothing_was_asked_for_are_forgotten_too(store):
+    store.append_labels([("nobody", "no")], 1.0)
+    store.forget_before(5.0)
+    assert store._query("SELECT COUNT(*) FROM deepseek_pending") == [(0,)]
+
+
+def test_a_transaction_is_all_or_nothing(store):
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        store.append_requests(asked("a"))
+        store.save_state("x", 1)
+        raise ZeroDivisionError
+    assert store.counts()["requests"] == 0
+    assert store.state("x") is None
+
+
+def test_states_windows_and_alarms(store):
+    store.save_state("x", {"n": 1})
+    store.save_state("x", {"n": 2})
+    assert store.state("x") == {"n": 2}
+    for place in range(3):
+        store.save_window(place, place + 1, {"rows": place})
+        store.save_alarm(place, {"name": str(place)})
+    assert [one["rows"] for one in store.windows(2)] == [1, 2]
+    assert [one["name"] for one in store.alarms(2)] == ["1", "2"]
+
+
+def test_everything_of_an_id_can_be_forgotten(store):
+    store.append_requests(asked("a", "b"))
+    store.append_labels([("a", "no"), ("b", "no")], 1.0)
+    store.join_new()
+    assert store.delete(["a", "never"]) == 1
+    assert store.counts() == {"requests": 1, "labels": 1, "outcomes": 1}
+    assert [one.id for one in store.requests()] == ["b"]
+    assert store.delete([]) == 0
+
+
+def test_the_log_forgets_what_is_old(store):
+    store.append_requests([*asked("old", at=1.0), *asked("new", at=10.0)])
+    store.append_labels([("old", "no"), ("new", "no")], 10.0)
+    store.save_window(0, 1, {})
+    assert store.forget_before(5.0) == 1
+    assert store.counts() == {"requests": 1, "labels": 1, "outcomes": 0}
+    assert store.windows() == []
+
+
+def test_a_second_process_reads_while_the_first_one_writes(store, tmp_path):
+    with Store(tmp_path / "deep" / "log.db") as other, store.transaction():
+        store.append_requests(asked("a"))
+        assert other.counts()["requests"] == 0
+    with Store(tmp_path / "deep" / "log.db") as other:
+        assert other.counts()["requests"] == 1
+
+
+def test_threads_share_a_store(store):
+    threads = [threading.Thread(target=lambda n=n: store.append_requests(asked(*(f"{n}-{i}" for i in range(50))))) for n in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert store.counts()["requests"] == 200
+
+
+def test_kill_minus_nine_loses_nothing_that_was_acknowledged(tmp_path):
+    path = tmp_path / "log.db"
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    said = [process.stdout.readline() for _ in range(20)]
+    time.sleep(0.02)  # somewhere in the middle of a transaction
+    os.kill(process.pid, signal.SIGKILL)
+    said += process.stdout.readlines()
+    process.wait()
+    last = int(said[-1])
+    with Store(path) as store:
+        kept = store.requests()
+        assert len(kept) in {7 * (last + 1), 7 * (last + 2)}  # the last one may have been committed and not said
+        assert len(kept) == 7 * (store.state("last") + 1)
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_what_cannot_be_opened_is_said(tmp_path):
+    with pytest.raises(RunError, match="cannot be opened"):
+        Store(tmp_path)
+    with pytest.raises(RunError, match="cannot be opened"):
+        Store("postgresql+psycopg://nobody@127.0.0.1:1/none")
