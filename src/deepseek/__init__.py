@@ -26,6 +26,7 @@ _PUBLIC = {
     "show": "deepseek.pipeline.explain",
     "evaluate": "deepseek.pipeline.answers",
     "predict": "deepseek.pipeline.answers",
+    "export": "deepseek.pipeline.export",
     "report": "deepseek.pipeline.report",
     "doctor": "deepseek.pipeline.doctor",
     "example": "deepseek.data.examples",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.compare import compare as compare
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.explain import show as show
+    from deepseek.pipeline.export import export as export
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile
     from deepseek.pipeline.quick import train as train

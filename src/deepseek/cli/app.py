@@ -9,7 +9,23 @@ import typer
 from typer.main import get_command
 
 from deepseek import __version__
-from deepseek.cli import compare, components, doctor, evaluate, example, predict, preview, profile, report, run, schema, show, train, tune
+from deepseek.cli import (
+    compare,
+    components,
+    doctor,
+    evaluate,
+    example,
+    export,
+    predict,
+    preview,
+    profile,
+    report,
+    run,
+    schema,
+    show,
+    train,
+    tune,
+)
 from deepseek.cli.output import Output
 from deepseek.errors import InputError, closest
 
@@ -19,6 +35,7 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "tune": tune.tune_verb,
     "evaluate": evaluate.evaluate_verb,
     "predict": predict.predict_verb,
+    "export": export.export_verb,
     "report": report.report_verb,
     "compare": compare.compare_verb,
     "profile": profile.profile_verb,

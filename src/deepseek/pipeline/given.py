@@ -47,6 +47,23 @@ def source_of(recipe: Recipe, spec: Any) -> Source:
     return open_source(resolve_secrets(spec), folder=recipe.folder)
 
 
+def source_changed(recipe: Recipe, data: Mapping[str, Any]) -> bool:
+    """Whether a source is known to hold other content than when the run was made.
+
+    Args:
+        recipe: The run's recipe.
+        data: The run's `data.json`.
+    """
+    texts = [name for name, kind in data["sources"]["source"]["columns"].items() if "string" in kind]
+    for name, spec, wanted in (("source", recipe.data.source, []), ("test", recipe.data.test, texts)):
+        if spec is None or name not in data["sources"]:
+            continue
+        now, then = source_of(recipe, spec).as_text(wanted).fingerprint(), data["sources"][name]["fingerprint"]
+        if None not in (now, then) and now != then:
+            return True
+    return False
+
+
 def check_sources(recipe: Recipe) -> None:
     """See that a recipe's sources can be opened and have the columns that it names.
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from deepseek import progress
 from deepseek.artifacts import StageCache, write_text
-from deepseek.data.batch import MASK
 from deepseek.data.landing import LandedTable
+from deepseek.data.padding import MASK
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import TargetSpec

@@ -23,14 +23,15 @@ from deepseek.data.splits import NAMES
 from deepseek.distributed import RankContext
 from deepseek.errors import DeepSeekError, InputError
 from deepseek.explainers.importance import column_shuffles, permutation_importance
-from deepseek.inference.backends.torch import TorchBackend, read_preparation
+from deepseek.inference.backends.torch import TorchBackend
+from deepseek.inference.reading import read_preparation
 from deepseek.pipeline.asked import REPEATS, Asked, ask, intervals, sample_of, table_rows
 from deepseek.pipeline.dataset import Dataset, make_dataset
 from deepseek.pipeline.fitting import measure
-from deepseek.pipeline.given import CACHE, open_recipe, source_of
+from deepseek.pipeline.given import CACHE, open_recipe, source_changed
 from deepseek.pipeline.judged import class_facts, examples, label_facts, slice_facts, value_facts, worst_rows
 from deepseek.pipeline.run import data_identity
-from deepseek.recipe import Recipe, load_recipe
+from deepseek.recipe import load_recipe
 from deepseek.registry import load_plugin
 from deepseek.reporting.facts import (
     Choice,
@@ -210,7 +211,7 @@ class _Gathered:
     def _dataset(self) -> Dataset | None:
         """Return the run's dataset, or nothing where it cannot be had as it was; why is told under what is missing."""
         try:
-            changed = _changed(self._recipe, self._data)
+            changed = source_changed(self._recipe, self._data)
             dataset = None if changed else make_dataset(self._recipe, StageCache(self._folder.path.parent.parent / CACHE))
         except DeepSeekError as error:
             self._missing.append(f"the rows of the run cannot be had here: {error.message}")
@@ -340,18 +341,6 @@ def _met(preparation: Preparation, inputs: Mapping[str, torch.Tensor], table: pa
         if len(transform.fields) > 1:
             met |= {name: np.asarray(array) for name, array in transform.apply(batch).items()}
     return met, batch
-
-
-def _changed(recipe: Recipe, data: Mapping[str, Any]) -> bool:
-    """Whether a source is known to hold other content than when the run was made."""
-    texts = [name for name, kind in data["sources"]["source"]["columns"].items() if "string" in kind]
-    for name, spec, wanted in (("source", recipe.data.source, []), ("test", recipe.data.test, texts)):
-        if spec is None or name not in data["sources"]:
-            continue
-        now, then = source_of(recipe, spec).as_text(wanted).fingerprint(), data["sources"][name]["fingerprint"]
-        if None not in (now, then) and now != then:
-            return True
-    return False
 
 
 def _with_interval(figure: Figure, found: Interval | None) -> Figure:

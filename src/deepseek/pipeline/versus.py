@@ -11,7 +11,8 @@ from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import TargetSpec
 from deepseek.errors import DeepSeekError
-from deepseek.inference.backends.torch import TorchBackend, read_preparation
+from deepseek.inference.backends.torch import TorchBackend
+from deepseek.inference.reading import read_preparation
 from deepseek.pipeline.asked import Asked, ask
 from deepseek.pipeline.dataset import Dataset, make_dataset
 from deepseek.pipeline.given import CACHE

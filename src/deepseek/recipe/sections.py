@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     ScheduleSpec = dict[str, Any] | Auto
     SearchSpec = dict[str, Any] | str
     PrunerSpec = dict[str, Any] | str
+    ExporterSpec = dict[str, Any] | Auto
     Count = int
     Seed = int
     Share = float
@@ -51,6 +52,7 @@ else:
     ScheduleSpec = component("schedule", AUTO)
     SearchSpec = component("search")
     PrunerSpec = component("pruner")
+    ExporterSpec = component("exporter", AUTO)
     Count = Annotated[Integer, Ge(1)]
     Seed = Annotated[Integer, Ge(0), Lt(2**63)]
     Share = Annotated[Number, Ge(0)]
@@ -279,3 +281,5 @@ class RecipeSections(Section):
     """How the network is trained."""
     tune: TuneSection | None = None
     """Which keys are searched for better values, by `deepseek tune`."""
+    export: list[ExporterSpec] = []
+    """What the trained model is exported to; `auto` measures which backend is fastest."""

@@ -10,13 +10,10 @@ from torch import Tensor
 
 from deepseek.data.targets import TargetSpec, class_weights
 from deepseek.registry import component, family
-from deepseek.tasks.answers import Decoded, class_table
 from deepseek.tasks.base import Task
 from deepseek.tasks.losses import Loss, widened
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     LossSpec = dict[str, Any] | str
     MetricSpec = dict[str, Any] | str
 else:
@@ -74,10 +71,6 @@ class BinaryTask(Task):
         logit = widened(out).squeeze(-1)
         # Both from a sigmoid: 1 - p has no digits left where p is nearly 1.
         return {"probability": torch.stack((torch.sigmoid(-logit).mean(dim=1), torch.sigmoid(logit).mean(dim=1)), dim=1)}
-
-    def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
-        """Return `prediction` and the two `probability_CLASS` columns."""
-        return class_table(self.target, decoded["probability"])
 
 
 def weights_of(target: TargetSpec, given: Literal["balanced"] | Mapping[str, float] | None) -> Tensor | None:

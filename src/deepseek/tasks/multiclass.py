@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
 from deepseek.registry import component, family
-from deepseek.tasks.answers import Decoded, class_table
 from deepseek.tasks.base import Task
 from deepseek.tasks.binary import weights_of
 from deepseek.tasks.losses import Loss, widened
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     LossSpec = dict[str, Any] | str
     MetricSpec = dict[str, Any] | str
 else:
@@ -70,7 +66,3 @@ class MulticlassTask(Task):
     def decode(self, out: Tensor) -> dict[str, Tensor]:
         """Return `probability`, float32 `[b, classes]`."""
         return {"probability": widened(out).softmax(dim=-1).mean(dim=1)}
-
-    def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
-        """Return `prediction` and one `probability_CLASS` column a class."""
-        return class_table(self.target, decoded["probability"])
