@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PROBES = Path(__file__).parent / "first_hour"
+PROBES = Path(__file__).resolve().parent / "first_hour"
 IMPORTS = {
     "deepseek": "import deepseek",
     "ludwig": "from ludwig.api import LudwigModel",
@@ -33,15 +33,18 @@ print(json.dumps({"packages": len(list(importlib.metadata.distributions())), "me
 _RUN = "import sys; sys.path.insert(0, sys.argv.pop(1)); {prelude}import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
 
 
-def output(python: str, arguments: list[str]) -> str:
-    done = subprocess.run([python, *arguments], check=True, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+def output(python: str, arguments: list[str], *, folder: str | None = None) -> str:
+    """Run a contestant's Python, in a folder of its own where it leaves files, and return the last line that it prints."""
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([python, *arguments], check=True, capture_output=True, text=True, env=environment, cwd=folder)
     return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
 
 
 def probe(name: str, python: str, prelude: str, verb: str, folder: str) -> dict:
     script = str(PROBES / f"probe_{name}.py")
     code = _RUN.format(prelude=f"import {prelude}; " if prelude else "")
-    found: dict = json.loads(output(python, ["-c", f"{code.replace('sys.argv[1]', 'sys.argv.pop(1)')}", str(PROBES), script, verb, folder]))
+    code = code.replace("sys.argv[1]", "sys.argv.pop(1)")
+    found: dict = json.loads(output(python, ["-c", code, str(PROBES), script, verb, folder], folder=folder))
     return found
 
 
@@ -61,8 +64,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
     preludes = dict(item.split("=", 1) for item in given.prelude)
-    for name, python in (item.split("=", 1) for item in given.contestants):
+    for name, path in (item.split("=", 1) for item in given.contestants):
         prelude = preludes.get(name, "")
+        python = str(Path(path).absolute())  # a link to the system's Python is what makes it that environment's
         with tempfile.TemporaryDirectory() as folder:
             found = {**json.loads(output(python, ["-c", _SIZE])), "import_s": round(import_s(name, python, prelude, given.runs), 2)}
             found |= probe(name, python, prelude, "work", folder)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import deepseek
 from deepseek.data.loader import Loader
-from deepseek.data.preparation import Preparation, prepare
+from deepseek.data.materialize import prepare
+from deepseek.data.preparation import Preparation
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import infer_schema
 from deepseek.inference import save_bundle

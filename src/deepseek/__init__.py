@@ -19,13 +19,13 @@ _PUBLIC = {
     "Predictor": "deepseek.inference",
     "load": "deepseek.inference",
     "RunResult": "deepseek.pipeline.result",
-    "train": "deepseek.pipeline.quick",
+    "train": "deepseek.pipeline.train",
     "run": "deepseek.pipeline.run",
     "tune": "deepseek.pipeline.tune",
     "TuneResult": "deepseek.pipeline.tune",
-    "show": "deepseek.pipeline.explain",
-    "evaluate": "deepseek.pipeline.answers",
-    "predict": "deepseek.pipeline.answers",
+    "show": "deepseek.pipeline.show",
+    "evaluate": "deepseek.pipeline.evaluate",
+    "predict": "deepseek.pipeline.predict",
     "export": "deepseek.pipeline.export",
     "report": "deepseek.pipeline.report",
     "doctor": "deepseek.pipeline.doctor",
@@ -50,18 +50,18 @@ if TYPE_CHECKING:
     from deepseek.estimators import DeepSeekRegressor as DeepSeekRegressor
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
-    from deepseek.pipeline.answers import evaluate as evaluate
-    from deepseek.pipeline.answers import predict as predict
     from deepseek.pipeline.compare import compare as compare
     from deepseek.pipeline.doctor import doctor as doctor
-    from deepseek.pipeline.explain import show as show
+    from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export
+    from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile
-    from deepseek.pipeline.quick import train as train
     from deepseek.pipeline.report import report as report
     from deepseek.pipeline.result import RunResult as RunResult
     from deepseek.pipeline.run import run as run
+    from deepseek.pipeline.show import show as show
+    from deepseek.pipeline.train import train as train
     from deepseek.pipeline.tune import TuneResult as TuneResult
     from deepseek.pipeline.tune import tune as tune
     from deepseek.recipe import Recipe as Recipe

@@ -18,6 +18,7 @@ TABLE = {
 IMAGE = {"photo": InputSpec("photo", Kind.IMAGE, ("photo",), (3, 16, 16), "float32")}
 TEXT = {"review": InputSpec("review", Kind.TEXT, ("review",), (), "int32", (30,), ragged=True)}
 TEXTS = {
+    "parallel": {"type": "parallel", "encoders": [{"type": "text_cnn", "filters": 8, "dropout": 0.0}, {"type": "text_bag", "buckets": 50}]},
     "text_bag": {"type": "text_bag", "buckets": 50},
     "text_bag, weighted trigrams": {"type": "text_bag", "ngrams": 3, "buckets": 50, "weighted": True, "pool": "sum"},
     "text_cnn": {"type": "text_cnn", "filters": 8},
@@ -68,7 +69,7 @@ class TestBuiltinTextEncoders(RaggedEncoderContract):
     @pytest.fixture(autouse=True)
     def _case(self, case):
         torch.manual_seed(0)
-        self.spec = {**TEXTS[case], "dropout": 0.0}
+        self.spec = TEXTS[case] if case == "parallel" else {**TEXTS[case], "dropout": 0.0}
 
     def build(self):
         return family("encoder").build(self.spec, TEXT)

@@ -62,7 +62,7 @@ def test_every_model_exports(name, tmp_path):
     if "photo" in columns:
         batch = batch.append_column("photo", photos(batch.num_rows))
     fields = tuple(Field(column, KINDS[column]) for column in (*columns, "label"))
-    original = original_in(tmp_path, model, batch.select([*columns, "label"]), Schema(fields, ("label",)))
+    original = original_in(tmp_path, model, batch=batch.select([*columns, "label"]), schema=Schema(fields, ("label",)))
     with exported(original, family("exporter").build("onnx"), tmp_path) as made:
         assert made.parity.rows == batch.num_rows
         assert made.parity.flipped == 0

@@ -100,9 +100,11 @@ def test_every_scaling_is_in_the_suite(scaling):
 
 class TestWords(TransformContract):
     tokenizer = "word"
+    vocabulary = 300
 
     def build(self):
-        return TextTransform((Field("note", Kind.TEXT),), tokenizer=self.tokenizer, vocabulary=300, max_tokens=6, keep="both", min_count=1)
+        note = Field("note", Kind.TEXT)
+        return TextTransform((note,), tokenizer=self.tokenizer, vocabulary=self.vocabulary, max_tokens=6, keep="both", min_count=1)
 
     def training(self):
         return pa.record_batch({"note": ["a good day", None, "", "good good 日本語のテスト and a long, long end of it", "मौसम अच्छा है"]})
@@ -119,5 +121,5 @@ class TestCharacters(TestWords):
     tokenizer = "characters"
 
 
-class TestAutomaticTexts(TestWords):
-    tokenizer = "auto"
+class TestPiecesByTheAmountOfText(TestPieces):
+    vocabulary = "auto"

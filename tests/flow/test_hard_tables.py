@@ -15,7 +15,8 @@ import deepseek
 from deepseek import progress
 from deepseek.data.prepared import PreparedDataset
 from deepseek.errors import CheckpointError, DataError, InputError
-from deepseek.pipeline.answers import evaluate, predict
+from deepseek.pipeline.evaluate import evaluate
+from deepseek.pipeline.predict import predict
 from deepseek.pipeline.run import run
 from deepseek.training.trainer import Trainer
 

@@ -39,6 +39,30 @@ def test_two_ranks_are_one_over_a_hundred_steps(jobs, tmp_path):
         np.testing.assert_array_equal(value, together[name])
 
 
+def test_two_ranks_and_small_pieces_are_one_batch_of_texts_grouped_by_length(jobs, tmp_path):
+    encoders = [
+        {"type": "text_rnn", "token_width": 16, "width": 16, "dropout": 0.0},
+        {"type": "text_transformer", "width": 16, "heads": 2, "depth": 1, "dropout": 0.0},
+        {"type": "text_bag", "width": 16, "buckets": 64},
+    ]
+    for encoder, (together, pieces) in zip(encoders, launch(jobs.fit_all_texts, 2, encoders, device="cpu"), strict=True):
+        alone, history = jobs.fit_texts(RankContext(), encoder)
+        start, _ = jobs.fit_texts(RankContext(), encoder, max_steps=1)
+        moved = [np.abs(alone[name] - start[name]).max() for name in alone if "encoders" in name]
+        assert max(moved) > 1e-2  # an encoder that does not learn would be the same anyhow
+        for weights, entries in (together, pieces, jobs.fit_texts(RankContext(), encoder, accumulate=3)):
+            for name, value in alone.items():
+                np.testing.assert_allclose(weights[name], value, rtol=0, atol=1e-6)
+            for one, other in zip(entries, history, strict=True):
+                assert one == pytest.approx(other, abs=1e-5)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.fit_texts(RankContext(), encoder, tmp_path, checkpoint_every=50, callbacks=[jobs.Kill(50)])
+    resumed, entries = jobs.fit_texts(RankContext(), encoder, tmp_path, resume=True, checkpoint_every=50)
+    assert entries == history
+    for name, value in resumed.items():
+        np.testing.assert_array_equal(value, alone[name])
+
+
 def test_augmentation_does_not_depend_on_the_rank(jobs):
     changes = {"epochs": 1, "accumulate": 2, "optimizer": {"type": "sgd", "learning_rate": 0.5}}
     alone, _, _ = jobs.fit(RankContext(), **changes)

@@ -1,11 +1,12 @@
 """Files on disk: the bundle, the run folder, the stage cache, and hashes."""
 
 from deepseek.artifacts.bundle import FORMAT_VERSION, Bundle, write_bundle
-from deepseek.artifacts.cache import StageCache
+from deepseek.artifacts.cache import CACHE, StageCache
 from deepseek.artifacts.files import fresh_folder, plain_disk_errors, read_json, sha256_file, sha256_json, write_json, write_text
 from deepseek.artifacts.run import RunFolder
 
 __all__ = [
+    "CACHE",
     "FORMAT_VERSION",
     "Bundle",
     "RunFolder",

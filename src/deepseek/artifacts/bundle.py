@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepseek.artifacts.files import check_hashes, fresh_folder, hash_files, plain_disk_errors, read_json, write_json
-from deepseek.errors import BundleError
+from deepseek.errors import BundleError, closest
 
 FORMAT = "deepseek-bundle"
 FORMAT_VERSION = 1
@@ -44,7 +44,9 @@ class Bundle:
         if (path / "recipe.yaml").is_file():
             raise BundleError(f"the run {path} was never finished", hint=f"go on with it: deepseek run {path} --resume")
         if not path.exists():
-            raise BundleError(f"there is no {path}", hint="give a run's folder (runs/NAME/001) or the bundle folder inside it")
+            near = closest(path.name, (other.name for other in path.parent.glob("[!.]*"))) if path.parent.is_dir() else None
+            meant = f"did you mean {str(path.with_name(near))!r}? " if near else ""
+            raise BundleError(f"there is no {path}", hint=f"{meant}give a run's folder (runs/NAME/001) or the bundle folder inside it")
         raise BundleError(f"{path} holds no bundle", hint="give a run's folder (runs/NAME/001) or the bundle folder inside it")
 
     @classmethod

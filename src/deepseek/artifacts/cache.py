@@ -10,6 +10,9 @@ from typing import Any
 from deepseek.artifacts.files import fresh_folder, plain_disk_errors, read_json, sha256_json, write_json
 from deepseek.errors import BundleError
 
+CACHE = ".cache"
+"""The name of the cache's folder beside the runs."""
+
 _KEY = "key.json"
 _FILES = "files.json"
 

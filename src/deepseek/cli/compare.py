@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ import typer
 import deepseek
 from deepseek import progress
 from deepseek.cli.options import Json
-from deepseek.cli.output import Output, as_table
+from deepseek.cli.output import Output, as_table, page_line, shortened
 
 _WIDTH = 40
 
@@ -22,7 +22,7 @@ def compare_verb(
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="An HTML file for the same with curves.")] = None,
     as_json: Json = False,
 ) -> Output:
-    """Compare runs: metrics, differing keys, cost, and the models on the same rows."""
+    """Compare runs, and their models on the same rows."""
     progress.quiet(as_json)
     found = deepseek.compare(runs, output=output, metric=metric)
     return Output(found, _text(found, output))
@@ -42,10 +42,24 @@ def _text(found: Mapping[str, Any], output: str | None) -> str:
     split = "test" if runs[0]["metrics"].get("test") else "validation"
     parts = [f"{len(runs)} runs on {split} rows, the best {key} first", as_table(rows)]
     if found["differing"]:
-        lines = [(entry["key"], *(_short(value) for value in entry["values"])) for entry in found["differing"]]
+        shown, more = _worth_showing(found["differing"])
+        lines = [(entry["key"], *(_short(value) for value in entry["values"])) for entry in shown]
         parts += ["", "what differs", as_table([("key", *(run["run"] for run in runs)), *lines])]
+        parts += [f"and {more} keys that follow from these; --output and --json have all"] if more else []
     parts += ["", *(line for pair in found["pairs"] for line in _pair(pair, summary(pair, key)))]
-    return "\n".join([*parts, *([f"\npage  {output}"] if output else [])])
+    return "\n".join([*parts, *page_line(output)])
+
+
+def _worth_showing(differing: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
+    """Return the keys to show and how many are not: those of components whose types differ, and kinds of columns that one run lacks."""
+    of_types = tuple(entry["key"].removesuffix("type") for entry in differing if entry["key"].endswith(".type"))
+    kept = [
+        entry
+        for entry in differing
+        if not any(entry["key"].startswith(parent) and entry["key"] != f"{parent}type" for parent in of_types)
+        and not (entry["key"].startswith("data.fields.") and None in entry["values"])
+    ]
+    return kept, len(differing) - len(kept)
 
 
 def _pair(pair: Mapping[str, Any], summary: str) -> list[str]:
@@ -58,4 +72,4 @@ def _pair(pair: Mapping[str, Any], summary: str) -> list[str]:
 
 def _short(value: Any) -> str:
     text = "-" if value is None else str(value)
-    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+    return shortened(text, _WIDTH)

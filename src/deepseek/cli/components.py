@@ -20,7 +20,7 @@ def components_verb(
     plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
-    """List the components that a recipe can name, or one component's arguments."""
+    """List what a recipe can name, or its arguments."""
     progress.quiet(as_json)
     for plugin in plugins:
         load_plugin(plugin, Path())

@@ -9,7 +9,7 @@ from deepseek.cli.output import Output, as_text
 
 
 def doctor_verb(*, as_json: Json = False) -> Output:
-    """Describe versions, processor, accelerators, memory and optional libraries."""
+    """Describe versions, hardware and libraries."""
     progress.quiet(as_json)
     value = deepseek.doctor()
     return Output(value, as_text(value))

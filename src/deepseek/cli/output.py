@@ -54,6 +54,16 @@ def as_table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows)
 
 
+def page_line(output: str | None) -> list[str]:
+    """Return the lines that name the page that was written, where one was asked for."""
+    return [f"\npage  {output}"] if output else []
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text cut to a width, the cut marked by an ellipsis."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def as_text(value: Mapping[str, Any]) -> str:
     """Return nested values as lines of `path  value`."""
     return as_table([(path, text) for path, text in _flat({key: part for key, part in value.items() if part not in ([], {})}, "")])
@@ -74,7 +84,8 @@ def result_text(value: Mapping[str, Any]) -> str:
             ("report", f"deepseek report {value['run']}"),
         ]
     )
-    return "\n".join(["", *lines, "", head])
+    measured = lines if splits else ["nothing was measured: there are no validation or test rows"]
+    return "\n".join(["", *measured, "", head])
 
 
 def _flat(value: Any, path: str) -> list[tuple[str, str]]:

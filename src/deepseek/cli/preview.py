@@ -10,7 +10,7 @@ import typer
 import deepseek
 from deepseek import progress
 from deepseek.cli.options import Json, Out, Overrides, RecipePath
-from deepseek.cli.output import Output, as_table
+from deepseek.cli.output import Output, as_table, page_line, shortened
 
 _WIDTH = 44
 
@@ -24,7 +24,7 @@ def preview_verb(
     out: Out = "runs",
     as_json: Json = False,
 ) -> Output:
-    """Show rows stage by stage, a training batch and the network's size, and train nothing."""
+    """Show what a network will see; train nothing."""
     progress.quiet(as_json)
     seen = deepseek.preview(recipe, overrides=overrides, rows=rows, out=out, output=output)
     return Output(seen, _text(seen, output))
@@ -40,7 +40,7 @@ def _text(seen: Mapping[str, Any], output: str | None) -> str:
     parts += ["", "the first training batch", as_table([("tensor", "shape", "type", "memory"), *tensors])]
     sizes = [(part["part"], part["what"], f"{part['parameters']:,}") for part in network["parts"]]
     parts += ["", "the network", as_table([("part", "class", "parameters"), *sizes, ("all", "", f"{network['parameters']:,}")])]
-    return "\n".join([*parts, *([f"\npage  {output}"] if output else [])])
+    return "\n".join([*parts, *page_line(output)])
 
 
 def _row(row: Mapping[str, Any]) -> str:
@@ -59,4 +59,4 @@ def _short(value: Any) -> str:
     if isinstance(value, Mapping):
         value = " ".join(value["tokens"]) if "tokens" in value else f"{value['shape']}, mean {value.get('mean', 0.0):.3f}"
     text = " ".join(str(value).split())
-    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+    return shortened(text, _WIDTH)

@@ -10,7 +10,7 @@ import typer
 import deepseek
 from deepseek import progress
 from deepseek.cli.options import Json
-from deepseek.cli.output import Output, as_table
+from deepseek.cli.output import Output, as_table, page_line
 
 _MARKS = {"high": "!!", "medium": "! ", "low": "  "}
 _LOW_SHOWN = 10
@@ -24,7 +24,7 @@ def profile_verb(
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="An HTML file for the same with pictures.")] = None,
     as_json: Json = False,
 ) -> Output:
-    """Say what a table holds, what to look at before training, and what drifted."""
+    """Say what a table holds, and what drifted."""
     progress.quiet(as_json)
     found = deepseek.profile(source, target=target, against=against, output=output)
     return Output(found, _text(found, output))
@@ -47,7 +47,7 @@ def _text(found: Mapping[str, Any], output: str | None) -> str:
         parts += [as_table([(f"  {entry['column']}", entry["measure"], f"{entry['value']:.3f}") for entry in near])] if near else []
     if drift := found["drift"]:
         parts += ["", _drift_text(drift)]
-    return "\n".join([*parts, *_findings_text(found["findings"]), *([f"\npage  {output}"] if output else [])])
+    return "\n".join([*parts, *_findings_text(found["findings"]), *page_line(output)])
 
 
 def _drift_text(drift: Mapping[str, Any]) -> str:

@@ -26,5 +26,8 @@ def report_verb(
     progress.quiet(as_json)
     value = deepseek.report(run, output, rows=rows, examples=not no_examples).to_json()
     lines = [("report", value["output"]), *(("missing", reason) for reason in value["missing"])]
-    lines += [("worse", f"{one['name']}: {one['error']:.4g} where others have {one['others']:.4g}") for one in value["slices"][:3]]
+    lines += [
+        ("worse", f"{one['name']} ({one['rows']:,} rows): error {one['error']:.4g}, other rows {one['others']:.4g}")
+        for one in value["slices"][:3]
+    ]
     return Output(value, as_table(lines))

@@ -21,7 +21,8 @@ def run_verb(
     as_json: Json = False,
 ) -> Output:
     """Follow a recipe from its data to a bundle."""
-    from deepseek.pipeline.given import check_sources, open_recipe  # the recipe's types and Arrow, which `--help` need not wait for
+    from deepseek.pipeline.recipes import open_recipe  # the recipe's types and Arrow, which `--help` need not wait for
+    from deepseek.pipeline.sources import check_sources
 
     progress.quiet(as_json)
     _, checked = open_recipe(recipe, overrides)  # a mistake is to be told before torch is imported, which takes seconds

@@ -10,7 +10,7 @@ from deepseek.cli.output import Output
 
 
 def schema_verb(*, as_json: Json = False) -> Output:
-    """Print the JSON Schema of recipes; editors complete and check with it."""
+    """Print the JSON Schema of recipes, for editors."""
     from deepseek.recipe import json_schema  # the recipe's types cost a third of a second, which `--help` need not wait for
 
     progress.quiet(as_json)

@@ -8,7 +8,7 @@ from deepseek.cli.output import Output
 
 
 def show_verb(recipe: RecipePath, *, overrides: Overrides = [], as_json: Json = False) -> Output:  # noqa: B006 - typer copies it
-    """Print the resolved recipe and where each value came from."""
+    """Print a recipe with the origin of each value."""
     text = deepseek.show(recipe, overrides=overrides)
     if not as_json:
         return Output({}, text)

@@ -25,7 +25,7 @@ def train_verb(
     as_json: Json = False,
 ) -> Output:
     """Train a model on a table."""
-    from deepseek.pipeline.given import recipe_of  # the recipe's types and Arrow, which `--help` need not wait for
+    from deepseek.pipeline.recipes import recipe_of  # the recipe's types and Arrow, which `--help` need not wait for
 
     progress.quiet(as_json)
     recipe = recipe_of(source, target=target or None, test=test, out=out, time_limit=time_limit, overrides=overrides)

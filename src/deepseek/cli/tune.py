@@ -38,7 +38,7 @@ def _text(result: deepseek.TuneResult) -> str:
     head = [
         ("best", f"trial {best.number}: {facts.metric} {best.value:.5g} on validation rows{better}"),
         ("default", "-" if default is None else f"{default:.5g}"),
-        *((path, str(value)) for path, value in best.parameters.items()),
+        *((path, f"{value:.6g}" if isinstance(value, float) else str(value)) for path, value in best.parameters.items()),
         *((f"test {name}", f"{value:.4f}") for name, value in (facts.metrics.get("test") or {}).items()),
         *((f"importance {path}", f"{share:.0%}") for path, share in facts.importance.items()),
         ("recipe", str(result.recipe)),

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from deepseek.data.padding import MASK, PADDED_ELEMENTS, as_arrays, in_array_pieces, mask_of
+from deepseek.data.padding import MASK, PADDED_ELEMENTS, as_arrays, in_array_pieces, mask_name, mask_of
 from deepseek.data.padding import pad as pad_arrays
 from deepseek.data.transforms.base import Array, Ragged
 
-__all__ = ["MASK", "PADDED_ELEMENTS", "Batch", "as_inputs", "in_pieces", "pad", "with_channels_last"]
+__all__ = ["MASK", "PADDED_ELEMENTS", "Batch", "as_inputs", "in_pieces", "mask_name", "pad", "with_channels_last"]
 
 
 @dataclass(slots=True)

@@ -34,18 +34,22 @@ class Leaks:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to tell the user, a sentence for each pair of parts that share rows; empty where none do."""
+        """What to tell the user, one sentence for all pairs of parts that share rows; empty where none do."""
         found = [
             (self.validation_in_train, self.validation, "validation", "training"),
             (self.test_in_train, self.test, "test", "training"),
             (self.test_in_validation, self.test, "test", "validation"),
         ]
-        return tuple(
-            f"{count:,} of {total:,} {part} rows ({count / total:.1%}) have exactly the inputs of a {other} row: what is measured on them "
-            "is memory, not skill; set repeats aside with the check unique, or keep them together with split.group"
+        told = [
+            f"{count:,} of {total:,} {part} rows ({count / total:.1%}) those of a {other} row"
             for count, total, part, other in found
             if count
-        )
+        ]
+        if not told:
+            return ()
+        told[0] = told[0].replace(" those of ", " have exactly the inputs of ", 1)
+        advice = "set repeats aside with the check unique, or keep them together with split.group"
+        return (f"{', '.join(told)}: what is measured on them is memory, not skill; {advice}",)
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts and warnings as plain JSON values."""

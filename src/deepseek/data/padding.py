@@ -9,9 +9,14 @@ import numpy as np
 from deepseek.data.transforms.base import Array, Ragged
 
 MASK = "_mask"
-"""What the name of a ragged input's mask ends with."""
+"""What the name of a ragged input's mask ends with; `mask_name` makes it."""
 PADDED_ELEMENTS = 1 << 17
 """What a batch that is only answered may hold of ragged inputs, padding included: 256 texts of 512 tokens."""
+
+
+def mask_name(name: str) -> str:
+    """Return the name of a ragged input's mask."""
+    return name + MASK
 
 
 def pad(column: Ragged, rows: np.ndarray, *, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +56,7 @@ def as_arrays(arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
     inputs = {}
     for name, array in arrays.items():
         if isinstance(array, Ragged):
-            inputs[name], inputs[f"{name}{MASK}"] = pad(array, np.arange(len(array.offsets) - 1))
+            inputs[name], inputs[mask_name(name)] = pad(array, np.arange(len(array.offsets) - 1))
         else:
             inputs[name] = np.require(array, requirements=["C", "W"])
     return inputs
@@ -83,6 +88,6 @@ def in_array_pieces(
         inputs = as_arrays({name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)})
         for name, array in arrays.items():
             if isinstance(array, Ragged):
-                inputs[name], inputs[f"{name}{MASK}"] = pad(array, rows)
+                inputs[name], inputs[mask_name(name)] = pad(array, rows)
         yield rows, inputs
         start += len(rows)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +14,9 @@ from deepseek.data.cleaning.base import Cleaner
 from deepseek.data.columns import get_column, is_text, parse_numbers, to_float64
 from deepseek.data.spellings import Spellings, respell
 from deepseek.data.targets import TargetKind, TargetTransform
-from deepseek.data.transforms import Array, InputSpec, Ragged, Transform, group_fields
+from deepseek.data.transforms import Array, InputSpec, Transform, group_fields
 from deepseek.data.types import as_type, named_type, type_name
-from deepseek.data.unknown import Unknown
+from deepseek.data.unknown_categories import Unknown
 from deepseek.errors import DataError, InputError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import Spec, family
@@ -26,12 +25,8 @@ from deepseek.statistics import Moments
 if TYPE_CHECKING:
     from torch import nn
 
-    from deepseek.data.prepared import PreparedDataset, PreparedWriter
-
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 """Gives the training rows from their beginning, in the same order each time it is called."""
-
-SLICE_BYTES = 64 << 20
 
 
 class Aside:
@@ -54,6 +49,9 @@ class Aside:
     def counts(self) -> dict[str, int]:
         """How many rows there are, by reason."""
         return {reason: sum(map(len, parts)) for reason, parts in self._rows.items()}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{reason}: {count}" for reason, count in self.counts.items()) or "none was given"
 
 
 class Preparation:
@@ -176,7 +174,7 @@ class Preparation:
             if self.weight is not None:
                 weights.update(self._raw_weights(batch, self.weight))
         if not seen:
-            raise DataError(f"there is no training row ({_listed(aside)})", hint="look at the split, the target and the cleaners")
+            raise DataError(f"there is no training row ({aside})", hint="look at the split, the target and the cleaners")
         if self.weight is not None:
             self._weight_mean = float(weights.mean[0])
             if not self._weight_mean:
@@ -391,141 +389,6 @@ class Preparation:
         return _only(batch, rows, ~self.target.missing(batch), aside, "target missing")
 
 
-def prepare(
-    preparation: Preparation,
-    batches: Iterator[pa.RecordBatch],
-    folder: Path | str,
-    *,
-    rows: np.ndarray | int,
-    training: bool,
-    unseen: Literal["fail", "set_aside"] = "fail",
-    set_aside: Callable[[str, np.ndarray], None] | None = None,
-) -> tuple[PreparedDataset, dict[str, int]]:
-    """Write one split's rows as arrays.
-
-    Args:
-        preparation: The fitted preparation.
-        batches: The split's rows, in order; for training rows the same that `fit` saw.
-        folder: Where the dataset goes.
-        rows: For each row its index in the table, or how many rows there are.
-        training: Whether these are the training rows: then cleaners may drop rows, and target encoding is out of fold.
-        unseen: What happens to rows of a class that training did not know.
-        set_aside: Is given, once all rows are written, each reason with the indices of the rows that were set aside for it.
-
-    Returns:
-        The dataset, and how many rows were set aside, by reason; empty where every row is in the dataset.
-
-    Raises:
-        DataError: A value cannot be prepared, or no row is left.
-        RunError: The folder cannot be written.
-    """
-    sources = np.arange(rows) if isinstance(rows, int) else np.asarray(rows, dtype=np.int64)
-    run = _Run(preparation, sources, Path(folder), training=training, unseen=unseen)
-    dataset = run.write(batches)
-    if set_aside is not None:
-        for reason, numbers in run.aside.rows.items():
-            set_aside(reason, sources[numbers])
-    return dataset, run.aside.counts
-
-
-class _Run:
-    """One call of `prepare`."""
-
-    def __init__(self, preparation: Preparation, sources: np.ndarray, folder: Path, *, training: bool, unseen: str) -> None:
-        self._preparation, self._sources, self._folder = preparation, sources, folder
-        self._training, self._unseen = training, unseen
-        self.aside = Aside()
-        self._written = 0
-        self._unseen_classes: list[str] = []
-        self._writer: PreparedWriter | None = None
-        self._passed = 0
-        row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in preparation.inputs.values())
-        self._slice_rows = max(1, SLICE_BYTES // max(1, row_bytes))
-
-    def write(self, batches: Iterator[pa.RecordBatch]) -> PreparedDataset:
-        from deepseek.data.prepared import PreparedDataset
-
-        try:
-            for batch, rows in self._cleaned(self._announced(batches)):
-                for start in range(0, batch.num_rows, self._slice_rows):
-                    self._write_slice(batch.slice(start, self._slice_rows), rows[start : start + self._slice_rows])
-            if self._writer is None or not self._written:
-                hint = "; ".join(self._unseen_classes) or "look at the split and at what was set aside"
-                raise DataError(f"no row is left to prepare ({_listed(self.aside)})", hint=hint)
-            self._writer.finish()
-        finally:
-            if self._writer is not None:
-                self._writer.close()
-        return PreparedDataset.open(self._folder)
-
-    def _cleaned(self, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-        if self._training:
-            return self._preparation.training_rows(batches, aside=self.aside)
-        return self._preparation.other_rows(batches, aside=self.aside)
-
-    def _announced(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield the batches, and see that they hold as many rows as were announced: otherwise rows would get others' numbers."""
-        came = 0
-        for batch in batches:
-            came += batch.num_rows
-            if came > len(self._sources):
-                break
-            yield batch
-        if came != len(self._sources):
-            more = "or more " if came > len(self._sources) else ""
-            raise InputError(f"{came} {more}rows came, {len(self._sources)} were announced", hint="give the split's own rows")
-
-    def _write_slice(self, batch: pa.RecordBatch, rows: np.ndarray) -> None:
-        arrays, keep = self._arrays(batch, rows)
-        self._preparation.count_unknown(batch)
-        target = self._preparation.target
-        if target is not None and self._unseen == "set_aside":
-            unseen = target.unseen(batch) & keep
-            self.aside.add("target class unseen in training", rows[unseen])
-            if unseen.any() and not self._unseen_classes:
-                given = batch.column(target.columns[0])[int(np.flatnonzero(unseen)[0])].as_py()
-                known = ", ".join(map(repr, target.spec.classes[:10]))
-                what = f"where one is another spelling, say so: data.spellings={{{target.columns[0]}: {{'{given}': CLASS}}}}"
-                self._unseen_classes = [f"a row has the class {given!r}", f"training knew {known}", what]
-            keep &= ~unseen
-        if not keep.all():
-            batch, rows = batch.filter(pa.array(keep)), rows[keep]
-            arrays = {name: _keep(array, keep) for name, array in arrays.items()}
-        targets = {} if target is None else target.apply(batch)
-        weight = self._preparation.weights(batch)
-        if self._writer is None:
-            self._writer = self._open(arrays, targets, weighted=weight is not None)
-        self._written += batch.num_rows
-        everything: dict[str, Array] = {**arrays, **targets}
-        self._writer.append(everything if weight is None else {**everything, "weight": weight}, self._sources[rows])
-
-    def _open(self, arrays: Mapping[str, Array], targets: Mapping[str, np.ndarray], *, weighted: bool) -> PreparedWriter:
-        from deepseek.data.prepared import PreparedWriter, layout_of
-
-        layout = layout_of(arrays, targets, weighted=weighted)
-        ragged = [array for array in arrays.values() if isinstance(array, Ragged)]
-        ragged_bytes = sum((array.values.nbytes + array.offsets.nbytes) / max(len(array.offsets) - 1, 1) for array in ragged)
-        rows, inputs = len(self._sources), self._preparation.inputs
-        return PreparedWriter(self._folder, layout, inputs=inputs, rows=rows, ragged_bytes=ragged_bytes)
-
-    def _arrays(self, batch: pa.RecordBatch, rows: np.ndarray) -> tuple[dict[str, Array], np.ndarray]:
-        """Return the arrays of a slice, and which of its rows could be read."""
-        keep = np.ones(batch.num_rows, dtype=bool)
-        arrays: dict[str, Array] = {}
-        for transform in self._preparation.transforms:
-            try:
-                arrays |= transform.apply_training(batch, self._passed) if self._training else transform.apply(batch)
-            except DataError:
-                bad = transform.bad(batch)
-                if not bad.any():
-                    raise
-                self.aside.add(f"{transform.name} cannot be read", rows[bad & keep])
-                keep &= ~bad
-                arrays |= {name: _scatter(array, ~bad) for name, array in transform.apply(batch.filter(pa.array(~bad))).items()}
-        self._passed += batch.num_rows
-        return arrays, keep
-
-
 def _numbered(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
     start = 0
     for batch in batches:
@@ -538,26 +401,3 @@ def _only(batch: pa.RecordBatch, rows: np.ndarray, keep: np.ndarray, aside: Asid
         return batch, rows
     aside.add(reason, rows[~keep])
     return batch.filter(pa.array(keep)), rows[keep]
-
-
-def _keep(array: Array, keep: np.ndarray) -> Array:
-    if isinstance(array, np.ndarray):
-        kept: np.ndarray = array[keep]
-        return kept
-    lengths = np.diff(array.offsets)
-    return Ragged(array.values[np.repeat(keep, lengths)], np.concatenate([[0], np.cumsum(lengths[keep])]))
-
-
-def _scatter(array: Array, places: np.ndarray) -> Array:
-    """Return an array with a row for each place: those given where it is true, nothing elsewhere."""
-    if isinstance(array, np.ndarray):
-        out = np.zeros((len(places), *array.shape[1:]), dtype=array.dtype)
-        out[places] = array
-        return out
-    lengths = np.zeros(len(places), dtype=np.int64)
-    lengths[places] = np.diff(array.offsets)
-    return Ragged(array.values, np.concatenate([[0], np.cumsum(lengths)]))
-
-
-def _listed(aside: Aside) -> str:
-    return ", ".join(f"{reason}: {count}" for reason, count in aside.counts.items()) or "none was given"

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepseek.data.batch import MASK, Batch, pad
+from deepseek.data.batch import Batch, mask_name, pad
 from deepseek.data.transforms.base import Array, InputSpec, Ragged
 from deepseek.errors import DataError, InputError, RunError
 
@@ -218,7 +218,7 @@ class PreparedDataset:
         batch = Batch({}, {}, None, torch.from_numpy(rows))
         for column in self.layout:
             if column.ragged:
-                batch.inputs[column.name], batch.inputs[f"{column.name}{MASK}"] = pad(self._ragged[column.name], rows, pin=pin)
+                batch.inputs[column.name], batch.inputs[mask_name(column.name)] = pad(self._ragged[column.name], rows, pin=pin)
                 continue
             place, block = self._places[column.name], gathered[column.dtype]
             tensor = block[:, place : place + column.width].reshape(len(rows), *column.shape)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any
 
 import torch
@@ -27,7 +30,6 @@ from deepseek.distributed.ranks import RankContext
 from deepseek.errors import DeepSeekError, RunError
 
 _TIMEOUT = timedelta(minutes=5)
-_GRACE_S = 3.0
 _INTERRUPTED_S = 30.0
 
 
@@ -74,14 +76,45 @@ def launch(function: Callable[..., Any], devices: int, *args: Any, device: str =
             theirs.close()
             processes.append(process)
             pipes.append(ours)
-        return _collect(pipes)
-    except KeyboardInterrupt:  # the terminal has sent it to every rank, too: they save and end by themselves
-        until = time.monotonic() + _INTERRUPTED_S
-        for process in processes:
-            process.join(max(until - time.monotonic(), 0.0))
+        with _ending_on_sigterm():
+            return _collect(pipes)
+    except (KeyboardInterrupt, SystemExit) as wish:
+        _let_save(processes, told=isinstance(wish, KeyboardInterrupt))
         raise
     finally:
         _stop(processes)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into `SystemExit`, so that the ranks are told before this process ends."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _let_save(processes: Sequence[Any], *, told: bool) -> None:
+    """Wait for ranks to save and end by themselves.
+
+    Args:
+        processes: The ranks.
+        told: Whether they know already: a terminal sends Ctrl-C to all of them.
+    """
+    until = time.monotonic() + _INTERRUPTED_S
+    for process in processes:
+        if not told and process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+    for process in processes:
+        process.join(max(until - time.monotonic(), 0.0))
 
 
 def join_group(context: RankContext) -> None:
@@ -102,6 +135,8 @@ def _collect(pipes: list[Connection]) -> Any:
             except EOFError:
                 raise RunError(f"rank {rank} died without a word", hint="it was killed, most likely for memory") from None
             if isinstance(answer, _Failure):
+                if answer.kind == KeyboardInterrupt.__name__:
+                    raise KeyboardInterrupt
                 raise _rebuild(rank, answer)
             result = answer if rank == 0 else result
             waiting.remove(pipe)
@@ -126,15 +161,12 @@ def _stop(processes: list[Any]) -> None:
         if process.exitcode is None:
             process.join(0.2)  # one that has just sent its answer ends by itself
         if process.exitcode is None:
-            process.terminate()
-    for process in processes:
-        process.join(_GRACE_S)
-        if process.exitcode is None:
             process.kill()
             process.join()
 
 
 def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group, it reaches the parent, which tells the ranks to save
     threading.Thread(target=_die_with_parent, daemon=True).start()
     os.environ.update(RANK=str(place.rank), LOCAL_RANK=str(place.rank), WORLD_SIZE=str(place.ranks))
     try:

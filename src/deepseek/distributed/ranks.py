@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import torch
-
-from deepseek.distributed.devices import pick_device
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,3 @@ class RankContext:
     def is_single(self) -> bool:
         """Whether there is no other process."""
         return self.ranks == 1
-
-    @classmethod
-    def from_environment(cls, device: str = "auto") -> RankContext:
-        """Return the place that torchrun's environment variables describe, or the only one where there are none."""
-        ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-        return cls(rank, ranks, pick_device(device, index=int(os.environ.get("LOCAL_RANK", rank))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,10 +24,13 @@ from deepseek.errors import InputError
 from deepseek.estimators.tables import EstimatorError, frame_table, is_frame, matrix_table, unused_name
 from deepseek.fields import Kind
 from deepseek.inference import Predictor
-from deepseek.pipeline.given import path_of
 from deepseek.pipeline.result import RunResult
 from deepseek.pipeline.run import run
+from deepseek.pipeline.sources import path_of
 from deepseek.recipe import load_recipe
+
+_ONE_FIT = threading.Lock()
+"""Torch's random generators and the switch of the terminal are the process's own: of fits in several threads one waits for the other."""
 
 LEAST_VALIDATION_ROWS = 20
 """With fewer, what validation says is hardly more than chance, and the rows are better trained on."""
@@ -107,14 +111,15 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
             weights: How much each row weighs, above 0, or nothing.
             task: The task's spec.
         """
-        names = [unused_name(name, table.column_names) for name in y]
-        for name, values in zip(names, y.values(), strict=True):
-            table = table.append_column(name, pa.array(values))
+        names = []
+        for wanted, values in y.items():
+            names.append(unused_name(wanted, table.column_names))
+            table = table.append_column(names[-1], pa.array(values))
         weight = None
         if weights is not None:
             weight = unused_name("sample_weight", table.column_names)
             table = table.append_column(weight, pa.array(weights))
-        with _as_value_errors():
+        with _as_value_errors(), _ONE_FIT:
             self._run(table, names, weight, task)
         return self
 

@@ -63,4 +63,4 @@ class DeepSeekRegressor(RegressorMixin, DeepSeekEstimator):  # type: ignore[misc
 
 def _names(y: object, targets: int) -> list[str]:
     given = [name for name in getattr(y, "columns", ()) if isinstance(name, str)]
-    return given if len(given) == targets else [f"target_{place}" for place in range(targets)]
+    return given if len(set(given)) == targets else [f"target_{place}" for place in range(targets)]

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from deepseek.data.padding import MASK
+from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import MissingExtraError
 from deepseek.tasks.model import TaskModel
@@ -40,7 +40,7 @@ class AnswerGraph(nn.Module):
         super().__init__()
         self.model = model.eval()
         self.inputs = dict(inputs)
-        self.names = [name for spec in inputs.values() for name in ((spec.name, spec.name + MASK) if spec.ragged else (spec.name,))]
+        self.names = [name for spec in inputs.values() for name in ((spec.name, mask_name(spec.name)) if spec.ragged else (spec.name,))]
         with torch.inference_mode():
             self.outputs = tuple(model.predict(self.example()))
 
@@ -55,7 +55,7 @@ class AnswerGraph(nn.Module):
             length = (EXAMPLE_LENGTH,) if spec.ragged else ()
             batch[name] = torch.zeros(EXAMPLE_ROWS, *length, *spec.shape, dtype=getattr(torch, spec.dtype))
             if spec.ragged:
-                batch[name + MASK] = torch.ones(EXAMPLE_ROWS, EXAMPLE_LENGTH, dtype=torch.bool)
+                batch[mask_name(name)] = torch.ones(EXAMPLE_ROWS, EXAMPLE_LENGTH, dtype=torch.bool)
         return batch
 
     def dynamic(self) -> list[dict[int, torch.export.Dim]]:

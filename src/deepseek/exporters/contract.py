@@ -51,7 +51,9 @@ def rows() -> pa.RecordBatch:
     )
 
 
-def original_in(folder: Path, model: dict[str, Any] = MODEL, batch: pa.RecordBatch | None = None, schema: Schema | None = None) -> Original:
+def original_in(
+    folder: Path, model: dict[str, Any] = MODEL, *, batch: pa.RecordBatch | None = None, schema: Schema | None = None
+) -> Original:
     """Return an untrained network as a bundle, with the rows that it was fitted on.
 
     Args:
@@ -79,7 +81,7 @@ class Spoiled(Exporter):
 
     def __init__(self, exporter: Exporter, /) -> None:
         self._exporter = exporter
-        self.backend = exporter.backend  # type: ignore[misc] - the other's own
+        self.backend = exporter.backend  # type: ignore[misc]
         self.precision = exporter.precision
 
     def write(self, graph: AnswerGraph, folder: Path) -> None:

@@ -125,10 +125,10 @@ def keep(made: Exported, target: Path, more: Mapping[str, Any] | None = None) ->
         more: What else its `export.json` says.
     """
     files = [name for name in made.bundle.manifest["files"] if name not in (*_KEPT, EXPORT)]
-    return replace_bundle(target, made.bundle, {**made.document, **(more or {})}, files)
+    return replace_bundle(target, made.bundle, document={**made.document, **(more or {})}, files=files)
 
 
-def replace_bundle(target: Path, source: Bundle, document: Mapping[str, Any], files: Sequence[str]) -> Bundle:
+def replace_bundle(target: Path, source: Bundle, *, document: Mapping[str, Any], files: Sequence[str]) -> Bundle:
     """Write a bundle with the documents and some files of another one, in the place of whatever stands there.
 
     Args:

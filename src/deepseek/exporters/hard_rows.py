@@ -25,6 +25,8 @@ def hard_rows(batch: pa.RecordBatch, schema: Schema, columns: Sequence[str]) -> 
         columns: Those that the model needs.
     """
     names = [name for name in columns if schema[name].kind not in _BY_FILE]
+    if len(names) < len(columns):
+        yield "no files", _changed(batch, [name for name in columns if name not in names], lambda values, _: [None] * len(values))
     if names:
         yield "missing values", _changed(batch, names, lambda values, _: [None] * len(values))
         if len(names) > 1:

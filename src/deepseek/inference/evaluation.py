@@ -12,7 +12,7 @@ import torch
 from deepseek.data.batch import Batch, in_pieces
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.sources.base import Source, rooted_batches
-from deepseek.data.unknown import Unknown
+from deepseek.data.unknown_categories import Unknown
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.torch import TorchBackend

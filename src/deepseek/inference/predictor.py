@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from deepseek.data.sources.base import Source
     from deepseek.data.targets import TargetSpec
     from deepseek.data.transforms.base import Array
-    from deepseek.data.unknown import Unknown
+    from deepseek.data.unknown_categories import Unknown
     from deepseek.fields import Schema
     from deepseek.tasks.base import Task
 
@@ -138,7 +138,7 @@ class Predictor:
         """
         source = self.open(table)
         answers = list(self.stream(source, batch_rows=batch_rows)) or self._no_answers(source.schema())
-        return like(table, pa.Table.from_batches(answers))
+        return like(table, pa.Table.from_batches(answers), self.columns)
 
     def predict_proba(self, table: Any) -> np.ndarray:
         """Return every class's (or label's) probability, float32 `[rows, classes]`, in the order of `classes`.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepseek.artifacts import Bundle
-from deepseek.data.padding import MASK
+from deepseek.data.padding import mask_name
 from deepseek.data.preparation import Preparation
 from deepseek.errors import BundleError
 
@@ -66,4 +66,4 @@ def read_export(bundle: Bundle) -> Export:
 
 def input_names(preparation: Preparation) -> list[str]:
     """Return the names of the arrays that a network is given: the inputs', with `NAME_mask` behind each ragged one."""
-    return [name for spec in preparation.inputs.values() for name in ((spec.name, spec.name + MASK) if spec.ragged else (spec.name,))]
+    return [name for spec in preparation.inputs.values() for name in ((spec.name, mask_name(spec.name)) if spec.ragged else (spec.name,))]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from deepseek.data.sources import open_source
 from deepseek.data.sources.folder import FolderSource
-from deepseek.data.sources.listed import ListedFiles
+from deepseek.data.sources.listed_files import ListedFiles
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Kind
 
@@ -59,12 +59,16 @@ def _one_dimension(given: Any, columns: Sequence[str]) -> Any:
         raise InputError(
             "the rows are given as an array of one dimension", hint="give one row as row[None, :], a column as column[:, None]"
         )
-    if set(columns) <= set(getattr(given, "index", ())):
+    if _is_row(given, columns):
         return [given.to_dict()]
     if len(columns) == 1:
         return given.to_frame(columns[0])
     what = f"the Series {given.name!r} is neither a row nor the model's only column"
     raise InputError(what, hint=f"a row has the values {', '.join(columns)} by name")
+
+
+def _is_row(series: Any, columns: Sequence[str]) -> bool:
+    return set(columns) <= set(getattr(series, "index", ()))
 
 
 def _has_no_names(given: Any) -> bool:
@@ -83,15 +87,21 @@ def _by_place(given: Any, columns: Sequence[str]) -> Any:
     raise ColumnError(what, hint="give a table with names, such as pandas.DataFrame(rows, columns=predictor.columns)")
 
 
-def like(given: Any, answers: pa.Table) -> Any:
-    """Return answers as the kind of table that was given: pandas with its index, polars, else Arrow."""
+def like(given: Any, answers: pa.Table, columns: Sequence[str]) -> Any:
+    """Return answers as the kind of table that was given: pandas with its index, polars, else Arrow.
+
+    Args:
+        given: The rows.
+        answers: The answer to each.
+        columns: The columns that are needed.
+    """
     kind = type(given).__module__.partition(".")[0]
     if kind == "pandas":
         frame = answers.to_pandas()
-        if len(given) == len(frame) and (given.ndim > 1 or len(frame) > 1):
-            frame.index = given.index
-        elif given.ndim == 1:
+        if given.ndim == 1 and _is_row(given, columns):
             frame.index = [given.name]
+        else:
+            frame.index = given.index
         return frame
     if kind == "polars":
         import polars as pl

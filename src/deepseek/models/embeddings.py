@@ -31,11 +31,9 @@ class NumericEmbedding(nn.Module, ABC):
 
     Attributes:
         width: `w`.
-        needs_quantiles: Whether it cannot be built without quantiles.
     """
 
     width: int
-    needs_quantiles = False
 
     def __init__(self, columns: int, quantiles: np.ndarray | None, /) -> None:
         super().__init__()
@@ -144,7 +142,6 @@ class PiecewiseEmbedding(NumericEmbedding):
         InputError: There are no quantiles, or `zero_init` is asked for without `linear`.
     """
 
-    needs_quantiles = True
     left: Tensor
     inverse: Tensor
 

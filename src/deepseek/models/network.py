@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deepseek.data.padding import MASK
+from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.fields import Kind
@@ -85,7 +85,7 @@ class Network(nn.Module):
         self.inputs = dict(inputs)
         seen = {name: _after(spec, graph.get(name)) for name, spec in inputs.items()}
         self._graph_keys = {name: module_key(name) for name in graph}
-        self._masks = [name + MASK for name, spec in inputs.items() if spec.ragged]
+        self._masks = [mask_name(name) for name, spec in inputs.items() if spec.ragged]
         self.graph = nn.ModuleDict({self._graph_keys[name]: module for name, module in graph.items()})
         groups = _groups(seen, encoders or {})
         self._encoder_keys = {name: name if name == TABLE else module_key(name) for name in groups}

@@ -1,4 +1,4 @@
 """The road from data to a bundle, and what can be asked of a finished run.
 
-Nothing is imported here: what checks a recipe (`given`) does without torch, which the road itself (`run`) needs.
+Nothing is imported here: what checks a recipe (`recipes`, `sources`) does without torch, which the road itself (`run`) needs.
 """

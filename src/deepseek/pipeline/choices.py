@@ -1,7 +1,7 @@
 """What `auto` comes to before anything is measured: the network and the way to train it, each with its reason.
 
-The defaults for tables and for small images were chosen on several public datasets together and tuned to none; `docs/benchmarks.md` shows
-what they reach.
+The defaults for tables, for small images and for texts were chosen on several public datasets together and tuned to none;
+`docs/benchmarks.md` shows what they reach.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Any
 from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import Kind
+from deepseek.models.presets.table import TABM_EMBEDDING
 from deepseek.recipe import AUTO, Recipe
 from deepseek.registry import family, split_spec
 
+SMALL_IMAGE = 96
+"""Pixels of the longer side up to which a compact network takes less time and does no worse."""
 Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
 """By recipe path, the value and the reason."""
 
@@ -31,10 +34,10 @@ def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, 
         validated: Whether there are validation rows; without, nothing is monitored and nothing stops early.
     """
     choices: Choices = {}
-    images = [spec for spec in inputs.values() if spec.kind is Kind.IMAGE]
+    images, texts = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT))
     if recipe.model == AUTO:
-        choices["model"] = _image_model(images[0], inputs) if images else _table_model(inputs, rows)
-    defaults: dict[str, tuple[Any, str]] = _image_training(rows) if images else _table_training(rows)
+        choices["model"] = _model(inputs, target, rows)
+    defaults = _training(inputs, rows)
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
         defaults["learning_rate"] = (train.optimizer["learning_rate"], "the optimizer's own")
@@ -45,7 +48,7 @@ def choose(recipe: Recipe, inputs: Mapping[str, InputSpec], target: TargetSpec, 
             choices[f"train.{key}"] = choice
     if validated and train.monitor == AUTO and target.kind in {"binary", "classes"} and not images and _measures(recipe.task, "log_loss"):
         choices["train.monitor"] = ("log_loss", "steadier than rank or count metrics on few validation rows")
-    if images and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
+    if images and not texts and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
         choices["task.loss.label_smoothing"] = (0.1, "keeps a network that can fit every image from being too sure")
     if recipe.data.augment == AUTO:
         choices["data.augment"] = _augmentation(images)
@@ -58,18 +61,73 @@ def _measures(task: Any, metric: str) -> bool:
     return given is None or any(split_spec("metric", spec)[0] == metric for spec in given)
 
 
+def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int) -> tuple[Any, str]:
+    image = next((spec for spec in inputs.values() if spec.kind is Kind.IMAGE), None)
+    if any(spec.kind is Kind.TEXT for spec in inputs.values()):
+        return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, rows)
+    return _table_model(inputs, rows) if image is None else _image_model(image, inputs)
+
+
+def _training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
+    kinds = {spec.kind for spec in inputs.values()}
+    if Kind.TEXT not in kinds:
+        return _image_training(rows) if Kind.IMAGE in kinds else _table_training(rows)
+    if Kind.IMAGE in kinds:
+        return {**_text_training(rows), "epochs": _image_training(rows)["epochs"]}
+    return _text_training(rows) if kinds == {Kind.TEXT} else _table_training(rows)
+
+
 def _table_model(inputs: Mapping[str, InputSpec], rows: int) -> tuple[Any, str]:
     spec = family("model").validate({"type": "tabm"})
     columns = sum(len(item.columns) for item in inputs.values())
-    return spec, f"a table of {columns} columns and {rows:,} training rows: TabM, an ensemble that shares its weights"
+    held = f"{columns} column{'' if columns == 1 else 's'}"
+    return spec, f"a table of {held} and {rows:,} training rows: TabM, an ensemble that shares its weights"
 
 
 def _image_model(image: InputSpec, inputs: Mapping[str, InputSpec]) -> tuple[Any, str]:
     height, width = image.shape[:2]
     beside = " beside a table" if len(inputs) > 1 else ""
-    if max(height, width) <= 96:
+    if max(height, width) <= SMALL_IMAGE:
         return family("model").validate({"type": "cnn"}), f"images of {height}×{width} pixels{beside}: a compact residual network"
     return family("model").validate({"type": "resnet", "depth": 18}), f"images of {height}×{width} pixels{beside}: ResNet-18"
+
+
+def _text_model(target: TargetSpec, rows: int) -> tuple[Any, str]:
+    width = min(max(len(target.classes), len(target.columns), 2), 16)
+    bag = {**_bag(rows, rate=10.0), "type": "text_bag", "width": width}
+    reason = f"texts and {rows:,} training rows: n-grams of pieces of words, which on few rows a deeper network does not reach"
+    return family("model").validate(bag), reason
+
+
+def _mixed_model(inputs: Mapping[str, InputSpec], rows: int) -> tuple[Any, str]:
+    """Encode each kind by what suits it alone; behind pictures a linear layer, beside a table an ensemble as tables have it."""
+    table = any(spec.kind not in {Kind.TEXT, Kind.IMAGE} for spec in inputs.values())
+    images = [spec for spec in inputs.values() if spec.kind is Kind.IMAGE]
+    bag = {**_bag(rows, rate=10.0 if images else 2.0), "type": "text_bag", "width": 16}
+    encoders: dict[str, Any] = {Kind.TEXT.value: bag}
+    if images:
+        small = all(max(spec.shape[:2]) <= SMALL_IMAGE for spec in images)
+        cnn = {"type": "cnn", "channels": [32, 64, 128, 256], "blocks": [0, 1, 0, 1], "downsample": "pool_first"}
+        encoders[Kind.IMAGE.value] = cnn if small else {"type": "resnet", "depth": 18}
+    if table:
+        encoders["table"] = {"type": "table", "numbers": TABM_EMBEDDING, "one_hot": 100, "learning_rate_factor": 5.0}
+    ensemble = {"type": "tabm", "members": 16, "depth": 2, "width": 128, "dropout": 0.15, "shared_dropout": True}
+    spec = family("model").validate({"type": "network", "encoders": encoders, "trunk": "identity" if images else ensemble})
+    beside = " and ".join([*(["a table"] if table else []), *(["images"] if images else [])])
+    behind = "joined by a linear layer" if images else "joined by TabM, an ensemble that shares its weights"
+    return spec, f"texts beside {beside}: n-grams of pieces of words, {behind}"
+
+
+def _bag(rows: int, *, rate: float) -> dict[str, Any]:
+    """Return what a bag of n-grams is given: room for those that so many texts may have, the rates of words seldom met."""
+    return {
+        "ngrams": 3,
+        "buckets": 1 << min(max(math.ceil(math.log2(64 * max(rows, 1))), 15), 20),
+        "pool": "root",
+        "weighted": True,
+        "embedding_scale": 0.05,
+        "learning_rate_factor": rate,
+    }
 
 
 def _table_training(rows: int) -> dict[str, tuple[Any, str]]:
@@ -84,6 +142,25 @@ def _table_training(rows: int) -> dict[str, tuple[Any, str]]:
         "ema": (0.998, "averaged weights are validated and kept: steadier than the last ones"),
         "early_stopping": ({"patience": 8}, "stops when validation gets no better"),
         "compile": ("off", "short runs do not earn back the time that compiling takes"),
+    }
+
+
+def _text_training(rows: int) -> dict[str, tuple[Any, str]]:
+    batch = _power_of_two(min(rows / 100, max(64.0, rows / 800)), least=16, most=512)
+    epochs = max(5, min(40, round(60_000 / max(rows, 1))))
+    return {
+        "epochs": (epochs, f"{rows:,} texts; the best weights are kept"),
+        "batch_size": (batch, f"{rows:,} texts: small batches, as what counts is how many steps meet an n-gram"),
+        "learning_rate": (1e-3, "found on several sets of texts together; n-grams, seldom met, learn ten times as fast"),
+        "optimizer": (
+            family("optimizer").validate({"type": "adamw", "weight_decay": 0.01}),
+            "steps as large for rare n-grams as for frequent ones",
+        ),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.08}), "ends in small steps"),
+        "clip_norm": (1.0, "guards against single bad batches"),
+        "ema": (0.99, "averaged weights are validated and kept: steadier than the last ones"),
+        "early_stopping": (False, "few epochs, and the schedule has to run to its end"),
+        "compile": ("off", "texts of unequal length would be compiled again and again"),
     }
 
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from deepseek.artifacts import Bundle, RunFolder, read_json, write_text
+from deepseek.artifacts import write_text
 from deepseek.errors import InputError
-from deepseek.inference.backends.torch import TorchBackend
 from deepseek.models.network import parameter_count
-from deepseek.pipeline.given import open_recipe
-from deepseek.pipeline.versus import Answers, answers_of, same_rows, versus
-from deepseek.recipe import AUTO, Recipe, load_recipe
-from deepseek.registry import family, load_plugin
+from deepseek.pipeline.analysis.finished import FinishedRun
+from deepseek.pipeline.analysis.paired import RunPredictions, compare_paired, predict_test_rows, rows_mismatch
+from deepseek.recipe import AUTO
+from deepseek.registry import family
 from deepseek.reporting.compare import compare_page
 
 SURE = 0.05
 """The chance that any of the intervals of a comparison misses, however many runs are compared with the best."""
+_COPIED = ("metrics", "seconds", "training_s", "samples_per_s", "steps", "stopped_reason")
 _UNLIKE = ("name",)
 """Keys of a recipe in which runs may differ without being different."""
 
@@ -54,14 +52,14 @@ def compare(runs: Sequence[str | PathLike[str]], *, output: str | PathLike[str] 
     """
     if isinstance(runs, str | PathLike) or len(runs) < 2:
         raise InputError(f"there is one run to compare: {runs!r}" if runs else "there is no run to compare", hint="name at least two")
-    opened = [_open(Path(fspath(run))) for run in runs]
+    opened = [FinishedRun.open(Path(fspath(run))) for run in runs]
     if len({run.folder.path.resolve() for run in opened}) < len(opened):
         raise InputError("a run is named twice", hint="name each once; a run's name stands for the newest one in it")
     key = metric or _monitor(opened)
     ordered = _sorted(opened, key)
     facts = {
         "sorted_by": key,
-        "runs": [run.facts() for run in ordered],
+        "runs": [_facts(run) for run in ordered],
         "differing": _differing(ordered),
         "pairs": _pairs(ordered),
     }
@@ -70,56 +68,31 @@ def compare(runs: Sequence[str | PathLike[str]], *, output: str | PathLike[str] 
     return facts
 
 
-@dataclass(frozen=True)
-class _Run:
-    folder: RunFolder
-    recipe: Recipe
-    resolved: Recipe
-    outcome: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"{self.folder.path.parent.name}/{self.folder.path.name}"
-
-    @property
-    def split(self) -> str:
-        return "test" if self.outcome["metrics"].get("test") else "validation"
-
-    def value(self, metric: str) -> float:
-        """The metric on test rows, or on validation rows where there are none; NaN where it was not computed."""
-        found = (self.outcome["metrics"].get(self.split) or {}).get(metric)
-        return math.nan if found is None else float(found)
-
-    def facts(self) -> dict[str, Any]:
-        bundle = Bundle.open(self.folder.path)
-        model: Any = self.resolved.model
-        return {
-            "run": self.name,
-            "folder": str(self.folder.path),
-            "model": model["type"],
-            "metrics": self.outcome["metrics"],
-            "seconds": self.outcome["seconds"],
-            "training_s": self.outcome["training_s"],
-            "samples_per_s": self.outcome["samples_per_s"],
-            "steps": self.outcome["steps"],
-            "stopped_reason": self.outcome["stopped_reason"],
-            "parameters": parameter_count(TorchBackend(bundle).model),
-            "size_bytes": sum(file.stat().st_size for file in bundle.path.rglob("*") if file.is_file()),
-            "curve": _curve(self.folder),
-        }
+def _name(run: FinishedRun) -> str:
+    return f"{run.folder.path.parent.name}/{run.folder.path.name}"
 
 
-def _open(path: Path) -> _Run:
-    folder = RunFolder.open(path)
-    if not folder.metrics.is_file():
-        raise InputError(f"the run {folder.path} was never finished", hint=f"go on with it: deepseek run {folder.path} --resume")
-    _, recipe = open_recipe(folder.path)
-    for plugin in recipe.plugins:
-        load_plugin(plugin, recipe.folder)
-    return _Run(folder, recipe, load_recipe(folder.resolved, folder=recipe.folder), read_json(folder.metrics))
+def _value(run: FinishedRun, metric: str) -> float:
+    """Return the metric on test rows, or on validation rows where there are none; NaN where it was not computed."""
+    split = "test" if run.outcome["metrics"].get("test") else "validation"
+    found = (run.outcome["metrics"].get(split) or {}).get(metric)
+    return math.nan if found is None else float(found)
 
 
-def _monitor(runs: Sequence[_Run]) -> str:
+def _facts(run: FinishedRun) -> dict[str, Any]:
+    model: Any = run.resolved.model
+    return {
+        "run": _name(run),
+        "folder": str(run.folder.path),
+        "model": model["type"],
+        **{name: run.outcome[name] for name in _COPIED},
+        "parameters": parameter_count(run.model()),
+        "size_bytes": sum(file.stat().st_size for file in run.bundle.path.rglob("*") if file.is_file()),
+        "curve": [event["metrics"] for event in run.events() if event.get("event") == "validation"],
+    }
+
+
+def _monitor(runs: Sequence[FinishedRun]) -> str:
     """Return what the runs were trained to monitor, or their task's usual metric where they monitored different ones."""
     monitored = {run.resolved.train.monitor for run in runs}
     tasks: list[Any] = [run.resolved.task for run in runs]
@@ -128,15 +101,15 @@ def _monitor(runs: Sequence[_Run]) -> str:
     return usual[0] if monitored or given == AUTO else str(given)
 
 
-def _sorted(runs: Sequence[_Run], metric: str) -> list[_Run]:
+def _sorted(runs: Sequence[FinishedRun], metric: str) -> list[FinishedRun]:
     known = sorted({name for run in runs for metrics in run.outcome["metrics"].values() for name in metrics or ()})
     if metric not in known:
         raise InputError(f"no run has the metric {metric!r}", hint=f"they have {', '.join(known)}")
     sign = -1.0 if family("metric").get(metric).higher_is_better else 1.0
-    return sorted(runs, key=lambda run: (math.isnan(run.value(metric)), sign * run.value(metric)))
+    return sorted(runs, key=lambda run: (math.isnan(_value(run, metric)), sign * _value(run, metric)))
 
 
-def _differing(runs: Sequence[_Run]) -> list[dict[str, Any]]:
+def _differing(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
     """Return the keys in which the resolved recipes differ, each with its values in the order of the runs."""
     flat = [_flat(run.resolved.to_value(), "") for run in runs]
     keys = sorted({key for values in flat for key in values})
@@ -154,34 +127,25 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
     return {path: value}
 
 
-def _pairs(runs: Sequence[_Run]) -> list[dict[str, Any]]:
+def _pairs(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
     """Compare the best run with each other one; the intervals are wider the more there are, so that all of them hold together."""
-    answers = [answers_of(run.folder, run.recipe) for run in runs]
+    answers = [predict_test_rows(run) for run in runs]
     best, level = answers[0], 1 - SURE / (len(runs) - 1)
     found: list[dict[str, Any]] = []
     for run, other in zip(runs[1:], answers[1:], strict=True):
-        pair = {"best": runs[0].name, "other": run.name}
-        reason = _refusal(runs[0].name, best, run.name, other)
+        pair = {"best": _name(runs[0]), "other": _name(run)}
+        reason = _refusal(_name(runs[0]), best, _name(run), other)
         if reason or isinstance(best, str) or isinstance(other, str):
             found.append(pair | {"refused": reason, "metrics": []})
         else:
-            found.append(pair | versus(best, other, level=level))
+            found.append(pair | compare_paired(best, other, level=level))
     return found
 
 
-def _refusal(name: str, best: Answers | str, other_name: str, other: Answers | str) -> str | None:
+def _refusal(name: str, best: RunPredictions | str, other_name: str, other: RunPredictions | str) -> str | None:
     for run, answers in ((name, best), (other_name, other)):
         if isinstance(answers, str):
             return f"{run}: {answers}"
-    assert isinstance(best, Answers)
-    assert isinstance(other, Answers)
-    return same_rows(best, other)
-
-
-def _curve(folder: RunFolder) -> list[dict[str, float]]:
-    """Return the metrics of every validation."""
-    if not folder.events.is_file():
-        return []
-    with folder.events.open(encoding="utf-8") as lines:
-        events = [json.loads(line) for line in lines]
-    return [event["metrics"] for event in events if event.get("event") == "validation"]
+    assert isinstance(best, RunPredictions)
+    assert isinstance(other, RunPredictions)
+    return rows_mismatch(best, other)

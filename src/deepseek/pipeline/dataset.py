@@ -19,18 +19,19 @@ from deepseek.artifacts import StageCache, plain_disk_errors, read_json, sha256_
 from deepseek.data.columns import is_number, is_text
 from deepseek.data.landing import LandedTable, land
 from deepseek.data.leaks import check_leaks
-from deepseek.data.preparation import Preparation, prepare
+from deepseek.data.materialize import prepare
+from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.rejects import Rejected
 from deepseek.data.spellings import RespelledSource
 from deepseek.data.splits import NAMES, TEST, TRAIN, SplitRules, assign_split, split_counts
 from deepseek.data.targets import TargetKind
-from deepseek.data.unknown import Unknown
+from deepseek.data.unknown_categories import Unknown
 from deepseek.data.versions import manifest
 from deepseek.errors import ColumnError, DataError
 from deepseek.fields import MANY, Kind, Schema, infer_schema, leak_suspects, target_kind
-from deepseek.pipeline.given import require_measured, require_named, source_of
-from deepseek.pipeline.keys import check_version, code_version, file_version, plugin_versions
+from deepseek.pipeline.cache_keys import check_version, code_version, file_version, plugin_versions
+from deepseek.pipeline.sources import require_recipe_columns, require_test_columns, source_of
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 from deepseek.tasks import TASK_OF_KIND
@@ -109,9 +110,9 @@ class _Road:
 
     def dataset(self) -> Dataset:
         data = self.recipe.data
-        landed = self._land(data.source, require_named)
+        landed = self._land(data.source, require_recipe_columns)
         texts = [column.name for column in landed.table.schema if is_text(column.type)]
-        test = self._land(data.test, require_measured, texts) if data.test is not None else None
+        test = self._land(data.test, require_test_columns, texts) if data.test is not None else None
         split = self._split(landed, has_test=test is not None)
         schema, kind = self._look(landed.table, split)
         task = self._task(kind)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from deepseek import progress
-from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json
+from deepseek.artifacts import Bundle, RunFolder
 from deepseek.data.landing import LandedTable
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
@@ -24,9 +24,9 @@ from deepseek.exporters.fastest import SIZES, Timing, fastest, time_backends
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.choice import MEASURED, identity_of, machine
 from deepseek.inference.predictor import Predictor
-from deepseek.pipeline.asked import sample_of
-from deepseek.pipeline.dataset import make_dataset
-from deepseek.pipeline.given import CACHE, open_recipe, source_changed
+from deepseek.pipeline.analysis.finished import FinishedRun
+from deepseek.pipeline.analysis.predictions import sample_of
+from deepseek.pipeline.sources import source_changed
 from deepseek.registry import Spec, family, load_plugin, split_spec
 
 MOST_ROWS = 2000
@@ -134,7 +134,7 @@ def _measured(original: Original, target: Path) -> dict[str, Any]:
         "origin": identity_of(original.bundle),
         **more,
     }
-    bundle = replace_bundle(target, original.bundle, document, ("model.json", "weights.safetensors"))
+    bundle = replace_bundle(target, original.bundle, document=document, files=("model.json", "weights.safetensors"))
     return _said(bundle, document)
 
 
@@ -175,20 +175,19 @@ def _rows_of(bundle: Bundle, rows: Any) -> Callable[[], Iterator[pa.RecordBatch]
 def _own_rows(bundle: Bundle) -> Callable[[], Iterator[pa.RecordBatch]]:
     """Return what gives the validation rows of a bundle's run as they were read; training rows where there are no others."""
     try:
-        run = RunFolder.open(bundle.path)
+        run = FinishedRun.open(bundle.path)
     except BundleError:
         raise InputError(f"{bundle.path} belongs to no run, whose validation rows could be asked", hint=_ROWS) from None
-    _, recipe = open_recipe(run.path)
     try:
-        if source_changed(recipe, read_json(run.data)):
+        if source_changed(run.recipe, run.data):
             raise InputError("the source has changed since the run", hint=_ROWS)
-        dataset = make_dataset(recipe, StageCache(run.path.parent.parent / CACHE))
+        dataset = run.dataset()
     except DataError as error:
         raise InputError(f"the rows of the run cannot be had here: {error.message}", hint=_ROWS) from error
     split = next(name for name in ("validation", "test", "train") if dataset.open(name) is not None)
     data = dataset.open(split)
     assert data is not None
-    places = sample_of(len(data), MOST_ROWS, recipe.seed)
+    places = sample_of(len(data), MOST_ROWS, run.recipe.seed)
     numbers = places if data.source_rows is None else np.asarray(data.source_rows[places], dtype=np.int64)
     table = LandedTable.open(dataset.landed["test" if split == "test" and "test" in dataset.landed else "source"])
     return lambda: table.batches(rows=np.sort(numbers), batch_rows=_BATCH_ROWS)

@@ -99,7 +99,7 @@ class FinalMeasurement(Callback):
         started = time.perf_counter()
         for name in self._splits:
             rows = self._data.get(name)
-            trainer.final_metrics[name] = None if rows is None else measure(trainer.model, trainer.task, rows, trainer.ranks)
+            trainer.final_metrics[name] = None if rows is None else measure(trainer.model, rows, trainer.ranks)
         self.seconds = time.perf_counter() - started
 
 
@@ -151,14 +151,14 @@ def fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     return outcome
 
 
-def measure(model: TaskModel, task: Task, dataset: PreparedDataset, ranks: RankContext) -> dict[str, float]:
+def measure(model: TaskModel, dataset: PreparedDataset, ranks: RankContext) -> dict[str, float]:
     """Return a model's metrics on all rows of a dataset, in float32, exact on any number of ranks.
 
     The area under the ROC curve is computed from every score on a single rank, and from bins on several.
     """
     size = rows_within(dataset, EVALUATION_ROWS) * ranks.ranks
     loader = Loader(dataset, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
-    return evaluate_exactly(model, task, loader.batches(0), context=ranks)
+    return evaluate_exactly(model, model.task, loader.batches(0), context=ranks)
 
 
 def _settings(job: Job) -> TrainSettings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 
 from deepseek import progress
-from deepseek.artifacts import StageCache, write_text
+from deepseek.artifacts import CACHE, StageCache, write_text
 from deepseek.data.landing import LandedTable
-from deepseek.data.padding import MASK
+from deepseek.data.padding import MASK, mask_name
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import TargetSpec
@@ -28,10 +26,11 @@ from deepseek.fields import Kind
 from deepseek.inference import build_model
 from deepseek.models.network import parameter_count
 from deepseek.pipeline.dataset import Dataset, make_dataset
-from deepseek.pipeline.given import CACHE, open_recipe
-from deepseek.pipeline.run import resolve, settings_of
+from deepseek.pipeline.recipes import open_recipe
+from deepseek.pipeline.run import choices_json, resolve, settings_of
 from deepseek.recipe import Recipe
-from deepseek.registry import family, load_plugin
+from deepseek.registry import family
+from deepseek.reporting.pictures import picture
 from deepseek.reporting.preview import preview_page
 from deepseek.tasks.base import TARGET
 from deepseek.tasks.model import TaskModel
@@ -83,8 +82,6 @@ def preview(
     if not 1 <= rows <= MOST_ROWS:
         raise InputError(f"rows is {rows}", hint=f"allowed: 1 to {MOST_ROWS}")
     _, checked = open_recipe(recipe, overrides)
-    for plugin in checked.plugins:
-        load_plugin(plugin, checked.folder)
     dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
     for warning in dataset.warnings:
         progress.warn(warning)
@@ -94,10 +91,7 @@ def preview(
         "name": checked.name,
         "splits": {name: part["rows"] for name in ("train", "validation", "test") if (part := dataset.document["rows"].get(name))},
         "warnings": list(dataset.warnings),
-        "choices": {
-            path if isinstance(path, str) else ".".join(map(str, path)): {"value": value, "reason": reason}
-            for path, (value, reason) in choices.items()
-        },
+        "choices": choices_json(choices),
         "target": view.target(),
         "inputs": view.inputs(),
         "rows": view.rows(rows),
@@ -222,7 +216,7 @@ class _View:
                 steps = [epoch * self._trainer.loader.steps for epoch in epochs]  # a draw is for a batch of so many rows
                 batches = [self._read, *(self._trainer.augmented(self._read, step) for step in steps)]
                 rows = range(min(count, len(self._read)))
-                found[name] = [[_png(batch.inputs[name][row]) for batch in batches] for row in rows]
+                found[name] = [[picture(batch.inputs[name][row].numpy()) for batch in batches] for row in rows]
         return found
 
     def _places(self, count: int) -> np.ndarray:
@@ -237,8 +231,8 @@ class _View:
     def _stored(self, name: str, row: int) -> Any:
         """Return what a row holds under an input's name, as the trainer's batch holds it."""
         tensor = self._read.inputs[name][row]
-        if name + MASK in self._read.inputs:
-            tensor = tensor[self._read.inputs[name + MASK][row]]
+        if mask_name(name) in self._read.inputs:
+            tensor = tensor[self._read.inputs[mask_name(name)][row]]
         spec = self._preparation.inputs[name]
         if spec.kind is Kind.IMAGE:
             return {"shape": list(tensor.shape), **_range(tensor)}
@@ -251,7 +245,7 @@ class _View:
             for spec in transform.inputs:
                 tensor = self._ready[spec.name][row]
                 if isinstance(transform, TextTransform):
-                    ids = self._read.inputs[spec.name][row][self._read.inputs[spec.name + MASK][row]].tolist()
+                    ids = self._read.inputs[spec.name][row][self._read.inputs[mask_name(spec.name)][row]].tolist()
                     met[spec.name] = {"tokens": transform.tokens(ids[:SHOWN_TOKENS]), "length": len(ids), "most": transform.max_tokens}
                 elif isinstance(transform, CategoryTransform) and spec.kind is Kind.CATEGORY:
                     met |= {column: _named(transform, column, int(code)) for column, code in zip(spec.columns, tensor, strict=True)}
@@ -329,12 +323,3 @@ def _dtype(tensor: torch.Tensor) -> str:
 
 def _shape(shape: Sequence[object]) -> str:
     return f"[{', '.join(map(str, shape))}]"
-
-
-def _png(pixels: torch.Tensor) -> bytes:
-    array = pixels.numpy()
-    image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-    image.thumbnail((160, 160))
-    with io.BytesIO() as file:
-        image.save(file, "PNG")
-        return file.getvalue()

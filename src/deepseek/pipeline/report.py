@@ -13,47 +13,40 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json, write_text
+from deepseek.artifacts import read_json, write_text
 from deepseek.data.landing import LandedTable
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.splits import NAMES
 from deepseek.distributed import RankContext
 from deepseek.errors import DeepSeekError, InputError
-from deepseek.explainers.importance import column_shuffles, permutation_importance
-from deepseek.inference.backends.torch import TorchBackend
 from deepseek.inference.reading import read_preparation
-from deepseek.pipeline.asked import REPEATS, Asked, ask, intervals, sample_of, table_rows
-from deepseek.pipeline.dataset import Dataset, make_dataset
+from deepseek.pipeline.analysis.examples import examples, worst_rows
+from deepseek.pipeline.analysis.finished import FinishedRun
+from deepseek.pipeline.analysis.importance import importance_facts
+from deepseek.pipeline.analysis.predictions import REPEATS, Predictions, metric_intervals, predict_split, table_rows
+from deepseek.pipeline.analysis.quality import class_facts, label_facts, value_facts
+from deepseek.pipeline.analysis.slices import slice_facts
+from deepseek.pipeline.dataset import Dataset
 from deepseek.pipeline.fitting import measure
-from deepseek.pipeline.given import CACHE, open_recipe, source_changed
-from deepseek.pipeline.judged import class_facts, examples, label_facts, slice_facts, value_facts, worst_rows
 from deepseek.pipeline.run import data_identity
-from deepseek.recipe import load_recipe
-from deepseek.registry import load_plugin
+from deepseek.pipeline.sources import source_changed
 from deepseek.reporting.facts import (
     Choice,
     ColumnFact,
     CurveFacts,
     DataFacts,
     Figure,
-    ImportanceFacts,
     ReportFacts,
     RowFacts,
 )
 from deepseek.reporting.report import report_page
 from deepseek.statistics.intervals import Interval
-from deepseek.tasks.metrics import MeanLoss
 from deepseek.tasks.model import TaskModel
 
 ROWS = 20_000
 MOST_EXAMPLES = 12
-IMPORTANCE_ROWS = 2_000
-IMPORTANCE_REPEATS = 5
-_IMPORTANCE_ANSWERS = {False: 400_000, True: 10_000}
-"""The most rows put to the model for importance, over all columns and shuffles, without and with images; many columns get fewer rows."""
 
 _SAME = 1e-3
 
@@ -103,30 +96,22 @@ def report(run: str | PathLike[str], output: str | PathLike[str] | None = None, 
     """
     if rows < 1:
         raise InputError(f"{rows} rows were asked for", hint="allowed: 1 or more")
-    folder = RunFolder.open(Path(run))
-    if not folder.metrics.is_file():
-        raise InputError(f"the run {folder.path} was never finished", hint=f"go on with it: deepseek run {folder.path} --resume")
-    target = folder.path / "report.html" if output is None else Path(output)
+    finished = FinishedRun.open(Path(run))
+    target = finished.folder.path / "report.html" if output is None else Path(output)
     if target.is_dir():
         raise InputError(f"the file for the report, {str(target)!r}, is a folder", hint="name a file, such as report.html")
-    facts = _Gathered(folder, rows, examples=examples).facts()
+    facts = _Collector(finished, rows, examples=examples).facts()
     write_text(target, report_page(facts))
     return RunReport(target, facts)
 
 
-class _Gathered:
-    """The facts of one run."""
+class _Collector:
+    """Collects the facts of one run."""
 
-    def __init__(self, folder: RunFolder, rows: int, *, examples: bool) -> None:
-        self._folder, self._most, self._examples = folder, rows, examples
-        _, self._recipe = open_recipe(folder.path)
-        for plugin in self._recipe.plugins:
-            load_plugin(plugin, self._recipe.folder)
-        self._resolved = load_recipe(folder.resolved, folder=self._recipe.folder)
-        self._bundle = Bundle.open(folder.path)
-        self._preparation = read_preparation(self._bundle)
-        self._outcome = read_json(folder.metrics)
-        self._data = read_json(folder.data)
+    def __init__(self, run: FinishedRun, rows: int, *, examples: bool) -> None:
+        self._run, self._folder, self._most, self._examples = run, run.folder, rows, examples
+        self._recipe, self._resolved, self._outcome, self._data = run.recipe, run.resolved, run.outcome, run.data
+        self._preparation = read_preparation(run.bundle)
         self._missing: list[str] = []
         self._found_columns: dict[str, float] = {}
 
@@ -139,7 +124,7 @@ class _Gathered:
         return ReportFacts(
             name=resolved.name,
             run=str(self._folder.path),
-            created=_when(self._events()),
+            created=_when(self._run.events()),
             task=str(_type(resolved.task)),
             target=resolved.data.targets,
             model=str(_type(resolved.model)),
@@ -152,7 +137,7 @@ class _Gathered:
             rows=rows,
             examples_left_out=not self._examples,
             timing={name: self._outcome[name] for name in _TIMING if isinstance(self._outcome.get(name), int | float)},
-            environment=self._bundle.read("environment.json"),
+            environment=self._run.bundle.read("environment.json"),
             recipe=self._folder.recipe.read_text(encoding="utf-8"),
             commands=(f"deepseek run {self._folder.path}", f"deepseek show {self._folder.resolved}"),
             seed=resolved.seed,
@@ -162,57 +147,49 @@ class _Gathered:
         dataset = self._dataset()
         if dataset is None:
             return None, figures
-        model = TorchBackend(self._bundle).model
+        model = self._run.model()
         opened = {name: data for name in NAMES[1:] if (data := dataset.open(name)) is not None}
         if not opened:
             self._missing.append("there are no validation or test rows to look at")
             return None, figures
-        asked = {name: ask(model, data, name, rows=self._most, seed=self._recipe.seed) for name, data in opened.items()}
-        ends = {(name, metric): end for name, one in asked.items() for metric, end in intervals(model.task, one).items()}
+        predictions = {name: predict_split(model, data, name, rows=self._most, seed=self._recipe.seed) for name, data in opened.items()}
+        ends = {(name, metric): end for name, one in predictions.items() for metric, end in metric_intervals(model.task, one).items()}
         figures = [_with_interval(one, ends.get((one.split, one.metric))) for one in figures]
-        split = "test" if "test" in asked else "validation"
-        return self._judged(dataset, model, opened[split], asked[split]), figures
+        split = "test" if "test" in predictions else "validation"
+        return self._row_facts(dataset, model, opened[split], predictions[split]), figures
 
-    def _judged(self, dataset: Dataset, model: TaskModel, data: PreparedDataset, asked: Asked) -> RowFacts:
+    def _row_facts(self, dataset: Dataset, model: TaskModel, data: PreparedDataset, predictions: Predictions) -> RowFacts:
         spec = model.task.target
-        table = table_rows(dataset, data, asked)
+        table = table_rows(dataset, data, predictions)
         fields = [field for field in self._preparation.schema if field.name in self._preparation.columns]
-        chosen = worst_rows(spec, asked, MOST_EXAMPLES) if self._examples else np.empty(0, dtype=np.int64)
+        chosen = worst_rows(spec, predictions, MOST_EXAMPLES) if self._examples else np.empty(0, dtype=np.int64)
         return RowFacts(
-            split=asked.split,
-            looked_at=len(asked),
-            of=asked.of,
-            answers=class_facts(spec, asked) if spec.kind in ("binary", "classes") else None,
-            labels=label_facts(spec, asked) if spec.kind == "labels" else (),
-            values=value_facts(spec, asked) if spec.kind == "values" else (),
-            slices=slice_facts(spec, asked, table, fields),
-            importance=self._importance(model, data, asked, table),
-            examples=examples(spec, asked, data, chosen, table.take(pa.array(chosen)).to_pylist()) if len(chosen) else (),
+            split=predictions.split,
+            looked_at=len(predictions),
+            of=predictions.of,
+            answers=class_facts(spec, predictions) if spec.kind in ("binary", "classes") else None,
+            labels=label_facts(spec, predictions) if spec.kind == "labels" else (),
+            values=value_facts(spec, predictions) if spec.kind == "values" else (),
+            slices=slice_facts(spec, predictions, table=table, fields=fields),
+            importance=importance_facts(
+                model,
+                data,
+                predictions=predictions,
+                table=table,
+                preparation=self._preparation,
+                metric=str(self._resolved.train.monitor),
+                seed=self._recipe.seed,
+            ),
+            examples=examples(spec, predictions, data=data, chosen=chosen, rows=table.take(pa.array(chosen)).to_pylist())
+            if len(chosen)
+            else (),
         )
-
-    def _importance(self, model: TaskModel, data: PreparedDataset, asked: Asked, table: pa.Table) -> ImportanceFacts:
-        columns = max(len(self._preparation.columns), 1)
-        budget = _IMPORTANCE_ANSWERS[bool(asked.brightness)]
-        most = min(IMPORTANCE_ROWS, max(budget // (columns * IMPORTANCE_REPEATS), 100))
-        places = sample_of(len(asked), most, self._recipe.seed)
-        score = Scorer(model, data, asked.places[places], str(self._resolved.train.monitor))
-        inputs, batch = _met(self._preparation, score.batch.inputs, table.take(pa.array(places)))
-        found = permutation_importance(
-            score,
-            inputs,
-            column_shuffles(self._preparation, batch, inputs),
-            higher_is_better=score.higher_is_better,
-            repeats=IMPORTANCE_REPEATS,
-            seed=self._recipe.seed,
-        )
-        listed = [(one.column, one.mean, one.low, one.high) for one in found]
-        return ImportanceFacts(score.metric, len(places), IMPORTANCE_REPEATS, listed)
 
     def _dataset(self) -> Dataset | None:
         """Return the run's dataset, or nothing where it cannot be had as it was; why is told under what is missing."""
         try:
             changed = source_changed(self._recipe, self._data)
-            dataset = None if changed else make_dataset(self._recipe, StageCache(self._folder.path.parent.parent / CACHE))
+            dataset = None if changed else self._run.dataset()
         except DeepSeekError as error:
             self._missing.append(f"the rows of the run cannot be had here: {error.message}")
             return None
@@ -227,13 +204,13 @@ class _Gathered:
 
     def _measures_alike(self, dataset: Dataset) -> bool:
         """Whether the model measures the same on rows that another version prepared: then they are the run's rows, kept in another form."""
-        model = TorchBackend(self._bundle).model
+        model = self._run.model()
         known = {name: metrics for name, metrics in self._outcome["metrics"].items() if metrics}
         for name, metrics in known.items():
             data = dataset.open(name)
             if data is None or len(data) != self._data["rows"][name]["rows"]:
                 return False
-            now = measure(model, model.task, data, RankContext())
+            now = measure(model, data, RankContext())
             if any(not math.isclose(now.get(key, math.nan), value, rel_tol=_SAME, abs_tol=_SAME) for key, value in metrics.items()):
                 return False
         return bool(known)
@@ -269,8 +246,8 @@ class _Gathered:
         return [Choice(path, _short(one["value"]), one["reason"]) for path, one in chosen.items()]
 
     def _curves(self) -> CurveFacts:
-        logs = {event["step"]: event for event in self._events() if event["event"] == "log"}
-        checks = {event["step"]: event["metrics"] for event in self._events() if event["event"] == "validation"}
+        logs = {event["step"]: event for event in self._run.events() if event["event"] == "log"}
+        checks = {event["step"]: event["metrics"] for event in self._run.events() if event["event"] == "validation"}
         steps, places = sorted(logs), sorted(checks)
         names = dict.fromkeys(name for step in places for name in checks[step] if name not in _NO_METRICS)
         best = self._outcome.get("best")
@@ -285,62 +262,9 @@ class _Gathered:
             stopped=str(self._outcome.get("stopped_reason") or ""),
         )
 
-    def _events(self) -> Iterator[dict[str, Any]]:
-        if not self._folder.events.is_file():
-            return
-        with self._folder.events.open(encoding="utf-8") as lines:
-            for line in lines:
-                if line.endswith("\n"):  # a kill may have cut the last one
-                    yield json.loads(line)
-
 
 _TIMING = ("seconds", "training_s", "evaluation_s", "steps", "samples_per_s", "data_wait_share")
 _NO_METRICS = ("step", "epoch", "learning_rate", "train_loss", "seconds")
-
-
-class Scorer:
-    """The monitored metric of a model on some rows, for other inputs of the same rows.
-
-    Args:
-        model: The trained model.
-        data: The prepared rows.
-        places: Which of them.
-        metric: The metric's name; the task's own where it does not compute that one.
-
-    Attributes:
-        batch: The rows.
-        metric: The metric's name.
-        higher_is_better: Whether a larger number is a better one.
-    """
-
-    def __init__(self, model: TaskModel, data: PreparedDataset, places: np.ndarray, metric: str) -> None:
-        self._model, self.batch = model, data.take(places)
-        known = model.task.metrics()
-        self.metric = metric if metric in known else model.task.monitor
-        self.higher_is_better = known[self.metric].higher_is_better
-
-    @torch.inference_mode()
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> float:
-        """Return the metric for inputs `[n, …]` by name."""
-        task, metric = self._model.task, self._model.task.metrics()[self.metric]
-        given = replace(self.batch, inputs={name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()})
-        for batch in given.split(512):
-            out = self._model(batch.inputs).float()
-            if isinstance(metric, MeanLoss):
-                metric.add(*task.loss(out, batch))
-            else:
-                metric.update(task.decode(out), batch)
-        return metric.compute()
-
-
-def _met(preparation: Preparation, inputs: Mapping[str, torch.Tensor], table: pa.Table) -> tuple[dict[str, np.ndarray], pa.RecordBatch]:
-    """Return the inputs of rows, and the rows as the cleaners leave them; what is to be shuffled by column is made from just these."""
-    batch = next(batch for batch, _ in preparation.other_rows(iter([table.combine_chunks().to_batches()[0]])))
-    met = {name: tensor.numpy() for name, tensor in inputs.items()}
-    for transform in preparation.transforms:
-        if len(transform.fields) > 1:
-            met |= {name: np.asarray(array) for name, array in transform.apply(batch).items()}
-    return met, batch
 
 
 def _with_interval(figure: Figure, found: Interval | None) -> Figure:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepseek import progress
-from deepseek.artifacts import RunFolder, StageCache, read_json, sha256_json, write_json, write_text
+from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, sha256_json, write_json, write_text
 from deepseek.data.splits import NAMES
 from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
@@ -17,7 +17,7 @@ from deepseek.pipeline.choices import Choices, choose
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.export import export, require_exporters
 from deepseek.pipeline.fitting import Job, fit
-from deepseek.pipeline.given import CACHE, open_recipe
+from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.result import RunResult
 from deepseek.recipe import AUTO, EarlyStoppingSection, Recipe, load_recipe
 from deepseek.recipe.load import ORIGIN
@@ -130,6 +130,14 @@ def resolve(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Choices]:
     return decided.with_decisions(choices), {**dataset.reasons, **choices}
 
 
+def choices_json(choices: Choices) -> dict[str, dict[str, Any]]:
+    """Return what was chosen, and why, as plain JSON values by the key's path."""
+    return {
+        path if isinstance(path, str) else ".".join(map(str, path)): {"value": value, "reason": reason}
+        for path, (value, reason) in choices.items()
+    }
+
+
 def settings_of(recipe: Recipe) -> TrainSettings:
     """Return the trainer's settings for a resolved recipe."""
     train = recipe.train
@@ -178,10 +186,7 @@ def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
     if folder.resolved.is_file():
         return load_recipe(folder.resolved, folder=recipe.folder)
     resolved, choices = resolve(recipe, dataset)
-    chosen = {
-        path if isinstance(path, str) else ".".join(map(str, path)): {"value": value, "reason": reason}
-        for path, (value, reason) in choices.items()
-    }
+    chosen = choices_json(choices)
     known = read_json(folder.decisions) if folder.decisions.is_file() else {}
     write_json(folder.decisions, {"chosen": chosen, **known})
     write_text(folder.resolved, resolved.to_yaml())

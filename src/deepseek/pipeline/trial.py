@@ -127,7 +127,7 @@ def measure_on_test(run: RunFolder, dataset: Dataset) -> dict[str, Any]:
     bundle = Bundle.open(run.bundle)
     model = TorchBackend(bundle).model
     rows: PreparedDataset | None = dataset.open("test")
-    metrics["test"] = None if rows is None else measure(model, model.task, rows, RankContext())
+    metrics["test"] = None if rows is None else measure(model, rows, RankContext())
     whole = run.path / "bundle.whole"
     shutil.rmtree(whole, ignore_errors=True)
     documents = {name: bundle.read(name) for name in bundle.manifest["files"] if name.endswith(".json")}

@@ -13,18 +13,20 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from deepseek import progress
-from deepseek.artifacts import RunFolder, StageCache, read_json, write_json, write_text
+from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, write_json, write_text
 from deepseek.errors import BundleError, DeepSeekError, InputError, RunError, UnknownNameError
 from deepseek.inference.backends.torch import build_task
 from deepseek.pipeline.dataset import Dataset
-from deepseek.pipeline.given import CACHE, check_sources, open_recipe, recipe_of
+from deepseek.pipeline.recipes import open_recipe, recipe_of
 from deepseek.pipeline.run import resolve
+from deepseek.pipeline.sources import check_sources
 from deepseek.pipeline.trial import TrialRunner, best_recipe, measure_on_test, tidy
 from deepseek.recipe import AUTO, Recipe, load_recipe, resolve_secret
 from deepseek.recipe.document import Key
 from deepseek.recipe.load import ORIGIN
 from deepseek.reporting.tuning import render
 from deepseek.search import Space, Study, Trial, TrialRecord
+from deepseek.search.engine import load_optuna
 from deepseek.tuning import Facts, TrialRow, default_space, read_space
 from deepseek.tuning.facts import best_of, row_text
 from deepseek.tuning.folder import TuneFolder
@@ -92,6 +94,7 @@ def tune(
         out: The folder that holds the runs.
 
     Raises:
+        MissingExtraError: Optuna is not installed.
         RecipeError: The recipe is wrong, or what is to be searched is no part of it; nothing was started.
         DataError: The data cannot be used.
         RunError: No trial came to an end.
@@ -103,6 +106,7 @@ def tune(
         ```
     """
     began = time.perf_counter()
+    load_optuna("tuning")  # the first trial needs it not, the second does: it is missed before minutes are spent
     said = [*overrides, *([f"tune.trials={trials}"] if trials else []), *([f"tune.workers={workers}"] if workers else [])]
     folder, checked = _given(recipe, target, said, resume=resume, out=Path(out))
     search = _Search.begin(checked, out=Path(out)) if folder is None else _Search.go_on(folder, checked, out=Path(out))

@@ -45,7 +45,7 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any], *, overrides: S
     if isinstance(recipe, Mapping):
         document = Document(deepcopy(dict(recipe)), {}, GIVEN)
         given: dict[Key, str] = {}
-        mark(given, document.value, (), GIVEN)
+        mark(given, document.value, path=(), origin=GIVEN)
         folder = folder or Path.cwd()
     else:
         path = Path(fspath(recipe))

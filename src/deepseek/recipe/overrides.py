@@ -51,10 +51,10 @@ def apply_override(value: dict[str, Any], given: dict[Key, str], text: str) -> N
         parsed = parse_value(written.strip())
     except RecipeError as error:
         raise RecipeError([Problem(path, f"{error.problems[0].message}; quote the value", OVERRIDE)]) from None
-    place(value, given, parse_path(path), parsed, OVERRIDE)
+    place(value, given, parse_path(path), new=parsed, origin=OVERRIDE)
 
 
-def place(value: dict[str, Any], given: dict[Key, str], keys: tuple[str, ...], new: Any, origin: str) -> None:
+def place(value: dict[str, Any], given: dict[Key, str], keys: tuple[str, ...], *, new: Any, origin: str) -> None:
     """Set the value at a place, in place, and note its origin and that of everything inside it.
 
     A component that stands there by its name alone becomes a mapping when one of its arguments is set.
@@ -87,12 +87,12 @@ def place(value: dict[str, Any], given: dict[Key, str], keys: tuple[str, ...], n
         here = here[slot]
     for known in [known for known in given if known[: len(path)] == tuple(path)]:
         del given[known]
-    mark(given, new, tuple(path), origin)
+    mark(given, new, path=tuple(path), origin=origin)
 
 
-def mark(given: dict[Key, str], value: Any, path: Key, origin: str) -> None:
+def mark(given: dict[Key, str], value: Any, *, path: Key, origin: str) -> None:
     """Note the origin of a value and of everything inside it."""
     given[path] = origin
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        mark(given, item, (*path, key), origin)
+        mark(given, item, path=(*path, key), origin=origin)

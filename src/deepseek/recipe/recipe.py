@@ -88,7 +88,7 @@ class Recipe(RecipeSections):
         value, given = deepcopy(self.to_value()), dict(self._given)
         for path, (decided, reason) in decisions.items():
             keys = parse_path(path) if isinstance(path, str) else tuple(map(str, path))
-            place(value, given, keys, decided, f"auto: {reason}")
+            place(value, given, keys, new=decided, origin=f"auto: {reason}")
         return self.from_value(value, given=given, folder=self._folder)
 
     def to_value(self) -> dict[str, Any]:

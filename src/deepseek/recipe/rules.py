@@ -91,6 +91,26 @@ def _micro_batches(recipe: RecipeSections) -> Iterator[Problem]:
         yield Problem("train.accumulate", f"must divide the batch size {train.batch_size} without remainder; given: {train.accumulate}")
 
 
+def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
+    """What a step that is compiled as a whole has no form for; what depends on the data (texts of any length) is refused by the trainer."""
+    train = recipe.train
+    if train.compile != "step":
+        return
+    wrong = {
+        "accumulate": train.accumulate > 1,
+        "optimizer": train.optimizer != AUTO and train.optimizer["type"] not in {"adam", "adamw"},
+        "precision": train.precision not in (AUTO, "fp32"),
+        "clip_value": train.clip_value is not None,
+        "l1": train.l1 > 0,
+        "l2": train.l2 > 0,
+        "max_norm": train.max_norm is not None,
+        "devices": train.devices != AUTO and train.devices > 1,
+        "on_nonfinite": train.on_nonfinite == "skip",
+    }
+    why = "does not go with compile: step, which takes one device, fp32 and plain Adam or AdamW; say compile: model or off"
+    yield from (Problem(f"train.{key}", why) for key, given in wrong.items() if given)
+
+
 def _ema(recipe: RecipeSections) -> Iterator[Problem]:
     decay = recipe.train.ema
     if isinstance(decay, float) and not 0 < decay < 1:
@@ -123,6 +143,7 @@ RULES: tuple[Rule, ...] = (
     _columns,
     _task_target,
     _micro_batches,
+    _compiled_step,
     _ema,
     _validation,
     _doubled_callbacks,

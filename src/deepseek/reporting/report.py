@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deepseek.reporting.answers import answer_sections
 from deepseek.reporting.charts import Bar, Marker, Series, bars, line
 from deepseek.reporting.facts import CurveFacts, DataFacts, Figure, ImportanceFacts, ReportFacts, SliceFacts
 from deepseek.reporting.html import Html, element, join
@@ -26,6 +25,7 @@ from deepseek.reporting.page import (
     table,
     tiles,
 )
+from deepseek.reporting.quality import answer_sections
 
 MOST_VALUES = 40
 MOST_IMPORTANT = 25

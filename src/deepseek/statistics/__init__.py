@@ -4,6 +4,6 @@ from deepseek.statistics.counts import TopCounts
 from deepseek.statistics.distinct import DistinctCount
 from deepseek.statistics.moments import Moments
 from deepseek.statistics.sample import QuantileSample, mix64
-from deepseek.statistics.seen import SeenHashes
+from deepseek.statistics.seen_hashes import SeenHashes
 
 __all__ = ["DistinctCount", "Moments", "QuantileSample", "SeenHashes", "TopCounts", "mix64"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from deepseek.data.batch import Batch
 from deepseek.data.targets import TargetKind, TargetSpec
 from deepseek.errors import InputError
 from deepseek.models.layers import MemberLinear, init_uniform
-from deepseek.registry import Spec, family, split_spec
+from deepseek.registry import Spec, component, family, split_spec
 from deepseek.tasks.answers import answer_table
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
     from deepseek.tasks.answers import Decoded
     from deepseek.tasks.metrics import Metric
+
+    LossSpec = dict[str, Any] | str
+    MetricSpec = dict[str, Any] | str
+else:
+    LossSpec = component("loss")
+    MetricSpec = component("metric")
 
 TARGET = "target"
 """The key of the target in `Batch.targets`."""

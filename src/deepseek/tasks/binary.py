@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from deepseek.data.targets import TargetSpec, class_weights
-from deepseek.registry import component, family
-from deepseek.tasks.base import Task
-from deepseek.tasks.losses import Loss, widened
-
-if TYPE_CHECKING:
-    LossSpec = dict[str, Any] | str
-    MetricSpec = dict[str, Any] | str
-else:
-    LossSpec = component("loss")
-    MetricSpec = component("metric")
+from deepseek.data.targets import TargetSpec
+from deepseek.registry import family
+from deepseek.tasks.base import LossSpec, MetricSpec, Task
+from deepseek.tasks.losses import Loss, class_weight_tensor, widened
 
 
 class BinaryTask(Task):
@@ -47,7 +39,7 @@ class BinaryTask(Task):
     ) -> None:
         super().__init__(target)
         self._loss: Loss = family("loss").build(loss, target)
-        self._class_weights = weights_of(target, class_weights)
+        self._class_weights = class_weight_tensor(target, class_weights)
         self._metrics = self.usual_metrics if metrics is None else metrics
 
     @property
@@ -71,12 +63,3 @@ class BinaryTask(Task):
         logit = widened(out).squeeze(-1)
         # Both from a sigmoid: 1 - p has no digits left where p is nearly 1.
         return {"probability": torch.stack((torch.sigmoid(-logit).mean(dim=1), torch.sigmoid(logit).mean(dim=1)), dim=1)}
-
-
-def weights_of(target: TargetSpec, given: Literal["balanced"] | Mapping[str, float] | None) -> Tensor | None:
-    """Return a class's weight each, float32 `[classes]`, or nothing where none are given.
-
-    Raises:
-        InputError: A name is no class, or a weight is negative.
-    """
-    return None if given is None else torch.tensor(class_weights(target, given), dtype=torch.float32)

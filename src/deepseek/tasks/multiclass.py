@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
-from deepseek.registry import component, family
-from deepseek.tasks.base import Task
-from deepseek.tasks.binary import weights_of
-from deepseek.tasks.losses import Loss, widened
-
-if TYPE_CHECKING:
-    LossSpec = dict[str, Any] | str
-    MetricSpec = dict[str, Any] | str
-else:
-    LossSpec = component("loss")
-    MetricSpec = component("metric")
+from deepseek.registry import family
+from deepseek.tasks.base import LossSpec, MetricSpec, Task
+from deepseek.tasks.losses import Loss, class_weight_tensor, widened
 
 
 class MulticlassTask(Task):
@@ -44,7 +36,7 @@ class MulticlassTask(Task):
     ) -> None:
         super().__init__(target)
         self._loss: Loss = family("loss").build(loss, target)
-        self._class_weights = weights_of(target, class_weights)
+        self._class_weights = class_weight_tensor(target, class_weights)
         self._metrics = self.usual_metrics if metrics is None else metrics
 
     @property

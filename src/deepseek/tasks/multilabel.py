@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
 from deepseek.errors import InputError, UnknownNameError
-from deepseek.registry import component, family
-from deepseek.tasks.base import Task
+from deepseek.registry import family
+from deepseek.tasks.base import LossSpec, MetricSpec, Task
 from deepseek.tasks.losses import Loss, by_output, widened
-
-if TYPE_CHECKING:
-    LossSpec = dict[str, Any] | str
-    MetricSpec = dict[str, Any] | str
-else:
-    LossSpec = component("loss")
-    MetricSpec = component("metric")
 
 
 class MultilabelTask(Task):

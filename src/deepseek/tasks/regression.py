@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
-from deepseek.registry import component, family
-from deepseek.tasks.base import Task
+from deepseek.registry import family
+from deepseek.tasks.base import LossSpec, MetricSpec, Task
 from deepseek.tasks.losses import Loss, widened
-
-if TYPE_CHECKING:
-    LossSpec = dict[str, Any] | str
-    MetricSpec = dict[str, Any] | str
-else:
-    LossSpec = component("loss")
-    MetricSpec = component("metric")
 
 
 class RegressionTask(Task):

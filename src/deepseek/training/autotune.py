@@ -52,7 +52,7 @@ class Way:
         return f"{self.precision}{' channels_last' if self.channels_last else ''}"
 
 
-def choose_way(model: nn.Module, loss: Loss, batch: Batch, spec: OptimizerSpec, *, ways: Sequence[Way]) -> Json:
+def choose_way(model: nn.Module, loss: Loss, batch: Batch, *, spec: OptimizerSpec, ways: Sequence[Way]) -> Json:
     """Measure ways of running the step on copies of the model and return the fastest and why.
 
     Args:
@@ -84,7 +84,7 @@ def choose_way(model: nn.Module, loss: Loss, batch: Batch, spec: OptimizerSpec, 
     return {"precision": chosen.precision, "channels_last": chosen.channels_last, "milliseconds": measured, "reason": reason}
 
 
-def step_seconds(model: nn.Module, loss: Loss, batch: Batch, spec: OptimizerSpec, *, way: Way) -> float:
+def step_seconds(model: nn.Module, loss: Loss, batch: Batch, *, spec: OptimizerSpec, way: Way) -> float:
     """Return how long a training step takes, made on a copy of the model: the median of five, after one to warm up."""
     trial = _trial(model, loss, spec, way)
     taken = []
@@ -163,7 +163,7 @@ def _probe_s(images: bool, dtype: torch.dtype) -> float:
     return min(taken[1:] or taken)
 
 
-def choose_batch_size(make_batch: Callable[[int], Batch], model: nn.Module, loss: Loss, spec: OptimizerSpec, *, rows: int) -> Json:
+def choose_batch_size(make_batch: Callable[[int], Batch], model: nn.Module, loss: Loss, *, spec: OptimizerSpec, rows: int) -> Json:
     """Return a batch size: on a processor by the number of rows, on an accelerator also by memory, of which 20 % are kept free.
 
     Args:

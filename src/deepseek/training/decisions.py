@@ -20,7 +20,9 @@ from deepseek.training.step import Loss
 _FORMATS = ("fp32", "bf16", "fp16")
 
 
-def decide(model: nn.Module, loss: Loss, train: PreparedDataset, settings: TrainSettings, spec: OptimizerSpec, ranks: RankContext) -> Json:
+def decide(
+    model: nn.Module, loss: Loss, train: PreparedDataset, *, settings: TrainSettings, spec: OptimizerSpec, ranks: RankContext
+) -> Json:
     """Return what `batch_size`, `precision`, `channels_last` and a time limit come to, with times and reasons.
 
     Rank 0 measures and the others are told, since each would measure something else.
@@ -32,16 +34,17 @@ def decide(model: nn.Module, loss: Loss, train: PreparedDataset, settings: Train
     decisions: Json = {"batch_size": settings.batch_size, "precision": settings.precision, "channels_last": settings.channels_last}
     if ranks.is_main:
         if settings.batch_size == "auto":
-            chosen = choose_batch_size(partial(batch_of, longest=True), copy.deepcopy(model), loss, spec, rows=len(train) // ranks.ranks)
+            most, twin = partial(batch_of, longest=True), copy.deepcopy(model)
+            chosen = choose_batch_size(most, twin, loss, spec=spec, rows=len(train) // ranks.ranks)
             decisions |= {"batch_size": chosen["batch_size"] * ranks.ranks, "batch_size_reason": chosen["reason"]}
         wanted = "fp32" if settings.precision == "auto" and settings.compile == "step" else settings.precision
         ways = candidate_ways(model, ranks.device, precision=wanted, channels_last=settings.channels_last)
         share = max(int(decisions["batch_size"]) // (ranks.ranks * settings.accumulate), 1)
-        decisions |= choose_way(model, loss, batch_of(share), spec, ways=ways)
+        decisions |= choose_way(model, loss, batch_of(share), spec=spec, ways=ways)
         decisions["step_limit"] = 0
         if settings.time_limit_s is not None:
             way = Way(decisions["precision"], decisions["channels_last"])
-            decisions["step_limit"] = steps_within(settings.time_limit_s, step_seconds(model, loss, batch_of(share), spec, way=way))
+            decisions["step_limit"] = steps_within(settings.time_limit_s, step_seconds(model, loss, batch_of(share), spec=spec, way=way))
     else:
         decisions |= {"batch_size": 0, "precision": "fp32", "channels_last": False, "step_limit": 0}
     message = [decisions["batch_size"], _FORMATS.index(decisions["precision"]), decisions["channels_last"], decisions["step_limit"]]

@@ -12,12 +12,12 @@ from typing import Any, Self
 class Interruption:
     """Turns the first SIGINT (Ctrl-C) or SIGTERM (a cluster taking its machine back) of a block into a wish to stop.
 
-    A context manager. A second signal acts at once, as it would have without this. Python delivers signals to the main thread only: in
-    any other, nothing is changed.
+    A context manager. A second signal acts at once, as it would have without this. A signal that is ignored (as in a shell's background
+    jobs) stays so. Python delivers signals to the main thread only: in any other, nothing is changed.
 
     Args:
         stop: Is told once, with the reason; it must only take note, since it runs in the midst of whatever was being done.
-        terminable: Whether SIGTERM is heeded too. One rank of several leaves it alone: its parent ends it so when another rank has failed.
+        terminable: Whether SIGTERM is heeded too. One rank of several leaves it to its parent, which tells all ranks.
 
     Attributes:
         signal: The signal that came, or nothing.
@@ -31,7 +31,8 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in self._signals}
+            heeded = [number for number in self._signals if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._take) for number in heeded}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -45,7 +46,7 @@ class Interruption:
     def _restore(self) -> None:
         before, self._before = self._before, {}
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # none: one that was not set from Python
 
 
 def act_on(number: int) -> None:

@@ -7,6 +7,8 @@ writes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,6 +81,28 @@ def seed_of(seed: int, *parts: int) -> int:
         value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
         value ^= value >> 31
     return value >> 1
+
+
+@contextmanager
+def only_reproducible(wanted: bool, *, compiled: bool) -> Iterator[None]:
+    """Forbid operations that are not bit-reproducible for a block, and leave PyTorch's switch as it was: it is the whole process's.
+
+    Args:
+        wanted: Whether to; else nothing is changed.
+        compiled: Whether PyTorch's compiler is at work, which is to be told, too.
+    """
+    before = torch.get_deterministic_debug_mode()
+    if wanted and compiled:
+        torch.use_deterministic_algorithms(True)
+    elif wanted:
+        torch.set_deterministic_debug_mode("error")  # the call above would import the compiler: two seconds
+    try:
+        yield
+    finally:
+        if wanted and compiled:
+            torch.use_deterministic_algorithms(before > 0, warn_only=before == 1)
+        elif wanted:
+            torch.set_deterministic_debug_mode(before)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

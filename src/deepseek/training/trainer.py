@@ -32,17 +32,17 @@ from deepseek.optim.schedules import PlateauSchedule
 from deepseek.registry import Spec, family, split_spec
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
+from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.time_limit import TimeLimit
 from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
-from deepseek.training.divided import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.evaluation import evaluate
 from deepseek.training.guards import NonFiniteGuard
 from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
 from deepseek.training.settings import TrainSettings
-from deepseek.training.state import Best, State, seed_generators, seed_of
+from deepseek.training.state import Best, State, only_reproducible, seed_generators, seed_of
 from deepseek.training.step import StepRules, TrainingStep
 
 _EVENT_S = 0.5
@@ -194,13 +194,14 @@ class Trainer:
         """
         self._began = time.perf_counter()
         try:
-            self._start(resume)
-            with Interruption(self.stop, terminable=self.ranks.is_single) as interruption:
-                self._run()
-            if signal := broadcast_message([interruption.signal or 0], self.ranks)[0]:
-                self._save()
-                act_on(signal)
-            self._finish()
+            with only_reproducible(self.settings.deterministic, compiled=self.settings.compile != "off"):
+                self._start(resume)
+                with Interruption(self.stop, terminable=self.ranks.is_single) as interruption:
+                    self._run()
+                if signal := broadcast_message([interruption.signal or 0], self.ranks)[0]:
+                    self._save()
+                    act_on(signal)
+                self._finish()
         except BaseException as error:
             for callback in self.callbacks:
                 callback.on_error(self, error)
@@ -224,10 +225,6 @@ class Trainer:
 
     def _start(self, resume: bool | Literal["auto"]) -> None:
         settings = self.settings
-        if settings.deterministic and settings.compile == "off":
-            torch.set_deterministic_debug_mode("error")  # the call below would import the compiler: two seconds
-        elif settings.deterministic:
-            torch.use_deterministic_algorithms(True)
         self.model.to(self.ranks.device)
         loaded = self.keeper.find(resume, self.ranks)
         self.state = loaded.state if loaded else State()
@@ -235,7 +232,9 @@ class Trainer:
         if loaded:
             self.state.decisions["compile"] = settings.compile
         else:
-            self.state.decisions = decide(self.model, self.task.loss, self.train, settings, self.optimizer_spec, self.ranks)
+            self.state.decisions = decide(
+                self.model, self.task.loss, self.train, settings=settings, spec=self.optimizer_spec, ranks=self.ranks
+            )
         self._build(self.state.decisions)
         if note := division_note(self.model, self.ranks.ranks):
             self.state.decisions["ranks"] = note

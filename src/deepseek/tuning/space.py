@@ -113,8 +113,10 @@ def _require_free(path: str) -> None:
     keys = parse_path(path)
     for fixed, reason in _FIXED.items():
         parts = tuple(fixed.split("."))
-        if keys[: len(parts)] == parts or parts[: len(keys)] == keys:
+        if keys[: len(parts)] == parts:
             raise InputError(f"cannot be tuned: {reason}")
+        if parts[: len(keys)] == keys:
+            raise InputError(f"cannot be tuned: it is a section; a key's path stands in one piece: --set 'tune.over.\"{path}.KEY\"=[LOW, HIGH]'")
 
 
 def _wrong_values(recipe: Recipe, path: str, dimension: Dimension) -> Iterator[Problem]:

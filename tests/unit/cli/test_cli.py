@@ -9,9 +9,10 @@ import pytest
 
 import deepseek
 from deepseek import progress
-from deepseek.cli import main
+from deepseek.cli import compare, main
+from deepseek.cli.output import result_text
 from deepseek.errors import InputError, Problem, RecipeError, RunError
-from deepseek.pipeline import given
+from deepseek.pipeline import recipes, sources
 
 
 class Result:
@@ -35,9 +36,9 @@ def calls(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.setitem(vars(deepseek), name, function)
 
-    checks = {"recipe_of": "the recipe of it", "open_recipe": (None, "the recipe"), "check_sources": None}
-    for name, result in checks.items():
-        monkeypatch.setattr(given, name, lambda *args, name=name, result=result, **kwargs: checked.append((name, args, kwargs)) or result)
+    checks = {"recipe_of": (recipes, "the recipe of it"), "open_recipe": (recipes, (None, "the recipe")), "check_sources": (sources, None)}
+    for name, (module, result) in checks.items():
+        monkeypatch.setattr(module, name, lambda *args, name=name, result=result, **kwargs: checked.append((name, args, kwargs)) or result)
     for name, result in {
         "run": Result(),
         "show": "the recipe",
@@ -170,3 +171,26 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run([sys.executable, "-m", "deepseek", "components"], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_keys_that_follow_from_another_type_are_counted_not_listed():
+    keys = ["model.type", "model.depth", "model.trunk.type", "train.epochs"]
+    shown, more = compare._worth_showing(
+        [
+            *({"key": key, "values": ["a", "b"]} for key in keys),
+            {"key": "data.fields.age", "values": ["number", None]},
+        ]
+    )
+    assert [entry["key"] for entry in shown] == ["model.type", "train.epochs"]
+    assert more == 3
+
+
+def test_a_mistyped_run_is_answered_with_the_one_that_was_meant(tmp_path, capsys):
+    (tmp_path / "customers").mkdir()
+    assert main(["predict", str(tmp_path / "custmers"), "new.csv", "-o", str(tmp_path / "a.csv")]) == 2
+    assert f"did you mean '{tmp_path / 'customers'}'?" in capsys.readouterr().err
+
+
+def test_a_run_without_rows_to_measure_says_so():
+    text = result_text({"metrics": {"validation": None, "test": None}, "run": "r", "bundle": "b", "seconds": 1.0})
+    assert "nothing was measured" in text

@@ -10,9 +10,9 @@ from PIL import Image
 
 from deepseek.data.batch import as_inputs
 from deepseek.data.cleaning.base import Cleaner
-from deepseek.data.preparation import Preparation, _keep, _scatter, prepare
-from deepseek.data.transforms.base import Ragged
-from deepseek.data.unknown import Unknown
+from deepseek.data.materialize import prepare
+from deepseek.data.preparation import Preparation
+from deepseek.data.unknown_categories import Unknown
 from deepseek.errors import ColumnError, DataError, InputError, UnknownNameError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import family
@@ -329,11 +329,3 @@ def test_texts_reach_the_batch_and_rows_set_aside_take_theirs_along(tmp_path):
     kept = as_inputs(again.apply(rows.take([0, 1, 2, 3, 5]).to_batches()[0]))
     assert torch.equal(batch.inputs["note"], kept["note"])
     assert torch.equal(batch.inputs["note_mask"], kept["note_mask"])
-
-
-def test_scattered_rows_of_unequal_length_lie_where_they_belong():
-    rows = Ragged(np.array([1, 2, 3], np.int32), np.array([0, 1, 3]))
-    spread = _scatter(rows, np.array([False, True, False, True]))
-    assert spread.offsets.tolist() == [0, 0, 1, 1, 3]
-    kept = _keep(spread, np.array([True, False, True, True]))
-    assert (kept.values.tolist(), kept.offsets.tolist()) == ([2, 3], [0, 0, 0, 2])

@@ -1,6 +1,7 @@
 import copy
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from datasets import Dataset
 from scipy import sparse
 from sklearn.base import clone
@@ -17,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import deepseek
-from deepseek import DeepSeekClassifier, DeepSeekRegressor
+from deepseek import DeepSeekClassifier, DeepSeekRegressor, progress
 from deepseek.errors import BundleError, InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -212,3 +214,24 @@ except deepseek.DeepSeekError as error:
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout
     assert "deepseek-framework[sklearn]" in printed
+
+
+def test_fits_in_threads_are_those_made_alone_and_leave_the_process_as_it_was():
+    x, y = blobs()
+    dropping = {**FEW, "model": {"type": "mlp", "dropout": 0.5}}
+    alone = DeepSeekClassifier(**dropping).fit(x, y).predict_proba(x)
+    assert not progress.is_quiet()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: DeepSeekClassifier(**dropping).fit(x, y).predict_proba(x), range(4)))
+    assert all(np.array_equal(alone, one) for one in together)
+    assert not progress.is_quiet()
+    assert torch.get_deterministic_debug_mode() == 0
+
+
+def test_targets_of_one_name_stay_two():
+    x, y = blobs()
+    targets = pd.DataFrame(np.column_stack([x[:, 0], y]), columns=["y", "y"])
+    assert DeepSeekRegressor(**FEW).fit(x, targets).predict(x).shape == (60, 2)
+    inputs = pd.DataFrame(x, columns=["a", "b", "c"])
+    clashing = pd.DataFrame(np.column_stack([x[:, 0], y]), columns=["a", "a_"])  # the first becomes a_, as the second is called
+    assert DeepSeekRegressor(**FEW).fit(inputs, clashing).predict(inputs).shape == (60, 2)

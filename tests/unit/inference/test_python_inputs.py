@@ -104,8 +104,11 @@ def test_a_datasets_own_split_is_kept_and_is_no_input(tmp_path, table):
 
 def test_a_series_of_the_only_column(tmp_path, table):
     run = deepseek.train(table[["age", "churned"]], target="churned", out=tmp_path, overrides=FEW, progress=False)
-    answers = deepseek.load(run).predict(table.age.rename("anything"))
-    assert answers.index.tolist() == table.index.tolist()
+    predictor = deepseek.load(run)
+    for rows in (80, 2, 1):
+        answers = predictor.predict(table.age.rename("anything").head(rows))
+        assert answers.index.tolist() == table.index[:rows].tolist()
+    assert predictor.predict(table.iloc[7]).index.tolist() == [507]
 
 
 def test_the_predictor_measures_and_names_its_classes(run, table):

@@ -80,6 +80,14 @@ def test_text_presets_have_their_encoders_keys_and_defaults(name):
     assert model == family("encoder").validate(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "part"), [("cnn", "encoder"), ("resnet", "encoder"), ("efficientnet", "encoder"), ("mlp", "trunk"), ("residual", "trunk")]
+)
+def test_presets_have_their_parts_keys_and_defaults(name, part):
+    model, own = family("model").validate(name), family(part).validate(name)
+    assert {key: value for key, value in model.items() if key in own} == own
+
+
 @pytest.mark.parametrize("name", ["tabm", "cnn"])
 def test_prediction_exports_for_any_number_of_rows(name):
     # The other models' encoders and trunks are exported in tests/contract.

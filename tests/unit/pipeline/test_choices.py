@@ -28,3 +28,57 @@ def test_without_validation_rows_nothing_stops_early_and_nothing_is_monitored():
     assert without["train.early_stopping"] == (False, "there are no validation rows")
     assert "train.monitor" in with_rows
     assert "train.monitor" not in without
+
+
+TEXT = {"note": InputSpec("note", Kind.TEXT, ("note",), (), "int32", (900,), ragged=True)}
+PHOTO = {"photo": InputSpec("photo", Kind.IMAGE, ("photo",), (28, 28, 1), "uint8")}
+CLASSES = TargetSpec("classes", ("y",), tuple("abcdefg"), (5,) * 7, 35)
+
+
+def chosen(inputs, target=TARGET, rows=5_000):
+    recipe = Recipe.from_value({"data": {"source": "a.csv", "target": "y"}})
+    return {key: value for key, (value, _) in choose(recipe, inputs, target, rows=rows).items()}
+
+
+def test_texts_alone_are_a_bag_of_ngrams_whose_sizes_go_by_the_rows():
+    few, many = (chosen(TEXT, rows=rows) for rows in (300, 100_000))
+    assert (few["model"]["type"], few["model"]["ngrams"], few["model"]["pool"]) == ("text_bag", 3, "root")
+    assert (few["model"]["buckets"], many["model"]["buckets"]) == (1 << 15, 1 << 20)
+    assert (few["train.batch_size"], many["train.batch_size"]) == (16, 128)
+    assert (few["train.epochs"], many["train.epochs"]) == (40, 5)
+    assert few["train.monitor"] == "log_loss"
+
+
+def test_a_bag_has_room_for_each_class():
+    assert chosen(TEXT)["model"]["width"] == 2
+    assert chosen(TEXT, CLASSES)["model"]["width"] == 7
+
+
+@pytest.mark.parametrize(
+    ("others", "encoders", "trunk"),
+    [
+        (NUMBERS, {"text": "text_bag", "table": "table"}, "tabm"),
+        (PHOTO, {"text": "text_bag", "image": "cnn"}, "identity"),
+        ({**NUMBERS, **PHOTO}, {"text": "text_bag", "image": "cnn", "table": "table"}, "identity"),
+    ],
+)
+def test_beside_texts_each_kind_has_the_encoder_that_it_has_alone(others, encoders, trunk):
+    model = chosen({**TEXT, **others})["model"]
+    assert {name: spec["type"] for name, spec in model["encoders"].items()} == encoders
+    assert model["trunk"]["type"] == trunk
+
+
+def test_ngrams_learn_at_one_rate_in_any_company():
+    rates = {}
+    for name, others in {"alone": {}, "table": NUMBERS, "photo": PHOTO}.items():
+        choices = chosen({**TEXT, **others})
+        bag = choices["model"] if name == "alone" else choices["model"]["encoders"]["text"]
+        rates[name] = bag["learning_rate_factor"] * choices["train.learning_rate"]
+    assert rates == {name: pytest.approx(1e-2) for name in rates}
+
+
+def test_images_beside_texts_are_not_trained_with_plain_gradient_steps():
+    choices = chosen({**TEXT, **PHOTO}, CLASSES)
+    assert choices["train.optimizer"]["type"] == "adamw"
+    assert "task.loss.label_smoothing" not in choices
+    assert chosen(PHOTO)["train.optimizer"]["type"] == "sgd"

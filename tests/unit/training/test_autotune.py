@@ -20,11 +20,11 @@ def test_nothing_is_slower_than_plain_float32_and_copies_are_used(small, monkeyp
     spec = family("optimizer").build("adam")
     for times, chosen in (((1.0, 0.95), "fp32"), ((1.0, 0.5), "bf16"), ((1.0, 3.0), "fp32")):
         monkeypatch.setattr(autotune, "_milliseconds", lambda steps, _, times=times: dict(zip(steps, times, strict=True)))
-        decision = choose_way(net, small.task().loss, batch, spec, ways=ways)
+        decision = choose_way(net, small.task().loss, batch, spec=spec, ways=ways)
         assert decision["precision"] == chosen
         assert chosen in decision["reason"]
     monkeypatch.undo()
-    assert set(choose_way(net, small.task().loss, batch, spec, ways=ways)["milliseconds"]) == {"fp32", "bf16"}
+    assert set(choose_way(net, small.task().loss, batch, spec=spec, ways=ways)["milliseconds"]) == {"fp32", "bf16"}
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_without_it_training_goes_on_and_without_restoring_the_last_weights_stay
 
 
 def test_an_unknown_metric_is_refused_before_the_first_step(small):
-    with pytest.raises(UnknownNameError, match="accuracy, balanced_accuracy, f1, log_loss, loss"):
+    with pytest.raises(UnknownNameError, match="loss, accuracy, balanced_accuracy, f1, log_loss"):
         trained(small, monitor="acuracy")
 
 
@@ -377,3 +378,47 @@ def test_a_time_limit_plans_a_run_whose_schedule_ends_within_it(small, monkeypat
 
 def test_without_a_time_limit_no_step_is_left_out(small):
     assert trained(small, epochs=3).state.decisions["step_limit"] == 0
+
+
+@pytest.mark.parametrize(("wanted", "within"), [(True, 2), (False, 0)])
+def test_pytorchs_switch_for_reproducible_operations_is_left_as_it_was(small, wanted, within):
+    seen = []
+
+    class Look(Callback):
+        def on_step(self, trainer):
+            seen.append(torch.get_deterministic_debug_mode())
+
+    def fit(callback):
+        Trainer(small.net(), small.task(), small.data(), settings=settings(deterministic=wanted, epochs=1), callbacks=[callback]).fit()
+
+    fit(Look())
+    assert set(seen) == {within}
+    assert torch.get_deterministic_debug_mode() == 0
+
+
+def test_signal_handlers_are_those_from_before_after_an_error_too(small, monkeypatch):
+    class Fail(Callback):
+        def on_step(self, trainer):
+            raise ValueError("seven")
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(ValueError, match="seven"):
+        Trainer(small.net(), small.task(), small.data(), settings=settings(), callbacks=[Fail()]).fit()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    given = []
+    monkeypatch.setattr("deepseek.training.interruption.signal.signal", lambda number, handler: given.append(handler))  # none was Python's
+    Trainer(small.net(), small.task(), small.data(), settings=settings(epochs=1)).fit()
+    assert given[2:] == [signal.SIG_DFL] * 2
+
+
+def test_a_signal_that_is_ignored_stays_so(small):
+    class Send(Callback):
+        def on_step(self, trainer):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        result = Trainer(small.net(), small.task(), small.data(), settings=settings(), callbacks=[Send()]).fit()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.stopped_reason == "finished"

@@ -14,6 +14,7 @@ from typing import Literal, Self
 import pyarrow as pa
 import pyarrow.csv
 
+from deepseek.data.sources.column_types import FALSE_VALUES, TRUE_VALUES, ColumnType, converted, trimmed
 from deepseek.data.sources.dialect import (
     ALONE,
     SAMPLE_BYTES,
@@ -28,7 +29,6 @@ from deepseek.data.sources.dialect import (
 )
 from deepseek.data.sources.files import FileSource, PathLike, check_same_columns, reading, reject_batch, unique_names
 from deepseek.data.sources.text import BlockStream, check_encoding, utf8_blocks
-from deepseek.data.sources.widening import FALSE_VALUES, TRUE_VALUES, ColumnType, converted, trimmed
 from deepseek.errors import DataError, InputError, UnknownNameError
 
 NULL_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "\\N")
@@ -145,7 +145,7 @@ class CsvSource(FileSource):
         for file in self.files():
             dialect, multiline = self._dialect(file)
             if parts:
-                check_same_columns(file, dialect.names, parts[0].file, parts[0].dialect.names)
+                check_same_columns(file, dialect.names, first=parts[0].file, expected=parts[0].dialect.names)
             else:
                 typers = self._typers(dialect)
             parts.append(self._survey(file, dialect, multiline, typers))

@@ -252,7 +252,7 @@ def _content(file: Mapping[str, Any]) -> bytes | None:
         return Path(file["path"]).read_bytes()
 
 
-def check_same_columns(file: Path, names: Sequence[str], first: Path, expected: Sequence[str]) -> None:
+def check_same_columns(file: Path, names: Sequence[str], *, first: Path, expected: Sequence[str]) -> None:
     """Raise where a file's columns are not those of the first file.
 
     Raises:

@@ -60,7 +60,7 @@ class NpzSource(FileSource):
         files = self.files()
         schemas = [_schema_of(self._members(file), file) for file in files]
         for file, schema in zip(files[1:], schemas[1:], strict=True):
-            check_same_columns(file, schema.names, files[0], schemas[0].names)
+            check_same_columns(file, schema.names, first=files[0], expected=schemas[0].names)
             if schema != schemas[0]:
                 raise DataError(f"the arrays of {str(file)!r} have other shapes or types than those of {str(files[0])!r}")
         return schemas[0]

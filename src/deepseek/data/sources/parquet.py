@@ -79,7 +79,7 @@ def unified(schemas: Sequence[tuple[Path, pa.Schema]]) -> pa.Schema:
         raise DataError(f"{str(first)!r} has no columns")
     unique_names(expected.names, first)
     for file, schema in schemas[1:]:
-        check_same_columns(file, schema.names, first, expected.names)
+        check_same_columns(file, schema.names, first=first, expected=expected.names)
     try:
         return pa.unify_schemas([schema for _, schema in schemas], promote_options="permissive")
     except pa.ArrowException as error:

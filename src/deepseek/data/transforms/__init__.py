@@ -69,6 +69,9 @@ def group_fields(schema: Schema, specs: Mapping[str, Spec] | None = None) -> Gro
         _add_shared(
             grouped, given.get(key, TRANSFORM_OF.get(fields[0].kind, key)), fields, name=None if key in set(TRANSFORM_OF.values()) else key
         )
+    if len(grouped.parts) == 1 and TRANSFORM_OF[Kind.IMAGE] == grouped.parts[0][0]["type"] and not given:
+        spec, alone, name = grouped.parts[0]
+        grouped.parts = [({**spec, "missing": "fail"}, alone, name)]  # without its only input a row says nothing
     if not grouped.parts:
         raise InputError(
             "no column can be used as an input; "

@@ -42,6 +42,9 @@ class ImageTransform(Transform):
         size: Height and width, or one number for both; where not given, the size that all training images share, else their median size, at
             most 224.
         channels: 1 (grey) or 3 (RGB); where not given, 1 if every training image is grey.
+        missing: What a row without an image gets: `mean`, the training images' mean colour, which the network meets as zeros, or `fail`:
+            such rows are set aside in training and refused in production. Not given, it is `mean` where there are other inputs, and `fail`
+            where the image is all there is. An image that is named and cannot be read is always a bad one.
     """
 
     def __init__(
@@ -52,15 +55,17 @@ class ImageTransform(Transform):
         *,
         size: tuple[Size, Size] | Size | None = None,
         channels: Literal[1, 3] | None = None,
+        missing: Literal["mean", "fail"] = "mean",
     ) -> None:
         if len(fields) != 1:
             raise InputError(f"an image transform is given {len(fields)} columns", hint="each column of images has a transform of its own")
         super().__init__(fields, name or fields[0].name)
-        self.size, self.channels = size, channels
+        self.size, self.channels, self.missing = size, channels, missing
         self._column = self.fields[0].name
         self._sizes: dict[tuple[int, int], int] = {}
         self._sums: dict[tuple[int, int], np.ndarray] = {}
         self._grey = True
+        self._rows = self._absent = 0
         self._state: dict[str, Any] = {}
 
     def observe(self, batch: pa.RecordBatch) -> None:
@@ -70,10 +75,12 @@ class ImageTransform(Transform):
             for start in range(0, len(tensor), CHUNK):
                 self._observe_images(tensor[start : start + CHUNK])
             return
+        self._rows += batch.num_rows
         for images in self._chunks(batch):
             for image in images:
                 if isinstance(image, np.ndarray):
                     self._observe_images(image[None])
+                self._absent += image is None
 
     def _observe_images(self, images: np.ndarray) -> None:
         """Add up the pixels of images of one size, `[n, h, w, c]`: in integers, so that batches make no difference."""
@@ -100,7 +107,11 @@ class ImageTransform(Transform):
         size = (self.size, self.size) if isinstance(self.size, int) else self.size or self._common_size()
         std = np.where(std > 0.5, std, 1.0)
         self._state = {"size": list(size), "channels": channels, "mean": mean.tolist(), "std": std.tolist()}
+        if self._absent and self.missing == "mean":
+            share = self._absent / self._rows
+            self.warnings = (f"{share:.1%} of the training rows have no image in {self._column!r} and get the mean colour of the others",)
         self._sizes, self._sums, self._grey = {}, {}, True
+        self._rows = self._absent = 0
 
     def _common_size(self) -> tuple[int, int]:
         sizes = np.array(list(self._sizes), dtype=np.int64)
@@ -132,17 +143,24 @@ class ImageTransform(Transform):
         row = 0
         for images in self._chunks(batch, fit=shape):
             for image in images:
-                if not isinstance(image, np.ndarray):
+                if isinstance(image, np.ndarray):
+                    out[row] = image
+                elif image is None and self.missing == "mean":
+                    out[row] = np.rint(self._state["mean"])
+                else:
                     raise DataError(
-                        f"row {row} of the batch: {image}", hint="replace or remove the file; preparing data sets such rows aside"
+                        f"row {row} of the batch: {image or f'the image in column {self._column!r} is missing'}",
+                        hint="replace or remove the file; preparing data sets such rows aside",
                     )
-                out[row] = image
                 row += 1
         return {str(self.name): out}
 
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
-        """Return true for rows whose image is missing or cannot be decoded."""
-        return np.array([not isinstance(image, np.ndarray) for images in self._chunks(batch) for image in images], dtype=bool)
+        """Return true for rows whose image cannot be decoded, or is missing where it must not be."""
+        return np.array([self._is_bad(image) for images in self._chunks(batch) for image in images], dtype=bool)
+
+    def _is_bad(self, image: np.ndarray | str | None) -> bool:
+        return self.missing == "fail" if image is None else isinstance(image, str)
 
     def module(self) -> ImageModule:
         """Return the normalisation: uint8 `[b, h, w, c]` to float32 `[b, c, h, w]`."""
@@ -160,14 +178,14 @@ class ImageTransform(Transform):
         self._state = dict(state)
         return self
 
-    def _chunks(self, batch: pa.RecordBatch, fit: tuple[int, int, int] | None = None) -> Iterator[list[np.ndarray | str]]:
+    def _chunks(self, batch: pa.RecordBatch, fit: tuple[int, int, int] | None = None) -> Iterator[list[np.ndarray | str | None]]:
         column = get_column(batch, self._column)
         tensor = _pixels(column)
         metadata = batch.schema.field(self._column).metadata or {}
         root = Path(metadata.get(ROOT_KEY, b"").decode())
 
-        def read(item: np.ndarray | str | bytes | None) -> np.ndarray | str:
-            return _read(item, root, fit, self.fields[0].name)
+        def read(item: np.ndarray | str | bytes | None) -> np.ndarray | str | None:
+            return None if item is None else _read(item, root, fit, self.fields[0].name)
 
         # few decoded images at a time: a batch of 65 536 photographs would not fit into memory
         with ThreadPoolExecutor(THREADS) as pool:
@@ -194,10 +212,8 @@ def _pixels(column: pa.Array) -> np.ndarray | None:
     return pixels
 
 
-def _read(item: np.ndarray | str | bytes | None, root: Path, fit: tuple[int, int, int] | None, column: str) -> np.ndarray | str:
+def _read(item: np.ndarray | str | bytes, root: Path, fit: tuple[int, int, int] | None, column: str) -> np.ndarray | str:
     """Return an image as uint8 `[h, w, c]`, or why it cannot be read."""
-    if item is None:
-        return f"the image in column {column!r} is missing"
     if isinstance(item, np.ndarray):
         return _fit(Image.fromarray(item[..., 0] if item.shape[2] == 1 else item), fit)
     if not isinstance(item, bytes | str):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -16,13 +18,16 @@ from deepseek.data.transforms.base import Array, InputSpec, Ragged, Transform
 from deepseek.data.transforms.sample import TextSample
 from deepseek.data.transforms.tokenizer import LEAST_BPE, MISSING, RESERVED, START, UNKNOWN, Vocabulary, encode, train_tokenizer
 from deepseek.errors import ColumnError, InputError
-from deepseek.fields import UNSPACED, Field, Kind
+from deepseek.fields import Field, Kind
 
 CHUNK_BYTES = 4 << 20
 """Text that is cut into tokens at once: the library holds some hundred bytes a token meanwhile."""
 MEASURED_TEXTS = 10_000
 LARGEST_UNKNOWN_SHARE = 0.25
-UNSPACED_SHARE = 0.05
+MEASURED_CHARACTERS = 500
+"""Of one text: enough to meet the characters that are frequent."""
+MOST_WORDS = 20_000
+PIECES_BY_ROOT = 0.8
 
 
 class TextTransform(Transform):
@@ -35,9 +40,10 @@ class TextTransform(Transform):
     Args:
         fields: The one column.
         name: The name of the input; the column's where not given.
-        tokenizer: `word` (words, with an id for each that is frequent enough), `bpe` (pieces of words down to bytes: nothing is
-            unknown), `characters`, or `auto`: words, but pieces where the texts are in scripts without spaces, such as Chinese or Thai.
-        vocabulary: The most ids, at least 5; `bpe` has at least 260.
+        tokenizer: `bpe` (pieces of words down to bytes: nothing is unknown, and scripts without spaces, such as Chinese or Thai, are read
+            like any other), `word` (words, with an id for each that is frequent enough), or `characters`.
+        vocabulary: The most ids, at least 5; `bpe` has at least 260. `auto` is 20 000 for words and characters, and goes by the amount of
+            training text for pieces: see `pieces_for`.
         lowercase: Whether `Good` and `good` are one word.
         max_tokens: The most ids of a row, its start counted, at least 2. Longer texts are cut, and how many are is said in the warnings.
         keep: Which part of a longer text stays: its `start`, its `end`, or `both`, half of each (Sun et al. 2019,
@@ -60,16 +66,16 @@ class TextTransform(Transform):
         name: str | None = None,
         /,
         *,
-        tokenizer: Literal["auto", "word", "bpe", "characters"] = "auto",
-        vocabulary: Annotated[int, Ge(5)] = 20_000,
+        tokenizer: Vocabulary = "bpe",
+        vocabulary: Annotated[int, Ge(5)] | Literal["auto"] = "auto",
         lowercase: bool = True,
-        max_tokens: Annotated[int, Ge(2)] = 512,
+        max_tokens: Annotated[int, Ge(2)] = 1024,
         keep: Literal["start", "end", "both"] = "start",
         min_count: Annotated[int, Ge(1)] = 2,
     ) -> None:
         if len(fields) != 1:
             raise InputError(f"a text transform is given {len(fields)} columns", hint="each column of texts has a transform of its own")
-        if tokenizer == "bpe" and vocabulary < LEAST_BPE:
+        if tokenizer == "bpe" and vocabulary != "auto" and vocabulary < LEAST_BPE:
             raise InputError(f"vocabulary is {vocabulary}", hint=f"the tokenizer bpe has an id for each byte: at least {LEAST_BPE}")
         super().__init__(fields, name or fields[0].name)
         self.tokenizer, self.vocabulary, self.lowercase = tokenizer, vocabulary, lowercase
@@ -86,15 +92,11 @@ class TextTransform(Transform):
     def finish(self) -> None:
         """Train the tokenizer."""
         texts = self._sample.texts()
-        kind = self.tokenizer if self.tokenizer != "auto" else choose_tokenizer(texts)
-        trained = train_tokenizer(
-            kind,
-            _strings(texts),
-            size=max(self.vocabulary, LEAST_BPE if kind == "bpe" else 0),
-            lowercase=self.lowercase,
-            min_count=self.min_count,
-        )
-        self.load_json({"kind": kind, "tokenizer": trained})
+        size = self.vocabulary
+        if size == "auto":
+            size = pieces_for(texts) if self.tokenizer == "bpe" else MOST_WORDS
+        trained = train_tokenizer(self.tokenizer, _strings(texts), size=size, lowercase=self.lowercase, min_count=self.min_count)
+        self.load_json({"kind": self.tokenizer, "tokenizer": trained})
         self.warnings = tuple(self._warnings(texts))
         self._sample = TextSample()
 
@@ -200,16 +202,20 @@ class TextTransform(Transform):
         )
 
 
-def choose_tokenizer(texts: pa.Array) -> Vocabulary:
-    """Return the tokenizer for texts like these: words, or pieces where the scripts put no spaces between words.
+def pieces_for(texts: pa.Array) -> int:
+    """Return how many pieces suit an amount of text: one for each byte and frequent character, and 0.8 times the root of its bytes.
+
+    A piece must come often enough for the network to learn from it, and the number of words that do grows about with the root of the text
+    (Heaps 1978). On 6,000 sentences a thousand pieces do 1.5 points better than four thousand, and than words; on 20,000 long reviews two
+    to sixteen thousand do alike.
 
     Args:
-        texts: Some of the training texts.
+        texts: The texts to learn from.
     """
-    looked = texts.slice(0, MEASURED_TEXTS)
-    signs = pc.sum(pc.utf8_length(looked)).as_py() or 0
-    unspaced = pc.sum(pc.count_substring_regex(looked, f"[{UNSPACED}]")).as_py() or 0
-    return "bpe" if unspaced > UNSPACED_SHARE * signs else "word"
+    bytes_ = int(pc.sum(pc.binary_length(texts)).as_py() or 0)
+    looked = "".join(pc.utf8_slice_codeunits(texts.slice(0, MEASURED_TEXTS), 0, MEASURED_CHARACTERS).to_pylist())
+    frequent = sum(count > 1 for count in Counter(looked).values())
+    return LEAST_BPE + frequent + round(PIECES_BY_ROOT * math.sqrt(bytes_))
 
 
 def _chunks(texts: pa.Array) -> Iterator[pa.Array]:

@@ -35,7 +35,7 @@ class OnnxRuntimeBackend(Backend):
         self._outputs = read_export(bundle).outputs
         self._session = _session(bundle, threads)
         self._inputs = [value.name for value in self._session.get_inputs()]
-        require_same(bundle, self._inputs, len(self._session.get_outputs()), self._outputs)
+        require_same(bundle, self._inputs, outputs=len(self._session.get_outputs()), wanted=self._outputs)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the decoded answers of a batch."""
@@ -43,7 +43,7 @@ class OnnxRuntimeBackend(Backend):
         return dict(zip(self._outputs, answers, strict=True))
 
 
-def require_same(bundle: Bundle, inputs: list[str], outputs: int, wanted: tuple[str, ...]) -> None:
+def require_same(bundle: Bundle, inputs: list[str], *, outputs: int, wanted: tuple[str, ...]) -> None:
     """Check that a graph takes what the bundle's preparation makes and returns what its `export.json` says.
 
     Raises:

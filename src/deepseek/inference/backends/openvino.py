@@ -42,7 +42,7 @@ class OpenVinoBackend(Backend):
         self._model = _compiled(bundle, export.precision, threads)
         self._inputs = [value.any_name for value in self._model.inputs]
         self._local = threading.local()
-        require_same(bundle, self._inputs, len(self._model.outputs), self._outputs)
+        require_same(bundle, self._inputs, outputs=len(self._model.outputs), wanted=self._outputs)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the decoded answers of a batch."""

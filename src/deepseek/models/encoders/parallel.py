@@ -52,7 +52,8 @@ class ParallelEncoder(Encoder):
         for number, part in enumerate(parts):
             if part.tokens is None:
                 raise InputError(
-                    f"encoder {number} of those side by side returns a token for each of its input's", hint="give it a pooling other than none"
+                    f"encoder {number} of those side by side returns a token for each of its input's",
+                    hint="give it a pooling other than none",
                 )
         self.parts = nn.ModuleList(parts)
         self.width = sum(part.width * (part.tokens or 1) for part in parts)

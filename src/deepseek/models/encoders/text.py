@@ -13,7 +13,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from deepseek.data.padding import MASK
+from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.fields import Kind
@@ -50,7 +50,7 @@ class TextEncoder(Encoder):
                 f"the input {spec.name!r} of kind {spec.kind.value!r} is no text of token ids",
                 hint="this encoder takes ragged ids and the size of their vocabulary",
             )
-        self.input_name, self.mask_name = spec.name, spec.name + MASK
+        self.input_name, self.mask_name = spec.name, mask_name(spec.name)
         self.vocabulary_size = spec.cardinalities[0]
         self.token_dropout = token_dropout
 

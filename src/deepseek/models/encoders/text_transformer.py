@@ -78,7 +78,9 @@ class TextTransformerEncoder(TextEncoder):
         if self.places is not None:
             nn.init.normal_(self.places.weight, std=embedding_scale)
         self.positions, self.embedding_scale, self.head_width = positions, embedding_scale, width // heads
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, expansion, activation, dropout=dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, expansion=expansion, activation=activation, dropout=dropout) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width)
         self.dropout = QuickDropout(dropout)
         self.pooling = make_pooling(width, pool)
@@ -114,7 +116,7 @@ class TransformerBlock(nn.Module):
         dropout: The share dropped at the end of each branch.
     """
 
-    def __init__(self, width: int, heads: int, expansion: float, activation: ActivationName | Literal["swiglu"], *, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, *, expansion: float, activation: ActivationName | Literal["swiglu"], dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -146,7 +148,7 @@ class TransformerBlock(nn.Module):
             queries, keys, values = joined.unbind(2)
         else:
             (queries, keys), values = rotated(joined[:, :, :2], rotation).unbind(2), joined[:, :, 2]
-        seen = attention(queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), mask)
+        seen = attention(queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), mask=mask)
         out: Tensor = self.attention_out(seen.transpose(1, 2).reshape(rows, length, width))
         return out
 
@@ -181,7 +183,7 @@ def rotated(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
 
-def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def attention(queries: Tensor, keys: Tensor, values: Tensor, *, mask: Tensor) -> Tensor:
     """Return `softmax(q kᵀ / √d) v` of `[b, h, l, d]`, over the places where the mask `[b, 1, 1, l]` is true.
 
     PyTorch's fused kernel, but for half precision on a processor without matrix units: there its blocked products cost three times as much

@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from deepseek.fields import Kind
 from deepseek.models.encoders.text import Pooling, Scale
+from deepseek.models.encoders.text_bag import Pool
 from deepseek.models.encoders.text_rnn import Cell
 from deepseek.models.encoders.text_transformer import Positions
 from deepseek.models.layers import ActivationName, Depth, Probability, Width
@@ -172,11 +173,12 @@ class TextBagModel(Network):
         width: The width of the vectors.
         ngrams: How many tokens the longest n-gram has, 1 to 8; 1 for tokens alone.
         buckets: How many vectors the n-grams of two tokens and more share.
-        pool: `mean`, or `sum`, which knows how long a text is.
+        pool: What the sum of the vectors is divided by: their number (`mean`), its square root (`root`), or nothing (`sum`).
         weighted: Whether each token and bucket has a learned weight beside its vector.
         dropout: The share of the pooled values that are dropped, in [0, 1).
         token_dropout: The share of tokens that are read as unknown while training, in [0, 1).
         embedding_scale: The standard deviation of the vectors at the start.
+        learning_rate_factor: What the learning rate of the vectors is multiplied by.
         trunk: What works on the vectors of all inputs.
     """
 
@@ -189,11 +191,12 @@ class TextBagModel(Network):
         width: Width = 64,
         ngrams: Annotated[int, Ge(1), Le(8)] = 2,
         buckets: Annotated[int, Ge(1)] = 65_536,
-        pool: Literal["mean", "sum"] = "mean",
+        pool: Pool = "mean",
         weighted: bool = False,
         dropout: Probability = 0.0,
         token_dropout: Probability = 0.0,
         embedding_scale: Scale = 0.1,
+        learning_rate_factor: Annotated[float, Gt(0.0)] = 1.0,
         trunk: TrunkSpec = "identity",
     ) -> None:
         text = {
@@ -206,5 +209,6 @@ class TextBagModel(Network):
             "dropout": dropout,
             "token_dropout": token_dropout,
             "embedding_scale": embedding_scale,
+            "learning_rate_factor": learning_rate_factor,
         }
         super().__init__(inputs, graph, encoders=for_kind(Kind.TEXT, inputs, text), trunk=trunk)

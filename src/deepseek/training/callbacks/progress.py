@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 WORTH_SAYING = 0.1
 """From this share of the time on, waiting for data is what to look at first."""
+FIRST_METRICS = 2
+"""How many metrics a line tells of besides the monitored one: the loss and the task's first."""
 
 
 class ProgressBar(Callback):
@@ -47,15 +49,17 @@ class ProgressBar(Callback):
     def on_log(self, trainer: Trainer) -> None:
         """Move the bar."""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=trainer.state.step, description=_speed(trainer))
+            described = f"training loss {trainer.progress.loss:.4g}, {_speed(trainer)}"
+            self._bar.update(self._task, completed=trainer.state.step, description=described)
 
     def on_validation(self, trainer: Trainer) -> None:
-        """Write a line with the metrics."""
+        """Write a line with the loss, the monitored metric and the task's first one; `events.jsonl` has all."""
         entry = trainer.history[-1]
-        metrics = "  ".join(f"{name} {entry[name]:.4g}" for name in trainer.metric_names)
+        shown = dict.fromkeys(("loss", trainer.monitor, *trainer.metric_names[:FIRST_METRICS]))
+        metrics = "  ".join(f"{name} {entry[name]:.4g}" for name in shown if name in entry)
         best = "  best so far" if trainer.state.best is not None and trainer.state.best.step == trainer.state.step else ""
         done = f"epoch {trainer.state.epoch}  step {trainer.state.step:,}/{trainer.total_steps:,}"
-        self._line(f"{done}  {metrics}  ({_speed(trainer)}){best}")
+        self._line(f"{done}  training loss {trainer.progress.loss:.4g}  {metrics}  {_speed(trainer)}{best}")
 
     def on_error(self, trainer: Trainer, error: BaseException) -> None:
         """Give the terminal back."""
@@ -83,4 +87,4 @@ class ProgressBar(Callback):
 def _speed(trainer: Trainer) -> str:
     progress = trainer.progress
     waiting = f", {progress.data_wait_share:.0%} of it waiting for data" if progress.data_wait_share >= WORTH_SAYING else ""
-    return f"training loss {progress.loss:.4g}, {progress.samples_per_s:,.0f} rows/s{waiting}"
+    return f"{progress.samples_per_s:,.0f} rows/s{waiting}"

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from deepseek.errors import UnknownNameError
 from deepseek.recipe.secrets import resolve_secret
 from deepseek.registry import Spec
-from deepseek.search.reopen import ReportedTrial
+from deepseek.search.reported_trial import ReportedTrial
 from deepseek.training.callbacks.base import Callback
 
 if TYPE_CHECKING:

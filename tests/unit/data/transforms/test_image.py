@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from deepseek.data.transforms import group_fields
 from deepseek.data.transforms.image import ImageTransform
 from deepseek.errors import DataError, InputError
-from deepseek.fields import Field, Kind
+from deepseek.fields import Field, Kind, Schema
 
 FIELD = Field("photo", Kind.IMAGE)
 
@@ -76,10 +77,31 @@ def test_a_corrupt_file_is_named_and_can_be_set_aside(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
     batch = path_batch(tmp_path, ["good.png", "broken.png", "absent.png", None])
-    transform = fit(batch)
+    transform = fit(batch, missing="fail")
     assert transform.bad(batch).tolist() == [False, True, True, True]
     with pytest.raises(DataError, match=r"row 1 of the batch: the image .*broken\.png"):
         transform.apply(batch)
+    with pytest.raises(DataError, match="row 0 of the batch: the image in column 'photo' is missing"):
+        transform.apply(batch.slice(3))
+
+
+def test_a_missing_image_is_the_mean_colour_and_zero_in_the_network(tmp_path):
+    for name, grey in (("dark.png", 40), ("light.png", 90)):
+        Image.new("L", (4, 4), grey).save(tmp_path / name)
+    batch = path_batch(tmp_path, ["dark.png", None, "light.png", "absent.png"])
+    transform = fit(batch)
+    assert transform.bad(batch).tolist() == [False, False, False, True]
+    assert transform.warnings == ("25.0% of the training rows have no image in 'photo' and get the mean colour of the others",)
+    stored = transform.apply(batch.slice(0, 3))["photo"]
+    assert stored[:, 0, 0, 0].tolist() == [40, 65, 90]
+    assert transform.module()(torch.from_numpy(stored))[1].abs().max() == 0
+
+
+def test_where_the_image_is_all_there_is_a_row_without_one_is_bad():
+    alone = group_fields(Schema((FIELD,)))
+    beside = group_fields(Schema((FIELD, Field("age", Kind.NUMBER))))
+    assert [transform.missing for transform in alone.build()] == ["fail"]
+    assert [transform.missing for transform in beside.build() if isinstance(transform, ImageTransform)] == ["mean"]
 
 
 def test_no_readable_image_and_two_columns_are_errors(tmp_path):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import deepseek.data.transforms.text as module
 from deepseek.data.transforms.sample import TextSample
-from deepseek.data.transforms.text import TextTransform
+from deepseek.data.transforms.text import TextTransform, pieces_for
+from deepseek.data.transforms.tokenizer import LEAST_BPE
 from deepseek.errors import ColumnError, InputError
 from deepseek.fields import Field, Kind
 
@@ -92,9 +93,23 @@ def test_characters_are_characters():
     assert words(transform, "a\nz") == ["a", "\n", "[ unknown ]"]
 
 
-@pytest.mark.parametrize(("texts", "kind"), [(ENGLISH, "word"), (CHINESE, "bpe"), (["ภาษาไทยง่าย"] * 3, "bpe"), ([None], "word")])
-def test_auto_looks_at_the_script(texts, kind):
-    assert fit(texts).to_json()["kind"] == kind
+def test_more_text_has_more_pieces():
+    few, many = (pa.array([f"text number {number}" for number in range(count)]) for count in (100, 10_000))
+    assert LEAST_BPE < pieces_for(few) < pieces_for(many) < 2 * pieces_for(few)
+    assert pieces_for(pa.array([], pa.string())) == LEAST_BPE
+
+
+def test_scripts_of_many_characters_have_a_piece_for_each_that_is_frequent():
+    signs = [chr(0x4E00 + number) for number in range(2_000)]
+    texts = pa.array(["".join(signs[start : start + 50]) * 2 for start in range(0, 2_000, 50)])
+    assert pieces_for(texts) > LEAST_BPE + 2_000
+    assert fit(texts.to_pylist()).inputs[0].cardinalities[0] > LEAST_BPE + 2_000
+
+
+@pytest.mark.parametrize("texts", [ENGLISH, CHINESE, [None]])
+def test_nothing_is_unknown_unless_words_are_asked_for(texts):
+    assert all(1 not in row for row in ids(fit(texts), ["never seen: 👍🏽 مرحبا"]))
+    assert 1 in ids(fit(texts, tokenizer="word"), ["never seen: 👍🏽 مرحبا"])[0]
 
 
 @pytest.mark.parametrize("tokenizer", ["word", "bpe", "characters"])
@@ -110,7 +125,7 @@ def test_frequency_and_size_limit_the_vocabulary():
     with pytest.raises(InputError, match="at least 260") as caught:
         TextTransform([FIELD], tokenizer="bpe", vocabulary=100)
     assert "vocabulary is 100" in str(caught.value)
-    assert fit(CHINESE, tokenizer="auto", vocabulary=5).inputs[0].cardinalities == (260,)
+    assert fit(CHINESE, tokenizer="bpe", vocabulary=260).inputs[0].cardinalities == (260,)
 
 
 @pytest.mark.parametrize(("keep", "wanted"), [("start", "abcd"), ("end", "efgh"), ("both", "abgh")])

@@ -16,6 +16,7 @@ from deepseek.models.encoders.text_bag import FACTOR, PRIME, TextBagEncoder
 from deepseek.models.encoders.text_cnn import TextCnnEncoder
 from deepseek.models.encoders.text_rnn import TextRnnEncoder
 from deepseek.models.encoders.text_transformer import TextTransformerEncoder, attention, rotated, turns
+from deepseek.optim.optimizers import decay_groups
 
 TEXT = {"t": InputSpec("t", Kind.TEXT, ("t",), (), "int32", (40,), ragged=True)}
 LENGTHS = [7, 1, 4, 2]
@@ -143,8 +144,8 @@ def test_both_forms_of_attention_are_the_formula(monkeypatch, plain):
     queries, keys, values = torch.randn(3, 2, 4, 5, 8)
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])[:, None, None, :]
     weights = (queries @ keys.transpose(-1, -2) / math.sqrt(8)).masked_fill(~mask, -torch.inf).softmax(-1)
-    torch.testing.assert_close(attention(queries, keys, values, mask), weights @ values)
-    short = attention(queries.bfloat16(), keys.bfloat16(), values.bfloat16(), mask)
+    torch.testing.assert_close(attention(queries, keys, values, mask=mask), weights @ values)
+    short = attention(queries.bfloat16(), keys.bfloat16(), values.bfloat16(), mask=mask)
     torch.testing.assert_close(short.float(), weights @ values, rtol=0.05, atol=0.05)
     assert len(called) == (1 if plain else 2)
 
@@ -152,7 +153,7 @@ def test_both_forms_of_attention_are_the_formula(monkeypatch, plain):
 # ---------------------------------------------------------------- bag of n-grams
 
 
-@pytest.mark.parametrize("pool", ["mean", "sum"])
+@pytest.mark.parametrize("pool", ["mean", "root", "sum"])
 def test_text_bag_is_a_dictionary_of_ngrams(pool):
     encoder, batch = TextBagEncoder(TEXT, width=5, ngrams=3, buckets=70, pool=pool, weighted=True).eval(), texts()
     with torch.no_grad():
@@ -167,7 +168,7 @@ def test_text_bag_is_a_dictionary_of_ngrams(pool):
                     for token in row[start + 1 : start + size]:
                         value = (value * FACTOR + token + 1) % PRIME
                     found.append(table[40 + value % 70])
-            wanted.append(torch.stack(found).sum(0) / (len(found) if pool == "mean" else 1))
+            wanted.append(torch.stack(found).sum(0) / len(found) ** {"mean": 1, "root": 0.5, "sum": 0}[pool])
         torch.testing.assert_close(encoder(batch).tokens[:, 0], torch.stack(wanted))
 
 
@@ -178,6 +179,13 @@ def test_ngrams_hear_the_order_of_words():
         one, other = (encoder({"t": each}).tokens for each in ids)
         assert torch.allclose(one, other) is (ngrams == 1)
     assert len(TextBagEncoder(TEXT, ngrams=1).table.weight) == 40
+
+
+def test_ngrams_learn_at_a_rate_of_their_own():
+    model = nn.ModuleDict({"bag": TextBagEncoder(TEXT, learning_rate_factor=10.0), "head": nn.Linear(64, 2)})
+    factor = {parameter: group["learning_rate_factor"] for group in decay_groups(model) for parameter in group["params"]}
+    assert factor[model["bag"].table.weight] == 10.0
+    assert factor[model["head"].weight] == 1.0
 
 
 # ---------------------------------------------------------------- what all share

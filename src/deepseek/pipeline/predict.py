@@ -1,4 +1,4 @@
-"""Asking a finished run: predictions for a file, metrics on a file."""
+"""A finished run's answers to every row of a file, written to another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from deepseek import progress
 from deepseek.artifacts import plain_disk_errors
-from deepseek.data.unknown import Unknown
+from deepseek.data.unknown_categories import Unknown
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference import Predictor
 from deepseek.inference.tables import skipped_files
@@ -76,25 +76,6 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
         if partial.exists():
             partial.unlink()
     return {"output": str(target), "rows": rows, "warnings": [*skipped_files(opened), *unknown.warnings("rows")]}
-
-
-def evaluate(run: str | PathLike[str], source: Any, *, plugins: Sequence[str] = ()) -> dict[str, Any]:
-    """Measure a run's model on the rows of a source that has the target.
-
-    Args:
-        run: A run's folder or a bundle.
-        source: The rows with their target: a path or a table.
-        plugins: The files or modules of the plugins that the bundle needs.
-
-    Returns:
-        `metrics` by name, `rows` measured, `set_aside`: how many rows have no target, are of a class that training did not know, or hold
-        an image that cannot be read, by reason, and `warnings`: columns many of whose values training did not know.
-
-    Raises:
-        ColumnError: A column is missing.
-        DataError: No row can be measured.
-    """
-    return Predictor.load(run, plugins=plugins).evaluate(source)
 
 
 def _joined(batch: pa.RecordBatch, separator: str) -> pa.RecordBatch:

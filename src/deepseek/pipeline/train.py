@@ -8,7 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from deepseek import progress as display
-from deepseek.pipeline.given import recipe_of
+from deepseek.pipeline.recipes import recipe_of
 from deepseek.pipeline.result import RunResult
 from deepseek.pipeline.run import run
 

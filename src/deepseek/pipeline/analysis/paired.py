@@ -7,18 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import TargetSpec
 from deepseek.errors import DeepSeekError
-from deepseek.inference.backends.torch import TorchBackend
-from deepseek.inference.reading import read_preparation
-from deepseek.pipeline.asked import Asked, ask
-from deepseek.pipeline.dataset import Dataset, make_dataset
-from deepseek.pipeline.given import CACHE
-from deepseek.pipeline.judged import true_values
+from deepseek.pipeline.analysis.finished import FinishedRun
+from deepseek.pipeline.analysis.predictions import Predictions, predict_split
+from deepseek.pipeline.analysis.quality import true_values
+from deepseek.pipeline.dataset import Dataset
 from deepseek.pipeline.run import data_identity
-from deepseek.recipe import Recipe
 from deepseek.statistics.intervals import Interval, bootstrap
 from deepseek.statistics.paired import auc_difference, mcnemar
 
@@ -28,48 +24,41 @@ LEAST_PROBABILITY = 1e-7
 
 
 @dataclass(frozen=True)
-class Answers:
+class RunPredictions:
     """A run's answers to its test rows.
 
     Attributes:
         rows: What the rows are: the version of the table, and each row's number in it.
         spec: The target.
-        asked: The answers.
+        predictions: The answers.
         truth: The target in its own words, so that two runs can be seen to have the same: classes by name, values in their units.
     """
 
     rows: tuple[str, np.ndarray]
     spec: TargetSpec
-    asked: Asked
+    predictions: Predictions
     truth: np.ndarray
 
 
-def answers_of(folder: RunFolder, recipe: Recipe) -> Answers | str:
-    """Put a run's test rows to its model again, or say why that cannot be.
-
-    Args:
-        folder: The run.
-        recipe: Its recipe, as it was given.
-    """
+def predict_test_rows(run: FinishedRun) -> RunPredictions | str:
+    """Put a run's test rows to its model again, or say why that cannot be."""
     try:
-        dataset = make_dataset(recipe, StageCache(folder.path.parents[1] / CACHE))
+        dataset = run.dataset()
         data = dataset.open("test")
-        bundle = Bundle.open(folder.path)
+        model = run.model()
     except DeepSeekError as error:
         return f"its rows or its model cannot be read: {error.message}"
     if data is None:
         return "it has no test rows"
-    if data_identity(dataset.folder) != read_json(folder.data).get("identity"):
+    if data_identity(dataset.folder) != run.data.get("identity"):
         return "its data changed since it was trained"
-    target = read_preparation(bundle).target
-    assert target is not None, "a trained run has a target"
-    asked = ask(TorchBackend(bundle).model, data, "test", rows=len(data))
-    if not asked.is_whole:
+    predictions = predict_split(model, data, "test", rows=len(data))
+    if not predictions.is_whole:
         return "it has too many rows and classes to be asked again"
-    return Answers(_rows_of(dataset, data), target.spec, asked, _truth(target.spec, asked))
+    return RunPredictions(_rows_of(dataset, data), model.task.target, predictions, _truth(model.task.target, predictions))
 
 
-def same_rows(one: Answers, two: Answers) -> str | None:
+def rows_mismatch(one: RunPredictions, two: RunPredictions) -> str | None:
     """Say why two runs were not tested on the same rows with the same target; nothing where they were."""
     if one.spec.kind != two.spec.kind or one.spec.columns != two.spec.columns or one.spec.classes != two.spec.classes:
         return "they do not predict the same"
@@ -81,7 +70,7 @@ def same_rows(one: Answers, two: Answers) -> str | None:
     return None if same else "the target of the same rows differs"
 
 
-def versus(one: Answers, two: Answers, *, level: float = 0.95) -> dict[str, Any]:
+def compare_paired(one: RunPredictions, two: RunPredictions, *, level: float = 0.95) -> dict[str, Any]:
     """Return what the first run is better or worse by, metric by metric, on the same rows.
 
     Means over rows by the paired bootstrap, the area under the curve by DeLong's method, right answers also by McNemar's test. The weights
@@ -93,9 +82,9 @@ def versus(one: Answers, two: Answers, *, level: float = 0.95) -> dict[str, Any]
         level: How often such an interval holds the true difference.
     """
     kind = one.spec.kind
-    found: dict[str, Any] = {"rows": len(one.asked), "level": level, "metrics": []}
-    if len(one.asked) < LEAST_ROWS:
-        return found | {"refused": f"{len(one.asked)} rows are too few to tell anything"}
+    found: dict[str, Any] = {"rows": len(one.predictions), "level": level, "metrics": []}
+    if len(one.predictions) < LEAST_ROWS:
+        return found | {"refused": f"{len(one.predictions)} rows are too few to tell anything"}
     metrics = found["metrics"]
     if kind == "values":
         squares, sizes = (np.column_stack([_errors(side, power) for side in (one, two)]) for power in (2, 1))
@@ -138,28 +127,28 @@ def _numbers_of(data: PreparedDataset) -> np.ndarray:
     return np.arange(len(data)) if data.source_rows is None else np.asarray(data.source_rows, dtype=np.int64)
 
 
-def _truth(spec: TargetSpec, asked: Asked) -> np.ndarray:
+def _truth(spec: TargetSpec, predictions: Predictions) -> np.ndarray:
     if spec.kind == "values":
-        return true_values(spec, asked)[0]
-    return asked.target.numpy() >= 0.5 if spec.kind == "labels" else asked.target.numpy().astype(np.int64)
+        return true_values(spec, predictions)[0]
+    return predictions.target.numpy() >= 0.5 if spec.kind == "labels" else predictions.target.numpy().astype(np.int64)
 
 
-def _probability(side: Answers) -> np.ndarray:
-    return np.asarray(side.asked.decoded["probability"].numpy())
+def _probability(side: RunPredictions) -> np.ndarray:
+    return np.asarray(side.predictions.decoded["probability"].numpy())
 
 
-def _target(side: Answers) -> np.ndarray:
-    return np.asarray(side.asked.target.numpy())
+def _target(side: RunPredictions) -> np.ndarray:
+    return np.asarray(side.predictions.target.numpy())
 
 
-def _log_losses(side: Answers) -> np.ndarray:
+def _log_losses(side: RunPredictions) -> np.ndarray:
     chosen = _probability(side)[np.arange(len(side.truth)), side.truth].astype(np.float64)
     return np.asarray(-np.log(np.maximum(chosen, LEAST_PROBABILITY)))
 
 
-def _errors(side: Answers, power: int) -> np.ndarray:
+def _errors(side: RunPredictions, power: int) -> np.ndarray:
     """Return every row's errors to a power, a column for each target."""
-    truth, answer = true_values(side.spec, side.asked)
+    truth, answer = true_values(side.spec, side.predictions)
     return np.asarray(np.abs(answer - truth) ** power)
 
 

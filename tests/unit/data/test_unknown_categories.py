@@ -1,7 +1,7 @@
 import pyarrow as pa
 
 from deepseek.data.transforms.category import CategoryTransform
-from deepseek.data.unknown import Unknown
+from deepseek.data.unknown_categories import Unknown
 from deepseek.fields import Field, Kind
 
 

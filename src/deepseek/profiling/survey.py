@@ -16,9 +16,10 @@ import pyarrow as pa
 from deepseek import progress
 from deepseek.data.columns import as_float64, hash_rows, is_number, missing
 from deepseek.data.sources import Source
+from deepseek.data.sources.base import rooted
 from deepseek.errors import DataError
 from deepseek.fields import Kind, infer_kind, parse_kind
-from deepseek.pipeline.measures import Measure, measure_of
+from deepseek.profiling.measures import Measure, measure_of
 from deepseek.statistics import DistinctCount, Moments, SeenHashes, mix64
 
 SAMPLE_ROWS = 50_000
@@ -86,7 +87,7 @@ def survey(source: Source, *, kinds: Mapping[str, str] | None = None) -> Survey:
     Raises:
         DataError: It cannot be read, or has no rows.
     """
-    first = _FirstPass(source.schema())
+    first = _FirstPass(rooted(source.schema(), source.root))
     with progress.task("first look") as advance:
         for batch in source.read():
             first.observe(batch)

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from deepseek.data.columns import is_number, is_text
 from deepseek.fields import Kind
-from deepseek.pipeline.links import Comparable
-from deepseek.pipeline.measures import ImageMeasure, NameMeasure
-from deepseek.pipeline.survey import Column, Survey
+from deepseek.profiling.associations import Comparable
+from deepseek.profiling.measures import ImageMeasure, NameMeasure
+from deepseek.profiling.survey import Column, Survey
 from deepseek.statistics.two_sample import (
     SampleTest,
     benjamini_hochberg,

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from deepseek.models.layers import SharedDropout, StochasticDepth
-from deepseek.training.divided import division_note, has_batch_statistics
+from deepseek.training.batch_dependence import division_note, has_batch_statistics
 
 
 @pytest.mark.parametrize(

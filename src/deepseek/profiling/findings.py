@@ -64,8 +64,8 @@ def _of_column(column: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[
     if share > 0.3:
         yield _finding("medium" if share > 0.6 else "low", name, f"{share:.0%} of its values are missing", "does that mean something?")
     if column.get("unreadable"):
-        why = "; ".join(column.get("unreadable_why", ()))
-        what = f"{column['unreadable']:,} values cannot be read as {column['kind']}{f': {why}' if why else ''}"
+        why = next(iter(column.get("unreadable_why", ())), "")
+        what = f"{column['unreadable']:,} values cannot be read as {column['kind']}{f', for example: {why}' if why else ''}"
         yield _finding("high", name, what, "correct them, or set them aside with a check")
     if column.get("blank"):
         yield _finding("low", name, f"{column['blank']:,} texts are blank", "a blank text says nothing")

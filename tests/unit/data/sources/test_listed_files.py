@@ -1,6 +1,6 @@
 import pytest
 
-from deepseek.data.sources.listed import ListedFiles
+from deepseek.data.sources.listed_files import ListedFiles
 from deepseek.errors import DataError
 
 

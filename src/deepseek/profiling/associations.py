@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from deepseek.data.columns import missing, plain, spell
 from deepseek.data.targets import TargetKind
 from deepseek.fields import Kind, leak_suspects
-from deepseek.pipeline.measures import TimeMeasure, numbers
-from deepseek.pipeline.survey import Column
+from deepseek.profiling.measures import TimeMeasure, numbers
+from deepseek.profiling.survey import Column
 from deepseek.statistics.association import correlation_ratio, cramers_v, mid_ranks, pearson, spearman
 from deepseek.statistics.two_sample import benjamini_hochberg, chi_square, kolmogorov_smirnov
 

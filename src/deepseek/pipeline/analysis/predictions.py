@@ -39,7 +39,7 @@ _BULKY = frozenset({Kind.IMAGE, Kind.AUDIO, Kind.VOLUME, Kind.SERIES, Kind.MASK,
 
 
 @dataclass(frozen=True)
-class Asked:
+class Predictions:
     """Rows of one split with the model's answers.
 
     Attributes:
@@ -73,7 +73,7 @@ class Asked:
         return len(self) == self.of
 
 
-def ask(model: TaskModel, data: PreparedDataset, split: str, *, rows: int, seed: int = 0) -> Asked:
+def predict_split(model: TaskModel, data: PreparedDataset, split: str, *, rows: int, seed: int = 0) -> Predictions:
     """Put rows of a split to a model.
 
     Args:
@@ -88,12 +88,12 @@ def ask(model: TaskModel, data: PreparedDataset, split: str, *, rows: int, seed:
     parts = []
     with progress.task(f"asking {split} rows", len(places)) as advance:
         for batch in _batches(data, places):
-            parts.append(_asked(model, batch))
+            parts.append(_predict(model, batch))
             advance(len(batch))
     batches = [batch for batch, *_ in parts]
     weights = [batch.weight for batch in batches if batch.weight is not None]
     images = [name for name, spec in data.inputs.items() if spec.kind is Kind.IMAGE]
-    return Asked(
+    return Predictions(
         split,
         len(data),
         places,
@@ -114,34 +114,35 @@ def sample_of(rows: int, most: int, seed: int) -> np.ndarray:
     return np.sort(np.argpartition(keys, most)[:most])
 
 
-def intervals(task: Task, asked: Asked, *, seed: int = 0) -> dict[str, Interval]:
+def metric_intervals(task: Task, predictions: Predictions, *, seed: int = 0) -> dict[str, Interval]:
     """Return a 95 % bootstrap interval for each of a task's metrics, for as many rows as the split has."""
-    chosen = torch.from_numpy(sample_of(len(asked), BOOTSTRAP_ROWS, seed + 1))
-    decoded = {name: tensor[chosen] for name, tensor in asked.decoded.items()}
-    batch = Batch({}, {TARGET: asked.target[chosen]}, None if asked.weight is None else asked.weight[chosen])
-    losses, loss_weights = asked.losses[chosen.numpy()], asked.loss_weights[chosen.numpy()]
+    chosen = torch.from_numpy(sample_of(len(predictions), BOOTSTRAP_ROWS, seed + 1))
+    decoded = {name: tensor[chosen] for name, tensor in predictions.decoded.items()}
+    batch = Batch({}, {TARGET: predictions.target[chosen]}, None if predictions.weight is None else predictions.weight[chosen])
+    losses, loss_weights = predictions.losses[chosen.numpy()], predictions.loss_weights[chosen.numpy()]
     measures = {
         name: partial(_measured, task, name, decoded, batch) for name, one in task.metrics().items() if not isinstance(one, MeanLoss)
     }
     measures[LOSS] = partial(_mean_loss, losses, loss_weights)
     return {
-        name: weighted_bootstrap(measure, len(chosen), repeats=REPEATS, seed=seed, of_rows=asked.of) for name, measure in measures.items()
+        name: weighted_bootstrap(measure, len(chosen), repeats=REPEATS, seed=seed, of_rows=predictions.of)
+        for name, measure in measures.items()
     }
 
 
-def table_rows(dataset: Dataset, data: PreparedDataset, asked: Asked, places: np.ndarray | None = None) -> pa.Table:
+def table_rows(dataset: Dataset, data: PreparedDataset, predictions: Predictions, *, places: np.ndarray | None = None) -> pa.Table:
     """Return the table's values of asked rows as they were read, in order, without images and other bulky values.
 
     Args:
         dataset: The run's dataset.
         data: The split's prepared rows.
-        asked: The asked rows.
+        predictions: The asked rows.
         places: Which of them, ascending; all where not given.
     """
-    table = LandedTable.open(dataset.landed["test" if asked.split == "test" and "test" in dataset.landed else "source"])
+    table = LandedTable.open(dataset.landed["test" if predictions.split == "test" and "test" in dataset.landed else "source"])
     bulky = {item.name for item in dataset.preparation().schema if item.kind in _BULKY}
     names = [item.name for item in table.schema if item.name not in bulky and not pa.types.is_nested(item.type)]
-    numbers = _source_rows(data, asked.places if places is None else asked.places[places])
+    numbers = _source_rows(data, predictions.places if places is None else predictions.places[places])
     return pa.Table.from_batches(table.batches(rows=numbers, columns=names), pa.schema([table.schema.field(name) for name in names]))
 
 
@@ -155,7 +156,7 @@ def _batches(data: PreparedDataset, places: np.ndarray) -> Iterator[Batch]:
 
 
 @torch.inference_mode()
-def _asked(model: TaskModel, batch: Batch) -> tuple[Batch, dict[str, Tensor], np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def _predict(model: TaskModel, batch: Batch) -> tuple[Batch, dict[str, Tensor], np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     task: Task = model.task
     out = model(batch.inputs).float()
     target = batch.targets[TARGET]
