@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -12,12 +13,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import deepseek
 from deepseek.cli import main
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.recipe import load_recipe
+from deepseek.search import Study
 from deepseek.tuning.folder import TuneFolder
 
 pytest.importorskip("optuna")
@@ -57,9 +60,9 @@ def measured_splits(monkeypatch):
     seen, modules = [], [importlib.import_module(f"deepseek.pipeline.{name}") for name in ("fitting", "trial")]
     original = modules[0].measure
 
-    def measure(model, task, dataset, ranks):
-        seen.append(len(dataset))
-        return original(model, task, dataset, ranks)
+    def measure(model, rows, ranks):
+        seen.append(len(rows))
+        return original(model, rows, ranks)
 
     for module in modules:
         monkeypatch.setattr(module, "measure", measure)
@@ -91,15 +94,6 @@ def test_a_search_finds_something_better_and_its_recipe_repeats_it(recipe, monke
     assert run.metrics["validation"][facts.metric] == facts.best.value
 
 
-def test_the_same_search_twice_is_the_same_table_and_another_seed_another(recipe):
-    first, second = deepseek.tune(recipe, trials=3), deepseek.tune(recipe, trials=3)
-    assert table(first) == table(second)
-    assert first.folder != second.folder
-    other = deepseek.tune(recipe, trials=2, overrides=["tune.seed=1"])
-    assert table(other)[0] == table(first)[0]
-    assert table(other)[1] != table(first)[1]
-
-
 def test_data_are_prepared_once(recipe, monkeypatch):
     module = importlib.import_module("deepseek.pipeline.dataset")
     prepared, original = [], module.prepare
@@ -120,30 +114,37 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(recipe):
     assert "NonFiniteError" in (result.folder / "trials.jsonl").read_text()
 
 
-@pytest.mark.parametrize(("keep", "left"), [("nothing", {"000", "best"}), ("everything", {"000", "001", "002", "best"})])
-def test_what_stays_of_losers_is_said_by_keep(recipe, keep, left):
-    result = deepseek.tune(recipe, trials=3, overrides=[f"tune.keep={keep}"])
+def kept_bundles(result):
+    return {path.parent.name for path in result.folder.glob("trials/*/bundle")}
+
+
+def test_of_losers_nothing_may_stay_but_the_recipe_as_it_was(recipe):
+    result = deepseek.tune(recipe, trials=3, overrides=["tune.keep=nothing"])
     best = f"{result.facts.best.number:03d}"
-    present = {path.name for path in (result.folder / "trials").iterdir()}
-    assert present == {best if name == "best" else name for name in left}
-    assert {path.parent.name for path in result.folder.glob("trials/*/bundle")} == ({best} if keep == "nothing" else present)
+    assert {path.name for path in (result.folder / "trials").iterdir()} == {"000", best}
+    assert kept_bundles(result) == {best}
 
 
-def test_a_seed_of_its_own_for_every_trial_where_asked(recipe):
-    deepseek.tune(recipe, trials=3, overrides=["tune.vary_seed=true", "tune.keep=everything"])
+def test_everything_may_stay_and_every_trial_may_have_a_seed_of_its_own(recipe):
+    result = deepseek.tune(recipe, trials=3, overrides=["tune.vary_seed=true", "tune.keep=everything"])
+    assert kept_bundles(result) == {"000", "001", "002"}
     seeds = [load_recipe(f"runs/points/tune-001/trials/00{number}/recipe.yaml").train.seed for number in range(3)]
     assert seeds[0] is None
     assert len(set(seeds)) == 3
 
 
-def test_a_search_goes_on_to_exactly_its_number_and_refuses_another_recipe(recipe):
+def test_a_search_goes_on_to_exactly_its_number_as_one_that_was_never_left(recipe):
     short = deepseek.tune(recipe, trials=2)
     longer = deepseek.tune(recipe, trials=4, resume=True)
     assert longer.folder == short.folder
     assert table(longer)[:2] == table(short)
-    assert len(table(longer)) == 4
     assert table(deepseek.tune(short.folder, resume=True)) == table(longer)
-    assert table(deepseek.tune(recipe, trials=4)) == table(longer)
+    whole = deepseek.tune(recipe, trials=4)
+    assert whole.folder != short.folder
+    assert table(whole) == table(longer)
+    other = deepseek.tune(recipe, trials=2, overrides=["tune.seed=1"])
+    assert table(other)[0] == table(short)[0]
+    assert table(other)[1] != table(short)[1]
     with pytest.raises(InputError, match="another recipe"):
         deepseek.tune(recipe, resume=True, overrides=["train.epochs=5"])
     with pytest.raises(InputError, match="a search already"):
@@ -163,7 +164,7 @@ def test_what_cannot_be_is_told_before_anything_runs(recipe):
 
 
 def test_another_metric_turns_the_direction(recipe):
-    result = deepseek.tune(recipe, trials=3, overrides=["tune.metric=auc"])
+    result = deepseek.tune(recipe, trials=2, overrides=["tune.metric=auc"])
     assert result.facts.direction == "maximize"
     assert result.facts.best.value == max(row.value for row in result.facts.trials if row.state == "complete")
 
@@ -182,19 +183,57 @@ def test_a_bare_table_gets_a_space_of_its_own_and_the_command_line_prints_it(rec
     assert {"train.learning_rate", "train.optimizer.weight_decay", "model.dropout"} <= set(value["space"])
 
 
-def test_workers_share_the_trials_and_a_killed_one_costs_none(recipe):
-    """Two processes, one of them killed outright while it trains; what it had under way is done again, and the number is exact."""
-    said = ["train.epochs=30", "tune.pruner=none", "tune.trials=5"]
-    program = f"import deepseek; deepseek.tune({str(recipe)!r}, overrides={said})"
-    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        for line in process.stderr:
-            if line.startswith("trial   2"):
-                break
-        time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-    result = deepseek.tune(recipe, resume=True, workers=2, overrides=said)
-    assert len(result.facts.trials) == 5
-    assert len({row.number for row in result.facts.trials}) == 5
+def test_workers_end_with_their_search_and_what_they_had_under_way_is_done_again(recipe):
+    """Two workers whose parent is ended while they train: they end at once, and the search comes to what it would have come to."""
+    said = ["train.epochs=40", "train.early_stopping=false", "tune.pruner=none", "tune.trials=4", "tune.vary_seed=true"]
+    program = f"deepseek.tune({str(recipe)!r}, workers=2, overrides={said})"
+    Path("search.py").write_text(f"import deepseek\nif __name__ == '__main__':\n    {program}\n")
+    with subprocess.Popen([sys.executable, "search.py"], stderr=subprocess.DEVNULL) as process:
+        events = Path("runs/points/tune-001/trials")
+        while len(list(events.glob("*/events.jsonl"))) < 3:
+            time.sleep(0.02)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    done = len(Path("runs/points/tune-001/trials.jsonl").read_text().splitlines())
+    assert done < 4
+    result = deepseek.tune(recipe, resume=True, overrides=said)
     assert {row.state for row in result.facts.trials} == {"complete"}
+    assert {path.name for path in events.iterdir()} == {f"{row.number:03d}" for row in result.facts.trials}  # nothing of lost ones
     alone = deepseek.tune(recipe, overrides=said)
-    assert sorted(row[2] for row in table(result)) == sorted(row[2] for row in table(alone))
+    assert sorted(row[2:] for row in table(result)) == sorted(row[2:] for row in table(alone))
+
+
+def test_a_trial_whose_worker_died_before_it_was_on_record_has_cost_no_other_its_model(recipe, monkeypatch):
+    """The best trial is lost after it was trained and before the study knew of it; without time for another, the default is the best."""
+
+    def die(study, trial, value=None, **_):
+        raise KeyboardInterrupt
+
+    said = ["tune.trials=2", "tune.search=grid", "tune.over={train.learning_rate: [0.05, 0.06]}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "tell", die)
+        with pytest.raises(KeyboardInterrupt):
+            deepseek.tune(recipe, overrides=said)
+    result = deepseek.tune(recipe, resume=True, overrides=[*said, "tune.time_limit=1e-9"])
+    assert result.facts.best.number == 0
+    assert len(result.facts.trials) == 1
+
+
+def test_ctrl_c_that_python_loses_ends_the_search_before_its_next_trial(recipe, monkeypatch):
+    """Python drops what a finalizer raises: here the exception of Ctrl-C, during trial 1."""
+    module = importlib.import_module("deepseek.pipeline.tune")
+    run = module.TrialRunner.run
+
+    def pressed(runner, number, *given, **named):
+        if number == 1:
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1)
+        return run(runner, number, *given, **named)
+
+    monkeypatch.setattr(module.TrialRunner, "run", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        deepseek.tune(recipe, trials=3)
+    assert len(Path("runs/points/tune-001/trials.jsonl").read_text().splitlines()) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

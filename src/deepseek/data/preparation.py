@@ -107,14 +107,14 @@ class Preparation:
 
     def _begin(self) -> None:
         fields = [replace(field, kind=Kind.ID) if field.name == self.weight else field for field in self.schema]
-        unused = group_fields(Schema(tuple(fields), self.schema.target), self._overrides).left_out
+        unused = group_fields(Schema(tuple(fields), self.schema.target), self._overrides, weighted=self.weight is not None).left_out
         # as ids, columns that no transform treats are cleaned by nobody, and so need not be there in production
         fields = [replace(field, kind=Kind.ID) if field.name in unused else field for field in fields]
         self.cleaners = [family("cleaner").build(spec) for spec in self._specs]
         for cleaner in self.cleaners:
             cleaner.begin(Schema(tuple(fields), self.schema.target))
             fields += cleaner.added
-        self._grouped = group_fields(Schema(tuple(fields), self.schema.target), self._overrides)
+        self._grouped = group_fields(Schema(tuple(fields), self.schema.target), self._overrides, weighted=self.weight is not None)
         self._grouped.left_out = unused
         self.transforms = self._grouped.build()
 

@@ -199,7 +199,16 @@ class PreparedDataset:
             total += column.offsets[rows + 1] - column.offsets[rows]
         return total
 
-    def take(self, rows: np.ndarray | Sequence[int], *, pin: bool = False) -> Batch:
+    def ragged(self, name: str, rows: np.ndarray) -> Ragged:
+        """Return rows of a column of unequal length, not padded.
+
+        Args:
+            name: The column.
+            rows: Which rows, in any order, int64 `[b]`.
+        """
+        return self._ragged[name].take(rows)
+
+    def take(self, rows: np.ndarray | Sequence[int], *, pin: bool = False, ragged: bool = True) -> Batch:
         """Return rows as a batch of their own memory.
 
         A ragged column `NAME` comes as `NAME` `[b, l, …]`, padded with zeros, and `NAME_mask` `[b, l]`, true where an element is real.
@@ -207,6 +216,7 @@ class PreparedDataset:
         Args:
             rows: Which rows, in any order, repeated or not; int64 `[b]`.
             pin: Whether the memory is page-locked.
+            ragged: Whether ragged columns come along; without, a long row fills no memory.
 
         Raises:
             InputError: A row does not exist.
@@ -217,6 +227,8 @@ class PreparedDataset:
         gathered = {dtype: self._gather(block, rows, pin=pin) for dtype, block in self._blocks.items()}
         batch = Batch({}, {}, None, torch.from_numpy(rows))
         for column in self.layout:
+            if column.ragged and not ragged:
+                continue
             if column.ragged:
                 batch.inputs[column.name], batch.inputs[mask_name(column.name)] = pad(self._ragged[column.name], rows, pin=pin)
                 continue

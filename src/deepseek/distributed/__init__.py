@@ -1,7 +1,7 @@
 """Where the work runs: devices, precision, ranks and what they tell each other."""
 
 from deepseek.distributed.devices import limit_threads, pick_device
-from deepseek.distributed.launch import join_group, launch
+from deepseek.distributed.launch import die_with_parent, join_group, launch
 from deepseek.distributed.precision import Precision, make_precision
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.sync import GradientSync, broadcast_, broadcast_message, sum_across
@@ -12,6 +12,7 @@ __all__ = [
     "RankContext",
     "broadcast_",
     "broadcast_message",
+    "die_with_parent",
     "join_group",
     "launch",
     "limit_threads",

@@ -167,7 +167,7 @@ def _stop(processes: list[Any]) -> None:
 
 def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to the whole group, it reaches the parent, which tells the ranks to save
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(RANK=str(place.rank), LOCAL_RANK=str(place.rank), WORLD_SIZE=str(place.ranks))
     try:
         pipe.send(_in_group(function, place, args))
@@ -192,7 +192,8 @@ def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]
     return result if place.rank == 0 else None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Wait for the parent of this process and end with it, whatever is under way; for a thread of its own."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

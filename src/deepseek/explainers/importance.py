@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from deepseek.data.preparation import Preparation
-    from deepseek.data.transforms.base import InputSpec
+    from deepseek.data.transforms.base import Array
 
-Shuffle = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+Shuffle = Callable[[np.ndarray], "Mapping[str, Array]"]
 """Takes an order of the rows, int64 `[n]`, and returns the inputs that change when one column's values are put in that order."""
 
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -40,8 +40,8 @@ class Importance:
 
 
 def permutation_importance(
-    score: Callable[[Mapping[str, np.ndarray]], float],
-    inputs: Mapping[str, np.ndarray],
+    score: Callable[[Mapping[str, Array]], float],
+    inputs: Mapping[str, Array],
     columns: Mapping[str, Shuffle],
     *,
     higher_is_better: bool = True,
@@ -56,7 +56,7 @@ def permutation_importance(
 
     Args:
         score: Takes inputs by name and returns a number.
-        inputs: By name, `[n, …]`.
+        inputs: By name, `[n, …]` or rows of unequal length.
         columns: By column, what its shuffling changes; see `column_shuffles`.
         higher_is_better: Whether a larger score is better.
         repeats: How often each column is shuffled, 2 or more.
@@ -78,7 +78,7 @@ def permutation_importance(
     return sorted(found, key=lambda one: (-one.mean, one.column))
 
 
-def column_shuffles(preparation: Preparation, batch: pa.RecordBatch, inputs: Mapping[str, np.ndarray]) -> dict[str, Shuffle]:
+def column_shuffles(preparation: Preparation, batch: pa.RecordBatch, inputs: Mapping[str, Array]) -> dict[str, Shuffle]:
     """Return for each column of a table what its shuffling changes in a model's inputs.
 
     A transform of one column (an image, a text) need not run again: its rows are put in the new order. One of several columns is applied to
@@ -87,7 +87,7 @@ def column_shuffles(preparation: Preparation, batch: pa.RecordBatch, inputs: Map
     Args:
         preparation: The fitted preparation.
         batch: Rows as the cleaners leave them, `n`.
-        inputs: The same rows as a model meets them, by name; of a ragged input its padded rows and `NAME_mask`.
+        inputs: The same rows as a model meets them, by name; of a ragged input its rows, not padded.
     """
     origin = _origins(preparation)
     places: dict[str, list[tuple[int, list[str]]]] = {}
@@ -103,18 +103,18 @@ def column_shuffles(preparation: Preparation, batch: pa.RecordBatch, inputs: Map
 
 class _Shuffled:
     def __init__(
-        self, preparation: Preparation, batch: pa.RecordBatch, inputs: Mapping[str, np.ndarray], parts: Sequence[tuple[int, list[str]]]
+        self, preparation: Preparation, batch: pa.RecordBatch, inputs: Mapping[str, Array], parts: Sequence[tuple[int, list[str]]]
     ) -> None:
         self._preparation, self._batch, self._inputs, self._parts = preparation, batch, inputs, parts
 
-    def __call__(self, order: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, order: np.ndarray) -> dict[str, Array]:
         import pyarrow as pa
 
-        made: dict[str, np.ndarray] = {}
+        made: dict[str, Array] = {}
         for index, names in self._parts:
             transform = self._preparation.transforms[index]
             if len(transform.fields) == len(names):
-                made |= {name: self._inputs[name][order] for spec in transform.inputs for name in _arrays_of(spec)}
+                made |= {spec.name: _in_order(self._inputs[spec.name], order) for spec in transform.inputs}
                 continue
             batch = self._batch
             for name in names:
@@ -131,8 +131,8 @@ def _origins(preparation: Preparation) -> dict[str, str]:
     return {name: base for name in added if (base := name.rpartition("_")[0]) in known}
 
 
-def _arrays_of(spec: InputSpec) -> tuple[str, ...]:
-    return (spec.name, f"{spec.name}_mask") if spec.ragged else (spec.name,)
+def _in_order(array: Array, order: np.ndarray) -> Array:
+    return array[order] if isinstance(array, np.ndarray) else array.take(order)
 
 
 def _t95(freedom: int) -> float:

@@ -64,7 +64,7 @@ def _measures(task: Any, metric: str) -> bool:
 def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int) -> tuple[Any, str]:
     image = next((spec for spec in inputs.values() if spec.kind is Kind.IMAGE), None)
     if any(spec.kind is Kind.TEXT for spec in inputs.values()):
-        return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, rows)
+        return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, target, rows)
     return _table_model(inputs, rows) if image is None else _image_model(image, inputs)
 
 
@@ -93,18 +93,15 @@ def _image_model(image: InputSpec, inputs: Mapping[str, InputSpec]) -> tuple[Any
 
 
 def _text_model(target: TargetSpec, rows: int) -> tuple[Any, str]:
-    width = min(max(len(target.classes), len(target.columns), 2), 16)
-    bag = {**_bag(rows, rate=10.0), "type": "text_bag", "width": width}
     reason = f"texts and {rows:,} training rows: n-grams of pieces of words, which on few rows a deeper network does not reach"
-    return family("model").validate(bag), reason
+    return family("model").validate(_bag(target, rows, rate=10.0)), reason
 
 
-def _mixed_model(inputs: Mapping[str, InputSpec], rows: int) -> tuple[Any, str]:
+def _mixed_model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int) -> tuple[Any, str]:
     """Encode each kind by what suits it alone; behind pictures a linear layer, beside a table an ensemble as tables have it."""
     table = any(spec.kind not in {Kind.TEXT, Kind.IMAGE} for spec in inputs.values())
     images = [spec for spec in inputs.values() if spec.kind is Kind.IMAGE]
-    bag = {**_bag(rows, rate=10.0 if images else 2.0), "type": "text_bag", "width": 16}
-    encoders: dict[str, Any] = {Kind.TEXT.value: bag}
+    encoders: dict[str, Any] = {Kind.TEXT.value: _bag(target, rows, rate=10.0 if images else 2.0)}
     if images:
         small = all(max(spec.shape[:2]) <= SMALL_IMAGE for spec in images)
         cnn = {"type": "cnn", "channels": [32, 64, 128, 256], "blocks": [0, 1, 0, 1], "downsample": "pool_first"}
@@ -118,9 +115,11 @@ def _mixed_model(inputs: Mapping[str, InputSpec], rows: int) -> tuple[Any, str]:
     return spec, f"texts beside {beside}: n-grams of pieces of words, {behind}"
 
 
-def _bag(rows: int, *, rate: float) -> dict[str, Any]:
-    """Return what a bag of n-grams is given: room for those that so many texts may have, the rates of words seldom met."""
+def _bag(target: TargetSpec, rows: int, *, rate: float) -> dict[str, Any]:
+    """Return a bag of n-grams, with room for those that so many texts may have, and narrow: wider vectors learnt the rows by heart."""
     return {
+        "type": "text_bag",
+        "width": min(max(len(target.classes), len(target.columns), 2), 16),
         "ngrams": 3,
         "buckets": 1 << min(max(math.ceil(math.log2(64 * max(rows, 1))), 15), 20),
         "pool": "root",

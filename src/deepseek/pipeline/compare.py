@@ -57,19 +57,23 @@ def compare(runs: Sequence[str | PathLike[str]], *, output: str | PathLike[str] 
         raise InputError("a run is named twice", hint="name each once; a run's name stands for the newest one in it")
     key = metric or _monitor(opened)
     ordered = _sorted(opened, key)
+    names = _names(ordered)
     facts = {
         "sorted_by": key,
-        "runs": [_facts(run) for run in ordered],
+        "runs": [_facts(run, name) for run, name in zip(ordered, names, strict=True)],
         "differing": _differing(ordered),
-        "pairs": _pairs(ordered),
+        "pairs": _pairs(ordered, names),
     }
     if output is not None:
         write_text(Path(output), compare_page(facts))
     return facts
 
 
-def _name(run: FinishedRun) -> str:
-    return f"{run.folder.path.parent.name}/{run.folder.path.name}"
+def _names(runs: Sequence[FinishedRun]) -> list[str]:
+    """Return the ends of the runs' folders: `NAME/NNN`, and as much before it as tells them apart."""
+    parts = [run.folder.path.resolve().parts for run in runs]
+    kept = next(kept for kept in range(2, max(map(len, parts)) + 1) if len({each[-kept:] for each in parts}) == len(parts))
+    return [Path(*each[-kept:]).as_posix() for each in parts]
 
 
 def _value(run: FinishedRun, metric: str) -> float:
@@ -79,13 +83,13 @@ def _value(run: FinishedRun, metric: str) -> float:
     return math.nan if found is None else float(found)
 
 
-def _facts(run: FinishedRun) -> dict[str, Any]:
+def _facts(run: FinishedRun, name: str) -> dict[str, Any]:
     model: Any = run.resolved.model
     return {
-        "run": _name(run),
+        "run": name,
         "folder": str(run.folder.path),
         "model": model["type"],
-        **{name: run.outcome[name] for name in _COPIED},
+        **{key: run.outcome[key] for key in _COPIED},
         "parameters": parameter_count(run.model()),
         "size_bytes": sum(file.stat().st_size for file in run.bundle.path.rglob("*") if file.is_file()),
         "curve": [event["metrics"] for event in run.events() if event.get("event") == "validation"],
@@ -105,8 +109,16 @@ def _sorted(runs: Sequence[FinishedRun], metric: str) -> list[FinishedRun]:
     known = sorted({name for run in runs for metrics in run.outcome["metrics"].values() for name in metrics or ()})
     if metric not in known:
         raise InputError(f"no run has the metric {metric!r}", hint=f"they have {', '.join(known)}")
-    sign = -1.0 if family("metric").get(metric).higher_is_better else 1.0
+    sign = -1.0 if _higher_is_better(metric) else 1.0
     return sorted(runs, key=lambda run: (math.isnan(_value(run, metric)), sign * _value(run, metric)))
+
+
+def _higher_is_better(metric: str) -> bool:
+    """Say which way a metric counts; that of one target, `rmse_TARGET`, counts as the metric itself."""
+    metrics = family("metric")
+    of_target = [name for name in metrics.names() if metric.startswith(f"{name}_")]
+    name = metric if metric in metrics.names() or not of_target else max(of_target, key=len)
+    return bool(metrics.get(name).higher_is_better)
 
 
 def _differing(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
@@ -127,14 +139,14 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
     return {path: value}
 
 
-def _pairs(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
+def _pairs(runs: Sequence[FinishedRun], names: Sequence[str]) -> list[dict[str, Any]]:
     """Compare the best run with each other one; the intervals are wider the more there are, so that all of them hold together."""
     answers = [predict_test_rows(run) for run in runs]
     best, level = answers[0], 1 - SURE / (len(runs) - 1)
     found: list[dict[str, Any]] = []
-    for run, other in zip(runs[1:], answers[1:], strict=True):
-        pair = {"best": _name(runs[0]), "other": _name(run)}
-        reason = _refusal(_name(runs[0]), best, _name(run), other)
+    for name, other in zip(names[1:], answers[1:], strict=True):
+        pair = {"best": names[0], "other": name}
+        reason = _refusal(names[0], best, name, other)
         if reason or isinstance(best, str) or isinstance(other, str):
             found.append(pair | {"refused": reason, "metrics": []})
         else:

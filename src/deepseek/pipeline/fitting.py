@@ -9,8 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from deepseek import progress
 from deepseek.artifacts import RunFolder, read_json, write_json
 from deepseek.data.loader import Loader, rows_within
@@ -25,6 +23,7 @@ from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.checkpoint import list_checkpoints
 from deepseek.training.evaluation import evaluate_exactly
+from deepseek.training.state import kept_generators, seed_generators
 
 EVALUATION_ROWS = 4096
 _MEASURED = ("batch_size", "precision", "channels_last", "compile")
@@ -104,7 +103,7 @@ class FinalMeasurement(Callback):
 
 
 def fit(ranks: RankContext, job: Job) -> dict[str, Any]:
-    """Train, measure and write the bundle: what each rank does.
+    """Train, measure and write the bundle: what each rank does. PyTorch's generators are then as they were before.
 
     Args:
         ranks: This process's place.
@@ -113,11 +112,16 @@ def fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     Returns:
         On rank 0 `metrics` by split, `seconds` of training, `stopped_reason`, `samples_per_s` and `data_wait_share`.
     """
+    with kept_generators(ranks.device):
+        seed_generators(job.settings.seed, ranks.device)
+        return _fit(ranks, job)
+
+
+def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     progress.quiet(job.quiet)  # a rank is a process of its own
     for plugin in job.plugins:
         load_plugin(plugin, job.plugin_folder)
     preparation = Preparation.from_json(read_json(job.dataset / "preparation.json"))
-    torch.manual_seed(job.settings.seed)
     model = build_model(preparation, job.model, job.task)
     task: Task = model.task
     run = RunFolder(job.run)

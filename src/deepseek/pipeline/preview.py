@@ -35,12 +35,15 @@ from deepseek.reporting.preview import preview_page
 from deepseek.tasks.base import TARGET
 from deepseek.tasks.model import TaskModel
 from deepseek.training import Trainer
+from deepseek.training.state import kept_generators, seed_generators
 
 MOST_ROWS = 50
 SHOWN_TOKENS = 200
 SHOWN_CODES = 100
 DRAWS = 6
 """How often an image is augmented anew."""
+
+_CPU = torch.device("cpu")
 
 Pictures = dict[str, list[list[bytes]]]
 
@@ -110,10 +113,11 @@ class _View:
         self._dataset = dataset
         self._preparation: Preparation = dataset.preparation()
         settings = settings_of(recipe)
-        torch.manual_seed(settings.seed)
         task: Any = recipe.task
         model: Any = recipe.model
-        self._model: TaskModel = build_model(self._preparation, dict(model), dict(task))
+        with kept_generators(_CPU):
+            seed_generators(settings.seed, _CPU)
+            self._model: TaskModel = build_model(self._preparation, dict(model), dict(task))
         train = dataset.open("train")
         assert train is not None, "a prepared dataset has training rows"
         self._train: PreparedDataset = train

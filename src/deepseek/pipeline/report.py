@@ -130,7 +130,7 @@ class _Collector:
             model=str(_type(resolved.model)),
             missing=self._missing,
             figures=figures,
-            intervals=f"95 % intervals by the bootstrap: the rows are drawn anew {REPEATS} times" if rows else "",
+            intervals=self._intervals() if rows else "",
             data=self._data_facts(),
             choices=self._choices(),
             curves=self._curves(),
@@ -142,6 +142,10 @@ class _Collector:
             commands=(f"deepseek run {self._folder.path}", f"deepseek show {self._folder.resolved}"),
             seed=resolved.seed,
         )
+
+    def _intervals(self) -> str:
+        weighted = f"; everything is weighted by {self._preparation.weight}" if self._preparation.weight else ""
+        return f"95 % intervals by the bootstrap: the rows are drawn anew {REPEATS} times{weighted}"
 
     def _of_rows(self, figures: list[Figure]) -> tuple[RowFacts | None, list[Figure]]:
         dataset = self._dataset()
@@ -167,6 +171,7 @@ class _Collector:
             split=predictions.split,
             looked_at=len(predictions),
             of=predictions.of,
+            weighted_by=self._preparation.weight,
             answers=class_facts(spec, predictions) if spec.kind in ("binary", "classes") else None,
             labels=label_facts(spec, predictions) if spec.kind == "labels" else (),
             values=value_facts(spec, predictions) if spec.kind == "values" else (),

@@ -46,19 +46,22 @@ class TrialRunner:
     metric: str
     _datasets: dict[str, Dataset] = field(default_factory=dict)
 
-    def run(self, number: int, parameters: Mapping[str, Any], *, report: Mapping[str, Any] | None = None) -> TrialRow:
+    def run(
+        self, number: int, parameters: Mapping[str, Any], *, place: int | None = None, report: Mapping[str, Any] | None = None
+    ) -> TrialRow:
         """Train with the parameters of a trial and return its row, `complete` or `pruned`.
 
         Args:
             number: The trial's number; 0 for the recipe as it is.
             parameters: Values by path.
+            place: The number that it would have had if no worker had been lost; where not given, its number.
             report: The spec of the callback that reports to the study, where the trial may be given up.
 
         Raises:
             DeepSeekError: The trial failed.
         """
         began = time.perf_counter()
-        recipe = self._recipe(number, parameters)
+        recipe = self._recipe(number if place is None else place, parameters)
         run = RunFolder(self.folder.trial(number))
         shutil.rmtree(run.path, ignore_errors=True)  # of a worker that died in the midst of it
         run.path.mkdir(parents=True)
@@ -85,14 +88,14 @@ class TrialRunner:
             self._datasets[key] = make_dataset(recipe, self.cache)
         return self._datasets[key]
 
-    def _recipe(self, number: int, parameters: Mapping[str, Any]) -> Recipe:
-        recipe = trial_recipe(self.recipe, parameters, trial=number)
+    def _recipe(self, place: int, parameters: Mapping[str, Any]) -> Recipe:
+        recipe = trial_recipe(self.recipe, parameters, trial=place)
         assert self.recipe.tune is not None
         decisions: dict[str | Key, tuple[Any, str]] = {}
-        if number and self.recipe.tune.vary_seed and "train.seed" not in parameters:
-            decisions["train.seed"] = (seed_of(recipe.seed, number), "every trial has its own")
+        if place and self.recipe.tune.vary_seed and "train.seed" not in parameters:
+            decisions["train.seed"] = (seed_of(recipe.seed, place), "every trial has its own")
         first = RunFolder(self.folder.trial(0)).decisions
-        if number and first.is_file():
+        if place and first.is_file():
             measured = read_json(first)["measured"]
             decisions |= {f"train.{key}": (measured[key], "measured in trial 0") for key in _MEASURED if getattr(recipe.train, key) == AUTO}
         return recipe.with_decisions(decisions)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import signal
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 from uuid import uuid4
 
 from deepseek import progress
 from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, write_json, write_text
+from deepseek.distributed import die_with_parent
 from deepseek.errors import BundleError, DeepSeekError, InputError, RunError, UnknownNameError
 from deepseek.inference.backends.torch import build_task
 from deepseek.pipeline.dataset import Dataset
@@ -112,6 +118,8 @@ def tune(
     search = _Search.begin(checked, out=Path(out)) if folder is None else _Search.go_on(folder, checked, out=Path(out))
     search.until = None if search.section.time_limit is None else time.time() + search.section.time_limit
     progress.log(f"tuning {search.folder.path}: {search.section.trials} trials, by {search.metric} on validation rows")
+    for path, dimension in Space.from_json(search.about["space"]).items():
+        progress.log(f"  {path}: {dimension}")
     try:
         search.run_default()
         search.run_others()
@@ -291,12 +299,11 @@ class _Search:
     def work(self) -> None:
         """Run trials of the study in this process until it has all of them."""
         runner = self.runner()
-        with self.study() as study:
+        with _remembered_interrupt() as interrupted, self.study() as study:
 
             def objective(trial: Trial) -> float:
-                parent = multiprocessing.parent_process()
-                if parent is not None and not parent.is_alive():
-                    raise KeyboardInterrupt  # nobody waits for this worker any more; its trial goes back into the queue
+                if interrupted():
+                    raise KeyboardInterrupt
                 return self._attempt(runner, study, trial)
 
             try:
@@ -308,7 +315,8 @@ class _Search:
         report = {"type": "trial", "storage": self.storage, "study": self.about["study"], "number": trial.number}
         number, began = trial.number + 1, time.perf_counter()
         try:
-            row = runner.run(number, trial.parameters, report={**report, "pruner": self.section.pruner, "metric": self.metric})
+            report |= {"pruner": self.section.pruner, "metric": self.metric}
+            row = runner.run(number, trial.parameters, place=trial.place + 1, report=report)
         except Exception as error:
             message = f"{type(error).__name__}: {error.message if isinstance(error, DeepSeekError) else error}"
             parameters = dict(trial.parameters)
@@ -318,7 +326,7 @@ class _Search:
         trial.note("seconds", row.seconds)
         trial.note("steps", row.steps)
         self.tell(row)
-        known = [*self.default_rows(), *_rows(study.trials), row]
+        known = [*self.default_rows(), *_rows(study.trials)]  # without this one, which may still be lost before it is on record
         tidy(self.folder, known, best_of(known, self.about["direction"]), keep=self.section.keep)
         return float("nan") if row.value is None else row.value
 
@@ -333,6 +341,8 @@ class _Search:
         if self.section.trials > 1:
             with self.study() as study:
                 rows += _rows(study.trials)
+                for lost in (record for record in study.trials if record.state == "lost"):
+                    shutil.rmtree(self.folder.trial(lost.number + 1), ignore_errors=True)  # another trial has done its work
                 if sum(row.state == "complete" for row in rows) >= LEAST_FOR_IMPORTANCE:
                     importance = study.importance()
         best = best_of(rows, self.about["direction"])
@@ -369,6 +379,7 @@ def _work(folder: str, out: str, threads: int, until: float | None, quiet: bool)
     """Be one of several workers: a process of its own."""
     import torch
 
+    threading.Thread(target=die_with_parent, daemon=True).start()  # nobody waits for it then; its trial is another worker's
     torch.set_num_threads(threads)
     progress.quiet(quiet)
     search = TuneFolder.open(Path(folder))
@@ -377,6 +388,25 @@ def _work(folder: str, out: str, threads: int, until: float | None, quiet: bool)
         _Search(search, recipe, read_json(search.search), StageCache(Path(out) / CACHE), until).work()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+@contextmanager
+def _remembered_interrupt() -> Iterator[Callable[[], bool]]:
+    """Give a function that says whether Ctrl-C was pressed: Python loses the exception where a finalizer was at work at that moment."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    pressed = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _metric(recipe: Recipe, resolved: Recipe, dataset: Dataset) -> tuple[str, Literal["minimize", "maximize"]]:

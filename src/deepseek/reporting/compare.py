@@ -33,7 +33,7 @@ def compare_page(comparison: Facts) -> str:
 _PAIRS_NOTE = (
     "Both models answered the same test rows. A difference is called distinguishable where its interval leaves out zero; the intervals are "
     "widened for the number of runs, so that all hold together with 95 %. Means over rows: paired bootstrap. AUC: DeLong. Accuracy: "
-    "McNemar's test as well."
+    "McNemar's test as well. Weighted rows count by their weights in all of it; McNemar's test, which knows none, is then left out."
 )
 
 
@@ -43,10 +43,14 @@ def summary(pair: Facts, metric: str) -> str:
         return f"{pair['best']} and {pair['other']} cannot be compared row by row: {pair['refused']}"
     sure = [entry for entry in pair["metrics"] if entry["verdict"] != "not distinguishable"]
     if not sure:
-        return f"{pair['best']} is not distinguishable from {pair['other']} on {pair['rows']:,} rows"
+        return f"{pair['best']} is not distinguishable from {pair['other']} on {pair['rows']:,} rows{_weighing(pair)}"
     ordered = sorted(sure, key=lambda entry: entry["metric"] != metric)
     words = ", ".join(f"{entry['verdict']} in {entry['metric']} by {number(abs(entry['difference']), 3)}" for entry in ordered)
-    return f"{pair['best']} against {pair['other']}: {words}"
+    return f"{pair['best']} against {pair['other']}: {words}{_weighing(pair)}"
+
+
+def _weighing(pair: Facts) -> str:
+    return f" ({pair['weights']})" if pair["weights"] else ""
 
 
 def _verdict(pair: Facts, metric: str) -> Html:
@@ -84,7 +88,8 @@ def _pairs(pairs: Sequence[Facts]) -> list[Html]:
             ]
             for entry in pair["metrics"]
         ]
-        parts.append(facts([("rows", pair["rows"]), *_disagreements(pair)]))
+        weights = [("weights", pair["weights"])] if pair["weights"] else []
+        parts.append(facts([("rows", pair["rows"]), *weights, *_disagreements(pair)]))
         parts.append(table(["metric", "difference", f"{percent(pair['level'], 1)} interval", "p", "the first is"], lines))
     return parts
 

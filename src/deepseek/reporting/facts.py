@@ -81,18 +81,22 @@ class Points:
 
 @dataclass(frozen=True)
 class Spread:
-    """Counts between edges, by name."""
+    """Counts between edges, by name; of weighted rows what they weigh."""
 
     edges: Sequence[float]
-    counts: Mapping[str, Sequence[int]]
+    counts: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """Answers that are classes, on `n` rows: the confusion matrix `[k, k]` (true by predicted) and, for two classes, what scores tell."""
+    """Answers that are classes, on `n` rows: the confusion matrix `[k, k]` (true by predicted) and, for two classes, what scores tell.
+
+    `confusion` counts rows; `weighed` is what these rows weigh, and the same where they have no weights.
+    """
 
     classes: Sequence[str]
     confusion: Sequence[Sequence[int]]
+    weighed: Sequence[Sequence[float]]
     calibration: Sequence[CalibrationBin]
     calibration_error: float
     brier: float
@@ -105,7 +109,7 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class LabelFact:
-    """One label: how often it is true and called, and how right that is."""
+    """One label: of how many rows it is true and called, and how right that is, by the rows' weights."""
 
     label: str
     rows: int
@@ -172,11 +176,12 @@ class Example:
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What only the rows themselves tell: on which split, how many of them were looked at, and what was found."""
+    """What only the rows themselves tell: on which split, how many of them were looked at, what weighs them, and what was found."""
 
     split: str
     looked_at: int
     of: int
+    weighted_by: str | None = None
     answers: ClassFacts | None = None
     labels: Sequence[LabelFact] = ()
     values: Sequence[ValueFacts] = ()

@@ -29,19 +29,19 @@ def answer_sections(rows: RowFacts) -> list[tuple[str, list[Html]]]:
     """Return titles and parts: one section for classes or labels, one for each number that is predicted."""
     made = []
     if rows.answers is not None:
-        made.append(("Answers", _classes(rows.answers)))
+        made.append(("Answers", _classes(rows.answers, rows.weighted_by)))
     if rows.labels:
         made.append(("Labels", _labels(list(rows.labels))))
     alone = len(rows.values) == 1
     return made + [("Errors" if alone else f"Errors of {facts.target}", _values(facts)) for facts in rows.values]
 
 
-def _classes(facts: ClassFacts) -> list[Html]:
+def _classes(facts: ClassFacts, weighted_by: str | None) -> list[Html]:
     bins = [Reliability(one.predicted, one.observed, one.rows, one.low, one.high) for one in facts.calibration]
     error = (
         f"Expected calibration error {number(facts.calibration_error, 3)}, Brier score {number(facts.brier, 3)}; lines are 95 % intervals."
     )
-    made = [_confusion(facts)]
+    made = [_confusion(facts, weighted_by)]
     if facts.roc:
         made += [roc([Series(one.name, one.x, one.y) for one in facts.roc], caption=_area("Area under the curve", facts.roc[0].area))]
     if facts.precision_recall:
@@ -55,28 +55,34 @@ def _classes(facts: ClassFacts) -> list[Html]:
     return [charts(*made), _per_class(facts), _thresholds(facts)]
 
 
-def _confusion(facts: ClassFacts) -> Html:
-    counts = np.asarray(facts.confusion)
+def _confusion(facts: ClassFacts, weighted_by: str | None) -> Html:
+    counts, weighed = np.asarray(facts.confusion), np.asarray(facts.weighed)
     order = np.argsort(-counts.sum(axis=1), kind="stable")[:MOST_CLASSES] if len(counts) > MOST_CLASSES else np.arange(len(counts))
-    names = [str(facts.classes[place]) for place in order]
-    grid = Grid(
-        counts[np.ix_(order, order)], names, names, [[f"{value:,}" for value in row] for row in counts[np.ix_(order, order)].tolist()]
-    )
+    names, shown = [str(facts.classes[place]) for place in order], np.ix_(order, order)
+    texts = [[f"{value:,}" for value in row] for row in counts[shown].tolist()]
+    said = "Colours are shares of the true class."
+    if weighted_by is not None:
+        shares = weighed / np.maximum(weighed.sum(axis=1, keepdims=True), 1e-300)
+        pairs = zip(texts, shares[shown].tolist(), strict=True)
+        texts = [[f"{count} ({percent(share, 0)})" for count, share in zip(*pair, strict=True)] for pair in pairs]
+        said = f"Counts of rows; colours and per cent are shares of the true class weighted by {weighted_by}."
+    grid = Grid(weighed[shown], names, names, texts)
     left_out = f"The {len(names)} most frequent of {len(counts)} classes. " if len(names) < len(counts) else ""
-    caption = f"{left_out}Colours are shares of the true class."
+    caption = f"{left_out}{said}"
     return heatmap(grid, title="Confusion matrix", x_label="answer", y_label="true", color="row", caption=caption)
 
 
 def _per_class(facts: ClassFacts) -> Html:
-    counts = np.asarray(facts.confusion, dtype=np.float64)
-    right, true, called = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    counts, weighed = np.asarray(facts.confusion), np.asarray(facts.weighed, dtype=np.float64)
+    right, true, called = weighed.diagonal(), weighed.sum(axis=1), weighed.sum(axis=0)
     rows = []
     for n, name in enumerate(facts.classes):
         f1 = 2 * right[n] / (true[n] + called[n]) if true[n] + called[n] else None
-        others = np.where(np.arange(len(counts)) == n, -1, counts[n])
+        others = np.where(np.arange(len(weighed)) == n, -1, weighed[n])
         worst = int(others.argmax())
         mixed = f"{facts.classes[worst]} ({percent(others[worst] / true[n])})" if true[n] and others[worst] > 0 else ""
-        rows.append([name, int(true[n]), int(called[n]), _over(right[n], called[n]), _over(right[n], true[n]), f1, mixed])
+        found = [int(counts[n].sum()), int(counts[:, n].sum())]
+        rows.append([name, *found, _over(right[n], called[n]), _over(right[n], true[n]), f1, mixed])
     heads = ["class", "rows", "called", "precision", "recall", "F1", "most often taken for"]
     return table(heads, rows, caption="By class", sortable=True)
 

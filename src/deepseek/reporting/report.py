@@ -47,7 +47,7 @@ def report_page(facts: ReportFacts) -> str:
     if facts.rows is not None:
         for title, parts in answer_sections(facts.rows):
             page.section(title, *parts, note=_looked_at(facts))
-        page.section("Where it is worse", *_slices(facts.rows.slices), note=_looked_at(facts))
+        page.section("Where it is worse", *_slices(facts.rows.slices, facts.rows.weighted_by), note=_looked_at(facts))
         page.section("What it relies on", *_importance(facts.rows.importance))
         page.section("Rows it gets wrong", *_examples(facts))
     page.section("Time", *_timing(facts))
@@ -130,13 +130,15 @@ def _best(curves: CurveFacts, name: str) -> list[Marker]:
     return [Marker(float(best), curves.validation[name][steps.index(best)], "kept")]
 
 
-def _slices(slices: SliceFacts | None) -> list[Html]:
+def _slices(slices: SliceFacts | None, weighted_by: str | None) -> list[Html]:
     if slices is None:
         return []
     how = (
         f"{slices.tested:,} groups of rows were tested, by one column or two, of at least {slices.least_rows} rows each; p-values are "
         "corrected for all of them (Holm), so groups that are bad by chance are told of in at most 1 of 20 reports."
     )
+    if weighted_by is not None:
+        how += f" The errors are means weighted by {weighted_by}; the tests are of rows, all alike."
     if not slices.found:
         return [callout("No group of rows is significantly worse than the others.", kind="good"), paragraph(how, quiet=True)]
     rows = [
@@ -206,8 +208,9 @@ def _looked_at(facts: ReportFacts) -> str:
     rows = facts.rows
     if rows is None:
         return ""
-    return (
-        f"All {rows.of:,} {rows.split} rows."
+    which = (
+        f"All {rows.of:,} {rows.split} rows"
         if rows.looked_at == rows.of
-        else f"{rows.looked_at:,} of {rows.of:,} {rows.split} rows, drawn at random."
+        else f"{rows.looked_at:,} of {rows.of:,} {rows.split} rows, drawn at random"
     )
+    return f"{which}." if rows.weighted_by is None else f"{which}, weighted by {rows.weighted_by}; whole numbers count rows."

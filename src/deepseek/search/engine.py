@@ -102,13 +102,25 @@ def _open(url: str, **options: Any) -> BaseStorage:
     for attempt in itertools.count(1):
         try:
             with quiet():
-                return cast("BaseStorage", load_optuna().storages.RDBStorage(url, **options))
+                return _one_at_a_time(load_optuna().storages.RDBStorage(url, **options))
         except _database_errors() as error:
             collided = any(word in str(error).casefold() for word in ("exist", "duplicate", "unique"))
             if attempt == _ATTEMPTS or not collided:
                 raise
             time.sleep(0.2 * attempt)
     raise AssertionError
+
+
+def _one_at_a_time(storage: Any) -> BaseStorage:
+    """Let a transaction on an SQLite file begin with its lock, so that two workers never take the same trial.
+
+    SQLite has no locks on rows: by itself, both would read that a trial waits before either writes that he has it.
+    """
+    if storage.engine.dialect.name == "sqlite":
+        from sqlalchemy import event
+
+        event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return cast("BaseStorage", storage)
 
 
 def _database_errors() -> tuple[type[Exception], ...]:

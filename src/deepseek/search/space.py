@@ -47,6 +47,9 @@ class Float:
             object.__setattr__(self, "log", self.low > 0 and self.high / self.low >= _LOG_RATIO)
         _check_log(self.low, self.high, bool(self.log))
 
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}{', on a logarithmic scale' if self.log else ''}"
+
     @property
     def size(self) -> int | None:
         """How many values there are: nothing, for they are not countable."""
@@ -103,6 +106,10 @@ class Integer:
         if self.high == self.low:
             raise InputError(f"a step of {self.step} leaves the single value {self.low}", hint="make the step smaller than the range")
 
+    def __str__(self) -> str:
+        step = f", in steps of {self.step}" if self.step != 1 else ""
+        return f"{self.low} to {self.high}{step}{', on a logarithmic scale' if self.log else ''}"
+
     @property
     def size(self) -> int:
         """How many values there are."""
@@ -156,6 +163,9 @@ class Choice:
         doubled = sorted({text for text in written if written.count(text) > 1})
         if doubled:
             raise InputError(f"the choice {', '.join(doubled)} comes twice", hint="give each value once")
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self.values))}"
 
     @property
     def size(self) -> int:

@@ -26,6 +26,8 @@ Objective: TypeAlias = Callable[[Trial], float]
 _SETTINGS = "deepseek:settings"
 _ERROR = "deepseek:error"
 _ERROR_CHARACTERS = 2_000
+_DEATHS = "deepseek:deaths"
+_MOST_DEATHS = 3
 _WAIT_S = 0.5
 
 
@@ -35,7 +37,7 @@ class Study:
     A study is known by its storage and its name. Opened again with the same settings, in another process or after an interruption, it
     takes up the trials that are there: `run` ends when `trials` of them are finished in all, however many processes work on them and
     whichever of them die. Trials whose worker died are put back into the queue: at once where the worker ran on this machine, after two
-    minutes without a sign of life where it ran on another.
+    minutes without a sign of life where it ran on another. One that three workers died of, for want of memory most likely, has failed.
 
     Args:
         space: What is searched: a `Space`, or a mapping as `parse_space` takes it.
@@ -93,6 +95,8 @@ class Study:
         Returns:
             The trial, to be ended with `tell`; nothing if the study has all its trials, finished or under way.
         """
+        from deepseek.search.samplers import ordinal_of
+
         self._reclaim()
         if sum(record.state not in ("lost", "waiting") for record in self.trials) >= self.count:
             return None
@@ -106,7 +110,8 @@ class Study:
             self._withdraw(trial)
             return None
         self._open[trial.number] = beat
-        return Trial(trial, decode(self.space, trial.params))
+        place = ordinal_of(self._frozen(trial.number), self._study.get_trials(deepcopy=False))
+        return Trial(trial, decode(self.space, trial.params), place=place)
 
     def tell(self, trial: Trial, value: float | None = None, *, error: str | None = None) -> TrialRecord:
         """End a trial.
@@ -310,16 +315,22 @@ class Study:
             worker = one.user_attrs.get(OWNER)
             age_s = (datetime.now() - one.datetime_start).total_seconds() if one.datetime_start else 0.0
             if is_dead(worker) if worker else age_s > GRACE_S:  # a worker that left no name died while it took the trial up
-                self._requeue(one)
+                self._requeue(one, died=True)
 
-    def _requeue(self, lost: FrozenTrial) -> None:
+    def _requeue(self, lost: FrozenTrial, *, died: bool = False) -> None:
         """Give a trial up for lost and put its point back; of several workers that try, one does."""
         optuna = load_optuna()
+        deaths = lost.user_attrs.get(_DEATHS, 0) + died
         try:
+            if died:
+                self._storage.set_trial_user_attr(lost._trial_id, _DEATHS, deaths)  # noqa: SLF001 - Optuna's name for it
+            if deaths >= _MOST_DEATHS:
+                error = f"{deaths} workers died of it, one after the other: killed, most likely for memory"
+                self._storage.set_trial_user_attr(lost._trial_id, _ERROR, error)  # noqa: SLF001
             self._storage.set_trial_state_values(lost._trial_id, state=optuna.trial.TrialState.FAIL)  # noqa: SLF001 - Optuna's name for it
         except optuna.exceptions.UpdateFinishedTrialError:
             return
-        self._put_back(self._study, lost)
+        self._put_back(self._study, self._frozen(lost.number))
 
     def _put_back(self, study: optuna.Study, lost: FrozenTrial) -> None:
         """Queue a lost trial's point, with its place in the study; one whose error is on record has failed and is not tried again."""
@@ -328,7 +339,7 @@ class Study:
         if _ERROR not in lost.user_attrs:
             ordinal = ordinal_of(lost, study.get_trials(deepcopy=False))
             with quiet():
-                study.enqueue_trial(lost.params, user_attrs={ORDINAL: ordinal})
+                study.enqueue_trial(lost.params, user_attrs={ORDINAL: ordinal, _DEATHS: lost.user_attrs.get(_DEATHS, 0)})
 
     def _record(self, frozen: FrozenTrial) -> TrialRecord:
         states: dict[str, TrialState] = {

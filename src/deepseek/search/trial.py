@@ -56,13 +56,14 @@ class Trial:
 
     Attributes:
         number: Its number in the study, from 0.
+        place: Its number in a study that no worker had left: of a trial that came back into the queue, the place of the lost one.
         parameters: The point to try, by dimension.
         pruned: Whether the study's pruner gave the trial up, as `report` said.
     """
 
-    def __init__(self, trial: optuna.Trial, parameters: Mapping[str, Any], /) -> None:
+    def __init__(self, trial: optuna.Trial, parameters: Mapping[str, Any], /, *, place: int) -> None:
         self._trial = trial
-        self.number = trial.number
+        self.number, self.place = trial.number, place
         self.parameters = dict(parameters)
         self.pruned = False
 

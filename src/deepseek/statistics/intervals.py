@@ -32,13 +32,13 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def wilson(successes: int, total: int, *, level: float = 0.95) -> Interval:
+def wilson(successes: float, total: float, *, level: float = 0.95) -> Interval:
     """Return the interval of a share, right also near 0 and 1 and for few rows.
 
     Wilson, "Probable inference, the law of succession, and statistical inference" (JASA 1927). With no row at all it is 0 to 1.
 
     Args:
-        successes: How many rows have it, 0 to `total`.
+        successes: How many rows have it, 0 to `total`; no whole number where rows are weighted.
         total: How many rows there are.
         level: How often such intervals hold the true share, in (0, 1).
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
-from deepseek.statistics.association import mid_ranks
 from deepseek.statistics.intervals import Interval
 from deepseek.statistics.two_sample import chi_square_tail
 
 EXACT_ROWS = 10_000
+_ROUNDING = 1e-12
+"""Placements are sums of weights in another order for each model: what differs by less is equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +57,52 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     return McNemar(one, two, min(2 * tail, 1.0))
 
 
-def auc_difference(first: np.ndarray, second: np.ndarray, labels: np.ndarray, *, level: float = 0.95) -> tuple[Interval, float]:
+def auc_difference(
+    first: np.ndarray, second: np.ndarray, labels: np.ndarray, *, level: float = 0.95, weight: np.ndarray | None = None
+) -> tuple[Interval, float]:
     """Return the difference of two models' areas under the ROC curve on the same rows, with its interval and probability.
 
     DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating characteristic curves"
-    (Biometrics 1988), by mid-ranks as in Sun and Xu, "Fast implementation of DeLong's algorithm" (IEEE Signal Processing Letters 2014).
+    (Biometrics 1988), by one sort as in Sun and Xu, "Fast implementation of DeLong's algorithm" (IEEE Signal Processing Letters 2014).
+    Of weighted rows the areas are those of weights, and each row's placement counts in the variance by the square of its weight, as in
+    any mean of weighted rows; equal weights give DeLong's own.
 
     Args:
         first: The first model's scores, higher for the positive class, `[rows]`.
         second: The second's.
-        labels: Whether a row is positive, boolean `[rows]`; both classes at least twice.
+        labels: Whether a row is positive, boolean `[rows]`; both classes at least twice, with a weight above zero.
         level: How often such intervals hold the true difference, in (0, 1).
+        weight: What each row weighs, `[rows]`, not negative; all alike where not given.
 
     Returns:
         First less second, and the two-sided probability that there is no difference.
     """
-    ones, zeros = np.flatnonzero(labels), np.flatnonzero(~labels)
-    parts = [_placements(np.asarray(scores, dtype=np.float64), ones, zeros) for scores in (first, second)]
-    difference = float(parts[0][0].mean() - parts[1][0].mean())
-    positive, negative = (parts[0][place] - parts[1][place] for place in (0, 1))
-    spread = math.sqrt(float(positive.var(ddof=1)) / len(ones) + float(negative.var(ddof=1)) / len(zeros))
+    weights = np.ones(len(labels)) if weight is None else np.asarray(weight, dtype=np.float64)
+    groups = [np.flatnonzero(labels & (weights > 0)), np.flatnonzero(~labels & (weights > 0))]
+    shares = [weights[rows] / weights[rows].sum() for rows in groups]
+    placed = [_placements(np.asarray(scores, dtype=np.float64), groups, shares) for scores in (first, second)]
+    gains = [np.where(np.abs(gain := placed[0][side] - placed[1][side]) > _ROUNDING, gain, 0.0) for side in (0, 1)]
+    difference = float(gains[0] @ shares[0])
+    spread = math.sqrt(sum(_variance(gain, share) for gain, share in zip(gains, shares, strict=True)))
     normal = NormalDist()
     reach = normal.inv_cdf((1 + level) / 2) * spread
     p = math.erfc(abs(difference) / spread / math.sqrt(2)) if spread > 0 else 1.0 if difference == 0 else 0.0
     return Interval(difference, difference - reach, difference + reach), p
 
 
-def _placements(scores: np.ndarray, ones: np.ndarray, zeros: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _placements(scores: np.ndarray, groups: Sequence[np.ndarray], shares: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return for each positive row the share of negatives below it, and for each negative the share of positives above."""
-    together = mid_ranks(np.concatenate((scores[ones], scores[zeros])))
-    above = (together[: len(ones)] - mid_ranks(scores[ones])) / len(zeros)
-    below = 1 - (together[len(ones) :] - mid_ranks(scores[zeros])) / len(ones)
-    return above, below
+    ones, zeros = (scores[rows] for rows in groups)
+    return _share_below(ones, zeros, shares[1]), 1 - _share_below(zeros, ones, shares[0])
+
+
+def _share_below(values: np.ndarray, others: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return what share of others each value is above; equal ones count half."""
+    order = np.argsort(others, kind="stable")
+    ranked, summed = others[order], np.concatenate(([0.0], np.cumsum(share[order])))
+    return np.asarray((summed[np.searchsorted(ranked, values, "left")] + summed[np.searchsorted(ranked, values, "right")]) / 2)
+
+
+def _variance(values: np.ndarray, share: np.ndarray) -> float:
+    """Return the variance of the mean of values whose shares add up to 1."""
+    return float((share**2 * (values - values @ share) ** 2).sum()) * len(values) / (len(values) - 1)

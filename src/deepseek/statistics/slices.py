@@ -18,6 +18,7 @@ import numpy as np
 from deepseek.statistics.association import mid_ranks
 
 LEAST_ROWS = 30
+_ROUNDING = 1e-12
 MOST_VALUES = 20
 """Of a column's values only the most frequent ones are tested by themselves."""
 
@@ -56,12 +57,19 @@ class Slice:
 
 
 def worst_slices(
-    errors: np.ndarray, features: Mapping[str, Feature], *, least_rows: int = LEAST_ROWS, level: float = 0.05, pairs: bool = True
+    errors: np.ndarray,
+    features: Mapping[str, Feature],
+    *,
+    least_rows: int = LEAST_ROWS,
+    level: float = 0.05,
+    pairs: bool = True,
+    weight: np.ndarray | None = None,
 ) -> tuple[list[Slice], int]:
     """Return the slices of one or two columns whose rows have larger errors than the others, the worst first.
 
     Errors of 0 and 1 are tested exactly (Fisher's test); others by their ranks (Mann and Whitney, 1947), which outliers do not sway, and
-    the mean has to be larger too. A pair is told only where it is worse than either of its values by itself.
+    the mean has to be larger too. A pair is told only where it is worse than either of its values by itself. Weights count in the means
+    alone: the tests are of rows.
 
     Args:
         errors: One error a row, float `[n]`, larger for worse.
@@ -69,12 +77,13 @@ def worst_slices(
         least_rows: The fewest rows of a slice, and of its rest.
         level: The chance of telling of any slice where there is none, above 0 and below 1.
         pairs: Whether pairs of columns are tested.
+        weight: What each row weighs in a mean, `[n]`, not negative; all alike where not given.
 
     Returns:
         The slices, and how many candidates were tested.
     """
     known = np.isfinite(errors)
-    test = _Test(errors[known])
+    test = _Test(errors[known], None if weight is None else np.asarray(weight, dtype=np.float64)[known])
     cut = {name: Feature(feature.codes[known], feature.labels) for name, feature in features.items()}
     found = [(conditions, mask) for conditions, mask in _singles(cut, least_rows)]
     tested = [(conditions, *test(mask)) for conditions, mask in found]
@@ -132,8 +141,10 @@ def _rounded(value: float) -> str:
 class _Test:
     """Compares the errors inside a slice with all others."""
 
-    def __init__(self, errors: np.ndarray) -> None:
+    def __init__(self, errors: np.ndarray, weight: np.ndarray | None = None) -> None:
         self._errors, self._rows = errors, len(errors)
+        self._weight = np.ones(self._rows) if weight is None else weight
+        self._weighed, self._all = float(self._weight @ errors), float(self._weight.sum())
         self._total = float(errors.sum())
         self._binary = bool(np.isin(errors, (0.0, 1.0)).all())
         if not self._binary:
@@ -143,9 +154,10 @@ class _Test:
 
     def __call__(self, mask: np.ndarray) -> tuple[tuple[int, float, float], float]:
         """Return rows, their mean error and that of the others, and a one-sided p-value."""
-        inside = int(mask.sum())
-        total = float(self._errors[mask].sum())
-        mean, rest = total / inside, (self._total - total) / (self._rows - inside)
+        inside, share = int(mask.sum()), float(self._weight[mask].sum())
+        total, weighed = float(self._errors[mask].sum()), float(self._weight[mask] @ self._errors[mask])
+        mean = weighed / share if share > 0 else 0.0
+        rest = (self._weighed - weighed) / (self._all - share) if self._all - share > _ROUNDING * self._all else math.inf
         numbers = (inside, mean, rest)
         if mean <= rest:
             return numbers, 1.0

@@ -105,6 +105,24 @@ def only_reproducible(wanted: bool, *, compiled: bool) -> Iterator[None]:
             torch.set_deterministic_debug_mode(before)
 
 
+@contextmanager
+def kept_generators(device: torch.device) -> Iterator[None]:
+    """Leave the generators that `seed_generators` seeds as they were before a block: they are the whole process's.
+
+    Args:
+        device: The device whose generator is kept, beside the processor's.
+    """
+    module = None if device.type == "cpu" else getattr(torch, device.type)
+    place = () if module is None or device.type == "mps" else (device,)
+    before, of_device = torch.get_rng_state(), module.get_rng_state(*place) if module else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+        if module is not None:
+            module.set_rng_state(of_device, *place)
+
+
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the generators that dropout draws from: the processor's and the device's."""
     torch.default_generator.manual_seed(seed)

@@ -42,7 +42,7 @@ from deepseek.training.guards import NonFiniteGuard
 from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
 from deepseek.training.settings import TrainSettings
-from deepseek.training.state import Best, State, only_reproducible, seed_generators, seed_of
+from deepseek.training.state import Best, State, kept_generators, only_reproducible, seed_generators, seed_of
 from deepseek.training.step import StepRules, TrainingStep
 
 _EVENT_S = 0.5
@@ -180,7 +180,7 @@ class Trainer:
             self._next_event = self.state.step
 
     def fit(self, *, resume: bool | Literal["auto"] = False) -> FitResult:
-        """Train to the end.
+        """Train to the end; PyTorch's generators, which dropout draws from, are then as they were before.
 
         Args:
             resume: Go on from the newest checkpoint, which must be there and whole; with `auto`, from the newest that is, or from the
@@ -194,7 +194,8 @@ class Trainer:
         """
         self._began = time.perf_counter()
         try:
-            with only_reproducible(self.settings.deterministic, compiled=self.settings.compile != "off"):
+            reproducible = only_reproducible(self.settings.deterministic, compiled=self.settings.compile != "off")
+            with kept_generators(self.ranks.device), reproducible:
                 self._start(resume)
                 with Interruption(self.stop, terminable=self.ranks.is_single) as interruption:
                     self._run()

@@ -116,7 +116,9 @@ def _require_free(path: str) -> None:
         if keys[: len(parts)] == parts:
             raise InputError(f"cannot be tuned: {reason}")
         if parts[: len(keys)] == keys:
-            raise InputError(f"cannot be tuned: it is a section; a key's path stands in one piece: --set 'tune.over.\"{path}.KEY\"=[LOW, HIGH]'")
+            raise InputError(
+                f"cannot be tuned: it is a section; a key's path stands in one piece: --set 'tune.over.\"{path}.KEY\"=[LOW, HIGH]'"
+            )
 
 
 def _wrong_values(recipe: Recipe, path: str, dimension: Dimension) -> Iterator[Problem]:

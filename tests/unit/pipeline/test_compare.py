@@ -9,6 +9,7 @@ import pyarrow.csv
 import pytest
 
 import deepseek
+from deepseek.cli import main
 from deepseek.errors import BundleError, InputError
 
 MODEL = {"type": "mlp", "depth": 2, "width": 32}
@@ -110,6 +111,79 @@ def test_several_targets_are_compared_together(tmp_path, kind):
         name, sign = ("accuracy", -1) if kind == "labels" else (entry["metric"], 1)
         assert entry["verdict"] == "better"
         assert entry["difference"] == pytest.approx(sign * (metrics[0][name] - metrics[1][name]), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def weighed(tmp_path_factory):
+    """Two runs weighted by `w`, whose heavy rows are the hard ones, and one that is not weighted."""
+    folder = tmp_path_factory.mktemp("weighted")
+    random = np.random.default_rng(0)
+    x, weight = random.normal(size=(1500, 2)).round(3), random.exponential(1.0, 1500).round(3)
+    y = np.where(x[:, 0] * x[:, 1] + random.normal(size=1500) * (0.1 + (weight > 1)) > 0, "yes", "no")
+    pa.csv.write_csv(pa.table({"a": x[:, 0], "b": x[:, 1], "w": weight, "y": y}), folder / "table.csv")
+
+    def trained(name, **changes):
+        job = recipe(folder, name, max_steps=changes.pop("max_steps", 100))
+        return deepseek.run({**job, "data": {**job["data"], **changes}}, out=folder / "runs").run
+
+    long, short = trained("long", weight="w"), trained("short", weight="w", max_steps=2)
+    return folder, long, short, trained("plain", max_steps=3, fields={"w": "id"})
+
+
+def test_weighted_runs_are_compared_by_weight(weighed):
+    folder, long, short, _ = weighed
+    found = deepseek.compare([long, short], output=folder / "page.html")
+    (pair,) = found["pairs"]
+    metrics = [run["metrics"]["test"] for run in found["runs"]]
+    assert [entry["metric"] for entry in pair["metrics"]] == ["accuracy", "auc", "log_loss"]
+    for entry in pair["metrics"]:
+        assert entry["difference"] == pytest.approx(metrics[0][entry["metric"]] - metrics[1][entry["metric"]], abs=2e-6)
+        assert entry["low"] < entry["difference"] < entry["high"]
+        assert "mcnemar" not in entry
+    assert pair["weights"] == "weighted by w"
+    assert "(weighted by w)" in (folder / "page.html").read_text()
+
+
+def test_runs_that_weigh_rows_unlike_are_compared_without_weights_and_it_is_said(weighed, capsys):
+    folder, long, _, plain = weighed
+    found = deepseek.compare([long, plain], output=folder / "page.html", metric="accuracy")
+    (pair,) = found["pairs"]
+    assert pair["weights"].startswith("not weighted, unlike the runs' metrics")
+    assert "mcnemar" in pair["metrics"][0]
+    assert "not weighted, unlike the runs" in (folder / "page.html").read_text()
+    assert main(["compare", str(long), str(plain)]) == 0
+    assert pair["weights"] in capsys.readouterr().out
+
+
+def test_runs_without_weights_say_nothing_of_them(runs):
+    _, good, weak = runs
+    assert deepseek.compare([good, weak])["pairs"][0]["weights"] is None
+
+
+def test_runs_are_sorted_by_the_metric_of_one_target(tmp_path):
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(2, 400))
+    pa.csv.write_csv(pa.table({"a": a, "b": b, "u": a + b, "v_w": a - b}), tmp_path / "table.csv")
+    runs = []
+    for name, most in (("short", 2), ("long", 80)):
+        job = recipe(tmp_path, name, max_steps=most)
+        runs.append(deepseek.run({**job, "data": {**job["data"], "target": ["u", "v_w"]}}, out=tmp_path / "runs").run)
+    for metric in ("rmse_v_w", "r2_v_w"):
+        found = deepseek.compare(runs, metric=metric)
+        assert found["sorted_by"] == metric
+        assert [run["run"] for run in found["runs"]] == ["long/001", "short/001"]
+    with pytest.raises(InputError, match="no run has the metric 'rmse_x'"):
+        deepseek.compare(runs, metric="rmse_x")
+
+
+def test_runs_of_one_name_in_two_folders_are_told_apart(runs, tmp_path):
+    _, good, weak = runs
+    other = tmp_path / "other" / "good" / "001"
+    shutil.copytree(good, other)
+    found = deepseek.compare([good, other, weak])
+    names = {run["folder"]: run["run"] for run in found["runs"]}
+    assert names == {str(good): "runs/good/001", str(other): "other/good/001", str(weak): "runs/weak/001"}
+    assert len({(pair["best"], pair["other"]) for pair in found["pairs"]}) == 2
 
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):

@@ -193,6 +193,41 @@ def test_cleaners_weights_and_times_are_no_hindrance(tmp_path):
     assert not any("w = " in one.name for one in facts.rows.slices.found)
 
 
+def test_a_weighted_run_s_page_agrees_with_its_metrics(tmp_path):
+    random = np.random.default_rng(0)
+    x, z, weight = random.standard_normal(900), random.standard_normal(900), random.exponential(1.0, 900)
+    y = np.where(x + random.standard_normal(900) * (0.2 + (weight > 0.7)) > 0, "yes", "no")  # the heavy rows are the hard ones
+    run = trained(tmp_path, pa.table({"x": x, "z": z, "w<": weight, "y": y}), "y", "data.weight='w<'")
+    written = deepseek.report(run)
+    rows, page = written.facts.rows, written.output.read_text()
+    measured = {one.metric: one.value for one in written.facts.figures if one.split == "test"}
+    weighed, counted = np.array(rows.answers.weighed), np.array(rows.answers.confusion)
+    assert rows.answers.roc[0].area == pytest.approx(measured["auc"], rel=1e-6)
+    assert rows.answers.brier == pytest.approx(measured["brier"], rel=1e-5)
+    assert weighed.trace() / weighed.sum() == pytest.approx(measured["accuracy"], rel=1e-5)
+    assert counted.trace() / counted.sum() != pytest.approx(measured["accuracy"], rel=1e-2)
+    assert (rows.weighted_by, counted.sum()) == ("w<", rows.of)
+    assert "weighted by w&lt;; whole numbers count rows" in page
+    assert "shares of the true class weighted by w&lt;" in page
+
+
+def test_an_unweighted_run_says_nothing_of_weights(page):
+    assert "weighted by" not in page
+
+
+def test_of_several_targets_an_example_s_error_names_its_own(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.standard_normal(300)
+    table = pa.table({"x": x, "near": x, "far": 100 * random.standard_normal(300)})
+    for target, wanted in ((["near", "far"], r"error [+-][\d.]+ in (near|far)"), ("far", r"error [+-][\d.]+")):
+        facts = deepseek.report(trained(tmp_path, table, target, name="several" if target == "far" else "one")).facts
+        assert all(re.fullmatch(wanted, one.measure) for one in facts.rows.examples)
+        for one in facts.rows.examples if target != "far" else ():
+            column = one.measure.rpartition(" ")[2]
+            true, said = (float(re.search(rf"{column} (\S+?)(,|$)", text).group(1)) for text in (one.truth, one.answer))
+            assert float(one.measure.split()[1]) == pytest.approx(said - true, abs=0.02)
+
+
 def test_what_is_no_finished_run_is_refused(tmp_path, binary):
     with pytest.raises(BundleError, match="is no run"):
         deepseek.report(tmp_path)

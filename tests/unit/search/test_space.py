@@ -142,3 +142,8 @@ def test_choices_tell_one_from_true():
 def test_sizes():
     assert Space({"a": Integer(1, 3), "b": Choice((1, 2))}).size == 6
     assert Space({"a": Integer(1, 3), "b": Float(0, 1)}).size is None
+
+
+def test_a_dimension_says_what_it_is():
+    said = [str(Float(1e-5, 1e-2)), str(Float(0.1, 0.5)), str(Integer(32, 64)), str(Integer(0, 9, step=3)), str(Choice([32, 64]))]
+    assert said == ["1e-05 to 0.01, on a logarithmic scale", "0.1 to 0.5", "32 to 64", "0 to 9, in steps of 3", "one of 32, 64"]

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -166,6 +167,38 @@ def test_a_killed_workers_trial_is_put_back_at_once(tmp_path):
         whole = Study(X, trials=8)
         whole.run(square)
         assert [record.parameters for record in study.trials[1:]] == [record.parameters for record in whole.trials]
+
+
+def test_a_trial_that_waits_is_taken_by_one_worker(tmp_path, monkeypatch):
+    """SQLite locks no rows: with a pause between looking and taking, both workers would take it."""
+    from optuna.storages._rdb.models import TrialModel
+
+    with Study(X, trials=2, storage=tmp_path / "s.db") as study:
+        study.ask()
+    workers = [Study(X, trials=2, storage=tmp_path / "s.db") for _ in range(2)]
+    find = TrialModel.find_or_raise_by_id
+
+    def slowly(*given, **named):
+        found = find(*given, **named)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(TrialModel, "find_or_raise_by_id", slowly)
+    with ThreadPoolExecutor() as threads:
+        taken = list(threads.map(lambda worker: worker.ask(), workers))
+    assert {trial.number for trial in taken} == {1, 2}
+    assert {trial.place for trial in taken} == {0, 1}
+
+
+def test_a_trial_that_kills_every_worker_fails_at_last(tmp_path):
+    with Study(X, trials=2, storage=tmp_path / "s.db") as study:
+        for _ in range(3):
+            trial = study.ask()
+            assert trial.place == 0
+            study._requeue(study._frozen(trial.number), died=True)
+        study.run(square)
+        assert states(study) == ["lost", "lost", "failed", "complete"]
+        assert "3 workers died" in study.trials[2].error
 
 
 def test_run_waits_for_what_another_worker_has_under_way(tmp_path):

@@ -65,6 +65,46 @@ def test_a_threshold_gives_scikit_learns_numbers():
     assert row.positives == called.sum()
 
 
+WEIGHT = np.where(RANDOM.random(3_000) < 0.1, 0.0, RANDOM.exponential(1.0, 3_000) + 2 * TRUTH * SCORE)
+
+
+def test_weighted_curves_are_scikit_learns():
+    false, found, _ = metrics.roc_curve(TRUTH, SCORE, sample_weight=WEIGHT, drop_intermediate=False)
+    curve = roc_curve(SCORE, TRUTH, points=10_000, weight=WEIGHT)
+    np.testing.assert_allclose(curve.x, false, atol=1e-12)
+    np.testing.assert_allclose(curve.y, found, atol=1e-12)
+    some = WEIGHT > 0
+    precision, recall, _ = metrics.precision_recall_curve(TRUTH[some], SCORE[some], sample_weight=WEIGHT[some])
+    curve = precision_recall_curve(SCORE, TRUTH, points=10_000, weight=WEIGHT)
+    np.testing.assert_allclose(curve.x, recall[:-1][::-1])
+    np.testing.assert_allclose(curve.y, precision[:-1][::-1])
+    weighted = average_precision(SCORE, TRUTH, weight=WEIGHT)
+    assert weighted == pytest.approx(metrics.average_precision_score(TRUTH, SCORE, sample_weight=WEIGHT))
+    assert weighted != pytest.approx(average_precision(SCORE, TRUTH), abs=1e-3)
+
+
+def test_weighted_calibration_is_of_weights_and_its_intervals_of_what_they_tell():
+    bins = calibration_bins(SCORE, TRUTH, weight=WEIGHT)
+    assert sum(one.rows for one in bins) == (WEIGHT > 0).sum()
+    assert sum(one.weight * one.observed for one in bins) == pytest.approx(WEIGHT @ TRUTH)
+    assert sum(one.weight * one.predicted for one in bins) == pytest.approx(WEIGHT @ SCORE)
+    plain = calibration_bins(SCORE, TRUTH)
+    assert calibration_bins(SCORE, TRUTH, weight=np.full(len(SCORE), 2.0))[3][:5] == pytest.approx(plain[3][:5])
+    uneven = np.where(np.arange(len(SCORE)) % 10, 0.1, 10.0)
+    [one], [two] = (calibration_bins(np.full(len(SCORE), 0.5), TRUTH, weight=weight) for weight in (None, uneven))
+    assert two.high - two.low > 2 * (one.high - one.low)
+
+
+def test_a_weighted_threshold_gives_scikit_learns_numbers():
+    [row] = threshold_table(SCORE, TRUTH, np.array([0.5]), weight=WEIGHT)
+    called = SCORE >= 0.5
+    assert row.precision == pytest.approx(metrics.precision_score(TRUTH, called, sample_weight=WEIGHT))
+    assert row.recall == pytest.approx(metrics.recall_score(TRUTH, called, sample_weight=WEIGHT))
+    assert row.f1 == pytest.approx(metrics.f1_score(TRUTH, called, sample_weight=WEIGHT))
+    assert row.false_positive_rate == pytest.approx(WEIGHT[called & ~TRUTH].sum() / WEIGHT[~TRUTH].sum())
+    assert row.positives == called.sum()
+
+
 def test_one_class_alone_has_no_curve():
     assert len(roc_curve(SCORE, np.ones(len(SCORE), bool)).x) == 0
     assert math.isnan(average_precision(SCORE, np.zeros(len(SCORE), bool)))

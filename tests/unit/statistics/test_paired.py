@@ -48,3 +48,30 @@ def test_the_intervals_hold_no_difference_as_often_as_stated_and_one_model_equal
         held += not interval.excludes_zero
     assert 272 <= held <= 297
     assert auc_difference(common, common, labels)[1] == 1
+
+
+def test_weighted_areas_are_sklearns_and_their_spread_the_bootstraps():
+    random = np.random.default_rng(0)
+    labels = random.random(900) < 0.4
+    weight = np.where(random.random(900) < 0.1, 0.0, random.exponential(1.0, 900))
+    first, second = (np.round(labels + random.normal(0, spread, 900), 1) for spread in (1, 1.5))
+    interval, _ = auc_difference(first, second, labels, weight=weight)
+    areas = [roc_auc_score(labels, scores, sample_weight=weight) for scores in (first, second)]
+    assert interval.value == pytest.approx(areas[0] - areas[1])
+    draws = []
+    for _ in range(400):
+        rows = random.integers(0, 900, 900)
+        draws.append(np.subtract(*[roc_auc_score(labels[rows], scores[rows], sample_weight=weight[rows]) for scores in (first, second)]))
+    assert (interval.high - interval.low) / 2 / 1.96 == pytest.approx(np.std(draws), rel=0.15)
+    plain, of_plain = auc_difference(first, second, labels)
+    assert interval.value != pytest.approx(plain.value, abs=1e-3)
+    alike, of_alike = auc_difference(first, second, labels, weight=np.full(900, 3.0))
+    assert (alike.value, alike.low, of_alike) == pytest.approx((plain.value, plain.low, of_plain))
+
+
+def test_two_perfect_models_do_not_differ_by_rounding():
+    labels = np.random.default_rng(0).random(500) < 0.4
+    weight = np.random.default_rng(1).random(500)
+    first, second = (labels + 0.5 * np.random.default_rng(seed).random(500) for seed in (2, 3))
+    interval, p = auc_difference(first, second, labels, weight=weight)
+    assert (interval.low, interval.high, p) == (0, 0, 1)

@@ -90,3 +90,23 @@ def test_bins_name_their_ends_and_missing_values():
     assert np.bincount(feature.codes).tolist() == [50, 50, 1]
     assert list(quantile_bins(np.array([1.0, 2.0, 1.0])).labels) == ["1", "2", "missing"]
     assert categories(["a", None, "a"]).labels == ["a", "missing"]
+
+
+def test_the_means_are_weighted_and_the_tests_are_of_rows():
+    random = np.random.default_rng(0)
+    group, weight = random.integers(0, 2, 1_000), random.exponential(1.0, 1_000)
+    errors = (random.random(1_000) < np.where(group == 1, 0.6, 0.2)).astype(float)
+    given = {"g": Feature(group, ["a", "b"])}
+    [plain], [one] = (worst_slices(errors, given, weight=each)[0] for each in (None, weight))
+    assert one.error == pytest.approx(np.average(errors[group == 1], weights=weight[group == 1]))
+    assert one.others == pytest.approx(np.average(errors[group == 0], weights=weight[group == 0]))
+    assert one.error != pytest.approx(plain.error, abs=1e-4)
+    assert (one.rows, one.p_value) == (plain.rows, plain.p_value)
+
+
+def test_a_slice_without_weight_is_not_told_of():
+    group = np.repeat([0, 1], 200)
+    errors = np.repeat([0.0, 1.0], 200)
+    given = {"g": Feature(group, ["a", "b"])}
+    assert worst_slices(errors, given)[0]
+    assert not worst_slices(errors, given, weight=np.repeat([1.0, 0.0], 200))[0]

@@ -40,16 +40,18 @@ class Grouped:
         return [family("transform").build(spec, fields, name) for spec, fields, name in self.parts]
 
 
-def group_fields(schema: Schema, specs: Mapping[str, Spec] | None = None) -> Grouped:
+def group_fields(schema: Schema, specs: Mapping[str, Spec] | None = None, *, weighted: bool = False) -> Grouped:
     """Sort a schema's input columns by transform: one for a kind's columns, one for each image, text and column in `specs`.
 
     Args:
         schema: The columns after cleaning.
         specs: By column, the transform that treats this column alone; by kind (`number`, `category` …), the one for all other columns of
             that kind.
+        weighted: Whether rows have weights, whose name in a batch no input can have then.
 
     Raises:
         UnknownNameError: A key of `specs` is neither an input column nor a kind.
+        InputError: There is no input, two have the same name, or one has a name that a batch needs itself.
     """
     given = dict(specs or {})
     names = {field.name for field in schema.inputs}
@@ -78,7 +80,7 @@ def group_fields(schema: Schema, specs: Mapping[str, Spec] | None = None) -> Gro
             + ("; ".join(f"{name!r} is left out: {reason}" for name, reason in grouped.left_out.items()) or "there is none but the target"),
             hint="say what columns are under data.fields, or add columns to learn from",
         )
-    _require_distinct(grouped.build())
+    _require_distinct(grouped.build(), taken={*(["target"] if schema.target else []), *(["weight"] if weighted else [])})
     return grouped
 
 
@@ -94,7 +96,13 @@ def _add_shared(grouped: Grouped, spec: Spec, fields: Sequence[Field], *, name: 
         grouped.parts.append((validated, tuple(fields), name))
 
 
-def _require_distinct(transforms: Sequence[Transform]) -> None:
+def _require_distinct(transforms: Sequence[Transform], *, taken: set[str]) -> None:
+    for name in (str(transform.name) for transform in transforms):
+        if name in taken:
+            raise InputError(
+                f"the input {name!r} has the name under which a batch holds each row's {name}",
+                hint=f"rename the column {name!r} in the table, or leave it out: data.fields={{{name}: id}}",
+            )
     names = [str(transform.name) for transform in transforms]
     names += [f"{transform.name}_mask" for transform in transforms if transform.ragged]  # what a batch also has of it
     doubled = sorted({name for name in names if names.count(name) > 1})

@@ -34,7 +34,8 @@ class TorchBackend(Backend):
 
     def __init__(self, bundle: Bundle, /) -> None:
         preparation = read_preparation(bundle)
-        model = build_model(preparation, bundle.read("model.json"), bundle.read("task.json"))
+        with torch.random.fork_rng(devices=[]):  # weights that are drawn to be replaced take nothing from the process's generator
+            model = build_model(preparation, bundle.read("model.json"), bundle.read("task.json"))
         try:
             weights = load_file(bundle.file("weights.safetensors"))
         except SafetensorError as error:

@@ -55,7 +55,8 @@ def _in_words(spec: TargetSpec, predictions: Predictions, index: int) -> tuple[s
     if spec.kind == "values":
         truth, answer = (values[index] for values in true_values(spec, predictions))
         worst = int(np.abs((answer - truth) / np.array(spec.std)).argmax())
-        return _numbers(spec, truth), _numbers(spec, answer), f"error {answer[worst] - truth[worst]:+.5g}"
+        of = f" in {spec.columns[worst]}" if len(spec.columns) > 1 else ""
+        return _numbers(spec, truth), _numbers(spec, answer), f"error {answer[worst] - truth[worst]:+.5g}{of}"
     probability = predictions.decoded["probability"][index].numpy()
     if spec.kind == "labels":
         names = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,12 +32,14 @@ class RunPredictions:
         rows: What the rows are: the version of the table, and each row's number in it.
         spec: The target.
         predictions: The answers.
+        weighted_by: The column that says what a row weighs, where there is one.
         truth: The target in its own words, so that two runs can be seen to have the same: classes by name, values in their units.
     """
 
     rows: tuple[str, np.ndarray]
     spec: TargetSpec
     predictions: Predictions
+    weighted_by: str | None
     truth: np.ndarray
 
 
@@ -55,7 +58,8 @@ def predict_test_rows(run: FinishedRun) -> RunPredictions | str:
     predictions = predict_split(model, data, "test", rows=len(data))
     if not predictions.is_whole:
         return "it has too many rows and classes to be asked again"
-    return RunPredictions(_rows_of(dataset, data), model.task.target, predictions, _truth(model.task.target, predictions))
+    spec = model.task.target
+    return RunPredictions(_rows_of(dataset, data), spec, predictions, dataset.preparation().weight, _truth(spec, predictions))
 
 
 def rows_mismatch(one: RunPredictions, two: RunPredictions) -> str | None:
@@ -73,39 +77,83 @@ def rows_mismatch(one: RunPredictions, two: RunPredictions) -> str | None:
 def compare_paired(one: RunPredictions, two: RunPredictions, *, level: float = 0.95) -> dict[str, Any]:
     """Return what the first run is better or worse by, metric by metric, on the same rows.
 
-    Means over rows by the paired bootstrap, the area under the curve by DeLong's method, right answers also by McNemar's test. The weights
-    of rows, where there are any, are not counted.
+    Means over rows by the paired bootstrap, the area under the curve by DeLong's method, right answers also by McNemar's test. Where both
+    runs weigh the rows alike, all of it is weighted, and McNemar's test, which knows no weights, is left out. Where they do not, rows
+    count alike, and `weights` says so.
 
     Args:
         one: The first run's answers.
         two: The second's, to the same rows.
         level: How often such an interval holds the true difference.
+
+    Returns:
+        Plain JSON values: `rows`, `level`, `weights` (in words), `metrics`, and `refused` where nothing can be told.
     """
-    kind = one.spec.kind
-    found: dict[str, Any] = {"rows": len(one.predictions), "level": level, "metrics": []}
+    weight, words = _weights(one, two)
+    found: dict[str, Any] = {"rows": len(one.predictions), "level": level, "weights": words, "metrics": []}
     if len(one.predictions) < LEAST_ROWS:
         return found | {"refused": f"{len(one.predictions)} rows are too few to tell anything"}
-    metrics = found["metrics"]
-    if kind == "values":
+    if weight is not None and np.count_nonzero(weight) < LEAST_ROWS:
+        return found | {"refused": f"{np.count_nonzero(weight)} rows that weigh anything are too few to tell anything"}
+    means = _Means(weight, level)
+    if one.spec.kind == "values":
         squares, sizes = (np.column_stack([_errors(side, power) for side in (one, two)]) for power in (2, 1))
-        metrics.append(_metric("rmse", bootstrap(squares, _root_difference, level=level), higher_is_better=False))
-        metrics.append(_metric("mae", bootstrap(sizes, _difference, level=level), higher_is_better=False))
-        return found
-    if kind == "labels":
+        metrics = [_metric("rmse", means(squares, _root_difference), higher_is_better=False)]
+        metrics += [_metric("mae", means(sizes, _difference), higher_is_better=False)]
+    elif one.spec.kind == "labels":
         wrong = np.column_stack([(_probability(side) >= 0.5) != (_target(side) >= 0.5) for side in (one, two)])
         shares = np.column_stack([part.mean(axis=1) for part in np.hsplit(wrong.astype(np.float64), 2)])
-        metrics.append(_metric("share of wrong labels", bootstrap(shares, _difference, level=level), higher_is_better=False))
-        return found
+        metrics = [_metric("share of wrong labels", means(shares, _difference), higher_is_better=False)]
+    else:
+        metrics = _of_classes(one, two, weight, means)
+    return found | {"metrics": metrics}
+
+
+class _Means:
+    """Intervals of what is computed from (weighted) means over rows, by the bootstrap: a row is drawn together with its weight."""
+
+    def __init__(self, weight: np.ndarray | None, level: float) -> None:
+        self._weight, self.level = weight, level
+
+    def __call__(self, rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval:
+        """Return the interval of a statistic of the means of rows `[n, k]`."""
+        if self._weight is None:
+            return bootstrap(rows, statistic, level=self.level)
+        weighed = np.column_stack([rows * self._weight[:, None], self._weight])
+        return bootstrap(weighed, lambda means: statistic(means[:, :-1] / means[:, -1:]), level=self.level)
+
+
+def _of_classes(one: RunPredictions, two: RunPredictions, weight: np.ndarray | None, means: _Means) -> list[dict[str, Any]]:
     right = [_probability(side).argmax(axis=1) == side.truth for side in (one, two)]
-    test = mcnemar(*right)
-    accuracy = bootstrap(np.column_stack(right).astype(np.float64), _difference, level=level)
-    metrics.append(_metric("accuracy", accuracy, higher_is_better=True, p=test.p, level=level) | {"mcnemar": asdict(test)})
-    if kind == "binary" and min(np.bincount(one.truth.astype(np.int64), minlength=2)) >= 2:
-        area, p = auc_difference(_probability(one)[:, 1], _probability(two)[:, 1], one.truth == 1, level=level)
+    accuracy = means(np.column_stack(right).astype(np.float64), _difference)
+    if weight is None:
+        test = mcnemar(*right)
+        metrics = [_metric("accuracy", accuracy, higher_is_better=True, p=test.p, level=means.level) | {"mcnemar": asdict(test)}]
+    else:
+        metrics = [_metric("accuracy", accuracy, higher_is_better=True)]
+    told = one.truth if weight is None else one.truth[weight > 0]
+    if one.spec.kind == "binary" and min(np.bincount(told.astype(np.int64), minlength=2)) >= 2:
+        first, second = (_probability(side)[:, 1] for side in (one, two))
+        area, p = auc_difference(first, second, one.truth == 1, level=means.level, weight=weight)
         metrics.append(_metric("auc", area, higher_is_better=True, p=p))
     losses = np.column_stack([_log_losses(side) for side in (one, two)])
-    metrics.append(_metric("log_loss", bootstrap(losses, _difference, level=level), higher_is_better=False))
-    return found
+    return [*metrics, _metric("log_loss", means(losses, _difference), higher_is_better=False)]
+
+
+def _weights(one: RunPredictions, two: RunPredictions) -> tuple[np.ndarray | None, str | None]:
+    """Return what the rows weigh, scaled to a mean of 1, and in words what weighs them; nothing of either where they weigh nothing."""
+    columns, given = (one.weighted_by, two.weighted_by), (_scaled(one), _scaled(two))
+    if given[0] is None and given[1] is None:
+        return None, None
+    if given[0] is not None and given[1] is not None and np.allclose(given[0], given[1], rtol=1e-4):
+        return given[0], f"weighted by {columns[0]}"
+    first, second = (f"by {column}" if column else "not at all" for column in columns)
+    return None, f"not weighted, unlike the runs' metrics: the first run weighs rows {first}, the second {second}"
+
+
+def _scaled(side: RunPredictions) -> np.ndarray | None:
+    weight = side.predictions.row_weights
+    return weight if weight is None or not weight.any() else weight / weight.mean()
 
 
 def _metric(name: str, interval: Interval, *, higher_is_better: bool, p: float | None = None, level: float | None = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from deepseek import progress
 from deepseek.data.batch import Batch
 from deepseek.data.landing import LandedTable
+from deepseek.data.loader import rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.fields import Kind
 from deepseek.pipeline.dataset import Dataset
@@ -66,6 +67,11 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @property
+    def row_weights(self) -> np.ndarray | None:
+        """The rows' weights, float64 `[n]`, or nothing where all weigh alike."""
+        return None if self.weight is None else self.weight.double().numpy()
 
     @property
     def is_whole(self) -> bool:
@@ -151,8 +157,9 @@ def _source_rows(data: PreparedDataset, places: np.ndarray) -> np.ndarray:
 
 
 def _batches(data: PreparedDataset, places: np.ndarray) -> Iterator[Batch]:
-    for start in range(0, len(places), BATCH_ROWS):
-        yield data.take(places[start : start + BATCH_ROWS])
+    size = rows_within(data, BATCH_ROWS)
+    for start in range(0, len(places), size):
+        yield data.take(places[start : start + size])
 
 
 @torch.inference_mode()

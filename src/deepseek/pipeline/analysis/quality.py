@@ -1,4 +1,7 @@
-"""What a model's predictions for rows with known truth are worth: confusion, curves, calibration, errors."""
+"""What a model's predictions for rows with known truth are worth: confusion, curves, calibration, errors.
+
+Every share, mean and area is weighted where the rows have weights, as the metrics of the run are; whole numbers count rows.
+"""
 
 from __future__ import annotations
 
@@ -27,28 +30,29 @@ _THRESHOLDS = np.linspace(0.1, 0.9, 9)
 def class_facts(spec: TargetSpec, predictions: Predictions) -> ClassFacts:
     """Return confusion and calibration and, for two classes, the curves over all thresholds."""
     probability, truth = predictions.decoded["probability"].numpy(), predictions.target.numpy().astype(np.int64)
-    answer, size = probability.argmax(axis=1), len(spec.classes)
-    confusion = np.bincount(truth * size + answer, minlength=size * size).reshape(size, size)
+    answer, size, weight = probability.argmax(axis=1), len(spec.classes), predictions.row_weights
+    confusion, weighed = (np.bincount(truth * size + answer, given, minlength=size * size).reshape(size, size) for given in (None, weight))
     binary = spec.kind == "binary"
     sure = probability[:, 1] if binary else probability.max(axis=1)
     right = truth == 1 if binary else truth == answer
-    bins = calibration_bins(sure, right)
-    brier = float(np.mean((sure.astype(np.float64) - right) ** 2)) if binary else _brier(probability, truth)
-    facts = ClassFacts(spec.classes, confusion.tolist(), bins, calibration_error(bins), brier)
-    return _with_curves(facts, spec, sure, right) if binary else facts
+    bins = calibration_bins(sure, right, weight=weight)
+    brier = _mean((sure.astype(np.float64) - right) ** 2 if binary else _brier(probability, truth), weight)
+    facts = ClassFacts(spec.classes, confusion.tolist(), weighed.tolist(), bins, calibration_error(bins), brier)
+    return _with_curves(facts, spec, sure, right, weight) if binary else facts
 
 
 def label_facts(spec: TargetSpec, predictions: Predictions) -> list[LabelFact]:
     """Return how right each label is."""
     probability, truth = predictions.decoded["probability"].numpy(), predictions.target.numpy() >= 0.5
-    called = probability >= 0.5
-    return [_label(name, probability[:, n], called[:, n], truth[:, n]) for n, name in enumerate(spec.classes)]
+    weight = predictions.row_weights
+    return [_label(name, probability[:, n], truth[:, n], weight) for n, name in enumerate(spec.classes)]
 
 
 def value_facts(spec: TargetSpec, predictions: Predictions) -> list[ValueFacts]:
     """Return for each target true and predicted values in the target's units, residuals, and the error by tenths of the true value."""
     truth, answer = true_values(spec, predictions)
-    return [_values(name, truth[:, n], answer[:, n]) for n, name in enumerate(spec.columns)]
+    weight = predictions.row_weights
+    return [_values(name, truth[:, n], answer[:, n], weight) for n, name in enumerate(spec.columns)]
 
 
 def true_values(spec: TargetSpec, predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -72,52 +76,68 @@ def row_errors(spec: TargetSpec, predictions: Predictions) -> tuple[np.ndarray, 
     return (probability.argmax(axis=1) != predictions.target.numpy().astype(np.int64)).astype(np.float64), "share of wrong answers"
 
 
-def _with_curves(facts: ClassFacts, spec: TargetSpec, score: np.ndarray, truth: np.ndarray) -> ClassFacts:
-    roc, recall = roc_curve(score, truth), precision_recall_curve(score, truth)
+def _with_curves(facts: ClassFacts, spec: TargetSpec, score: np.ndarray, truth: np.ndarray, weight: np.ndarray | None) -> ClassFacts:
+    roc, recall = roc_curve(score, truth, weight=weight), precision_recall_curve(score, truth, weight=weight)
     edges = np.linspace(0, 1, 31)
-    counts = {name: np.histogram(score[truth == bool(n)], edges)[0].tolist() for n, name in enumerate(spec.classes)}
-    area = exact_auc(score, truth)
+    counts = {}
+    for n, name in enumerate(spec.classes):
+        rows = truth == bool(n)
+        counts[name] = np.histogram(score[rows], edges, weights=None if weight is None else weight[rows])[0].tolist()
+    area = exact_auc(score, truth, weight)
     return replace(
         facts,
         roc=[Points(f"AUC {area:.4f}", roc.x.tolist(), roc.y.tolist(), area)],
-        precision_recall=[Points("precision", recall.x.tolist(), recall.y.tolist(), average_precision(score, truth))],
-        thresholds=threshold_table(score, truth, _THRESHOLDS),
-        base_rate=float(truth.mean()) if len(truth) else None,
+        precision_recall=[Points("precision", recall.x.tolist(), recall.y.tolist(), average_precision(score, truth, weight=weight))],
+        thresholds=threshold_table(score, truth, _THRESHOLDS, weight=weight),
+        base_rate=_mean(truth, weight),
         scores=Spread(edges.tolist(), counts),
     )
 
 
-def _brier(probability: np.ndarray, truth: np.ndarray) -> float:
+def _brier(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return each row's squared distance over all classes."""
     squared = (probability.astype(np.float64) ** 2).sum(axis=1)
     true = probability[np.arange(len(truth)), truth].astype(np.float64)
-    return float((squared - 2 * true + 1).mean())
+    return np.asarray(squared - 2 * true + 1)
 
 
-def _label(name: str, probability: np.ndarray, called: np.ndarray, truth: np.ndarray) -> LabelFact:
-    right, positives, total = int((called & truth).sum()), int(truth.sum()), int(called.sum())
-    precision, recall = right / total if total else math.nan, right / positives if positives else math.nan
-    f1 = 2 * right / (total + positives) if total + positives else math.nan
-    return LabelFact(name, positives, total, precision, recall, f1, exact_auc(probability, truth))
+def _label(name: str, probability: np.ndarray, truth: np.ndarray, weight: np.ndarray | None) -> LabelFact:
+    [at_half] = threshold_table(probability, truth, np.array([0.5]), weight=weight)
+    auc = exact_auc(probability, truth, weight)
+    return LabelFact(name, int(truth.sum()), at_half.positives, at_half.precision, at_half.recall, at_half.f1, auc)
 
 
-def _values(name: str, truth: np.ndarray, answer: np.ndarray) -> ValueFacts:
+def _values(name: str, truth: np.ndarray, answer: np.ndarray, weight: np.ndarray | None) -> ValueFacts:
     residual = answer - truth
     known = np.isfinite(residual)
     low, high = np.quantile(residual[known], [0.001, 0.999]) if known.any() else (0.0, 1.0)
     edges = np.linspace(low, high, 41) if high > low else np.array([low - 0.5, low + 0.5])
-    counts = np.histogram(np.clip(residual[known], edges[0], edges[-1]), edges)[0]
+    weights = None if weight is None else weight[known]
+    counts = np.histogram(np.clip(residual[known], edges[0], edges[-1]), edges, weights=weights)[0]
     step = max(1, math.ceil(len(truth) / SHOWN_POINTS))
     return ValueFacts(
         name,
         truth[::step].tolist(),
         answer[::step].tolist(),
         Spread(edges.tolist(), {"residual": counts.tolist()}),
-        _deciles(truth, residual),
+        _deciles(truth, residual, weight),
     )
 
 
-def _deciles(truth: np.ndarray, residual: np.ndarray) -> list[tuple[float, float, int, float, float]]:
+def _deciles(truth: np.ndarray, residual: np.ndarray, weight: np.ndarray | None) -> list[tuple[float, float, int, float, float]]:
     """Return for each tenth of the rows by true value: from, to, rows, mean absolute error, mean error."""
     order = np.argsort(truth, kind="stable")
     parts = [part for part in np.array_split(order, 10) if len(part)]
-    return [(float(truth[p[0]]), float(truth[p[-1]]), len(p), float(np.abs(residual[p]).mean()), float(residual[p].mean())) for p in parts]
+    made = []
+    for rows in parts:
+        weights = None if weight is None else weight[rows]
+        error, bias = _mean(np.abs(residual[rows]), weights), _mean(residual[rows], weights)
+        made.append((float(truth[rows[0]]), float(truth[rows[-1]]), len(rows), error, bias))
+    return made
+
+
+def _mean(values: np.ndarray, weight: np.ndarray | None) -> float:
+    """Return the weighted mean; NaN where there is no row, or none weighs anything."""
+    weights = np.ones(len(values)) if weight is None else weight
+    total = float(weights.sum())
+    return float(weights @ values) / total if total else math.nan

@@ -26,7 +26,8 @@ def slice_facts(spec: TargetSpec, predictions: Predictions, *, table: pa.Table, 
     """Return where the model is significantly worse: values and pairs of values of the inputs, lengths of texts, brightness of images."""
     errors, what = row_errors(spec, predictions)
     least = max(_LEAST_ROWS, math.ceil(_LEAST_SHARE * len(predictions)))
-    found, tested = worst_slices(errors, _features(predictions, table, fields), least_rows=least)
+    features = _features(predictions, table, fields)
+    found, tested = worst_slices(errors, features, least_rows=least, weight=predictions.row_weights)
     named = [
         SliceFact(" and ".join(f"{name} = {value}" for name, value in one.conditions), one.rows, one.error, one.others, one.p_value)
         for one in found[:20]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from deepseek.data.preparation import Preparation
 from deepseek.data.transforms import group_fields
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.fields import Field, Kind, Schema
@@ -69,3 +70,25 @@ def test_unknown_keys_and_nothing_to_use_are_errors():
         group_fields(SCHEMA, {"aeg": "number"})
     with pytest.raises(InputError, match="'note' is left out"):
         group_fields(Schema((Field("note", Kind.AUDIO),)))
+
+
+@pytest.mark.parametrize("kind", [Kind.TEXT, Kind.IMAGE])
+@pytest.mark.parametrize(("name", "weighted"), [("target", False), ("weight", True)])
+def test_a_column_with_a_name_that_a_batch_needs_is_refused_and_the_column_named(kind, name, weighted):
+    schema = Schema((Field(name, kind), Field("y", Kind.NUMBER)), ("y",))
+    with pytest.raises(InputError, match=f"holds each row's {name}") as caught:
+        group_fields(schema, weighted=weighted)
+    assert f"rename the column '{name}'" in str(caught.value.hint)
+
+
+def test_what_a_batch_does_not_need_is_free():
+    assert names(group_fields(Schema((Field("weight", Kind.TEXT), Field("y", Kind.NUMBER)), ("y",)))) == {"weight": ["weight"]}
+    assert names(group_fields(Schema((Field("target", Kind.TEXT),)))) == {"target": ["target"]}
+    assert names(group_fields(Schema((Field("target", Kind.NUMBER), Field("a", Kind.NUMBER)), ("target",)))) == {"numbers": ["a"]}
+
+
+def test_a_preparation_with_weights_knows_the_name_is_taken():
+    schema = Schema((Field("weight", Kind.TEXT), Field("w", Kind.NUMBER), Field("y", Kind.NUMBER)), ("y",))
+    Preparation(schema, target="values")
+    with pytest.raises(InputError, match="holds each row's weight"):
+        Preparation(schema, target="values", weight="w")
