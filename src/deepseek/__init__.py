@@ -26,6 +26,7 @@ _PUBLIC = {
     "show": "deepseek.pipeline.show",
     "evaluate": "deepseek.pipeline.evaluate",
     "predict": "deepseek.pipeline.predict",
+    "export": "deepseek.pipeline.export",
     "report": "deepseek.pipeline.report",
     "watch": "deepseek.pipeline.watch",
     "doctor": "deepseek.pipeline.doctor",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.compare import compare as compare
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.evaluate import evaluate as evaluate
+    from deepseek.pipeline.export import export as export
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile

@@ -15,6 +15,7 @@ _ENCODERS = "deepseek.models.encoders"
 _TRUNKS = "deepseek.models.trunks"
 _TASKS = "deepseek.tasks"
 _CALLBACKS = "deepseek.training.callbacks"
+_BACKENDS = "deepseek.inference.backends"
 
 FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
     "search": (
@@ -215,5 +216,17 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "time_limit": f"{_CALLBACKS}.time_limit:TimeLimit",
             "trial": f"{_CALLBACKS}.trial:TrialReport",
         },
+    ),
+    "backend": (
+        f"{_BACKENDS}.base:Backend",
+        {
+            "torch": f"{_BACKENDS}.torch:TorchBackend",
+            "onnxruntime": f"{_BACKENDS}.onnxruntime:OnnxRuntimeBackend",
+            "openvino": f"{_BACKENDS}.openvino:OpenVinoBackend",
+        },
+    ),
+    "exporter": (
+        "deepseek.exporters.base:Exporter",
+        {"onnx": "deepseek.exporters.onnx:OnnxExporter", "openvino": "deepseek.exporters.openvino:OpenVinoExporter"},
     ),
 }

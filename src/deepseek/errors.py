@@ -142,6 +142,10 @@ class NonFiniteError(TrainingError):
     """The loss or a gradient is NaN or infinite."""
 
 
+class ExportError(RunError):
+    """A network cannot be exported, or what was exported does not answer as the network does."""
+
+
 class CheckpointError(RunError):
     """A checkpoint cannot be written, or the one to resume from cannot be used."""
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 import deepseek
 from deepseek.data.batch import in_pieces
+from deepseek.data.padding import in_array_pieces
 from deepseek.errors import InputError
 
 GOOD, BAD = ["lovely", "great", "fine", "splendid"], ["awful", "dull", "poor", "boring"]
@@ -64,7 +65,7 @@ def test_answers_in_pieces_keep_the_rows_order(run, monkeypatch):
     predictor = deepseek.load(run.run)
     table = pa.table({"review": reviews(60, seed=2)[0]})
     whole = predictor.predict(table)
-    monkeypatch.setattr("deepseek.inference.predictor.in_pieces", partial(in_pieces, most=100))
+    monkeypatch.setattr("deepseek.inference.predictor.in_array_pieces", partial(in_array_pieces, most=100))
     pieces = predictor.predict(table)
     np.testing.assert_allclose(whole["probability_good"], pieces["probability_good"], atol=1e-5)
     assert predictor.predict(table.slice(0, 0)).num_rows == 0

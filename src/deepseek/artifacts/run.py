@@ -100,6 +100,11 @@ class RunFolder:
         """The model, ready to predict anywhere."""
         return self.path / "bundle"
 
+    @property
+    def export(self) -> Path:
+        """The exported bundles, a folder each."""
+        return self.path / "export"
+
 
 def _number(path: Path) -> int:
     return int(path.name)

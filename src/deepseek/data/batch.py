@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from deepseek.data.padding import MASK, PADDED_ELEMENTS, as_arrays, in_array_pieces, mask_name, mask_of
+from deepseek.data.padding import pad as pad_arrays
 from deepseek.data.transforms.base import Array, Ragged
 
-MASK = "_mask"
-"""What the name of a ragged input's mask ends with; `mask_name` makes it."""
-PADDED_ELEMENTS = 1 << 17
-"""What a batch that is only answered may hold of ragged inputs, padding included: 256 texts of 512 tokens."""
+__all__ = ["MASK", "PADDED_ELEMENTS", "Batch", "as_inputs", "in_pieces", "mask_name", "pad", "with_channels_last"]
 
 
 @dataclass(slots=True)
@@ -99,30 +98,17 @@ class Batch:
         return Batch(cut(self.inputs), cut(self.targets), weight, row)
 
 
-def mask_name(name: str) -> str:
-    """Return the name of a ragged input's mask."""
-    return name + MASK
-
-
 def as_inputs(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
     """Return what `Preparation.apply` gave as what a model is given: tensors by name, rows of unequal length padded.
 
     Args:
         arrays: By input name, with equally many rows. Memory is shared where it can be written to.
     """
-    inputs = {}
-    for name, array in arrays.items():
-        if isinstance(array, Ragged):
-            inputs[name], inputs[mask_name(name)] = pad(array, np.arange(len(array.offsets) - 1))
-        else:
-            inputs[name] = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    return inputs
+    return {name: torch.from_numpy(array) for name, array in as_arrays(arrays).items()}
 
 
 def in_pieces(arrays: Mapping[str, Array], *, most: int = PADDED_ELEMENTS) -> Iterator[tuple[np.ndarray | None, dict[str, Tensor]]]:
-    """Yield the rows of prepared arrays as inputs, in pieces that fit into memory: rows of like length together, each row once.
-
-    One long text would otherwise pad a thousand short ones. Without ragged inputs there is one piece, in order.
+    """Yield the rows of prepared arrays as tensors, in pieces that fit into memory, as `in_array_pieces` cuts them.
 
     Args:
         arrays: By input name, with equally many rows.
@@ -131,21 +117,8 @@ def in_pieces(arrays: Mapping[str, Array], *, most: int = PADDED_ELEMENTS) -> It
     Yields:
         Which rows they are, int64 `[b]`, or nothing for all of them in order; and the tensors by name.
     """
-    ragged = [array for array in arrays.values() if isinstance(array, Ragged)]
-    lengths = sum((np.diff(array.offsets) for array in ragged), start=np.zeros(0 if not ragged else len(ragged[0].offsets) - 1, np.int64))
-    if len(lengths) * int(lengths.max(initial=0)) <= most:
-        yield None, as_inputs(arrays)
-        return
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        rows = order[start : start + max(1, most // int(lengths[order[start]]))]
-        inputs = as_inputs({name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)})
-        for name, array in arrays.items():
-            if isinstance(array, Ragged):
-                inputs[name], inputs[mask_name(name)] = pad(array, rows)
-        yield rows, inputs
-        start += len(rows)
+    for rows, inputs in in_array_pieces(arrays, most=most):
+        yield rows, {name: torch.from_numpy(array) for name, array in inputs.items()}
 
 
 def pad(column: Ragged, rows: np.ndarray, *, pin: bool = False) -> tuple[Tensor, Tensor]:
@@ -156,19 +129,9 @@ def pad(column: Ragged, rows: np.ndarray, *, pin: bool = False) -> tuple[Tensor,
         rows: Which rows, in any order, int64 `[b]`.
         pin: Whether the memory is page-locked.
     """
-    starts = column.offsets[rows]
-    lengths = column.offsets[rows + 1] - starts
-    steps = np.arange(max(1, int(lengths.max(initial=1))))
-    mask = steps < lengths[:, None]
     dtype = torch.from_numpy(np.empty(0, dtype=column.values.dtype)).dtype
-    shape = (*mask.shape, *column.values.shape[1:])
-    if not len(column.values):
-        return torch.zeros(shape, dtype=dtype, pin_memory=pin), torch.from_numpy(mask)
-    out = torch.empty(shape, dtype=dtype, pin_memory=pin)
-    # one gather that runs into the rows that follow, and is blanked there: cheaper than to reckon where every element goes
-    np.take(column.values, starts[:, None] + steps, axis=0, out=out.numpy(), mode="clip")
-    out.numpy()[~mask] = 0
-    return out, torch.from_numpy(mask)
+    out = torch.empty((*mask_of(column, rows).shape, *column.values.shape[1:]), dtype=dtype, pin_memory=pin)
+    return out, torch.from_numpy(pad_arrays(column, rows, out=out.numpy())[1])
 
 
 def with_channels_last(batch: Batch) -> Batch:

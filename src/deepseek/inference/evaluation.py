@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,17 +14,21 @@ from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.sources.base import Source, rooted_batches
 from deepseek.data.unknown_categories import Unknown
 from deepseek.errors import DataError, InputError, UnknownNameError
-from deepseek.tasks.model import TaskModel
-from deepseek.training.evaluation import evaluate_exactly
+from deepseek.inference.backends.base import Backend
+from deepseek.inference.backends.torch import TorchBackend
+from deepseek.tasks.base import Task
+from deepseek.tasks.metrics import MeanLoss
+from deepseek.training.evaluation import ScoreFile, evaluate_exactly
 
 _BATCH_ROWS = 4096
 
 
-def measure_source(model: TaskModel, preparation: Preparation, source: Source) -> dict[str, Any]:
-    """Return a model's metrics on a source's rows: what `Predictor.evaluate` returns.
+def measure_source(backend: Backend, task: Task, preparation: Preparation, *, source: Source) -> dict[str, Any]:
+    """Return a backend's metrics on a source's rows: what `Predictor.evaluate` returns.
 
     Args:
-        model: The trained network with its task.
+        backend: What answers.
+        task: What the metrics come from.
         preparation: The fitted preparation.
         source: The rows with their target.
 
@@ -32,22 +36,73 @@ def measure_source(model: TaskModel, preparation: Preparation, source: Source) -
         ColumnError: A column is missing.
         DataError: No row can be measured.
     """
-    if preparation.target is None:
-        raise InputError("the model predicts no column that could be compared", hint="measure a run that has a target")
-    source, names = source.as_text(preparation.text_columns), source.schema().names
-    for name in (*preparation.schema.target, *filter(None, (preparation.weight,))):
-        if name not in names:
-            raise UnknownNameError("column", name, names, hint="the target, and the weight where there is one, are needed to measure")
+    source = source.as_text(preparation.text_columns)
+    _require_target(preparation, source.schema().names)
+    return measure_batches(backend, task, preparation, tables=rooted_batches(source.read(batch_rows=_BATCH_ROWS), source.root))
+
+
+def measure_batches(backend: Backend, task: Task, preparation: Preparation, *, tables: Iterator[pa.RecordBatch]) -> dict[str, Any]:
+    """Return a backend's metrics on Arrow batches, as `measure_source` returns those on a source.
+
+    Args:
+        backend: What answers.
+        task: What the metrics come from.
+        preparation: The fitted preparation.
+        tables: The rows with their target.
+
+    Raises:
+        ColumnError: A column is missing.
+        DataError: No row can be measured.
+    """
     counts: Counter[str] = Counter()
     unknown = Unknown()
-    batches = _batches(preparation.watched(unknown), rooted_batches(source.read(batch_rows=_BATCH_ROWS), source.root), counts)
-    metrics = evaluate_exactly(model, model.task, batches)
+    batches = _batches(preparation.watched(unknown), _checked(preparation, tables), counts)
+    if isinstance(backend, TorchBackend):
+        metrics = evaluate_exactly(backend.model, task, batches)
+    else:
+        metrics = measure_backend(backend, task, batches)
     rows = counts.pop("rows", 0)
     if rows == 0:
         aside = ", ".join(f"{reason}: {count}" for reason, count in counts.items()) or "there is none"
         raise DataError(f"no row can be measured ({aside})", hint="give rows with the target and of classes that training knew")
     set_aside = {reason: count for reason, count in counts.items() if count}
     return {"metrics": metrics, "rows": rows, "set_aside": set_aside, "warnings": unknown.warnings("rows")}
+
+
+def _checked(preparation: Preparation, tables: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in tables:
+        _require_target(preparation, batch.schema.names)
+        yield batch
+
+
+def _require_target(preparation: Preparation, names: Sequence[str]) -> None:
+    if preparation.target is None:
+        raise InputError("the model predicts no column that could be compared", hint="measure a run that has a target")
+    for name in (*preparation.schema.target, *filter(None, (preparation.weight,))):
+        if name not in names:
+            raise UnknownNameError("column", name, names, hint="the target, and the weight where there is one, are needed to measure")
+
+
+def measure_backend(backend: Backend, task: Task, batches: Iterable[Batch]) -> dict[str, float]:
+    """Return a task's metrics on a backend's answers, all but the loss: a graph returns answers, and no raw outputs.
+
+    Args:
+        backend: What answers.
+        task: What the metrics come from.
+        batches: The rows, each once.
+    """
+    metrics = {name: metric for name, metric in task.metrics().items() if not isinstance(metric, MeanLoss)}
+    with ScoreFile() as scores:
+        for batch in batches:
+            answers = backend.run({name: tensor.numpy() for name, tensor in batch.inputs.items()})
+            decoded = {name: torch.from_numpy(array) for name, array in answers.items()}
+            for metric in metrics.values():
+                metric.update(decoded, batch)
+            if "auc" in metrics:
+                scores.write(decoded, batch)
+        numbers = {name: metric.compute() for name, metric in metrics.items()}
+        numbers |= {f"{name}_{column}": value for name, metric in metrics.items() for column, value in metric.by_column().items()}
+        return numbers | ({"auc": scores.auc()} if "auc" in metrics else {})
 
 
 def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[Batch]:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from deepseek.artifacts import Bundle
-from deepseek.data.batch import as_inputs, in_pieces
+from deepseek.data.padding import as_arrays, in_array_pieces
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
-from deepseek.errors import ColumnError, InputError, UnknownNameError, closest
+from deepseek.errors import ColumnError, InputError, closest
 from deepseek.inference.backends.base import Backend
-from deepseek.inference.backends.torch import TorchBackend, build_task, read_preparation
+from deepseek.inference.backends.choice import AUTO, open_backend
+from deepseek.inference.reading import read_preparation
 from deepseek.inference.tables import like, open_rows, with_names
-from deepseek.registry import load_plugin
-from deepseek.tasks.answers import class_names
+from deepseek.registry import Spec, load_plugin
+from deepseek.tasks import TASK_OF_KIND
+from deepseek.tasks.answers import answer_table, class_names
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from deepseek.data.preparation import Preparation
     from deepseek.data.sources.base import Source
     from deepseek.data.targets import TargetSpec
@@ -33,17 +34,20 @@ if TYPE_CHECKING:
     from deepseek.tasks.base import Task
 
 BATCH_ROWS = 1024
-_BACKENDS = {"auto": TorchBackend, "torch": TorchBackend}
 
 
 class Predictor:
     """Answers questions with a bundle.
+
+    Where the backend needs no PyTorch, neither does anything else on the way from a row to its answer.
 
     Args:
         bundle: The opened bundle.
         backend: What runs the network.
 
     Attributes:
+        bundle: The bundle; the exported one where the backend runs an export of what was opened.
+        backend: What runs the network.
         schema: What the columns were in training.
 
     Example:
@@ -55,47 +59,58 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
-        self._backend = backend
+        self.backend = backend
         self._preparation = read_preparation(bundle)
         self.schema: Schema = self._preparation.schema
-        self.task: Task = build_task(self._preparation, bundle.read("task.json"))
+        if self._preparation.target is None:
+            raise InputError("the data were prepared without a target", hint="name the column to predict under data.target")
+        self._target: TargetSpec = self._preparation.target.spec
+        self._task_name = str(bundle.read("task.json")["type"])
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, backend: Literal["auto", "torch"] = "auto", plugins: Sequence[str] = ()) -> Predictor:
+    def load(cls, path: str | PathLike[str], *, backend: Spec = AUTO, plugins: Sequence[str] = ()) -> Predictor:
         """Open a bundle, or the bundle of a run.
 
         Args:
             path: The folder of a bundle, of a run, or of a run's name (then its newest run); or what `train` or `run` returned.
-            backend: What runs the network; `auto` takes the fastest that is there.
+            backend: What runs the network: `torch`, `onnxruntime`, `openvino`, or a mapping with the `type` and its settings. `auto` takes
+                what an exported bundle was exported for, and for a run what `deepseek export RUN --to auto` found to be fastest on this
+                machine, else PyTorch.
             plugins: The files or modules of the plugins that the bundle needs.
 
         Raises:
             BundleError: The bundle is not there, not as it was written, or needs a plugin that is not installed.
+            InputError: The backend cannot run this bundle, and the run was not exported for it.
         """
         for plugin in plugins:
             load_plugin(plugin, Path())
-        if backend not in _BACKENDS:
-            raise UnknownNameError("backend", backend, _BACKENDS)
-        bundle = Bundle.open(Path(path))
-        return cls(bundle, _BACKENDS[backend](bundle))
+        return cls(*open_backend(Bundle.open(Path(path)), backend))
 
     def __repr__(self) -> str:
         target = ", ".join(self.schema.target)
-        return f"Predictor({self.task.kind} {target!r} from {len(self.columns)} columns: {self.bundle.path})"
+        return f"Predictor({self._target.kind} {target!r} from {len(self.columns)} columns: {self.bundle.path})"
 
     @property
     def classes(self) -> tuple[Any, ...]:
         """The classes or labels in the order of their probabilities, numbers where the table held numbers; empty for a regression."""
         return tuple(class_names(self._target).to_pylist()) if self._target.classes else ()
 
-    @property
-    def _target(self) -> TargetSpec:
-        return self.task.target
+    @cached_property
+    def task(self) -> Task:
+        """The task that the network was trained for; needs PyTorch."""
+        from deepseek.inference.backends.torch import build_task
+
+        return build_task(self._preparation, self.bundle.read("task.json"))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that a table must have to be answered."""
         return self._preparation.columns
+
+    @property
+    def preparation(self) -> Preparation:
+        """The fitted preparation: from a table to what the network is given."""
+        return self._preparation
 
     @property
     def separator(self) -> str:
@@ -135,7 +150,7 @@ class Predictor:
             InputError: The model predicts numbers.
         """
         if not self.classes:
-            raise InputError(f"the task {self.task.kind!r} has no classes", hint="ask for its numbers with predict")
+            raise InputError(f"the task {self._task_name!r} has no classes", hint="ask for its numbers with predict")
         source = self.open(table)
         columns = [f"probability_{name}" for name in self._target.classes]
         parts = [np.column_stack([batch[name] for name in columns]) for batch in self.stream(source)]
@@ -148,8 +163,9 @@ class Predictor:
             table: A path or a table.
 
         Returns:
-            `metrics` by name, `rows` measured, `set_aside`: how many rows have no target, are of a class that training did not know, or
-            hold an image that cannot be read, by reason, and `warnings`: columns many of whose values training did not know.
+            `metrics` by name (of an exported bundle all but the loss, as its graph returns answers only), `rows` measured, `set_aside`: how
+            many rows have no target, are of a class that training did not know, or hold an image that cannot be read, by reason, and
+            `warnings`: columns many of whose values training did not know.
 
         Raises:
             ColumnError: A column is missing.
@@ -159,7 +175,7 @@ class Predictor:
 
         source = open_source(table)
         self.require_columns(source.schema().names)
-        return measure_source(TorchBackend(self.bundle).model, self._preparation, source)
+        return measure_source(self.backend, self.task, self._preparation, source=source)
 
     def open(self, table: Any) -> Source:
         """Return the source of rows to be answered, for `stream`: of whatever `predict` takes."""
@@ -185,16 +201,24 @@ class Predictor:
         """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""
         return self._answer(self._preparation, batch)
 
+    def decoded(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+        """Return what the network says of one Arrow batch: probabilities, or values in standard deviations from the training mean."""
+        return self._run(self._preparation.apply(batch))
+
+    def table(self, decoded: Mapping[str, np.ndarray]) -> pa.Table:
+        """Return what `decoded` gave as `answer` has it."""
+        return answer_table(self._target, decoded) if self._task_name in TASK_OF_KIND.values() else self.task.answer(decoded)
+
     def arrays(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return what the network is given for a batch: the host's part of the preparation, texts padded to the longest."""
-        return _as_numpy(as_inputs(self._preparation.apply(batch)))
+        return as_arrays(self._preparation.apply(batch))
 
     def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
-        return self.task.answer(self._run(preparation.apply(batch)))
+        return self.table(self._run(preparation.apply(batch)))
 
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         """Return the decoded answers of prepared rows, in their order."""
-        pieces = [(rows, self._backend.run(_as_numpy(inputs))) for rows, inputs in in_pieces(arrays)]
+        pieces = [(rows, self.backend.run(inputs)) for rows, inputs in in_array_pieces(arrays)]
         chosen = [rows for rows, _ in pieces if rows is not None]
         if not chosen:
             return pieces[0][1]
@@ -223,15 +247,12 @@ class Predictor:
         return [pa.RecordBatch.from_pylist([], schema=answers.schema)]
 
 
-def load(path: str | PathLike[str], *, plugins: Sequence[str] = ()) -> Predictor:
+def load(path: str | PathLike[str], *, backend: Spec = AUTO, plugins: Sequence[str] = ()) -> Predictor:
     """Open a run or a bundle for predicting; short for `Predictor.load`.
 
     Args:
         path: The folder of a bundle, of a run, or of a run's name (then its newest run); or what `train` or `run` returned.
+        backend: What runs the network; see `Predictor.load`.
         plugins: The files or modules of the plugins that the bundle needs.
     """
-    return Predictor.load(path, plugins=plugins)
-
-
-def _as_numpy(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in inputs.items()}
+    return Predictor.load(path, backend=backend, plugins=plugins)

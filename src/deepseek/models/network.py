@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deepseek.data.batch import mask_name
+from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.fields import Kind

@@ -13,8 +13,8 @@ import torch
 
 from deepseek import progress
 from deepseek.artifacts import CACHE, StageCache, write_text
-from deepseek.data.batch import MASK, mask_name
 from deepseek.data.landing import LandedTable
+from deepseek.data.padding import MASK, mask_name
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import TargetSpec

@@ -21,7 +21,7 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.data.splits import NAMES
 from deepseek.distributed import RankContext
 from deepseek.errors import DeepSeekError, InputError
-from deepseek.inference.backends.torch import read_preparation
+from deepseek.inference.reading import read_preparation
 from deepseek.pipeline.analysis.examples import examples, worst_rows
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.importance import importance_facts
@@ -31,8 +31,7 @@ from deepseek.pipeline.analysis.slices import slice_facts
 from deepseek.pipeline.dataset import Dataset
 from deepseek.pipeline.fitting import measure
 from deepseek.pipeline.run import data_identity
-from deepseek.pipeline.sources import source_of
-from deepseek.recipe import Recipe
+from deepseek.pipeline.sources import source_changed
 from deepseek.reporting.facts import (
     Choice,
     ColumnFact,
@@ -194,7 +193,7 @@ class _Collector:
     def _dataset(self) -> Dataset | None:
         """Return the run's dataset, or nothing where it cannot be had as it was; why is told under what is missing."""
         try:
-            changed = _changed(self._recipe, self._data)
+            changed = source_changed(self._recipe, self._data)
             dataset = None if changed else self._run.dataset()
         except DeepSeekError as error:
             self._missing.append(f"the rows of the run cannot be had here: {error.message}")
@@ -271,18 +270,6 @@ class _Collector:
 
 _TIMING = ("seconds", "training_s", "evaluation_s", "steps", "samples_per_s", "data_wait_share")
 _NO_METRICS = ("step", "epoch", "learning_rate", "train_loss", "seconds")
-
-
-def _changed(recipe: Recipe, data: Mapping[str, Any]) -> bool:
-    """Whether a source is known to hold other content than when the run was made."""
-    texts = [name for name, kind in data["sources"]["source"]["columns"].items() if "string" in kind]
-    for name, spec, wanted in (("source", recipe.data.source, []), ("test", recipe.data.test, texts)):
-        if spec is None or name not in data["sources"]:
-            continue
-        now, then = source_of(recipe, spec).as_text(wanted).fingerprint(), data["sources"][name]["fingerprint"]
-        if None not in (now, then) and now != then:
-            return True
-    return False
 
 
 def _with_interval(figure: Figure, found: Interval | None) -> Figure:

@@ -15,6 +15,7 @@ from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
 from deepseek.pipeline.choices import Choices, choose
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
+from deepseek.pipeline.export import export, require_exporters
 from deepseek.pipeline.fitting import Job, fit
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
@@ -65,10 +66,12 @@ def run(
     if checked.tune is not None:
         hint = "search with: deepseek tune RECIPE; or train with the values as they stand: --set tune=null"
         raise InputError("the recipe has a section 'tune', which asks for many trainings", hint=hint)
+    require_exporters(checked.export)
     if resume:
         folder, checked = _resumed(given or RunFolder.open(Path(out) / checked.name), checked)
         if folder.metrics.is_file():
             progress.log(f"{folder.path} is finished already")
+            _export(checked, folder)
             return _finished(folder)
     else:
         folder = RunFolder.create(Path(out), checked.name)
@@ -80,7 +83,9 @@ def run(
     dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
     for warning in dataset.warnings:
         progress.warn(warning)
-    return follow(checked, dataset, folder, began=began)
+    result = follow(checked, dataset, folder, began=began)
+    _export(checked, folder)
+    return result
 
 
 def follow(
@@ -229,6 +234,15 @@ def _train(
     if not folder.bundle.is_dir():
         raise BundleError(f"{folder.bundle} was not written")
     return outcome
+
+
+def _export(recipe: Recipe, folder: RunFolder) -> None:
+    """Export a finished run as its recipe asks; what is there already stays."""
+    for spec in recipe.export:
+        name = spec if isinstance(spec, str) else spec["type"]
+        if not (folder.export / name).is_dir():
+            made = export(folder.path, to=spec)
+            progress.log(f"exported to {made['bundle']}, run by {made['backend']}")
 
 
 def _finished(folder: RunFolder) -> RunResult:

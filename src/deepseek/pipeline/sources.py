@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,23 @@ if TYPE_CHECKING:
 def source_of(recipe: Recipe, spec: Any) -> Source:
     """Return the source that a recipe names, secrets put in from the environment; the recipe itself keeps the references."""
     return open_source(resolve_secrets(spec), folder=recipe.folder)
+
+
+def source_changed(recipe: Recipe, data: Mapping[str, Any]) -> bool:
+    """Whether a source is known to hold other content than when the run was made.
+
+    Args:
+        recipe: The run's recipe.
+        data: The run's `data.json`.
+    """
+    texts = [name for name, kind in data["sources"]["source"]["columns"].items() if "string" in kind]
+    for name, spec, wanted in (("source", recipe.data.source, []), ("test", recipe.data.test, texts)):
+        if spec is None or name not in data["sources"]:
+            continue
+        now, then = source_of(recipe, spec).as_text(wanted).fingerprint(), data["sources"][name]["fingerprint"]
+        if None not in (now, then) and now != then:
+            return True
+    return False
 
 
 def check_sources(recipe: Recipe) -> None:

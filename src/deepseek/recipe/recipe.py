@@ -17,7 +17,7 @@ from deepseek.recipe.rules import broken_rules
 from deepseek.recipe.sections import RecipeSections
 from deepseek.validation import problems_of, shown
 
-NOT_BUILT = ("compress", "export")
+NOT_BUILT = ("compress",)
 """Sections that have a place in a recipe and no code behind them yet."""
 
 DEFAULT = "default"

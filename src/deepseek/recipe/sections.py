@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     SearchSpec = dict[str, Any] | str
     AlarmSpec = dict[str, Any]
     PrunerSpec = dict[str, Any] | str
+    ExporterSpec = dict[str, Any] | Auto
     Count = int
     Seed = int
     Share = float
@@ -53,6 +54,7 @@ else:
     SearchSpec = component("search")
     AlarmSpec = component("alarm")
     PrunerSpec = component("pruner")
+    ExporterSpec = component("exporter", AUTO)
     Count = Annotated[Integer, Ge(1)]
     Seed = Annotated[Integer, Ge(0), Lt(2**63)]
     Share = Annotated[Number, Ge(0)]
@@ -364,6 +366,8 @@ class RecipeSections(Section):
     """How the network is trained."""
     tune: TuneSection | None = None
     """Which keys are searched for better values, by `deepseek tune`."""
+    export: list[ExporterSpec] = []
+    """What the trained model is exported to; `auto` measures which backend is fastest."""
     serve: ServeSection | None = None
     """How the model is served, by `deepseek serve`."""
     monitor: MonitorSection | None = None

@@ -1,17 +1,33 @@
-"""Decoded tensors as tables, with the class names in the type that the data had."""
+"""Decoded answers as tables, with the class names in the type that the data had; without torch, as small machines have none."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Decoded = Tensor | np.ndarray
+
 LABEL_THRESHOLD = 0.5
 
-Decoded = Tensor | np.ndarray
-"""A decoded answer: of the model itself a tensor, of a serving backend an array."""
+
+def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded]) -> pa.Table:
+    """Turn what a task's `decode` returned, as tensors or arrays, into a table: the answer of every built-in task.
+
+    Args:
+        target: What is predicted.
+        decoded: `probability` `[b, classes]` for classes and labels, `standardized` `[b, columns]` for values.
+    """
+    if target.kind == "values":
+        return value_table(target, decoded["standardized"])
+    return (label_table if target.kind == "labels" else class_table)(target, decoded["probability"])
 
 
 def class_names(target: TargetSpec) -> pa.Array:
@@ -60,6 +76,4 @@ def _columns(target: TargetSpec, values: np.ndarray) -> dict[str, pa.Array]:
 
 
 def _array(values: Decoded) -> np.ndarray:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values)
+    return values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()

@@ -16,6 +16,7 @@ from deepseek.data.targets import TargetKind, TargetSpec
 from deepseek.errors import InputError
 from deepseek.models.layers import MemberLinear, init_uniform
 from deepseek.registry import Spec, component, family, split_spec
+from deepseek.tasks.answers import answer_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,12 +107,12 @@ class Task(ABC):
     def decode(self, out: Tensor) -> dict[str, Tensor]:
         """Turn `[b, m, o]` into answers, in operations that can be exported: probabilities `[b, o]`, standardised values `[b, o]`."""
 
-    @abstractmethod
     def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
         """Turn what `decode` returned, as tensors or arrays, into a table.
 
-        It has the column `prediction`, and `probability_CLASS` columns where there are classes.
+        It has the column `prediction`, and `probability_CLASS` columns where there are classes; numbers are in the target's units.
         """
+        return answer_table(self.target, decoded)
 
     def metrics(self) -> dict[str, Metric]:
         """Return fresh metrics, by the name that recipes use; the loss among them."""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
 from deepseek.registry import family
-from deepseek.tasks.answers import Decoded, class_table
 from deepseek.tasks.base import LossSpec, MetricSpec, Task
 from deepseek.tasks.losses import Loss, class_weight_tensor, widened
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class BinaryTask(Task):
@@ -68,7 +63,3 @@ class BinaryTask(Task):
         logit = widened(out).squeeze(-1)
         # Both from a sigmoid: 1 - p has no digits left where p is nearly 1.
         return {"probability": torch.stack((torch.sigmoid(-logit).mean(dim=1), torch.sigmoid(logit).mean(dim=1)), dim=1)}
-
-    def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
-        """Return `prediction` and the two `probability_CLASS` columns."""
-        return class_table(self.target, decoded["probability"])

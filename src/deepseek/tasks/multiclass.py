@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
 from deepseek.registry import family
-from deepseek.tasks.answers import Decoded, class_table
 from deepseek.tasks.base import LossSpec, MetricSpec, Task
 from deepseek.tasks.losses import Loss, class_weight_tensor, widened
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class MulticlassTask(Task):
@@ -63,7 +58,3 @@ class MulticlassTask(Task):
     def decode(self, out: Tensor) -> dict[str, Tensor]:
         """Return `probability`, float32 `[b, classes]`."""
         return {"probability": widened(out).softmax(dim=-1).mean(dim=1)}
-
-    def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
-        """Return `prediction` and one `probability_CLASS` column a class."""
-        return class_table(self.target, decoded["probability"])

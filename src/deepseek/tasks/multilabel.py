@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,12 +11,8 @@ from torch import Tensor
 from deepseek.data.targets import TargetSpec
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.registry import family
-from deepseek.tasks.answers import Decoded, label_table
 from deepseek.tasks.base import LossSpec, MetricSpec, Task
 from deepseek.tasks.losses import Loss, by_output, widened
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class MultilabelTask(Task):
@@ -67,10 +63,6 @@ class MultilabelTask(Task):
     def decode(self, out: Tensor) -> dict[str, Tensor]:
         """Return `probability`, float32 `[b, labels]`."""
         return {"probability": widened(out).sigmoid().mean(dim=1)}
-
-    def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
-        """Return `prediction`, a list of labels, and one `probability_LABEL` column a label."""
-        return label_table(self.target, decoded["probability"])
 
 
 def _positive_weights(target: TargetSpec, given: Literal["balanced"] | Mapping[str, float]) -> list[float]:

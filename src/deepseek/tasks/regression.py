@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
 from deepseek.registry import family
-from deepseek.tasks.answers import Decoded, value_table
 from deepseek.tasks.base import LossSpec, MetricSpec, Task
 from deepseek.tasks.losses import Loss, widened
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class RegressionTask(Task):
@@ -49,7 +42,3 @@ class RegressionTask(Task):
     def decode(self, out: Tensor) -> dict[str, Tensor]:
         """Return `standardized`, float32 `[b, columns]`: standard deviations from the training mean."""
         return {"standardized": widened(out).mean(dim=1)}
-
-    def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
-        """Return `prediction`, or one `prediction_COLUMN` column each where there are several targets: float64, in the target's units."""
-        return value_table(self.target, decoded["standardized"])

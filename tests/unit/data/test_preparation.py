@@ -315,7 +315,9 @@ def test_texts_reach_the_batch_and_rows_set_aside_take_theirs_along(tmp_path):
     texts = ["good film", None, "bad film and a long one", "", "film film", "good"]
     rows = pa.table({"note": texts, "y": ["a", "b", "a", "b", "c", "a"]})
     schema = Schema((Field("note", Kind.TEXT), Field("y", Kind.CATEGORY)), ("y",))
-    preparation = Preparation(schema, target="classes", transforms={"note": {"type": "text", "tokenizer": "word", "min_count": 1, "max_tokens": 4}})
+    preparation = Preparation(
+        schema, target="classes", transforms={"note": {"type": "text", "tokenizer": "word", "min_count": 1, "max_tokens": 4}}
+    )
     preparation.fit(batches(rows.slice(0, 4)))
     assert preparation.warnings == (
         "33.3% of the training texts of 'note' have over 4 tokens and are cut (keep: start); raise max_tokens of the transform text "

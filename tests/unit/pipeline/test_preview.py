@@ -68,7 +68,7 @@ def test_sizes_classes_and_parameters_are_those_of_the_run(folder):
     assert sum(item["rows"] for item in classes.values()) == seen["splits"]["train"]
     assert classes["no"]["weight"] * classes["no"]["rows"] == pytest.approx(classes["yes"]["weight"] * classes["yes"]["rows"])
     run = deepseek.run(RECIPE, out=folder / "runs")
-    found = deepseek.load(run.run)._backend.model
+    found = deepseek.load(run.run).backend.model
     assert seen["network"]["parameters"] == sum(parameter.numel() for parameter in found.parameters())
     assert seen["network"]["parameters"] == sum(part["parameters"] for part in seen["network"]["parts"])
 

@@ -13,15 +13,14 @@ from deepseek.artifacts import Bundle
 from deepseek.data.preparation import Preparation
 from deepseek.errors import BundleError, InputError
 from deepseek.inference.backends.base import Backend
+from deepseek.inference.reading import AGAIN, read_preparation
 from deepseek.registry import family
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
 
-_AGAIN = "copy the bundle again from where it was made"
-
 
 class TorchBackend(Backend):
-    """Runs the trained network in float32 on the CPU.
+    """Runs the trained network in float32 on the CPU; as many threads as PyTorch has in this process.
 
     Args:
         bundle: The opened bundle.
@@ -30,6 +29,9 @@ class TorchBackend(Backend):
         BundleError: The weights do not fit the network that the bundle describes.
     """
 
+    files = ("weights.safetensors",)
+    library = "torch"
+
     def __init__(self, bundle: Bundle, /) -> None:
         preparation = read_preparation(bundle)
         with torch.random.fork_rng(devices=[]):  # weights that are drawn to be replaced take nothing from the process's generator
@@ -37,7 +39,7 @@ class TorchBackend(Backend):
         try:
             weights = load_file(bundle.file("weights.safetensors"))
         except SafetensorError as error:
-            raise BundleError(f"{bundle.path}: the weights cannot be read: {error}", hint=_AGAIN) from None
+            raise BundleError(f"{bundle.path}: the weights cannot be read: {error}", hint=AGAIN) from None
         _require_fit(bundle, model.state_dict(), weights)
         model.load_state_dict(weights)
         self.model = model.eval()
@@ -49,18 +51,6 @@ class TorchBackend(Backend):
         return {name: tensor.numpy() for name, tensor in decoded.items()}
 
 
-def read_preparation(bundle: Bundle) -> Preparation:
-    """Return the fitted preparation that a bundle holds.
-
-    Raises:
-        BundleError: What its `data.json` says is none.
-    """
-    try:
-        return Preparation.from_json(bundle.read("data.json"))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise BundleError(f"{bundle.path}: data.json describes no preparation: {error!r}", hint=_AGAIN) from None
-
-
 def _require_fit(bundle: Bundle, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
     missing, unexpected = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
     shapes = [
@@ -70,7 +60,7 @@ def _require_fit(bundle: Bundle, wanted: Mapping[str, torch.Tensor], given: Mapp
     ]
     wrong = [*(f"{name} is missing" for name in missing), *(f"{name} is not wanted" for name in unexpected), *shapes]
     if wrong:
-        raise BundleError(f"{bundle.path}: the weights do not fit the network that model.json describes: {'; '.join(wrong)}", hint=_AGAIN)
+        raise BundleError(f"{bundle.path}: the weights do not fit the network that model.json describes: {'; '.join(wrong)}", hint=AGAIN)
 
 
 def build_model(preparation: Preparation, model: Mapping[str, object], task: Mapping[str, object]) -> TaskModel:

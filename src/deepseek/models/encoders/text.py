@@ -13,7 +13,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from deepseek.data.batch import mask_name
+from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.fields import Kind

@@ -10,7 +10,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
@@ -114,45 +113,44 @@ def reorder(x: Tensor, places: Tensor) -> Tensor:
     return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
-def run(recurrent: nn.RNNBase, x: Tensor) -> Tensor:
+def run(layer: nn.RNNBase, x: Tensor) -> Tensor:
     """Return the states `[b, l, h]` of one layer of a GRU or LSTM over `[b, l, w]`.
 
-    The library's kernel is one loop in C++, but exporting it would unroll the loop for one length; an exported program holds a scan.
+    The library's kernel is one loop in C++, which exporting would unroll for one length; an exported program holds it as one operator.
     """
     if torch.compiler.is_exporting():
-        return _scanned(recurrent, x)
-    states: Tensor = recurrent(x)[0]
+        weight_in, weight, bias_in, bias = layer.parameters()  # in PyTorch's documented order
+        exported: Tensor = recurrent(x, weight_in, weight, bias_in, bias)
+        return exported
+    states: Tensor = layer(x)[0]
     return states
 
 
-def _scanned(recurrent: nn.RNNBase, x: Tensor) -> Tensor:
-    """Return what the library's kernel returns, as a scan over time, which an exported program can hold for any length."""
-    from torch._higher_order_ops.scan import scan
+@torch.library.custom_op("deepseek::recurrent", mutates_args=())
+def recurrent(x: Tensor, weight_in: Tensor, weight: Tensor, bias_in: Tensor, bias: Tensor) -> Tensor:
+    """Return the states `[b, l, h]` of a GRU (weights of `3h` rows) or LSTM (`4h`) over `[b, l, w]`: what exported programs hold.
 
-    step = _gru_step if isinstance(recurrent, nn.GRU) else _lstm_step
-    weight_in, weight, bias_in, bias = recurrent.parameters()  # in PyTorch's documented order
-    arriving = functional.linear(x, weight_in, bias_in).transpose(0, 1)
-    start = arriving.new_zeros(2, x.shape[0], recurrent.hidden_size)
-
-    def advance(state: Tensor, arrives: Tensor) -> tuple[Tensor, Tensor]:
-        after = step(state, arrives, weight, bias)
-        return after, after[0].clone()
-
-    states: Tensor = scan(advance, start, arriving, dim=0)[1]
-    return states.transpose(0, 1)
-
-
-def _gru_step(state: Tensor, arrives: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Map the state `[2, b, h]` (the second unused) and the projected input `[b, 3h]` to the next state."""
-    reset_x, update_x, new_x = arrives.chunk(3, dim=-1)
-    reset_h, update_h, new_h = functional.linear(state[0], weight, bias).chunk(3, dim=-1)
-    update = torch.sigmoid(update_x + update_h)
-    new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
-    return torch.stack((new + update * (state[0] - new), state[1]))
+    Args:
+        x: `[b, l, w]`.
+        weight_in: `[3h, w]` or `[4h, w]`, the gates in PyTorch's order.
+        weight: `[3h, h]` or `[4h, h]`.
+        bias_in: `[3h]` or `[4h]`.
+        bias: As `bias_in`.
+    """
+    start = x.new_zeros(1, x.shape[0], weight.shape[1])
+    parameters = [weight_in, weight, bias_in, bias]
+    if is_gru(weight):
+        states: Tensor = torch.gru(x, start, parameters, True, 1, 0.0, False, False, True)[0]
+    else:
+        states = torch.lstm(x, [start, start], parameters, True, 1, 0.0, False, False, True)[0]
+    return states.contiguous()
 
 
-def _lstm_step(state: Tensor, arrives: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Map hidden and cell state `[2, b, h]` and the projected input `[b, 4h]` to the next ones."""
-    enter, forget, new, leave = (arrives + functional.linear(state[0], weight, bias)).chunk(4, dim=-1)
-    cell = torch.sigmoid(forget) * state[1] + torch.sigmoid(enter) * torch.tanh(new)
-    return torch.stack((torch.sigmoid(leave) * torch.tanh(cell), cell))
+@recurrent.register_fake
+def _(x: Tensor, weight_in: Tensor, weight: Tensor, bias_in: Tensor, bias: Tensor) -> Tensor:  # noqa: ARG001 - as the operator is called
+    return x.new_empty(x.shape[0], x.shape[1], weight.shape[1])
+
+
+def is_gru(weight: Tensor) -> bool:
+    """Whether a weight `[3h, h]` is that of a GRU, whose gates are three."""
+    return weight.shape[0] == 3 * weight.shape[1]

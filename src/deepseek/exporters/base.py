@@ -1,0 +1,107 @@
+"""The contract of every exporter: what turns a trained network into a file that a backend runs.
+
+Legend of shapes: `b` rows · `l` elements of a ragged input.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from deepseek.data.padding import mask_name
+from deepseek.data.transforms.base import InputSpec
+from deepseek.errors import MissingExtraError
+from deepseek.tasks.model import TaskModel
+
+Precision = Literal["fp32", "bf16", "int8"]
+EXAMPLE_ROWS, EXAMPLE_LENGTH = 3, 5
+"""Sizes of the batch that a network is traced with: neither 0 nor 1, which tracing takes for constants, and not alike."""
+
+
+class AnswerGraph(nn.Module):
+    """Graph transforms, network and decoding as one function of tensors: what is exported.
+
+    Args:
+        model: The trained network with its task.
+        inputs: What it meets, by name.
+
+    Attributes:
+        inputs: What the network meets, by name.
+        names: The arguments, in order: the inputs' names, with `NAME_mask` behind each ragged one.
+        outputs: What is returned, in order: the names under which the task decodes.
+    """
+
+    def __init__(self, model: TaskModel, inputs: Mapping[str, InputSpec]) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.inputs = dict(inputs)
+        self.names = [name for spec in inputs.values() for name in ((spec.name, mask_name(spec.name)) if spec.ragged else (spec.name,))]
+        with torch.inference_mode():
+            self.outputs = tuple(model.predict(self.example()))
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        """Return the decoded answers, each `[b, …]`."""
+        return tuple(self.model.predict(dict(zip(self.names, arrays, strict=True))).values())
+
+    def example(self) -> dict[str, Tensor]:
+        """Return a batch of rows that hold nothing, by name."""
+        batch = {}
+        for name, spec in self.inputs.items():
+            length = (EXAMPLE_LENGTH,) if spec.ragged else ()
+            batch[name] = torch.zeros(EXAMPLE_ROWS, *length, *spec.shape, dtype=getattr(torch, spec.dtype))
+            if spec.ragged:
+                batch[mask_name(name)] = torch.ones(EXAMPLE_ROWS, EXAMPLE_LENGTH, dtype=torch.bool)
+        return batch
+
+    def dynamic(self) -> list[dict[int, torch.export.Dim]]:
+        """Return which dimensions of the arguments are of any size: the rows of all, and the length of each ragged input."""
+        rows, shapes = torch.export.Dim("rows"), []
+        for place, spec in enumerate(self.inputs.values()):
+            if spec.ragged:
+                shapes += [{0: rows, 1: torch.export.Dim(f"length_{place}")}] * 2
+            else:
+                shapes.append({0: rows})
+        return shapes
+
+
+class Exporter(ABC):
+    """Writes a network as files that a backend runs.
+
+    Attributes:
+        backend: The name of the backend that runs them.
+        libraries: What has to be importable.
+        precision: The type of the arithmetic; what is not `fp32` is compared by metric, not by number.
+    """
+
+    backend: ClassVar[str]
+    libraries: ClassVar[tuple[str, ...]] = ()
+    precision: Precision = "fp32"
+
+    @abstractmethod
+    def write(self, graph: AnswerGraph, folder: Path) -> None:
+        """Write the files.
+
+        Args:
+            graph: What is exported.
+            folder: Where the files go; it exists, and its other files are left alone.
+
+        Raises:
+            ExportError: The network has an operation that the format has no form of.
+        """
+
+    def require_libraries(self) -> None:
+        """Check that what the exporter needs is installed.
+
+        Raises:
+            MissingExtraError: It is not.
+        """
+        from importlib.util import find_spec
+
+        for library in self.libraries:
+            if find_spec(library) is None:
+                raise MissingExtraError(library, "deploy", f"the exporter {type(self).__name__}")

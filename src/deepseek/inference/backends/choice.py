@@ -1,0 +1,86 @@
+"""Which backend runs a bundle."""
+
+from __future__ import annotations
+
+import platform
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepseek.artifacts import Bundle, sha256_file
+from deepseek.errors import InputError
+from deepseek.inference.reading import EXPORT, read_export
+from deepseek.registry import Spec, family, split_spec
+
+if TYPE_CHECKING:
+    from deepseek.inference.backends.base import Backend
+
+AUTO = "auto"
+MEASURED = "auto"
+"""The folder, among a run's exports, of the one that was chosen by measuring."""
+
+_UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+
+
+def open_backend(bundle: Bundle, spec: Spec = AUTO) -> tuple[Bundle, Backend]:
+    """Return the backend for a bundle, and the bundle that it runs: an export of the given one where the backend needs one.
+
+    Args:
+        bundle: The opened bundle, of a run or exported.
+        spec: A backend's name, or a mapping with its `type`. `auto` takes what an exported bundle was exported for; for the bundle of a run
+            the export that `auto` measured to be fastest on this very machine, else PyTorch.
+
+    Raises:
+        InputError: The backend cannot run this bundle, and there is no export of it that it can.
+        MissingExtraError: Its library is not installed.
+    """
+    registry = family("backend")
+    if spec == AUTO:
+        bundle, spec = _chosen(bundle)
+    else:
+        name, _ = split_spec("backend", spec)
+        bundle = _runnable(bundle, name, registry.get(name).files)
+    backend: Backend = registry.build(spec, bundle)
+    return bundle, backend
+
+
+def identity_of(bundle: Bundle) -> str:
+    """Return the hash that an export of a bundle names as its origin."""
+    return sha256_file(bundle.path / "manifest.json")
+
+
+def machine() -> str:
+    """Return what decides which backend is fastest: the processor and its special units."""
+    info = Path("/proc/cpuinfo")
+    first = info.read_text(encoding="utf-8").split("\n\n")[0] if info.is_file() else ""
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    has = set(facts.get("flags", "").split())
+    return " ".join((facts.get("model name") or platform.processor() or platform.machine(), *(unit for unit in _UNITS if unit in has)))
+
+
+def _chosen(bundle: Bundle) -> tuple[Bundle, Spec]:
+    if EXPORT in bundle.manifest["files"]:
+        return bundle, read_export(bundle).backend
+    for export in _exports(bundle, MEASURED):
+        said = read_export(export)
+        if said.machine == machine() and find_spec(family("backend").get(said.backend).library):
+            return export, said.backend
+    return bundle, "torch"
+
+
+def _runnable(bundle: Bundle, name: str, files: tuple[str, ...]) -> Bundle:
+    for candidate in (bundle, *_exports(bundle)):
+        if any(file in candidate.manifest["files"] for file in files):
+            return candidate
+    raise InputError(
+        f"the backend {name!r} runs {' or '.join(files)}, and {bundle.path} has no such file",
+        hint=f"export the run first: deepseek export {bundle.path.parent} --to {'openvino' if name == 'openvino' else 'onnx'}",
+    )
+
+
+def _exports(bundle: Bundle, name: str = "*") -> list[Bundle]:
+    """Return the exports that stand beside a run's bundle and were made from it."""
+    if bundle.path.name != "bundle":
+        return []
+    found = [Bundle.open(path.parent) for path in sorted(bundle.path.parent.glob(f"export/{name}/manifest.json"))]
+    return [export for export in found if EXPORT in export.manifest["files"] and read_export(export).origin == identity_of(bundle)]

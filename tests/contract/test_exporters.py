@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from deepseek.exporters.contract import ExporterContract, original_in, rows
+from deepseek.exporters.export import exported
+from deepseek.fields import Field, Kind, Schema
+from deepseek.registry import family
+
+SPECS = {"onnx": {"type": "onnx", "opset": 18}, "openvino": {"type": "openvino"}}
+TABLE, TEXT, IMAGE = ("a size", "kind"), ("text",), ("photo",)
+MODELS = {
+    "mlp": ({"type": "mlp", "width": 8, "depth": 1}, TABLE),
+    "residual": ({"type": "residual", "width": 8}, TABLE),
+    "tabm": ({"type": "tabm", "width": 8, "members": 3}, TABLE),
+    "cnn": ("cnn", IMAGE),
+    "resnet": ("resnet", IMAGE),
+    "efficientnet": ({"type": "efficientnet"}, IMAGE),
+    "text_bag": ({"type": "text_bag"}, TEXT),
+    "text_cnn": ({"type": "text_cnn"}, TEXT),
+    "text_rnn": ({"type": "text_rnn"}, TEXT),
+    "text_rnn, gru": ({"type": "text_rnn", "cell": "gru"}, TEXT),
+    "text_transformer": ({"type": "text_transformer"}, TEXT),
+    "network": ({"type": "network", "encoders": {"image": {"type": "cnn", "channels": [4, 8], "blocks": [0, 1]}}}, TABLE + TEXT + IMAGE),
+}
+KINDS = {"a size": Kind.NUMBER, "kind": Kind.CATEGORY, "text": Kind.TEXT, "photo": Kind.IMAGE, "label": Kind.BINARY}
+
+
+def test_every_exporter_and_model_is_in_this_suite():
+    assert {spec["type"] for spec in SPECS.values()} == set(family("exporter").names())
+    assert {name.partition(",")[0] for name in MODELS} == set(family("model").names())
+
+
+@pytest.mark.parametrize("case", SPECS)
+class TestBuiltinExporters(ExporterContract):
+    @pytest.fixture(autouse=True)
+    def _spec(self, case):
+        self.spec = SPECS[case]
+
+    def build(self):
+        return family("exporter").build(self.spec)
+
+
+def photos(count):
+    draw, files = np.random.default_rng(1), []
+    for _ in range(count):
+        file = BytesIO()
+        Image.fromarray(draw.integers(0, 255, (16, 16, 3)).astype(np.uint8)).save(file, "PNG")
+        files.append(file.getvalue())
+    return pa.array(files)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_exports(name, tmp_path):
+    model, columns = MODELS[name]
+    batch = rows()
+    if "photo" in columns:
+        batch = batch.append_column("photo", photos(batch.num_rows))
+    fields = tuple(Field(column, KINDS[column]) for column in (*columns, "label"))
+    original = original_in(tmp_path, model, batch=batch.select([*columns, "label"]), schema=Schema(fields, ("label",)))
+    with exported(original, family("exporter").build("onnx"), tmp_path) as made:
+        assert made.parity.rows == batch.num_rows
+        assert made.parity.flipped == 0
+        assert made.parity.difference < 1e-5
+        assert "rows alone" in made.parity.cases

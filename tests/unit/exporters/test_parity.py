@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from deepseek.errors import DataError, ExportError, InputError
+from deepseek.exporters.hard_rows import LONGER, UNSEEN, hard_rows
+from deepseek.exporters.parity import compare, require_parity
+from deepseek.fields import Field, Kind, Schema
+
+SCHEMA = Schema((Field("x", Kind.NUMBER), Field("word", Kind.TEXT), Field("photo", Kind.IMAGE)), ())
+ROWS = pa.record_batch({"x": [0.1, 0.9, 0.7, None], "word": ["a", "bcd", None, ""], "photo": [b"1", b"2", b"3", b"4"]})
+
+
+def predictor(change=lambda values: values, schema=SCHEMA):
+    """A stand-in for a predictor, whose probability is x itself."""
+
+    def decoded(batch):
+        values = np.array([0.5 if value is None else value for value in batch["x"].to_pylist()], np.float32)
+        return {"probability": change(np.stack((1 - values, values), axis=1))}
+
+    def table(answers):
+        return pa.table({"prediction": pa.array(np.where(answers["probability"][:, 1] > 0.5, "yes", "no"))})
+
+    return SimpleNamespace(decoded=decoded, table=table, schema=schema, columns=tuple(field.name for field in schema))
+
+
+def test_equal_predictors_agree():
+    parity = compare(predictor(), predictor(), [ROWS.slice(0, 2), ROWS.slice(2), ROWS.slice(0, 0)])
+    assert (parity.rows, parity.difference, parity.flipped) == (4, 0.0, 0)
+    assert parity.cases["rows alone"] == 2
+    assert parity.cases["no rows"] == 0
+    require_parity(parity)
+
+
+def test_the_worst_row_is_named_and_flips_are_counted():
+    def wrong(values):
+        return np.where(values == np.float32(0.7), np.float32(0.2), values)
+
+    parity = compare(predictor(), predictor(wrong), [ROWS.slice(0, 1), ROWS.slice(1)])
+    assert parity.flipped == 1
+    assert parity.worst["row"] == 2
+    assert parity.difference == pytest.approx(0.5)
+    with pytest.raises(ExportError, match=r"differs by 0\.5, .*1 of 4 .*row is 2 of .*x=0\.7, word=None, photo=1 bytes"):
+        require_parity(parity)
+    assert "values" not in parity.to_json()["worst"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_is_a_difference(value):
+    parity = compare(predictor(), predictor(lambda values: np.where(values > 0.8, np.float32(value), values)), [ROWS])
+    assert parity.difference == np.inf
+    assert compare(predictor(lambda values: values * np.nan), predictor(lambda values: values * np.nan), [ROWS]).difference == 0
+
+
+def test_a_row_alone_is_compared_too():
+    parity = compare(predictor(), predictor(lambda values: values + (len(values) == 1)), [ROWS])
+    assert parity.worst["case"] == "rows alone"
+    with pytest.raises(ExportError):
+        require_parity(parity)
+
+
+def test_another_shape_or_name_is_refused():
+    with pytest.raises(ExportError, match=r"shape \[4, 1\]"):
+        compare(predictor(), predictor(lambda values: values[:, :1]), [ROWS])
+    other = predictor()
+    other.decoded = lambda batch: {"score": np.zeros(batch.num_rows)}
+    with pytest.raises(ExportError, match="score"):
+        compare(predictor(), other, [ROWS])
+
+
+def test_what_one_refuses_the_other_must_refuse():
+    def strict(values):
+        if len(values) > 1 and (values == 0.5).all():
+            raise DataError("no gaps please")
+        return values
+
+    assert "missing values" not in compare(predictor(strict), predictor(strict), [ROWS]).cases
+    with pytest.raises(ExportError, match="no gaps please"):
+        compare(predictor(strict), predictor(), [ROWS])
+
+
+def test_without_rows_there_is_nothing_to_compare():
+    with pytest.raises(InputError, match="no row"):
+        compare(predictor(), predictor(), [ROWS.slice(0, 0)])
+
+
+def test_hard_rows_are_what_they_say():
+    cases = dict(hard_rows(ROWS, SCHEMA, ("x", "word", "photo")))
+    assert cases["missing values"]["x"].null_count == cases["missing values"]["word"].null_count == 4
+    assert all(batch["photo"].null_count == (4 if case == "no files" else 0) for case, batch in cases.items())
+    assert cases["no files"]["x"].to_pylist() == ROWS["x"].to_pylist()
+    assert [cases["one value missing"][name].to_pylist()[place] for place, name in enumerate(("x", "word"))] == [None, None]
+    assert cases["one value missing"]["x"][1].as_py() == 0.1
+    assert cases["values never seen"]["word"].to_pylist() == [UNSEEN] * 4
+    assert cases["values never seen"]["x"].to_pylist()[3] is None
+    assert cases["the longest text"]["word"].to_pylist() == ["bcd" * LONGER] * 4
+    assert cases["empty texts"]["word"].to_pylist() == [""] * 4
+    assert [case for case, _ in hard_rows(ROWS.select(["photo"]), SCHEMA, ("photo",))] == ["no files"]
