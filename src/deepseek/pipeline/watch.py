@@ -17,7 +17,7 @@ from deepseek.artifacts import write_text
 from deepseek.data.sources.base import rooted_batches
 from deepseek.errors import DataError, InputError, RunError, UnknownNameError
 from deepseek.inference import Predictor
-from deepseek.inference.backends.torch import read_preparation
+from deepseek.inference.reading import read_preparation
 from deepseek.monitoring.alarms.base import AlarmEvent
 from deepseek.monitoring.outcomes import HIGHER, Outcomes, labels_of, outcomes_of, predictions_of
 from deepseek.monitoring.performance import Performance

@@ -63,7 +63,7 @@ class ServedModel:
         self, name: str, path: str | PathLike[str], *, settings: ServeSection, metrics: Metrics, plugins: Sequence[str] = ()
     ) -> None:
         self.name, self.path = name, str(path)
-        self.predictor: Answers = Predictor.load(path, backend=settings.backend, plugins=plugins)  # type: ignore[arg-type]
+        self.predictor: Answers = Predictor.load(path, backend=settings.backend, plugins=plugins)
         bundle = Bundle.open(Path(path))
         self.version = _version(bundle)
         preparation = Preparation.from_json(bundle.read("data.json"))

@@ -104,10 +104,10 @@ def test_show_prints_each_value_with_its_origin(file: Path) -> None:
 
 def test_all_problems_come_at_once_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(
-        "data:\n  sorce: a.csv\n  target: 1\ntrain:\n  epochs: many\n  optimizer: {type: fake, widt: 2}\nmonitor: {}\n"
+        "data:\n  sorce: a.csv\n  target: 1\ntrain:\n  epochs: many\n  optimizer: {type: fake, widt: 2}\ncompress: {}\n"
     )
     found = {one.path: one for one in problems(tmp_path / "bad.yaml", "train.l1=-1")}
-    assert set(found) == {"data.source", "data.sorce", "data.target", "train.epochs", "train.optimizer.widt", "monitor", "train.l1"}
+    assert set(found) == {"data.source", "data.sorce", "data.target", "train.epochs", "train.optimizer.widt", "compress", "train.l1"}
     assert (found["data.sorce"].line, found["data.sorce"].suggestion) == (2, "source")
     assert (found["data.source"].line, found["data.source"].file) == (1, "bad.yaml")
     assert found["train.epochs"].message == "must be a whole number or 'auto'; given: 'many'"
