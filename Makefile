@@ -37,7 +37,7 @@ docs: $(VENV)/.test  ## the documentation, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 bench: $(VENV)/.test  ## every benchmark, one JSON line each
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for file in benchmarks/*.py benchmarks/claims/*.py; do $(BIN)/python $$file || exit 1; done
 
 services:  ## servers and the browser that the tests need, where absent (apt, as root)
 	@test -n "$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" && command -v mariadbd >/dev/null && command -v chromium >/dev/null && command -v promtool >/dev/null || \

@@ -4,6 +4,7 @@ Each contestant lives in an environment of its own, whose Python is named. `--pr
 environments whose own imports fail for reasons of the machine. Prints a JSON line for each.
 
 Run: python benchmarks/first_hour.py deepseek=.venv/bin/python ludwig=/path/bin/python autogluon=/path/bin/python [--prelude ludwig=MODULE]
+Without contestants this project alone is measured, in the environment that runs the script.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -59,7 +61,7 @@ def import_s(name: str, python: str, prelude: str, runs: int) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("contestants", nargs="+", metavar="NAME=PYTHON")
+    parser.add_argument("contestants", nargs="*", default=[f"deepseek={sys.executable}"], metavar="NAME=PYTHON")
     parser.add_argument("--prelude", action="append", default=[], metavar="NAME=MODULE")
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()

@@ -4,7 +4,7 @@ Load is open: requests are sent when a Poisson process says so, whether or not e
 moment at which its request was due (no coordinated omission). Server and load generator are pinned to cores of their own. Contestants
 that are not installed are passed over. Prints a JSON line for each.
 
-Run: python benchmarks/serving.py RUN [--seconds 5] [--contestants deepseek,no-batching,fastapi,litserve,bentoml]
+Run: python benchmarks/serving.py [RUN] [--seconds 5] [--contestants deepseek,no-batching,fastapi,litserve,bentoml]
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import deepseek
 
 HERE = Path(__file__).parent / "serving"
 P99_S = 0.05
@@ -140,15 +142,25 @@ def sustained(port: int, request: bytes, seconds: float, highest: float) -> dict
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("run")
+    parser.add_argument("run", nargs="?", help="what is served; a small model of generated customers where not given")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--highest", type=float, default=50_000.0)
     parser.add_argument("--contestants", default="deepseek,no-batching,fastapi,litserve,bentoml")
     given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(given, given.run or trained(Path(folder)))
+
+
+def trained(folder: Path) -> str:
+    table = deepseek.example("customers", folder)
+    return str(deepseek.train(table, target="churned", out=folder / "runs", overrides=["train.epochs=3"], progress=False).run)
+
+
+def compare(given: argparse.Namespace, served_run: str) -> None:
     cores = sorted(os.sched_getaffinity(0))
     server, client = ({*cores[:-1]}, {cores[-1]}) if len(cores) > 1 else ({cores[0]}, {cores[0]})
     os.sched_setaffinity(0, client)
-    run, row = str(Path(given.run).absolute()), row_of(given.run)
+    run, row = str(Path(served_run).absolute()), row_of(served_run)
     for name in given.contestants.split(","):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
