@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,9 @@ def test_a_missing_library_is_named_with_its_install_line(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"deepseek-framework\[deploy\]"):
         deepseek.load(run.run, backend="onnxruntime")
+
+
+def test_after_an_export_a_signal_is_handled_as_before(run):
+    deepseek.export(run, to="auto")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
-import os
-import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -220,20 +218,24 @@ def test_a_trial_whose_worker_died_before_it_was_on_record_has_cost_no_other_its
     assert len(result.facts.trials) == 1
 
 
-def test_ctrl_c_that_python_loses_ends_the_search_before_its_next_trial(recipe, monkeypatch):
-    """Python drops what a finalizer raises: here the exception of Ctrl-C, during trial 1."""
-    module = importlib.import_module("deepseek.pipeline.tune")
-    run = module.TrialRunner.run
-
-    def pressed(runner, number, *given, **named):
-        if number == 1:
-            with contextlib.suppress(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(1)
-        return run(runner, number, *given, **named)
-
-    monkeypatch.setattr(module.TrialRunner, "run", pressed)
-    with pytest.raises(KeyboardInterrupt):
-        deepseek.tune(recipe, trials=3)
+def test_ctrl_c_that_python_loses_ends_the_search_before_its_next_trial(recipe):
+    """Python drops what a finalizer raises: here the exception of Ctrl-C, during trial 1, in a process of its own."""
+    code = f"""
+        import contextlib, importlib, os, signal, sys, time
+        import deepseek
+        module = importlib.import_module("deepseek.pipeline.tune")
+        run = module.TrialRunner.run
+        def pressed(runner, number, *given, **named):
+            if number == 1:
+                with contextlib.suppress(KeyboardInterrupt):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(1)
+            return run(runner, number, *given, **named)
+        module.TrialRunner.run = pressed
+        try:
+            deepseek.tune({str(recipe)!r}, trials=3)
+        except KeyboardInterrupt:
+            sys.exit(3 if signal.getsignal(signal.SIGINT) is signal.default_int_handler else 4)
+    """
+    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, capture_output=True).returncode == 3
     assert len(Path("runs/points/tune-001/trials.jsonl").read_text().splitlines()) == 2
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -23,6 +23,7 @@ from deepseek.exporters.export import Exported, Original, exported, keep, replac
 from deepseek.exporters.fastest import SIZES, Timing, fastest, time_backends
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.choice import MEASURED, identity_of, machine
+from deepseek.inference.backends.signal_stack import keeping_signal_stack
 from deepseek.inference.predictor import Predictor
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.predictions import sample_of
@@ -35,6 +36,7 @@ _BATCH_ROWS = 256
 _ROWS = "give rows to compare on with --rows FILE"
 
 
+@keeping_signal_stack()
 def export(
     run: str | PathLike[str], *, to: Spec = "onnx", rows: Any = None, out: str | PathLike[str] | None = None, plugins: Sequence[str] = ()
 ) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from deepseek.artifacts import Bundle, sha256_file
 from deepseek.errors import InputError
+from deepseek.inference.backends.signal_stack import keeping_signal_stack
 from deepseek.inference.reading import EXPORT, read_export
 from deepseek.registry import Spec, family, split_spec
 
@@ -40,7 +41,8 @@ def open_backend(bundle: Bundle, spec: Spec = AUTO) -> tuple[Bundle, Backend]:
     else:
         name, _ = split_spec("backend", spec)
         bundle = _runnable(bundle, name, registry.get(name).files)
-    backend: Backend = registry.build(spec, bundle)
+    with keeping_signal_stack():
+        backend: Backend = registry.build(spec, bundle)
     return bundle, backend
 
 
