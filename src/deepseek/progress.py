@@ -33,6 +33,21 @@ def is_quiet() -> bool:
     return not _shown
 
 
+@contextmanager
+def hushed(wanted: bool = True) -> Iterator[None]:
+    """Turn progress and log lines off while the block runs, and leave the process as it was, whatever the block itself turned.
+
+    Args:
+        wanted: Whether to; where a process is quiet already it stays so.
+    """
+    before = is_quiet()
+    quiet(wanted or before)
+    try:
+        yield
+    finally:
+        quiet(before)
+
+
 def log(message: str) -> None:
     """Write one line about what is happening."""
     if _shown:

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 import deepseek
-from deepseek import progress
 
 FAST = ["train.epochs=4", "model={type: mlp, depth: 1, width: 16}", "train.precision=fp32"]
 
@@ -25,7 +24,6 @@ def rows():
 def run(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("types")
     rows.to_csv(folder / "a.csv", index=False)
-    progress.quiet(True)
     return deepseek.train(str(folder / "a.csv"), target="y", out=folder / "runs", overrides=FAST, progress=False).run
 
 

@@ -35,6 +35,19 @@ def test_quiet_silences_everything_but_warnings(capsys: pytest.CaptureFixture[st
     assert progress.is_quiet()
 
 
+def test_a_hushed_block_leaves_the_process_as_it_was() -> None:
+    with progress.hushed():
+        assert progress.is_quiet()
+    with progress.hushed(False):
+        assert not progress.is_quiet()
+        progress.quiet()
+    assert not progress.is_quiet()
+    progress.quiet()
+    with progress.hushed(False):
+        assert progress.is_quiet()
+    assert progress.is_quiet()
+
+
 def test_without_a_terminal_lines_come_at_a_modest_rate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, *(float(second) for second in range(1, 100))])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from deepseek import progress
 from deepseek.cli.output import print_output, report_error
 from deepseek.errors import DeepSeekError
 
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     try:
-        output = run_app(given)
+        with progress.hushed(False):  # a verb's --json is of this call alone
+            output = run_app(given)
         if output is not None:
             print_output(output, as_json=as_json)
         sys.stdout.flush()

@@ -128,13 +128,8 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
         out = Path(self._folder.name if self.out is None else self.out)
         recipe = self._recipe(table, target, weight, task)
         recipe["data"]["source"] = path_of(table, out)
-        quiet = progress.is_quiet()
-        progress.quiet(not self.verbose)
-        try:
-            with progress.collected_warnings() as said:
-                self.run_: RunResult = run(load_recipe(recipe, overrides=self._overrides()), out=out)
-        finally:
-            progress.quiet(quiet)
+        with progress.hushed(not self.verbose), progress.collected_warnings() as said:
+            self.run_: RunResult = run(load_recipe(recipe, overrides=self._overrides()), out=out)
         self._predictor = Predictor.load(self.run_.bundle)
         for message in dict.fromkeys(said):
             warnings.warn(message, UserWarning, stacklevel=4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from deepseek.pipeline.result import RunResult
 from deepseek.pipeline.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 
 def train(  # noqa: PLR0913 (what is said on the command line)
@@ -53,16 +52,6 @@ def train(  # noqa: PLR0913 (what is said on the command line)
         print(run.metrics["test"]["auc"])
         ```
     """
-    with _quiet(not progress):
+    with display.hushed(not progress):
         recipe = recipe_of(source, target=target, test=test, out=out, time_limit=time_limit, overrides=overrides, name=name)
         return run(recipe, out=out)
-
-
-@contextmanager
-def _quiet(wanted: bool) -> Iterator[None]:
-    before = display.is_quiet()
-    display.quiet(wanted or before)
-    try:
-        yield
-    finally:
-        display.quiet(before)

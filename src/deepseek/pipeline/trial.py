@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +66,7 @@ class TrialRunner:
         run.path.mkdir(parents=True)
         write_text(run.recipe, recipe.to_yaml())
         write_json(run.path / ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
-        with _hushed():
+        with progress.hushed():
             follow(recipe, self.dataset(recipe), run, began=began, measured=("validation",), callbacks=[report] if report else [])
         outcome = read_json(run.metrics)
         pruned = outcome["stopped_reason"] == PRUNED
@@ -164,14 +163,3 @@ def _last_value(run: RunFolder, metric: str) -> float | None:
     lines = [json.loads(line) for line in run.events.read_text(encoding="utf-8").splitlines()]
     values = [line["metrics"][metric] for line in lines if line["event"] == "validation"]
     return float(values[-1]) if values else None
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Let a trial work without words of its own; the search has one line for it."""
-    before = progress.is_quiet()
-    progress.quiet()
-    try:
-        yield
-    finally:
-        progress.quiet(before)

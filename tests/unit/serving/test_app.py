@@ -298,20 +298,24 @@ def test_another_bundle_takes_over_under_load_and_no_request_is_lost(people_run,
 
     async def main():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", headers=headers) as client:
-            done = asyncio.Event()
+            done, first = asyncio.Event(), asyncio.Event()
+            answers = []
 
             async def ask():
-                answers = []
                 while not done.is_set():
                     answers.append(await client.post(PREDICT, json=ROW))
-                return answers
+                    first.set()
 
             asking = [asyncio.ensure_future(ask()) for _ in range(4)]
-            await asyncio.sleep(0.1)
+            await first.wait()
             switched = await client.post("/admin/models/people/load", json={"path": str(other_run)})
             after = await client.post(PREDICT, json=ROW)
+            seen = len(answers) + len(asking)  # each of the four may have asked the old one before, and its next request the new one
+            while len(answers) <= seen:
+                await asyncio.sleep(0.01)
             done.set()
-            return switched, after, [answer for part in await asyncio.gather(*asking) for answer in part]
+            await asyncio.gather(*asking)
+            return switched, after, answers
 
     switched, after, answers = asyncio.run(main())
     assert switched.status_code == 200
