@@ -1,4 +1,4 @@
-"""A served model watched by a real Prometheus: the shipped rules fire through a real Alertmanager, and every panel has something to show."""
+"""A served model watched by a real Prometheus: the shipped rules fire through a real Alertmanager, every panel has something to show."""
 
 import json
 import re
@@ -12,11 +12,11 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.flow.test_serving import KEYS, serving
+from tests.services.conftest import program, prometheus_with
 
 import deepseek
 import deepseek.monitoring
-from tests.flow.test_serving import KEYS, serving
-from tests.services.conftest import prometheus_with, program
 
 DASHBOARDS = Path(deepseek.monitoring.__file__).parent / "dashboards"
 PREDICT, FEEDBACK = "/v1/models/shop/predict", "/v1/models/shop/feedback"

@@ -180,8 +180,8 @@ class Metrics:
                     ends = sums.setdefault(meaning["name"], {}).setdefault(tuple(meaning["labels"].items()), {})
                     end = meaning.get("end", "")
                     ends[end] = ends.get(end, 0.0) + value
-        for name, labels, value in (*process_samples(processes), *gpu_samples()):
-            sums.setdefault(name, {})[tuple(labels.items())] = {"": value}
+        for name, about, value in (*process_samples(processes), *gpu_samples()):
+            sums.setdefault(name, {})[tuple(about.items())] = {"": value}
         lines: list[str] = []
         for name, family in FAMILIES.items():
             if name in sums:
