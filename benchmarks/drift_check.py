@@ -10,7 +10,7 @@ the planted and on the other columns are compared for both.
 
 Evidently wants a pandas that others do not: `python -m venv ENV && ENV/bin/pip install evidently==0.7.23 'pandas<3.1'`.
 
-Usage: python benchmarks/drift_check.py [--rows 1000000] [--repeats 5] [--threads 2] [--evidently-python ENV/bin/python]. Prints one
+Usage: python benchmarks/drift_check.py [--rows 1000000] [--repeats 3] [--threads 2] [--evidently-python ENV/bin/python]. Prints one
 JSON line; without an environment Evidently's figures are null. Exit status 1 where a planted shift is missed or another column called
 drifted, or Evidently is less than 20 times slower or comes to other verdicts on the planted columns.
 """
@@ -108,7 +108,7 @@ class Evidently:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     here = sys.executable if importlib.util.find_spec("evidently") else None
     parser.add_argument("--evidently-python", default=os.environ.get("EVIDENTLY_PYTHON", here), help="a Python that has evidently")

@@ -78,7 +78,7 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_recorder_failures_total": _Family("counter", "Errors of what the recorder feeds, by consumer."),
     "deepseek_recorder_lag_seconds": _Family("gauge", "Age of the journal's entry that was read last, when it was read."),
     "deepseek_recorders": _Family("gauge", "Recorders that read the journal."),
-    "deepseek_unwatched_rows_total": _Family("counter", "Answered rows of models that nobody watches, by model."),
+    "deepseek_unwatched_rows_total": _Family("counter", "Answered rows, and labels, of models that nobody watches, by model."),
     "deepseek_alarm_failures_total": _Family("counter", "Times an alarm could not be told; it is told again."),
     "deepseek_workers": _Family("gauge", "Workers that accept requests."),
     "deepseek_process_resident_bytes": _Family("gauge", "Memory that a process of the server has in RAM, by process and role."),

@@ -61,6 +61,8 @@ class State:
                 path.unlink(missing_ok=True)
         if journal:
             (self.folder / "journal").mkdir(exist_ok=True)
+            for path in (self.folder / "journal").glob(".*.part"):  # of a writer that was killed before it had written anything
+                path.unlink(missing_ok=True)
         self._write({name: Wanted(str(Path(path).absolute())) for name, path in paths.items()})
 
     def read(self) -> dict[str, Wanted]:

@@ -202,11 +202,20 @@ def test_a_version_is_found_after_another_took_over_and_the_recorder_began_anew(
     assert found[version_of(Bundle.open(people_run))]["outcomes"] == 1
 
 
+def test_only_so_many_bundles_of_a_name_are_remembered_and_the_current_one_always(watched, people_run, other_run, monkeypatch):
+    monkeypatch.setattr("deepseek.serving.watching._REMEMBERED", 0)
+    consumer = watched()
+    watched.state.want({"people": str(other_run)})
+    consumer.tick(time.time())
+    assert [one.version for one in consumer._watched.values()] == [version_of(Bundle.open(other_run))]
+
+
 def test_rows_of_a_model_that_nobody_watches_are_counted(watched, people_run, caplog):
     consumer = watched()
     stranger = answered(people_run, ["a"])
-    consumer.take([Answered("other", stranger.version, None, 1.0, ["a"], None, stranger.rows, stranger.answers, 0.0)])
-    assert numbers(watched.metrics)['deepseek_unwatched_rows_total{model="other"}'] == 1
+    entry = Answered("other", stranger.version, None, 1.0, ["a"], None, stranger.rows, stranger.answers, 0.0)
+    consumer.take([entry, told(["a", "b"], model="other")])
+    assert numbers(watched.metrics)['deepseek_unwatched_rows_total{model="other"}'] == 3
 
 
 def test_a_label_that_the_model_cannot_know_costs_itself_only(watched, people_run):
