@@ -1,6 +1,8 @@
 """What the journal holds reaches every consumer, each failure its own affair; the watch of a served model."""
 
 import asyncio
+import json
+import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -351,10 +353,21 @@ def test_a_full_journal_refuses_outcomes_and_drops_answers_with_a_count(people_r
     assert numbers(app.metrics)['deepseek_feedback_total{model="people",outcome="refused"}'] == 60
 
 
-def test_what_has_no_reference_cannot_be_watched(tmp_path, people_run):
-    import json
-    import shutil
+@pytest.mark.parametrize(("given", "where"), [("people/001", "people"), ("people/001/bundle", "people"), ("alone/bundle", "alone")])
+def test_a_lasting_folder_lies_beside_the_runs_and_never_in_a_bundle(people_run, tmp_path, given, where):
+    from contextlib import ExitStack
 
+    from deepseek.recipe.sections import ServeSection
+    from deepseek.serving.server import _folder
+
+    shutil.copytree(people_run.parent, tmp_path / "people")
+    shutil.copytree(people_run / "bundle", tmp_path / "alone" / "bundle")
+    with ExitStack() as stack:
+        found = _folder({"shop": str(tmp_path / given)}, ServeSection(), stack, lasting=True)
+    assert found == tmp_path / where / ".serve" / "shop"
+
+
+def test_what_has_no_reference_cannot_be_watched(tmp_path, people_run):
     shutil.copytree(people_run, tmp_path / "run")
     bundle = tmp_path / "run" / "bundle"
     (bundle / "reference.json").unlink()
