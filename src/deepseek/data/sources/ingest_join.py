@@ -106,7 +106,8 @@ class Joined:
             start += batch.num_rows
 
     def _set_aside(self, start: int, stop: int) -> np.ndarray:
-        return np.stack([one[start:stop] for one in self._missing]).any(axis=0)
+        missing: np.ndarray = np.stack([one[start:stop] for one in self._missing])
+        return np.asarray(missing.any(axis=0))
 
     def _columns(self, topic: Topic) -> list[str]:
         """Return the columns of another topic that are joined: of series without those that say the same for every row or nothing."""
