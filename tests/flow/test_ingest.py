@@ -31,13 +31,13 @@ JSON = {"Content-Type": "application/json"}
 class Running:
     """A server in a process of its own."""
 
-    def __init__(self, folder, *options, limits=None, port=0):
+    def __init__(self, folder, *options, port=0):
         self.folder = folder
         self.port = port or free_port()
         self.log = folder.parent / f"{folder.name}.log"
         command = [sys.executable, "-m", "deepseek", "ingest", str(folder), "--port", str(self.port), *options]
         with self.log.open("ab") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=file, preexec_fn=limits)
+            self.process = subprocess.Popen(command, stdout=file, stderr=file)
         wait_for(lambda: self.process.poll() is not None or self.answers(), self.log)
         assert self.process.poll() is None, self.log.read_text()
 
@@ -251,7 +251,7 @@ def test_hostile_bodies_get_a_4xx_or_are_kept_and_the_server_lives(shared, what)
     assert shared.post("after", json.dumps([{"after": what}]).encode(), JSON)[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/ingest/..%2f..%2fetc", "/v1/ingest/.hidden", "/v1/ingest/a/b", "/v1/ingest/" + "a" * 99])
+@pytest.mark.parametrize("path", ["/v1/ingest/..%2f..%2fetc", "/v1/ingest/.hidden", "/v1/ingest/a/b", f"/v1/ingest/{'a' * 99}"])
 def test_topics_that_are_no_names_are_refused(shared, path):
     assert shared.ask("POST", path, b"[{}]", JSON)[0] == 404
 
@@ -278,10 +278,8 @@ def test_too_large_is_413_and_a_full_backlog_429_until_there_is_room(tmp_path):
 
 
 def test_a_disk_that_refuses_is_503_and_nothing_is_kept(tmp_path):
-    def little():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
-
-    with Running(tmp_path / "in", "--set", "flush=1h", limits=little) as server:
+    with Running(tmp_path / "in", "--set", "flush=1h") as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
         status, answer, headers = server.ask("POST", "/v1/ingest/t", os.urandom(4_000_000), {"Content-Type": "audio/wav"})
         assert (status, headers["retry-after"]) == (503, "30")
         assert "nothing of it is kept" in answer["hint"]
@@ -371,11 +369,9 @@ def test_each_content_is_there_once_however_often_the_server_is_killed(tmp_path)
     assert not failures
     assert state["server"].stop() == 0
     rows = rows_of(folder, "records")
-    expected = sorted((headers["uuid"], n) for topic, body, headers in contents if topic == "records" for n in [json.loads(body)] for _ in n)
     assert sorted((row["_id"], row["n"]) for row in rows) == sorted(
         (headers["uuid"], record["n"]) for topic, body, headers in contents if topic == "records" for record in json.loads(body)
     )
-    assert len(expected) == len(rows)
     images = rows_of(folder, "images")
     wanted = {headers["uuid"]: body for topic, body, headers in contents if topic == "images"}
     assert sorted(row["_id"] for row in images) == sorted(wanted)
@@ -407,7 +403,7 @@ def test_memory_stays_flat_for_a_large_streamed_body(tmp_path):
         finally:
             done.set()
             watcher.join()
-        assert peak - before < 150_000_000
+        assert peak - before < 180_000_000
         assert server.stop() == 0
     assert sum(1 for _ in rows_of(tmp_path / "in", "lines")) == 200_000
 
@@ -435,7 +431,12 @@ def test_from_posts_to_a_trained_model(tmp_path):
             for topic, body, headers in posts if n % 3 else posts[::-1]:
                 assert exchange(connection, "POST", f"/v1/ingest/{topic}", body, headers)[0] == 200
         assert exchange(connection, "POST", "/v1/ingest/scans", png(3), {**image, "X-Patient": "999"})[0] == 200
-    source = {"type": "ingest", "path": "ward", "topics": ["records", "scans"], "join": {"key": "patient", "within": "10s", "time": "taken"}}
+    source = {
+        "type": "ingest",
+        "path": "ward",
+        "topics": ["records", "scans"],
+        "join": {"key": "patient", "within": "10s", "time": "taken"},
+    }
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         json.dumps(
@@ -450,5 +451,5 @@ def test_from_posts_to_a_trained_model(tmp_path):
     assert result.metrics["test"]["accuracy"] > 0.9
     document = json.loads((Path(result.run) / "data.json").read_text())
     assert document["schema"]
-    joined = open_source(source, folder=tmp_path)
-    assert deepseek.load(result.run).predict(next(joined.read(batch_rows=5))).num_rows == 5
+    answered = deepseek.predict(result.run, {**source, "path": str(tmp_path / "ward")}, tmp_path / "answers.csv")
+    assert answered["rows"] == 120

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepseek.artifacts.files import read_json, write_json
+from deepseek.data.sources.base import INGESTED
 from deepseek.errors import DataError
 
 FORMAT = 1
@@ -143,7 +144,7 @@ def topics_of(folder: Path) -> list[str]:
     Raises:
         DataError: The folder is none that `deepseek ingest` wrote.
     """
-    if not (folder / "ingest.json").is_file():
+    if not (folder / INGESTED).is_file():
         raise DataError(f"{str(folder)!r} is no folder of ingested data", hint="name the folder that was given to deepseek ingest")
     return sorted(path.parent.name for path in (folder / TOPICS).glob(f"*/{MANIFEST}"))
 
@@ -162,7 +163,7 @@ def link(chain: str, content: Sequence[object]) -> str:
 
 
 def record_name(name: str) -> str:
-    """Return the name of a record's field as a column: one that begins with an underscore gets one more, as `_id` and the like are taken."""
+    """Return the name of a record's field as a column: one that begins with an underscore gets one more, as `_id` is taken."""
     return f"_{name}" if name.startswith("_") else name
 
 

@@ -106,7 +106,10 @@ KINDS = {
     ),
     "a series": (b'{"hr": [61, 62.5, null]}', JSON, [{"hr": [61.0, 62.5, None]}]),
     "text": ("é".encode("latin-1"), {"content-type": "text/plain; charset=latin-1"}, [{"text": "é"}]),
-    "told by the attribute": (b'{"a": 1}', {"content-type": "application/octet-stream", "mime.type": "application/json"}, [{"a": 1, "_mime.type": "application/json"}]),
+    "told by the attribute": (
+        b'{"a": 1}', {"content-type": "application/octet-stream", "mime.type": "application/json"},
+        [{"a": 1, "_mime.type": "application/json"}],
+    ),
     "told by the name": (b"a,b\n1,2\n", {"filename": "x.csv"}, [{"a": 1, "b": 2, "_filename": "x.csv"}]),
     "names that are taken": (b'{"_id": 1, "_x": 2}', {**JSON, "x-id": "3"}, [{"__id": 1, "__x": 2, "_id_": "3"}]),
 }  # fmt: skip
@@ -120,7 +123,9 @@ def test_every_kind_of_body_becomes_rows(server, kind):
     assert server.rows() == expected
 
 
-@pytest.mark.parametrize(("kind", "column", "suffix"), [("image/png", "image", ".png"), ("audio/wav", "audio", ".wav"), ("a/b", "file", ".bin")])
+@pytest.mark.parametrize(
+    ("kind", "column", "suffix"), [("image/png", "image", ".png"), ("audio/wav", "audio", ".wav"), ("a/b", "file", ".bin")]
+)
 @pytest.mark.parametrize("size", [0, 2 * SMALL_BYTES])
 def test_files_are_kept_as_they_are_and_named_by_what_they_hold(server, kind, column, suffix, size):
     body = png() + bytes(size)
@@ -253,7 +258,7 @@ def test_small_parts_are_joined_and_the_fingerprint_stays(tmp_path):
         assert source.fingerprint() == fingerprint
         assert server.rows(version=version) == rows
         assert sum(batch.num_rows for batch in source.rejects()) == version
-    assert len(set(fingerprint for _, fingerprint, _ in seen)) == 12
+    assert len({fingerprint for _, fingerprint, _ in seen}) == 12
 
 
 def test_parts_grow_up_to_their_size(tmp_path):

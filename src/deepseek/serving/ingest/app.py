@@ -113,6 +113,8 @@ class App:
                 await request.skip(limit=_SKIPPED_BYTES, timeout_s=_SKIP_S)
             if not request.read:
                 refused.headers["Connection"] = "close"
+        if "Retry-After" in refused.headers:
+            self._folder.compactor.wake()
         await request.refuse(refused)
 
     async def _health(self, request: Request, _: str) -> None:

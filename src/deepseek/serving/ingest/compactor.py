@@ -36,7 +36,7 @@ class Compactor:
         self._thread.start()
 
     def wake(self) -> None:
-        """Have what waits put into parts now."""
+        """Have what waits put into parts now: somebody was told that there is no room."""
         self._wake.set()
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from deepseek.artifacts.files import plain_disk_errors, write_json
 from deepseek.data.ingested import FORMAT
+from deepseek.data.sources.base import INGESTED
 from deepseek.errors import InputError
 from deepseek.serving.ingest.compactor import Compactor
 from deepseek.serving.ingest.contents import Lander
@@ -19,7 +20,7 @@ from deepseek.serving.ingest.index import Index
 from deepseek.serving.ingest.intake import Intake
 from deepseek.serving.ingest.parts import Parts
 from deepseek.serving.ingest.settings import IngestSettings
-from deepseek.serving.ingest.spool import clear
+from deepseek.serving.ingest.spool import clear, sync_folder
 from deepseek.serving.metrics import Metrics
 
 log = logging.getLogger("deepseek.ingest")
@@ -48,7 +49,7 @@ class IngestFolder:
         self.path, self.settings = path, settings
         spool = path / "spool"
         with plain_disk_errors(path):
-            if not (path / "ingest.json").is_file() and path.is_dir() and any(path.iterdir()):
+            if not (path / INGESTED).is_file() and path.is_dir() and any(path.iterdir()):
                 raise InputError(
                     f"the folder {str(path)!r} holds other things", hint="name a new folder, or one that deepseek ingest wrote"
                 )
@@ -59,11 +60,12 @@ class IngestFolder:
         except BlockingIOError:
             self._lock.close()
             raise InputError(f"another server writes to {str(path)!r}", hint="stop it, or name another folder") from None
-        if not (path / "ingest.json").is_file():
-            write_json(path / "ingest.json", {"format": FORMAT})
+        if not (path / INGESTED).is_file():
+            write_json(path / INGESTED, {"format": FORMAT})
         self._numbers = Path(tempfile.mkdtemp(prefix="deepseek-ingest-"))
         self.metrics = Metrics(self._numbers)
         self.index = Index(path)
+        sync_folder(path)
         if gone := clear(spool, self.index.spooled()):
             log.info("%d files that were half received when a server ended are taken away", gone)
         self.intake = Intake(spool, self.index, Lander(most_records=settings.max_records, expected=expected), settings=settings)

@@ -110,7 +110,9 @@ class Index:
     def spooled(self) -> frozenset[str]:
         """Return the files of the spool that accepted contents are in."""
         with self._connected() as database:
-            return frozenset(name for (name,) in database.execute("SELECT spooled FROM contents WHERE spooled IS NOT NULL"))
+            return frozenset(
+                name for (name,) in database.execute("SELECT spooled FROM contents WHERE part IS NULL AND spooled IS NOT NULL")
+            )
 
     def topics(self) -> list[str]:
         """Return the topics that have contents which are in no part yet."""
@@ -123,7 +125,7 @@ class Index:
         Args:
             topic: The topic.
             most: Most contents.
-            most_bytes: Most bytes, unless the first alone has more.
+            most_bytes: Most bytes of rows, unless the first alone has more; blobs are only moved.
         """
         found: list[Waiting] = []
         size = 0
@@ -133,7 +135,7 @@ class Index:
             cursor = database.execute(sql, (topic, most))
             for row in cursor:
                 one = Waiting(**{**dict(zip(names, row, strict=True)), "attributes": json.loads(row[6])})
-                size += one.size
+                size += one.size if one.blob is None else 0
                 if found and size > most_bytes:
                     break
                 found.append(one)

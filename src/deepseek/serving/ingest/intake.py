@@ -75,7 +75,7 @@ class Intake:
 
         Raises:
             ClientGoneError: The client went before all had come; nothing is kept.
-            RefusedError: The backlog is full (429), the disk refuses (503), or the body is none that can be taken.
+            RefusedError: The backlog is full (429, or as the settings say), the disk refuses (503), or the body is none that can be taken.
         """
         async with self._room(request) as reserve:
             try:
@@ -129,7 +129,9 @@ class Intake:
 
     def _full(self, detail: str) -> RefusedError:
         again = str(max(1, math.ceil(self._settings.flush)))
-        return RefusedError(429, detail, hint="send the same again later; nothing of it is kept", headers={"Retry-After": again})
+        return RefusedError(
+            self._settings.full, detail, hint="send the same again later; nothing of it is kept", headers={"Retry-After": again}
+        )
 
     async def _receive(self, request: Request, reserve: Callable[[int], None]) -> Body:
         spool, held, size = Spool(self._spool), bytearray(), 0

@@ -38,9 +38,9 @@ from deepseek.serving.ingest.records import tables_of
 from deepseek.serving.ingest.spool import sync_file, sync_folder
 
 MOST_CONTENTS = 10_000
-MOST_BYTES = 256_000_000
+MOST_BYTES = 64_000_000
 GROUP_ROWS = 65_536
-GROUP_BYTES = 32_000_000
+GROUP_BYTES = 16_000_000
 GRACE_S = 3_600.0
 """Files that no longer count are kept for so long: a reader may have opened the manifest that named them."""
 
@@ -76,7 +76,8 @@ class Parts:
         number = manifest.parts[-1].number + 1 if manifest.parts else 1
         part = self._write_part(_Draft(manifest, joined, contents), number)
         Manifest(topic, (*kept, part)).write(self._folder)
-        sync_folder(folder)
+        for place in (folder, folder.parent, self._folder):
+            sync_folder(place)
         self._index.settle(topic, contents, number)
         for one in contents:
             if one.spooled is not None:
@@ -204,7 +205,7 @@ def _rows_of(folder: Path, one: Waiting) -> Iterator[pa.Table]:
     else:
         assert one.spooled is not None
         path = folder / "spool" / one.spooled
-        source, size = pa.memory_map(str(path)), path.stat().st_size
+        source, size = pa.OSFile(str(path)), path.stat().st_size
     constant = {SEQ: pa.scalar(one.seq, pa.int64()), ID: pa.scalar(one.id), AT: pa.scalar(one.at, MICROSECONDS)}
     constant |= {attribute_name(name): pa.scalar(value) for name, value in one.attributes.items()}
     number = 0

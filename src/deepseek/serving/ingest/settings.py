@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -34,6 +34,8 @@ class IngestSettings(Section):
     """Most records of one content."""
     max_backlog: Size = 4_000_000_000
     """Most bytes that are stored, or on their way, and not in a part yet; beyond, clients are told to come again (429)."""
+    full: Literal[429, 503] = 429
+    """The status of that answer; Apache NiFi's InvokeHTTP sends a flow file on to Retry for 503, and to No Retry for 429."""
     max_waiting: Count = 100_000
     """Most contents that are not in a part yet."""
     max_requests: Count = 64

@@ -89,7 +89,9 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path):
     made = Folder(tmp_path / "in")
-    visits = [{"who": who, "when": START + timedelta(seconds=second), "n": n} for n, (who, second) in enumerate([(1, 0), (2, 0), (3, 5), (1, 60)])]
+    visits = [
+        {"who": who, "when": START + timedelta(seconds=second), "n": n} for n, (who, second) in enumerate([(1, 0), (2, 0), (3, 5), (1, 60)])
+    ]
     made.add("visits", visits)
     for who, second, name in [(1, 3, "a"), (1, 58, "b"), (3, 300, "c"), (4, 0, "d")]:
         made.add("scans", [{"image": name}], {"who": str(who), "when": (START + timedelta(seconds=second)).isoformat()})
