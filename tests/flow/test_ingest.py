@@ -162,8 +162,8 @@ def test_flow_files_come_chunked_or_of_fixed_length_over_one_connection(server):
 
 def test_headers_are_attributes_and_keys_are_none(server):
     headers = {
-        "Content-Type": "image/png", "filename": "scan.png", "path": "ward/", "X-Patient-Id": "77", "X-API-Key": "not-to-be-kept", "Accept": "*/*",
-        "X-Forwarded-For": "10.0.0.1", "uuid": "img-1",
+        "Content-Type": "image/png", "filename": "scan.png", "path": "ward/", "X-Patient-Id": "77", "Accept": "*/*",
+        "X-API-Key": "not-to-be-kept", "X-Forwarded-For": "10.0.0.1", "uuid": "img-1",
     }  # fmt: skip
     assert server.post("scans", png(), headers)[0] == 200
     server.stop()
@@ -453,3 +453,9 @@ def test_from_posts_to_a_trained_model(tmp_path):
     assert document["schema"]
     answered = deepseek.predict(result.run, {**source, "path": str(tmp_path / "ward")}, tmp_path / "answers.csv")
     assert answered["rows"] == 120
+    with Running(tmp_path / "ward", "--schema", str(result.run)) as server:  # what comes now is held against the run
+        status, answer = server.post(
+            "records", b'[{"patient": 1, "age": "old"}, {"patient": 1, "age": 3, "ill": "no"}, {"age": null}]', JSON
+        )
+        assert (status, answer["rows"], answer["errors"][0]["errors"][0]["field"]) == (207, 2, "age")
+        assert server.post("scans", png(9), image)[0] == 200

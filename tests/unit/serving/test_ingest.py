@@ -104,6 +104,7 @@ KINDS = {
         stream(pa.table({"a": [1, 2], "v": [[1.0], [2.0, 3.0]]})), {"content-type": "application/vnd.apache.arrow.stream"},
         [{"a": 1, "v": [1.0]}, {"a": 2, "v": [2.0, 3.0]}],
     ),
+    "lists of objects": (b'{"a": [{"b": 1}]}', {"content-type": "application/ld+json"}, [{"a": '[{"b": 1}]'}]),
     "a series": (b'{"hr": [61, 62.5, null]}', JSON, [{"hr": [61.0, 62.5, None]}]),
     "text": ("é".encode("latin-1"), {"content-type": "text/plain; charset=latin-1"}, [{"text": "é"}]),
     "told by the attribute": (
@@ -383,6 +384,17 @@ def test_parts_that_cannot_be_written_are_told_of_and_tried_again(server, monkey
     assert "deepseek_ingest_failures_total 1" in metrics
     assert 'deepseek_ingest_contents_total{topic="t",outcome="stored"} 1' in metrics
     assert server.rows() == [{"a": 1}]
+
+
+def test_names_that_are_made_up_for_each_content_do_not_become_columns_without_end(server, monkeypatch):
+    monkeypatch.setattr("deepseek.serving.ingest.contents.MOST_COLUMNS", 8)
+    posts = [("t", json.dumps({f"f{n}": n}).encode(), {**JSON, f"x-{n}": "a"}) for n in range(5)]
+    assert [one.status_code for one in server.post(*posts)] == [200, 200, 200, 200, 422]
+    response = server.one(*posts[-1])  # by another server, which finds them in the parts
+    assert response.status_code == 422
+    assert "columns, and this content 2 others" in response.json()["detail"]
+    many = {f"x-{n}": "a" for n in range(201)}
+    assert "201 attributes" in server.one("u", b'{"a": 1}', {**JSON, **many}).json()["detail"]
 
 
 def test_which_headers_are_attributes():

@@ -6,13 +6,15 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
+from deepseek.data.ingested import attribute_name
 from deepseek.serving.fields import LARGEST_PIXELS
 from deepseek.serving.ingest.expected import Expected
 from deepseek.serving.ingest.kinds import RECORDS, MediaType, media_type, suffix_of
@@ -21,6 +23,8 @@ from deepseek.serving.ingest.spool import Body
 from deepseek.serving.problems import RefusedError
 
 LARGEST_TEXT = 16_000_000
+MOST_ATTRIBUTES = 200
+MOST_COLUMNS = 5_000
 TOLD_ERRORS = 100
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 _NO_PART_OF_IT = frozenset({"uuid", "mime.type", "record.count"})
@@ -84,11 +88,20 @@ class Lander:
     Args:
         most_records: Most records of one content.
         expected: What the records of a topic have to be, by its name.
+        columns: The columns that a topic has already, by its name.
     """
 
-    def __init__(self, *, most_records: int, expected: Callable[[str], Expected] | None = None) -> None:
-        self._most, self._of = most_records, expected
+    def __init__(
+        self,
+        *,
+        most_records: int,
+        expected: Callable[[str], Expected] | None = None,
+        columns: Callable[[str], Collection[str]] = lambda _: (),
+    ) -> None:
+        self._most, self._of, self._columns_of = most_records, expected, columns
         self._expected: dict[str, Expected] = {}
+        self._columns: dict[str, set[str]] = {}
+        self._lock = threading.Lock()
 
     def land(self, given: Given) -> Content:
         """Return a content with its rows; what is not small is in a file that the disk has.
@@ -115,6 +128,11 @@ class Lander:
         if media.kind in RECORDS:
             landed = land_records(body, media, most=self._most, expected=self._expected_of(made.topic))
             made.rows, made.rejects = landed.rows, landed.rejects
+            try:
+                self._see_columns(made, landed.names)
+            except RefusedError:
+                landed.body.discard()
+                raise
             if not made.rows:
                 made.refusal = _all_bad(made.rejects)
                 landed.body.discard()
@@ -122,7 +140,9 @@ class Lander:
                 made.payload = landed.body.data
             else:
                 made.spooled = landed.body.keep()
-        elif media.kind == "text":
+            return
+        self._see_columns(made, {media.kind})
+        if media.kind == "text":
             made.payload = _stream({"text": _text(body, media)})
         else:
             if media.kind == "image":
@@ -130,6 +150,20 @@ class Lander:
             made.blob = f"blobs/{body.sha256[:2]}/{body.sha256}{suffix_of(media, made.attributes)}"
             made.payload = _stream({media.kind: made.blob})
             made.spooled = body.keep()
+
+    def _see_columns(self, content: Content, names: set[str]) -> None:
+        """Keep a topic's columns few: names that are made up anew for each content would make a table of nothing but missing values."""
+        if len(content.attributes) > MOST_ATTRIBUTES:
+            raise RefusedError(422, f"the content has {len(content.attributes):,} attributes; at most {MOST_ATTRIBUTES} are allowed")
+        with self._lock:
+            if content.topic not in self._columns:
+                self._columns[content.topic] = set(self._columns_of(content.topic))
+            known = self._columns[content.topic]
+            new = (names | {attribute_name(name) for name in content.attributes}) - known
+            if len(known) + len(new) > MOST_COLUMNS:
+                what = f"the topic has {len(known):,} columns, and this content {len(new):,} others, as {min(new)!r}"
+                raise RefusedError(422, f"{what}; at most {MOST_COLUMNS:,} are allowed", hint="give values names that do not change")
+            known |= new
 
     def _expected_of(self, topic: str) -> Expected | None:
         if self._of is None:

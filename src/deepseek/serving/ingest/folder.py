@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from deepseek.artifacts.files import plain_disk_errors, write_json
-from deepseek.data.ingested import FORMAT
+from deepseek.data.ingested import COUNTERS, FORMAT, Manifest
 from deepseek.data.sources.base import INGESTED
 from deepseek.errors import InputError
 from deepseek.serving.ingest.compactor import Compactor
@@ -68,7 +70,8 @@ class IngestFolder:
         sync_folder(path)
         if gone := clear(spool, self.index.spooled()):
             log.info("%d files that were half received when a server ended are taken away", gone)
-        self.intake = Intake(spool, self.index, Lander(most_records=settings.max_records, expected=expected), settings=settings)
+        lander = Lander(most_records=settings.max_records, expected=expected, columns=lambda topic: _columns_of(path, topic))
+        self.intake = Intake(spool, self.index, lander, settings=settings)
         self.compactor = Compactor(self.index, Parts(path, self.index, size=settings.part), self.metrics, every_s=settings.flush)
         self.compactor.start()
 
@@ -79,3 +82,10 @@ class IngestFolder:
         self.index.close()
         self._lock.close()
         shutil.rmtree(self._numbers, ignore_errors=True)
+
+
+def _columns_of(folder: Path, topic: str) -> set[str]:
+    """Return the columns that a topic's parts have; only their ends are read."""
+    manifest = Manifest.read(folder, topic)
+    paths = [manifest.path(folder, part, "rows") for part in manifest.parts]
+    return {name for path in paths if path for name in pq.read_schema(path).names} - set(COUNTERS)

@@ -23,6 +23,7 @@ _TYPES: dict[str, Kind] = {
     "application/vnd.apache.arrow.stream": "arrow",
     "text/plain": "text",
 }
+_MAIN_TYPES: dict[str, Kind] = {"text": "text", "image": "image", "audio": "audio"}
 _SUFFIXES = {
     ".json": "application/json",
     ".jsonl": "application/x-ndjson",
@@ -56,7 +57,7 @@ class MediaType:
     def kind(self) -> Kind:
         """What contents of this type become; files, where the type is none that is known."""
         main = self.name.partition("/")[0]
-        return _TYPES.get(self.name) or ("image" if main == "image" else "audio" if main == "audio" else "file")
+        return _TYPES.get(self.name) or ("json" if self.name.endswith("+json") else _MAIN_TYPES.get(main, "file"))
 
 
 def media_type(header: str, attributes: Mapping[str, str]) -> MediaType:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from deepseek.data.ingested import record_name
+from deepseek.data.ingested import as_text, record_name
 from deepseek.data.sources.csv import CsvSource
 from deepseek.data.sources.files import plain_batch, plain_schema
 from deepseek.data.sources.json import JsonLinesSource, JsonSource, column_of
@@ -58,11 +58,13 @@ class Landed:
         body: Arrow streams one behind the other, each a block with a schema of its own.
         rows: How many records they hold.
         rejects: The others.
+        names: The columns.
     """
 
     body: Body
     rows: int
     rejects: list[Reject]
+    names: set[str]
 
 
 def land_records(body: Body, media: MediaType, *, most: int, expected: Expected | None) -> Landed:
@@ -79,7 +81,7 @@ def land_records(body: Body, media: MediaType, *, most: int, expected: Expected 
     """
     rejects: list[Reject] = []
     made = Spool(body.folder)
-    rows = 0
+    rows, names = 0, set[str]()
     try:
         with _readable(body, media) as path, _plain_errors(path):
             blocks = (
@@ -94,12 +96,12 @@ def land_records(body: Body, media: MediaType, *, most: int, expected: Expected 
                 if len(rejects) > MOST_REJECTS:
                     break
                 if block.num_rows:
-                    _write(made, block)
+                    names |= _write(made, block)
         if len(rejects) > MOST_REJECTS:
             raise RefusedError(
                 422, f"more than {MOST_REJECTS:,} records are bad, the first at line {rejects[0].line}: {rejects[0].reason}", hint=_RECORDS
             )
-        return Landed(made.finish(), rows, rejects)
+        return Landed(made.finish(), rows, rejects, names)
     except BaseException:
         made.discard()
         raise
@@ -235,16 +237,20 @@ def _arrow(path: Path, most: int) -> Iterator[pa.Table]:
                     yield table.slice(start, BLOCK_ROWS)
 
 
-def _write(spool: Spool, table: pa.Table) -> None:
+def _write(spool: Spool, table: pa.Table) -> set[str]:
+    """Write a block; return the names of its columns."""
     if table.num_columns > MOST_COLUMNS:
         raise RefusedError(422, f"the records have {table.num_columns:,} fields; at most {MOST_COLUMNS:,} are allowed")
-    for one in table.schema:
-        if not _storable(one.type):
+    for place, one in enumerate(table.schema):
+        if pa.types.is_nested(one.type) and not _storable(one.type):  # lists of objects, say: kept as JSON
+            table = table.set_column(place, one.name, as_text(table.column(place)))
+        elif not _storable(one.type):
             raise RefusedError(422, f"the field {one.name!r} is of type {one.type}, which no kind of column can hold", hint="cast it")
     named = table.rename_columns([record_name(name) for name in table.column_names])
     # joined to one chunk a column: a slice would be written with what it was cut from
     with pa.ipc.new_stream(pa.PythonFile(spool, mode="w"), named.schema) as writer:
         writer.write_table(named.combine_chunks())
+    return set(named.column_names)
 
 
 def _storable(kind: pa.DataType) -> bool:
