@@ -200,7 +200,8 @@ class _Text:
     """A JSON text that is read from its beginning and forgotten behind."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks, self.rest, self.at, self._lines, self._tail = blocks, "", 0, 1, b""
+        self._blocks, self.rest, self.at, self._tail = blocks, "", 0, b""
+        self._lines, self._counted = 1, 0
         self._decoder = json.JSONDecoder(parse_constant=_no_constant)
 
     def more(self) -> bool:
@@ -208,7 +209,7 @@ class _Text:
         block = next(self._blocks, None)
         if block is None:
             return False
-        self._lines += self.rest.count("\n", 0, self.at)
+        self.line()
         # UTF-8 blocks may end inside a character; what is incomplete waits for the next.
         data = self._tail + block
         whole = len(data)
@@ -219,12 +220,14 @@ class _Text:
         else:
             whole = len(data)
         self._tail = data[whole:]
-        self.rest, self.at = self.rest[self.at :] + data[:whole].decode(), 0
+        self.rest, self.at, self._counted = self.rest[self.at :] + data[:whole].decode(), 0, 0
         return True
 
     def line(self) -> int:
         """Return the number of the line where it stands."""
-        return self._lines + self.rest.count("\n", 0, self.at)
+        self._lines += self.rest.count("\n", self._counted, self.at)
+        self._counted = self.at
+        return self._lines
 
     def peek(self) -> str:
         """Return the next character that is no white space, or nothing at the end."""
