@@ -18,9 +18,10 @@ from deepseek.data.ingested import Manifest
 from deepseek.data.sources import open_source
 from deepseek.errors import DataError, InputError, RecipeError
 from deepseek.serving.http import Request
-from deepseek.serving.ingest import make_app
+from deepseek.serving.ingest import make_app, spool
 from deepseek.serving.ingest.attributes import attributes_of
 from deepseek.serving.ingest.flowfiles import find_flow_files, package
+from deepseek.serving.ingest.index import Index
 from deepseek.serving.ingest.parts import Parts
 from deepseek.serving.ingest.spool import SMALL_BYTES, Spool
 from deepseek.serving.problems import RefusedError
@@ -355,6 +356,40 @@ def test_a_commit_that_fails_is_503_and_nothing_is_kept(server, monkeypatch):
     response = server.one("t", png() + bytes(2 * SMALL_BYTES), {"content-type": "image/png"})
     assert (response.status_code, response.headers["retry-after"]) == (503, "30")
     assert not list((server.folder / "spool").iterdir())
+
+
+def test_the_disk_has_a_content_before_it_is_committed_and_the_commit_before_the_answer(server, monkeypatch):
+    steps = []
+    sync_file, sync_folder, commit = spool.sync_file, spool.sync_folder, Index._commit
+    monkeypatch.setattr(spool, "sync_file", lambda path: (steps.append("file"), sync_file(path)))
+    monkeypatch.setattr(spool, "sync_folder", lambda path: (steps.append("folder"), sync_folder(path)))
+
+    def committed(self, database, tasks):
+        steps.append(("commit", database.execute("PRAGMA synchronous").fetchone()[0]))
+        commit(self, database, tasks)
+
+    answer = Request.answer_json
+
+    async def answered(self, *arguments):
+        steps.append("answer")
+        await answer(self, *arguments)
+
+    monkeypatch.setattr(Index, "_commit", committed)
+    monkeypatch.setattr(Request, "answer_json", answered)
+    server.one("t", png(), {"content-type": "image/png"})
+    assert steps[steps.index("file") :][:4] == ["file", "folder", ("commit", 2), "answer"]  # 2 is FULL: a commit waits for the disk
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_what_is_full_says_when_to_come_again_with_the_status_that_was_chosen(tmp_path, status):
+    server = Server(tmp_path / "in", settings={"max_waiting": 1, "flush": "1h", "full": status})
+    first, second = server.post(("t", b'{"a": 1}', JSON), ("t", b'{"a": 2}', JSON))
+    assert (first.status_code, second.status_code, second.headers["retry-after"]) == (200, status, "3600")
+
+
+def test_a_folder_with_one_topic_is_a_source_by_its_path(server):
+    server.post(("t", b'{"a": 1}', JSON))
+    assert open_source(str(server.folder)).schema().names == ["a", "_id", "_at"]
 
 
 def test_parts_that_cannot_be_written_are_told_of_and_tried_again(server, monkeypatch):
