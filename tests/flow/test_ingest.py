@@ -282,7 +282,7 @@ def test_a_disk_that_refuses_is_503_and_nothing_is_kept(tmp_path):
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
         status, answer, headers = server.ask("POST", "/v1/ingest/t", os.urandom(4_000_000), {"Content-Type": "audio/wav"})
         assert (status, headers["retry-after"]) == (503, "30")
-        assert "nothing of it is kept" in answer["hint"]
+        assert "send the same again later" in answer["hint"]
         wait_for(lambda: not any((server.folder / "spool").iterdir()))
         assert server.post("t", b"small", {"Content-Type": "audio/wav"})[0] == 200
         assert server.ask("GET", "/v1/ingest/t")[1]["contents"] == 1

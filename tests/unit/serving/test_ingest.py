@@ -341,6 +341,8 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
 def test_settings_are_checked_by_name(tmp_path):
     with pytest.raises(RecipeError, match="did you mean 'max_body'"):
         make_app(tmp_path / "in", settings={"max_bdy": "1MB"})
+    with pytest.raises(InputError, match="would never find room"):
+        make_app(tmp_path / "in", settings={"max_backlog": "1MB"})
 
 
 def test_only_the_named_topics_are_taken(tmp_path):

@@ -157,8 +157,7 @@ class Intake:
         """Commit the contents in groups, so that memory does not grow with their number; what is committed stays when a later one fails."""
         receipts: list[Receipt] = []
         given = iter(contents)
-        while group := await self._run(self._land, given, body):
-            landed = [content for content, _ in group]
+        while landed := await self._run(self._land, given, body):
             try:
                 outcomes = await asyncio.shield(asyncio.wrap_future(self._index.add(landed)))
             except (OSError, sqlite3.Error):
@@ -166,30 +165,29 @@ class Intake:
                 raise
             await self._run(self._forget, [one for one, outcome in zip(landed, outcomes, strict=True) if outcome.state != "stored"])
             receipts += map(Receipt, landed, outcomes)
-            for content, part in group:
-                if part is not body and part.path is not None and part.path.name != content.spooled:
-                    await self._run(part.discard)
         return receipts
 
-    def _land(self, given: Iterator[Given], whole: Body) -> list[tuple[Content, Body]]:
+    def _land(self, given: Iterator[Given], whole: Body) -> list[Content]:
         """Turn the next contents into rows: some hundreds, or some megabytes."""
-        group: list[tuple[Content, Body]] = []
+        landed: list[Content] = []
         size = 0
         try:
             for one in given:
+                content = None
                 try:
-                    group.append((self._lander.land(one), one.body))
-                except BaseException:
-                    if one.body is not whole:
+                    content = self._lander.land(one)
+                finally:
+                    kept = content is not None and one.body.path is not None and one.body.path.name == content.spooled
+                    if one.body is not whole and not kept:
                         one.body.discard()
-                    raise
-                size += len(group[-1][0].payload or b"")
-                if len(group) >= _GROUP_CONTENTS or size >= _GROUP_BYTES:
+                landed.append(content)
+                size += len(content.payload or b"")
+                if len(landed) >= _GROUP_CONTENTS or size >= _GROUP_BYTES:
                     break
         except BaseException:
-            self._forget([content for content, _ in group])
+            self._forget(landed)
             raise
-        return group
+        return landed
 
     def _forget(self, contents: list[Content]) -> None:
         for content in contents:
@@ -205,6 +203,6 @@ def _disk_refuses(error: Exception) -> RefusedError:
     return RefusedError(
         503,
         f"the server's disk refuses: {words}",
-        hint="nothing of it is kept; send the same again later",
+        hint="send the same again later; what of it is stored stays stored once",
         headers={"Retry-After": str(_DISK_RETRY_S)},
     )

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepseek.errors import MissingExtraError, RecipeError
+from deepseek.errors import InputError, MissingExtraError, RecipeError
 from deepseek.validation import problems_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def make_app(folder: str | PathLike[str], *, schema: str | PathLike[str] | None 
         settings: `IngestSettings` by name; those of sockets are the other server's affair.
 
     Raises:
-        InputError: Another server writes to the folder, or the schema is none.
+        InputError: Another server writes to the folder, the schema is none, or `max_backlog` has no room for a body.
         RecipeError: A setting is unknown or wrong.
     """
     _require_libraries()
@@ -79,6 +79,11 @@ def make_app(folder: str | PathLike[str], *, schema: str | PathLike[str] | None 
     from deepseek.serving.keys import Keys
 
     chosen = settings_of(settings)
+    if chosen.max_backlog < chosen.max_body:
+        raise InputError(
+            f"max_backlog is {chosen.max_backlog:,} bytes and max_body {chosen.max_body:,}: the largest bodies would never find room",
+            hint="give a smaller max_body, or a larger max_backlog",
+        )
     keys = Keys.read(chosen.keys)
     expected = None if schema is None else expected_of(Path(schema))
     return App(IngestFolder(Path(folder).absolute(), chosen, expected=expected), keys=keys)
