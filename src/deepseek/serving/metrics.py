@@ -86,6 +86,13 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_gpu_utilization_ratio": _Family("gauge", "Share of the last moments in which a GPU computed, 0 to 1."),
     "deepseek_gpu_memory_used_bytes": _Family("gauge", "Memory of a GPU that is taken, by whomever."),
     "deepseek_gpu_memory_bytes": _Family("gauge", "Memory of a GPU."),
+    "deepseek_ingest_contents_total": _Family("counter", "Contents that came, by topic and outcome: stored, duplicate, refused."),
+    "deepseek_ingest_records_total": _Family("counter", "Records of stored contents, by topic and outcome: kept, rejected."),
+    "deepseek_ingest_bytes_total": _Family("counter", "Bytes of stored contents, by topic."),
+    "deepseek_ingest_waiting_contents": _Family("gauge", "Contents that are stored and not in a part yet."),
+    "deepseek_ingest_waiting_bytes": _Family("gauge", "Bytes of contents that are stored, or being received, and not in a part yet."),
+    "deepseek_ingest_parts_total": _Family("counter", "Parts written, by topic."),
+    "deepseek_ingest_failures_total": _Family("counter", "Times that writing a part failed and is tried again."),
 }
 
 
