@@ -32,6 +32,7 @@ BROAD_EXCEPTS = {
     "serving/app.py": "the edge of the process: a defect is answered with a 500, logged with its traceback, and the others are served",
     "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers are foreign code: answers go on whatever they raise",
+    "serving/recorder.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
     "serving/ingest/app.py": "the edge of the process, as serving/app.py",
     "serving/ingest/compactor.py": "the edge of a thread: what came is kept, the failure counted and logged, and the next try comes",
     "serving/ingest/index.py": "the edge of a thread: the error is handed to those who wait for the commit",

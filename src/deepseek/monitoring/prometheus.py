@@ -8,6 +8,7 @@ from typing import Any
 
 METRICS: dict[str, tuple[str, str]] = {
     "deepseek_monitor_rows_total": ("counter", "Rows that were answered and watched."),
+    "deepseek_monitor_repeated_rows_total": ("counter", "Rows whose ids had come before, and which were not counted again."),
     "deepseek_monitor_labels_total": ("counter", "Answers whose truth has come."),
     "deepseek_monitor_window_rows": ("gauge", "Rows in the last window."),
     "deepseek_monitor_window_end_timestamp_seconds": ("gauge", "When the last window ended."),
@@ -24,16 +25,18 @@ METRICS: dict[str, tuple[str, str]] = {
 """Every metric that is exported: its type and what it is."""
 
 
-def metrics_text(state: Mapping[str, Any]) -> str:
+def metrics_text(*states: Mapping[str, Any]) -> str:
     """Return what `Watcher.check` returned as metrics: the text exposition format 0.0.4.
 
     Args:
-        state: What the watch knows.
+        states: What the watch knows of each model. Where several have the same `model`, a `version` tells them apart.
     """
     samples: dict[str, list[str]] = {}
-    for name, labels, value in _samples(state):
-        if value is not None and not math.isnan(value):
-            samples.setdefault(name, []).append(f"{name}{_labels({'model': state['model'], **labels})} {_number(value)}")
+    for state in states:
+        which = {name: state[name] for name in ("model", "version") if name in state}
+        for name, labels, value in _samples(state):
+            if value is not None and not math.isnan(value):
+                samples.setdefault(name, []).append(f"{name}{_labels({**which, **labels})} {_number(value)}")
     lines = []
     for name, (kind, text) in METRICS.items():
         if name in samples:
@@ -43,6 +46,7 @@ def metrics_text(state: Mapping[str, Any]) -> str:
 
 def _samples(state: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], float | None]]:
     yield "deepseek_monitor_rows_total", {}, state["rows"]
+    yield "deepseek_monitor_repeated_rows_total", {}, state.get("repeated")
     performance = state["performance"]
     yield "deepseek_monitor_labels_total", {}, performance["labels"]
     for name, value in performance["window"].items():

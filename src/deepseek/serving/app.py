@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from deepseek.recipe.sections import ServeSection
 from deepseek.serving import metrics as prometheus
 from deepseek.serving.forms import read_form
 from deepseek.serving.http import Receive, Request, Scope, Send
+from deepseek.serving.journal import Answered, JournalFullError, Outcomes
 from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models, ServedModel
@@ -48,14 +50,16 @@ class App:
         settings: Sizes and times.
         keys: What clients have to show.
         metrics: Where requests are counted.
-        observers: Who is told of answers.
+        observers: Who is told of answers, with the journal that outcomes go to as well.
 
     Attributes:
+        closing: Called at the end, when what was accepted is answered and told of.
         draining: Whether no new work is wanted: readiness then says no.
     """
 
     def __init__(self, models: Models, settings: ServeSection, *, keys: Keys, metrics: Metrics, observers: Observers) -> None:
         self.models, self.settings, self.keys, self.metrics, self.observers = models, settings, keys, metrics, observers
+        self.closing: list[Callable[[], None]] = []
         self.draining = False
         self.load: Callable[[str, str], Awaitable[dict[str, Any]]] = self._load
         self._in_flight = metrics.cell("deepseek_requests_in_flight")
@@ -68,6 +72,7 @@ class App:
             ("v1", "models"): {"GET": self._list},
             ("v1", "models", "*"): {"GET": self._describe},
             ("v1", "models", "*", "predict"): {"POST": self._predict},
+            ("v1", "models", "*", "feedback"): {"POST": self._feedback},
             ("admin", "models", "*", "load"): {"POST": self._admin_load},
         }
 
@@ -93,7 +98,8 @@ class App:
         """Answer what was accepted, tell observers of it, and let go of the models."""
         self.draining = True
         await self.models.close()
-        await asyncio.get_running_loop().run_in_executor(None, self.observers.close)
+        for close in (self.observers.close, *self.closing):
+            await asyncio.get_running_loop().run_in_executor(None, close)
 
     async def _serve(self, request: Request) -> None:
         self._in_flight.add()
@@ -150,7 +156,9 @@ class App:
     async def _openapi(self, request: Request, _: str) -> None:
         self.keys.require(request.headers)
         described = [model.describe() for model in self.models.all()]
-        await request.answer_json(200, document(described, self.settings, keys=bool(self.keys)))
+        await request.answer_json(
+            200, document(described, self.settings, keys=bool(self.keys), feedback=self.observers.journal is not None)
+        )
 
     async def _list(self, request: Request, _: str) -> None:
         self.keys.require(request.headers)
@@ -260,8 +268,30 @@ class App:
                 await request.answer_json(200, {**head, **written[0]})
             else:
                 await request.answer_json(207 if rows.bad else 200, {**head, **_merged(rows, written)})
-        ids = [request.id] if rows.single else [f"{request.id}/{row}" for row in rows.places]
-        self.observers.tell(f"{model.name}@{model.version}", rows.batch, answers, ids)
+        if self.observers.wanted:
+            ids = [request.id] if rows.single else [f"{request.id}/{row}" for row in rows.places]
+            seconds = asyncio.get_running_loop().time() - request.began
+            self.observers.tell(Answered(model.name, model.version, None, time.time(), ids, None, rows.batch, answers, seconds))
+
+    async def _feedback(self, request: Request, name: str) -> None:
+        self.keys.require(request.headers)
+        model, journal = self.models.get(name), self.observers.journal
+        request.model = name
+        if journal is None:
+            raise RefusedError(
+                409, "this server keeps no record of outcomes", hint="serve with --watch, or a recipe with a section monitor"
+            )
+        body = await request.body(limit=self.settings.max_body, timeout_s=self.settings.read_timeout)
+        loop, told = asyncio.get_running_loop(), self.metrics.cell
+        found = model.feedback.read(body) if len(body) <= LARGE_BODY else await loop.run_in_executor(None, model.feedback.read, body)
+        entry = Outcomes(name, time.time(), found.ids, found.labels, found.rewards)
+        try:
+            await loop.run_in_executor(None, journal.outcomes, entry)
+        except JournalFullError as error:
+            told("deepseek_feedback_total", model=name, outcome="refused").add(len(found.ids))
+            raise RefusedError(503, error.message, hint="try again later", headers={"Retry-After": "5"}) from None
+        told("deepseek_feedback_total", model=name, outcome="accepted").add(len(found.ids))
+        await request.answer_json(202, {"accepted": len(found.ids)})
 
     async def _written(self, model: ServedModel, answers: pa.Table) -> list[dict[str, Any]]:
         if answers.num_rows <= MANY_ROWS:

@@ -7,6 +7,7 @@ The text is Prometheus's exposition format 0.0.4 (https://prometheus.io/docs/ins
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from bisect import bisect_left
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import orjson
+
+from deepseek.serving.hardware import gpu_samples, process_samples
 
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 SLOTS = 16_384
@@ -67,7 +70,22 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_model_loads_total": _Family("counter", "Times a bundle was taken up while serving, by model and outcome."),
     "deepseek_observer_dropped_total": _Family("counter", "Answers that an observer was not told of, as its queue was full."),
     "deepseek_observer_failures_total": _Family("counter", "Errors that an observer raised."),
+    "deepseek_feedback_total": _Family("counter", "Outcomes that clients told, by model and outcome: accepted, refused."),
+    "deepseek_journal_dropped_total": _Family("counter", "Answers that the journal had no room for: the watch will not know of them."),
+    "deepseek_journal_bytes": _Family("gauge", "Bytes of the journal that its reader has not read."),
+    "deepseek_journal_damaged_total": _Family("counter", "Stretches of the journal that were passed over, by reason: torn, damaged."),
+    "deepseek_recorder_entries_total": _Family("counter", "Entries of the journal that the recorder has read."),
+    "deepseek_recorder_failures_total": _Family("counter", "Errors of what the recorder feeds, by consumer."),
+    "deepseek_recorder_lag_seconds": _Family("gauge", "Age of the journal's entry that was read last, when it was read."),
+    "deepseek_recorders": _Family("gauge", "Recorders that read the journal."),
+    "deepseek_unwatched_rows_total": _Family("counter", "Answered rows, and labels, of models that nobody watches, by model."),
+    "deepseek_alarm_failures_total": _Family("counter", "Times an alarm could not be told; it is told again."),
     "deepseek_workers": _Family("gauge", "Workers that accept requests."),
+    "deepseek_process_resident_bytes": _Family("gauge", "Memory that a process of the server has in RAM, by process and role."),
+    "deepseek_process_cpu_seconds_total": _Family("counter", "Time that a process of the server has computed, by process and role."),
+    "deepseek_gpu_utilization_ratio": _Family("gauge", "Share of the last moments in which a GPU computed, 0 to 1."),
+    "deepseek_gpu_memory_used_bytes": _Family("gauge", "Memory of a GPU that is taken, by whomever."),
+    "deepseek_gpu_memory_bytes": _Family("gauge", "Memory of a GPU."),
     "deepseek_ingest_contents_total": _Family("counter", "Contents that came, by topic and outcome: stored, duplicate, refused."),
     "deepseek_ingest_records_total": _Family("counter", "Records of stored contents, by topic and outcome: kept, rejected."),
     "deepseek_ingest_bytes_total": _Family("counter", "Bytes of stored contents, by topic."),
@@ -114,11 +132,12 @@ class Metrics:
 
     Args:
         folder: Where the workers of one server keep their files.
+        role: What this process does: `worker` or `recorder`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, role: str = "worker") -> None:
         self._folder = folder
-        name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        name = f"{os.getpid()}-{role}-{os.urandom(4).hex()}"
         self._keys = folder / f"{name}.keys"
         with (folder / f"{name}.values").open("w+b") as file:
             file.truncate(8 * SLOTS)
@@ -157,20 +176,33 @@ class Metrics:
     def text(self) -> bytes:
         """Return the numbers of all workers in Prometheus's format."""
         sums: dict[str, dict[tuple[tuple[str, str], ...], dict[str, float]]] = {}
+        processes: dict[int, str] = {}
         for path in sorted(self._folder.glob("*.keys")):
-            living = _lives(int(path.name.partition("-")[0]))
+            process, role, _ = path.name.split("-")
+            living = _lives(int(process))
+            if living:
+                processes[int(process)] = role
             for meaning, value in _numbers(path):
                 if living or FAMILIES[meaning["name"]].kind != "gauge":
                     ends = sums.setdefault(meaning["name"], {}).setdefault(tuple(meaning["labels"].items()), {})
                     end = meaning.get("end", "")
                     ends[end] = ends.get(end, 0.0) + value
+        for name, about, value in (*process_samples(processes), *gpu_samples()):
+            sums.setdefault(name, {})[tuple(about.items())] = {"": value}
         lines: list[str] = []
         for name, family in FAMILIES.items():
             if name in sums:
                 lines += [f"# HELP {name} {family.help}", f"# TYPE {name} {family.kind}"]
                 for labels, ends in sums[name].items():
                     lines += _lines(name, labels, ends)
-        return ("\n".join(lines) + "\n").encode()
+        return ("\n".join(lines) + "\n").encode() + b"".join(_texts(self._folder))
+
+
+def _texts(folder: Path) -> Iterator[bytes]:
+    """Return what other processes of the server have written as text: the figures of the watch."""
+    for path in sorted(folder.glob("*.prom")):
+        with contextlib.suppress(FileNotFoundError):
+            yield path.read_bytes()
 
 
 def _numbers(path: Path) -> Iterator[tuple[dict[str, Any], float]]:

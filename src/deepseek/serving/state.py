@@ -7,9 +7,16 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import orjson
+
+from deepseek.artifacts import Bundle, plain_disk_errors
+from deepseek.errors import InputError
+
+_OF_PROCESSES = ("*.worker", "*.keys", "*.values", "*.prom")
+"""Files of processes, which say nothing once a server begins anew."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,26 @@ class State:
         self.folder = folder
         self._file = folder / "models.json"
 
-    def begin(self, paths: Mapping[str, str]) -> None:
-        """Write what is served at first."""
+    @property
+    def journal(self) -> Path | None:
+        """Where answers and outcomes are written, or nothing where the server keeps no record of them."""
+        folder = self.folder / "journal"
+        return folder if folder.is_dir() else None
+
+    def begin(self, paths: Mapping[str, str], *, journal: bool = False) -> None:
+        """Write what is served at first.
+
+        Args:
+            paths: The bundles by name.
+            journal: Whether a record is kept of answers and outcomes.
+        """
+        for pattern in _OF_PROCESSES:
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        if journal:
+            (self.folder / "journal").mkdir(exist_ok=True)
+            for path in (self.folder / "journal").glob(".*.part"):  # of a writer that was killed before it had written anything
+                path.unlink(missing_ok=True)
         self._write({name: Wanted(str(Path(path).absolute())) for name, path in paths.items()})
 
     def read(self) -> dict[str, Wanted]:
@@ -89,7 +114,32 @@ class State:
         partial.replace(self._file)
 
     @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other servers off the folder.
+
+        Raises:
+            InputError: Another server has it.
+            RunError: It cannot be written to.
+        """
+        with plain_disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / "server.lock").open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"another server has the folder {self.folder}", hint="give this one another: --state FOLDER") from None
+            yield
+
+    @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def version_of(bundle: Bundle) -> str:
+    """Return what answers call a bundle: the run's number, where it has one, and the beginning of the manifest's hash."""
+    digest = sha256((bundle.path / "manifest.json").read_bytes()).hexdigest()[:12]
+    number = next((part for part in reversed(bundle.path.absolute().parts[-3:]) if part.isdigit()), None)
+    return f"{number}-{digest}" if number else digest

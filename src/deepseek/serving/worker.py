@@ -21,6 +21,7 @@ import uvicorn
 from deepseek.errors import DeepSeekError
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.app import App
+from deepseek.serving.journal import Journal
 from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models
@@ -133,7 +134,8 @@ def run_worker(
     metrics = Metrics(state.folder)
     wanted = state.read()
     models = Models({name: one.path for name, one in wanted.items()}, settings, metrics, plugins=plugins)
-    told = Observers(observers, metrics)
+    journal = None if state.journal is None else Journal(state.journal, limit_bytes=settings.journal)
+    told = Observers(observers, metrics, journal=journal)
     app = App(models, settings, keys=Keys.read(settings.keys), metrics=metrics, observers=told)
     config = uvicorn.Config(
         app,
