@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +32,22 @@ class Observer(Protocol):
         """
 
 
+class About(NamedTuple):
+    """What else there is to say of answers.
+
+    Attributes:
+        arm: The arm of an experiment that the rows belong to.
+        keys: Tickets of the rows' keys there.
+        seconds: How long the answers took.
+        shadow: Whether no client was given these answers.
+    """
+
+    arm: str | None = None
+    keys: Sequence[str] | None = None
+    seconds: float = 0.0
+    shadow: bool = False
+
+
 class Observers:
     """Hands answers on to observers without ever keeping an answer waiting.
 
@@ -44,24 +60,25 @@ class Observers:
         self._observers = tuple(observers)
         self._dropped = metrics.cell("deepseek_observer_dropped_total")
         self._failures = metrics.cell("deepseek_observer_failures_total")
-        self._queue: queue.Queue[tuple[str, pa.RecordBatch, pa.Table, Sequence[str]] | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[tuple[str, pa.RecordBatch, pa.Table, Sequence[str], About] | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._work, name="deepseek-observers", daemon=True)
         if self._observers:
             self._thread.start()
 
-    def tell(self, model: str, rows: pa.RecordBatch, answers: pa.Table, ids: Sequence[str]) -> None:
+    def tell(self, model: str, rows: pa.RecordBatch, answers: pa.Table, *, ids: Sequence[str], about: About) -> None:
         """Tell of a request, or count that there was no room."""
         if self._observers:
             try:
-                self._queue.put_nowait((model, rows, answers, ids))
+                self._queue.put_nowait((model, rows, answers, ids, about))
             except queue.Full:
                 self._dropped.add()
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            for observer in self._observers:
+            *told, about = item
+            for observer in () if about.shadow else self._observers:
                 try:
-                    observer.on_answer(*item)
+                    observer.on_answer(*told)
                 except Exception:  # an observer is foreign code: serving goes on
                     self._failures.add()
                     log.exception("an observer failed")

@@ -215,7 +215,7 @@ class RowReader:
             reader = next((one for one in self.fields if one.name == name), None)
             row[name] = content if reader is None or reader.kind is Kind.IMAGE else _form_value(reader, content)
         made = self.read([row], single=True, key=key)
-        if key in parts:
+        if key is not None and key in parts:
             made.keys = [parts[key].decode(errors="replace") or None]
         return made
 

@@ -90,18 +90,23 @@ def make_app(
     """
     _require_libraries()
     from deepseek.serving.app import App
+    from deepseek.serving.experiments.control import Control
     from deepseek.serving.keys import Keys
     from deepseek.serving.metrics import Metrics
     from deepseek.serving.models import Models, named_paths
     from deepseek.serving.observers import Observers
+    from deepseek.serving.state import State
 
     paths = named_paths(_listed(runs))
     chosen = settings_of(next(iter(paths.values())), settings)
     folder = Path(tempfile.mkdtemp(prefix="deepseek-serve-"))
     metrics = Metrics(folder)
     weakref.finalize(metrics, shutil.rmtree, folder, ignore_errors=True)
+    state = State(folder)
+    state.begin(paths)
     models = Models(paths, chosen, metrics, plugins=plugins)
-    return App(models, chosen, keys=Keys.read(chosen.keys), metrics=metrics, observers=Observers(observers, metrics))
+    control = Control(models, state, metrics, opened=state.read())
+    return App(models, chosen, control=control, keys=Keys.read(chosen.keys), metrics=metrics, observers=Observers(observers, metrics))
 
 
 def settings_of(run: str | PathLike[str], given: Mapping[str, Any] | None = None) -> ServeSection:

@@ -4,25 +4,50 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
+
+REMEMBERED = 10
+"""So many bundles can be gone back to."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A bundle to be served.
+    """What is to be served under a name.
 
     Attributes:
-        path: Where it is.
-        serial: Rises with every request to take it up, also when the path is the same.
+        path: The bundle.
+        serial: Rises with every change.
+        opened: The serial of the last request to open the bundle, also when the path is the same.
+        given: What the command line said; nothing in files of older servers.
+        previous: The bundles that were there before, the newest last.
+        experiment: The experiment that runs or was the last one, as `Experiment.to_json` writes it.
     """
 
     path: str
     serial: int = 0
+    opened: int = 0
+    given: str = ""
+    previous: tuple[str, ...] = ()
+    experiment: Mapping[str, Any] | None = None
+
+    @property
+    def experimenting(self) -> bool:
+        """Whether an experiment runs."""
+        return self.experiment is not None and self.experiment["ended_at"] is None
+
+    def exchanged(self, path: str, previous: Sequence[str]) -> Wanted:
+        """Return what is wanted once another bundle is to be opened."""
+        return replace(self, path=path, opened=self.serial + 1, previous=tuple(previous[-REMEMBERED:]))
+
+
+def _wanted(value: Mapping[str, Any]) -> Wanted:
+    return Wanted(**{**value, "previous": tuple(value["previous"])})
 
 
 class State:
@@ -37,12 +62,23 @@ class State:
         self._file = folder / "models.json"
 
     def begin(self, paths: Mapping[str, str]) -> None:
-        """Write what is served at first."""
-        self._write({name: Wanted(str(Path(path).absolute())) for name, path in paths.items()})
+        """Write what is served at first; a server that was there before goes on with what it had, where it is given the same bundles.
+
+        Args:
+            paths: The bundles by name, as the command line says.
+        """
+        before = self.read() if self._file.exists() else {}
+        given = {name: str(Path(path).absolute()) for name, path in paths.items()}
+        self._write(
+            {
+                name: before[name] if name in before and before[name].given == path else Wanted(path, given=path)
+                for name, path in given.items()
+            }
+        )
 
     def read(self) -> dict[str, Wanted]:
         """Return what is to be served, by name."""
-        return {name: Wanted(**value) for name, value in orjson.loads(self._file.read_bytes()).items()}
+        return {name: _wanted(value) for name, value in orjson.loads(self._file.read_bytes()).items()}
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -50,18 +86,35 @@ class State:
         found = self._file.stat()
         return found.st_ino, found.st_mtime_ns
 
-    def want(self, paths: Mapping[str, str]) -> dict[str, Wanted]:
-        """Ask all workers to take up bundles, and return what is now wanted."""
+    def change(self, name: str, change: Callable[[Wanted], Wanted]) -> Wanted:
+        """Ask all workers to follow a change, and return what is now wanted.
+
+        Args:
+            name: The model.
+            change: Returns what is wanted instead; what it raises leaves everything as it was.
+        """
         with self._locked():
             wanted = self.read()
-            for name, path in paths.items():
-                wanted[name] = Wanted(str(Path(path).absolute()), wanted[name].serial + 1)
+            wanted[name] = replace(change(wanted[name]), serial=wanted[name].serial + 1)
             self._write(wanted)
-        return wanted
+        return wanted[name]
+
+    def want(self, name: str, path: str, *, now: str) -> Wanted:
+        """Ask all workers to take up a bundle, and return what is now wanted.
+
+        Args:
+            name: The model.
+            path: The bundle.
+            now: The bundle that it is exchanged for, to go back to.
+        """
+        new = str(Path(path).absolute())
+        return self.change(name, lambda old: old.exchanged(new, (*old.previous, now)))
 
     def want_again(self) -> None:
-        """Ask all workers to open every bundle anew: of a run's name, the newest run."""
-        self.want({name: one.path for name, one in self.read().items()})
+        """Ask all workers to open every bundle anew: of a run's name, the newest run; an experiment keeps its champion."""
+        for name, one in self.read().items():
+            if not one.experimenting:
+                self.change(name, lambda old: old if old.experimenting else old.exchanged(old.path, old.previous))
 
     def report(self, serials: Mapping[str, int]) -> None:
         """Say which requests this worker has followed, or failed to."""
@@ -85,7 +138,7 @@ class State:
 
     def _write(self, wanted: Mapping[str, Wanted]) -> None:
         partial = self._file.with_suffix(f".{os.getpid()}.part")
-        partial.write_bytes(orjson.dumps({name: vars(one) for name, one in wanted.items()}))
+        partial.write_bytes(orjson.dumps({name: asdict(one) for name, one in wanted.items()}))
         partial.replace(self._file)
 
     @contextmanager

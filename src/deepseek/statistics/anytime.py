@@ -150,8 +150,9 @@ def multinomial_evidence(counts: Sequence[float], shares: Sequence[float], *, co
 def above_evidence(hits: float, total: float, *, limit: float) -> float:
     """Return the logarithm of the evidence that a share is above a limit.
 
-    Where it is not, the evidence ever reaches `log(1 / alpha)` with a probability of at most `alpha`. A mixture of likelihood ratios of greater shares against the limit itself: for any share up to the limit a supermartingale (Ville;
-    Ramdas, Grünwald, Vovk and Shafer, "Game-theoretic statistics and safe anytime-valid inference", Statistical Science 2023).
+    Where it is not, the evidence ever reaches `log(1 / alpha)` with a probability of at most `alpha`. A mixture of
+    likelihood ratios of greater shares against the limit itself: a supermartingale for any share up to the limit (Ramdas, Grünwald, Vovk
+    and Shafer, "Game-theoretic statistics and safe anytime-valid inference", Statistical Science 2023).
 
     Args:
         hits: How many have it.

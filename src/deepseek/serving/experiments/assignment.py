@@ -60,8 +60,8 @@ def place_of(salt: str, key: str) -> tuple[float, int]:
 def arm_of(place: float, shares: Sequence[float]) -> int:
     """Return which challenger has a place, by its number, and -1 for the champion.
 
-    Each of `k` challengers owns its own k-th part of [0, 1) and takes the beginning of it: whoever had a challenger keeps it when any share is
-    raised, and nobody ever changes from one challenger to another.
+    Each of `k` challengers owns its own k-th part of [0, 1) and takes the beginning of it: whoever had a challenger keeps it when any share
+    is raised, and nobody ever changes from one challenger to another.
 
     Args:
         place: In [0, 1).
