@@ -98,7 +98,8 @@ def _ratio(experiment: Experiment, counts: Counts) -> dict[str, Any]:
 
 def _arm(experiment: Experiment, counts: Counts, number: int) -> dict[str, Any]:
     found, arm = counts.arms[number], experiment.arms[number]
-    own = arm_interval(found.own, planned=experiment.settings.planned, alpha=experiment.settings.alpha) if found.own.rows else None
+    settings, spread = experiment.settings, float(experiment.metric in _SHARES)
+    own = arm_interval(found.own, planned=settings.planned, alpha=settings.alpha, spread=spread) if found.own.rows else None
     times = 1 << counts.level
     value = {
         "role": arm.role,
