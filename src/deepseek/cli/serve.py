@@ -22,6 +22,8 @@ def serve_verb(  # noqa: PLR0913 - its arguments are the verb's options
     backend: Annotated[str | None, typer.Option(metavar="NAME", help="What runs the network; serve.backend.")] = None,
     keys: Annotated[str | None, typer.Option(metavar="FILE", help="File with the keys that clients show; serve.keys.")] = None,
     max_body: Annotated[str | None, typer.Option(metavar="SIZE", help="Largest body, such as 10MB; serve.max_body.")] = None,
+    state: Annotated[str | None, typer.Option(metavar="FOLDER", help="The server's own folder; serve.state.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch models whose recipe has no section monitor too; serve.watch.")] = False,
     overrides: Annotated[
         list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override a key of the section serve; may be repeated.")
     ] = [],  # noqa: B006 - typer copies it
@@ -36,7 +38,8 @@ def serve_verb(  # noqa: PLR0913 - its arguments are the verb's options
     for text in overrides:
         apply_override(value, {}, text)
     section = value.get("serve", {}) if set(value) <= {"serve"} else value
-    options = {"host": host, "port": port, "workers": workers, "backend": backend, "keys": keys, "max_body": max_body}
+    options = {"host": host, "port": port, "workers": workers, "backend": backend, "keys": keys, "max_body": max_body, "state": state}
+    options["watch"] = watch or None
     given = {name: option for name, option in options.items() if option is not None}
     deepseek.serve(runs, settings={**(section if isinstance(section, Mapping) else {}), **given}, plugins=plugins)
     return Output({"stopped": True}, "stopped")

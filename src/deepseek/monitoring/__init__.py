@@ -3,6 +3,6 @@
 from deepseek.monitoring.reference import REFERENCE_FILE, ModelReference
 from deepseek.monitoring.settings import MonitorSettings
 from deepseek.monitoring.store import Store
-from deepseek.monitoring.watcher import Watcher
+from deepseek.monitoring.watcher import Watcher, open_store
 
-__all__ = ["REFERENCE_FILE", "ModelReference", "MonitorSettings", "Store", "Watcher"]
+__all__ = ["REFERENCE_FILE", "ModelReference", "MonitorSettings", "Store", "Watcher", "open_store"]

@@ -24,16 +24,18 @@ METRICS: dict[str, tuple[str, str]] = {
 """Every metric that is exported: its type and what it is."""
 
 
-def metrics_text(state: Mapping[str, Any]) -> str:
+def metrics_text(*states: Mapping[str, Any]) -> str:
     """Return what `Watcher.check` returned as metrics: the text exposition format 0.0.4.
 
     Args:
-        state: What the watch knows.
+        states: What the watch knows of each model. Where several have the same `model`, a `version` tells them apart.
     """
     samples: dict[str, list[str]] = {}
-    for name, labels, value in _samples(state):
-        if value is not None and not math.isnan(value):
-            samples.setdefault(name, []).append(f"{name}{_labels({'model': state['model'], **labels})} {_number(value)}")
+    for state in states:
+        which = {name: state[name] for name in ("model", "version") if name in state}
+        for name, labels, value in _samples(state):
+            if value is not None and not math.isnan(value):
+                samples.setdefault(name, []).append(f"{name}{_labels({**which, **labels})} {_number(value)}")
     lines = []
     for name, (kind, text) in METRICS.items():
         if name in samples:

@@ -1,7 +1,7 @@
 """The log of requests, answers and labels: SQLite in a file, or any database that SQLAlchemy reaches by URL.
 
 What was appended is on disk when the call returns: a process that is killed loses nothing of it. An id that comes twice, as in a request
-that was tried again, is kept once.
+that was tried again, is kept once. Several models may share a log: each sees its own part (`Store.of`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -31,21 +34,26 @@ _INSERTS = {
 }
 _ID = "VARCHAR(190)"
 _TABLES = (
-    "deepseek_requests (seq {key}, id {id} NOT NULL UNIQUE, at DOUBLE PRECISION NOT NULL, prediction {text} NOT NULL, "
-    "probability {text}, inputs {text}{index_at})",
-    "deepseek_labels (seq {key}, id {id} NOT NULL, at DOUBLE PRECISION NOT NULL, label {text} NOT NULL{index_id})",
-    "deepseek_pending (id {id} NOT NULL PRIMARY KEY)",
-    "deepseek_outcomes (id {id} NOT NULL PRIMARY KEY)",
-    "deepseek_windows (seq {key}, began DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION NOT NULL, content {text} NOT NULL)",
-    "deepseek_alarms (seq {key}, at DOUBLE PRECISION NOT NULL, content {text} NOT NULL)",
+    "deepseek_requests (seq {key}, id {id} NOT NULL, at DOUBLE PRECISION NOT NULL, prediction {text} NOT NULL, "
+    "probability {text}, inputs {text}, {model}, UNIQUE (model, id){index_at})",
+    "deepseek_labels (seq {key}, id {id} NOT NULL, at DOUBLE PRECISION NOT NULL, label {text} NOT NULL, {model}{index_id})",
+    "deepseek_pending (id {id} NOT NULL, {model}, PRIMARY KEY (model, id))",
+    "deepseek_outcomes (id {id} NOT NULL, {model}, PRIMARY KEY (model, id))",
+    "deepseek_windows (seq {key}, began DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION NOT NULL, content {text} NOT NULL, {model})",
+    "deepseek_alarms (seq {key}, at DOUBLE PRECISION NOT NULL, content {text} NOT NULL, {model})",
     "deepseek_state (name {id} NOT NULL PRIMARY KEY, content {text} NOT NULL)",
 )
+_MODEL = f"model {_ID} DEFAULT '' NOT NULL"
+_REBUILT = {"requests": "id, at, prediction, probability, inputs", "pending": "id", "outcomes": "id"}
+"""Tables whose ids were unique by themselves before logs were shared: they are made anew, in their order."""
 JOIN = (
     "SELECT r.id, r.prediction, r.probability, l.label FROM deepseek_pending p CROSS JOIN deepseek_requests r CROSS JOIN deepseek_labels l "
-    "WHERE r.id = p.id AND l.id = p.id ORDER BY l.seq LIMIT :most"
+    "WHERE r.id = p.id AND r.model = p.model AND l.id = p.id AND l.model = p.model{only p} ORDER BY l.seq LIMIT :most"
 )
 """SQLite keeps the order of a `CROSS JOIN`: it begins with what waits, which is short, not with the log, which is long."""
 _WAIT_S = 30.0
+_AT_ONCE = 500
+_UNCLAIMED = "unclaimed"
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 
 
@@ -76,6 +84,7 @@ class _Database(Protocol):
     def rollback(self) -> None: ...
     def execute(self, sql: str, rows: Sequence[Mapping[str, Any]] = ...) -> int: ...
     def query(self, sql: str, values: Mapping[str, Any] = ...) -> list[Any]: ...
+    def columns(self, table: str) -> set[str]: ...
     def close(self) -> None: ...
 
 
@@ -91,41 +100,98 @@ class Store:
     """
 
     def __init__(self, place: str | Path) -> None:
-        self._lock = RLock()
-        self._depth = 0
         text = str(place)
         self._database: _Database = _Remote(text) if "://" in text else _File(Path(text))
+        self._open = _Open()
+        self._model = ""
         dialect = self._database.dialect
         if dialect not in _KEYS:
             raise InputError(f"no log is kept in {dialect}", hint=f"allowed: a file, {', '.join(sorted(_KEYS))}")
         self._insert, self._conflict = _INSERTS[dialect]
-        inlined = dialect in {"mysql", "mariadb"}  # they know no CREATE INDEX IF NOT EXISTS
+        self._inlined = dialect in {"mysql", "mariadb"}  # they know no CREATE INDEX IF NOT EXISTS
         with self.transaction():
+            self._share()
             for table in _TABLES:
-                inline = {"index_at": ", INDEX (at)", "index_id": ", INDEX (id)"} if inlined else {"index_at": "", "index_id": ""}
-                columns = table.format(key=_KEYS[dialect], id=_ID, text="LONGTEXT" if inlined else "TEXT", **inline)
-                self._database.execute(f"CREATE TABLE IF NOT EXISTS {columns}")
-            if not inlined:
+                self._database.execute(f"CREATE TABLE IF NOT EXISTS {self._columns(table)}")
+            if not self._inlined:
                 self._database.execute("CREATE INDEX IF NOT EXISTS deepseek_labels_id ON deepseek_labels (id)")
                 self._database.execute("CREATE INDEX IF NOT EXISTS deepseek_requests_at ON deepseek_requests (at)")
+
+    def of(self, model: str) -> Self:
+        """Return the part of the log that belongs to one model, over the same connection.
+
+        What an older version has logged, for one model alone, belongs to the first model that is asked for.
+
+        Args:
+            model: What the model is known by, at most 190 characters; `deepseek.monitoring.Watcher` takes its run and its bundle's hash.
+        """
+        part = copy(self)
+        part._model = model  # noqa: SLF001 - of the same class
+        part._claim()  # noqa: SLF001
+        return part
+
+    def _claim(self) -> None:
+        with self.transaction():
+            if self._query("SELECT name FROM deepseek_state WHERE name = :name", {"name": _UNCLAIMED}):
+                self._take_over()
+
+    def _take_over(self) -> None:
+        for table in ("requests", "labels", "pending", "outcomes", "windows", "alarms"):
+            sql = f"UPDATE deepseek_{table} SET model = :model WHERE model = ''"  # noqa: S608 - names from here
+            self._database.execute(sql, [{"model": self._model}])
+        self._database.execute("DELETE FROM deepseek_state WHERE name = :name", [{"name": _UNCLAIMED}])
+        for (name,) in self._query("SELECT name FROM deepseek_state"):
+            self._database.execute(
+                "UPDATE deepseek_state SET name = :new WHERE name = :old", [{"new": self._state_name(name), "old": name}]
+            )
+
+    def _share(self) -> None:
+        """Make a log of one model, as older versions kept it, into one that several may share."""
+        found = self._database.columns("deepseek_requests")
+        if not found or "model" in found:
+            return
+        for table in ("labels", "windows", "alarms"):
+            self._database.execute(f"ALTER TABLE deepseek_{table} ADD COLUMN {_MODEL}")
+        for table, columns in _REBUILT.items():
+            (made,) = (one for one in _TABLES if one.startswith(f"deepseek_{table} "))
+            self._database.execute(f"ALTER TABLE deepseek_{table} RENAME TO deepseek_old_{table}")
+            self._database.execute(f"CREATE TABLE {self._columns(made)}")
+            order = " ORDER BY seq" if table == "requests" else ""
+            self._database.execute(f"INSERT INTO deepseek_{table} ({columns}) SELECT {columns} FROM deepseek_old_{table}{order}")  # noqa: S608
+            self._database.execute(f"DROP TABLE deepseek_old_{table}")
+        self.save_state(_UNCLAIMED, True)
+
+    def _columns(self, table: str) -> str:
+        inline = {"index_at": ", INDEX (at)", "index_id": ", INDEX (id)"} if self._inlined else {"index_at": "", "index_id": ""}
+        text = "LONGTEXT" if self._inlined else "TEXT"
+        return table.format(key=_KEYS[self._database.dialect], id=_ID, text=text, model=_MODEL, **inline)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make everything in the block durable together, or none of it; blocks may be nested."""
-        with self._lock:
-            self._depth += 1
+        with self._open.lock:
+            self._open.depth += 1
             try:
-                if self._depth == 1:
+                if self._open.depth == 1:
                     self._database.begin()
                 yield
-                if self._depth == 1:
+                if self._open.depth == 1:
                     self._database.commit()
             except BaseException:
-                if self._depth == 1:
+                if self._open.depth == 1:
                     self._database.rollback()
                 raise
             finally:
-                self._depth -= 1
+                self._open.depth -= 1
+
+    def new_ids(self, requests: Sequence[Request]) -> set[str]:
+        """Append answered rows as `append_requests` does; return the ids that were not there."""
+        with self.transaction():
+            last = self._query("SELECT MAX(seq) FROM deepseek_requests")[0][0] or 0
+            if self.append_requests(requests) == len(requests):
+                return {one.id for one in requests}
+            found = self._query("SELECT id FROM deepseek_requests WHERE seq > :last{only}", {"last": last})
+            return {name for (name,) in found} & {one.id for one in requests}
 
     def append_requests(self, requests: Sequence[Request]) -> int:
         """Append answered rows; return how many were new."""
@@ -147,7 +213,10 @@ class Store:
             added = self._append("deepseek_labels", [{"id": name, "at": at, "label": json.dumps(label)} for name, label in labels])
             # what waits to be joined stands by itself: a join looks at that alone, however long the log has become
             self._append("deepseek_pending", [{"id": name} for name in dict(labels)])
-            self._database.execute("DELETE FROM deepseek_pending WHERE id IN (SELECT id FROM deepseek_outcomes)")
+            self._database.execute(
+                "DELETE FROM deepseek_pending WHERE EXISTS (SELECT 1 FROM deepseek_outcomes o "
+                "WHERE o.model = deepseek_pending.model AND o.id = deepseek_pending.id)"
+            )
         return added
 
     def join_new(self, most: int = 10_000) -> list[Joined]:
@@ -165,13 +234,13 @@ class Store:
                     )
             self._append("deepseek_outcomes", [{"id": name} for name in first])
             if first:
-                self._database.execute("DELETE FROM deepseek_pending WHERE id = :id", [{"id": name} for name in first])
+                self._erase("deepseek_pending", "id = :id", [{"id": name} for name in first])
             return list(first.values())
 
     def requests(self, *, since: float = 0.0, most: int = 100_000) -> list[Request]:
         """Return answered rows from a time on, the oldest first."""
         found = self._query(
-            "SELECT id, at, prediction, probability, inputs FROM deepseek_requests WHERE at >= :since ORDER BY seq LIMIT :most",
+            "SELECT id, at, prediction, probability, inputs FROM deepseek_requests WHERE at >= :since{only} ORDER BY seq LIMIT :most",
             {"since": since, "most": most},
         )
         return [
@@ -185,7 +254,8 @@ class Store:
 
     def windows(self, most: int = 100) -> list[dict[str, Any]]:
         """Return the latest windows, the oldest first."""
-        found = self._query("SELECT began, ended, content FROM deepseek_windows ORDER BY seq DESC LIMIT :most", {"most": most})
+        sql = "SELECT began, ended, content FROM deepseek_windows WHERE 1 = 1{only} ORDER BY seq DESC LIMIT :most"
+        found = self._query(sql, {"most": most})
         return [{"began": began, "ended": ended, **json.loads(content)} for began, ended, content in reversed(found)]
 
     def save_alarm(self, at: float, content: Mapping[str, Any]) -> None:
@@ -194,53 +264,69 @@ class Store:
 
     def alarms(self, most: int = 100) -> list[dict[str, Any]]:
         """Return the latest alarms' events, the oldest first."""
-        found = self._query("SELECT content FROM deepseek_alarms ORDER BY seq DESC LIMIT :most", {"most": most})
+        found = self._query("SELECT content FROM deepseek_alarms WHERE 1 = 1{only} ORDER BY seq DESC LIMIT :most", {"most": most})
         return [json.loads(content) for (content,) in reversed(found)]
 
     def save_state(self, name: str, content: Any) -> None:
         """Keep a value under a name, in the place of the one before."""
         with self.transaction():
-            self._database.execute("DELETE FROM deepseek_state WHERE name = :name", [{"name": name}])
-            self._append("deepseek_state", [{"name": name, "content": json.dumps(content)}])
+            whole = self._state_name(name)
+            self._database.execute("DELETE FROM deepseek_state WHERE name = :name", [{"name": whole}])
+            self._append("deepseek_state", [{"name": whole, "content": json.dumps(content)}])
 
     def state(self, name: str) -> Any:
         """Return what was kept under a name, or nothing."""
-        found = self._query("SELECT content FROM deepseek_state WHERE name = :name", {"name": name})
+        found = self._query("SELECT content FROM deepseek_state WHERE name = :name", {"name": self._state_name(name)})
         return json.loads(found[0][0]) if found else None
+
+    def _state_name(self, name: str) -> str:
+        return f"{name}:{sha256(self._model.encode()).hexdigest()[:32]}" if self._model else name
 
     def counts(self) -> dict[str, int]:
         """Return how many requests, labels and joined outcomes there are."""
         tables = ("requests", "labels", "outcomes")
-        return {name: int(self._query(f"SELECT COUNT(*) FROM deepseek_{name}")[0][0]) for name in tables}  # noqa: S608 - names from here
+        return {
+            name: int(self._query("SELECT COUNT(*) FROM deepseek_{table} WHERE 1 = 1{only}".replace("{table}", name))[0][0])
+            for name in tables
+        }
+
+    def known(self, ids: Sequence[str]) -> set[str]:
+        """Return which ids are those of logged requests."""
+        found: set[str] = set()
+        for start in range(0, len(ids), _AT_ONCE):
+            part = {f"id{place}": name for place, name in enumerate(ids[start : start + _AT_ONCE])}
+            places = ", ".join(f":{name}" for name in part)
+            sql = "SELECT id FROM deepseek_requests WHERE id IN ({places}){only}".replace("{places}", places)
+            found |= {name for (name,) in self._query(sql, part)}
+        return found
 
     def delete(self, ids: Sequence[str]) -> int:
         """Forget requests with all that is kept of them, as when a person asks for it; return how many there were."""
         with self.transaction():
             rows = [{"id": name} for name in ids]
-            gone = self._database.execute("DELETE FROM deepseek_requests WHERE id = :id", rows) if rows else 0
+            gone = self._erase("deepseek_requests", "id = :id", rows) if rows else 0
             for table in ("labels", "outcomes", "pending") if rows else ():
-                self._database.execute(f"DELETE FROM deepseek_{table} WHERE id = :id", rows)  # noqa: S608
+                self._erase(f"deepseek_{table}", "id = :id", rows)
             return gone
 
     def forget_before(self, at: float) -> int:
         """Forget requests, labels, windows and alarms from before a time; return how many requests there were."""
-        old = {"at": at}
+        old = [{"at": at}]
         with self.transaction():
             for table in ("outcomes", "labels"):
-                self._database.execute(
-                    f"DELETE FROM deepseek_{table} WHERE id IN (SELECT id FROM deepseek_requests WHERE at < :at)",  # noqa: S608
-                    [old],
-                )
-            gone = self._database.execute("DELETE FROM deepseek_requests WHERE at < :at", [old])
-            self._database.execute("DELETE FROM deepseek_labels WHERE at < :at", [old])
-            self._database.execute("DELETE FROM deepseek_pending WHERE id NOT IN (SELECT id FROM deepseek_labels)")
-            self._database.execute("DELETE FROM deepseek_windows WHERE ended < :at", [old])
-            self._database.execute("DELETE FROM deepseek_alarms WHERE at < :at", [old])
+                asked = f"deepseek_requests r WHERE r.id = deepseek_{table}.id AND r.model = deepseek_{table}.model AND r.at < :at"
+                self._erase(f"deepseek_{table}", f"EXISTS (SELECT 1 FROM {asked})", old)  # noqa: S608
+            gone = self._erase("deepseek_requests", "at < :at", old)
+            self._erase("deepseek_labels", "at < :at", old)
+            waiting = "deepseek_labels l WHERE l.id = deepseek_pending.id AND l.model = deepseek_pending.model"
+            self._erase("deepseek_pending", f"NOT EXISTS (SELECT 1 FROM {waiting})", [{}])  # noqa: S608
+            self._erase("deepseek_windows", "ended < :at", old)
+            self._erase("deepseek_alarms", "at < :at", old)
             return gone
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
+        with self._open.lock:
             self._database.close()
 
     def __enter__(self) -> Self:
@@ -252,15 +338,39 @@ class Store:
     def _append(self, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
         if not rows:
             return 0
+        if table != "deepseek_state":
+            rows = [{**row, "model": self._model} for row in rows]
         names = ", ".join(rows[0])
         places = ", ".join(f":{name}" for name in rows[0])
         with self.transaction():
             sql = f"{self._insert} INTO {table} ({names}) VALUES ({places}){self._conflict}"
             return self._database.execute(sql, rows)
 
+    def _erase(self, table: str, where: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        sql = self._mine_of(f"DELETE FROM {table} WHERE {where}{{only}}")  # noqa: S608 - tables and conditions from here
+        return self._database.execute(sql, [{**row, **self._mine} for row in rows])
+
+    def _mine_of(self, sql: str) -> str:
+        """Leave other models' rows out of a statement, unless the whole log is meant."""
+        only = " AND {table}model = :model" if self._model else ""
+        return sql.replace("{only}", only.replace("{table}", "")).replace("{only p}", only.replace("{table}", "p."))
+
+    @property
+    def _mine(self) -> dict[str, str]:
+        return {"model": self._model} if self._model else {}
+
     def _query(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Any]:
-        with self._lock:
-            return self._database.query(sql, values or {})
+        with self._open.lock:
+            written = self._mine_of(sql)
+            return self._database.query(written, {**(values or {}), **(self._mine if ":model" in written else {})})
+
+
+@dataclass
+class _Open:
+    """What all parts of one log share."""
+
+    lock: RLock = field(default_factory=RLock)
+    depth: int = 0
 
 
 class _File:
@@ -300,6 +410,9 @@ class _File:
         except sqlite3.Error as error:
             raise RunError(f"the log cannot be read: {error}") from None
 
+    def columns(self, table: str) -> set[str]:
+        return {row[1] for row in self.query(f"PRAGMA table_info({table})")}
+
     def close(self) -> None:
         self._connection.close()
 
@@ -319,6 +432,7 @@ class _Remote:
         except ImportError:
             raise MissingExtraError("sqlalchemy", "monitor", "a log in a database") from None
         self._errors = (sqlalchemy.exc.SQLAlchemyError, OSError)
+        self._inspect = sqlalchemy.inspect
         self._text = sqlalchemy.text
         try:
             scheme, _, rest = url.partition("://")
@@ -357,6 +471,13 @@ class _Remote:
         finally:
             if idle:
                 self._connection.rollback()  # a read opens a transaction, which would keep seeing this moment
+
+    def columns(self, table: str) -> set[str]:
+        try:
+            found = self._inspect(self._connection)
+            return {str(column["name"]) for column in found.get_columns(table)} if found.has_table(table) else set()
+        except self._errors as error:
+            raise RunError(f"the log cannot be read: {str(error).splitlines()[0]}") from None
 
     def close(self) -> None:
         self._connection.close()

@@ -43,7 +43,8 @@ _UNSENT = "unsent_alarms"
 class Watcher:
     """Watches one model.
 
-    Every call first makes durable what it was given. A watcher that is begun anew on the same store goes on where the last one was.
+    Every call first makes durable what it was given. A watcher that is begun anew on the same store goes on where the last one was. Several
+    models may have one store: each watcher keeps to its own part of it.
 
     Args:
         bundle: The model's bundle, or a run.
@@ -52,6 +53,8 @@ class Watcher:
         clock: Gives the time in seconds.
 
     Attributes:
+        name: What the log knows the model by: its run, where it lies in one, and the beginning of its bundle's hash.
+        store: The model's part of the log.
         reference: What rows are compared with.
         performance: The metrics of labelled rows.
 
@@ -78,7 +81,8 @@ class Watcher:
         self.model = str(opened.path)
         self.reference = ModelReference.load(opened)
         self.settings = settings or MonitorSettings()
-        self.store = store
+        self.name = log_name(opened)
+        self.store = store.of(self.name)
         self.performance = Performance(self.reference, self.settings)
         self._clock, self._lock = clock, RLock()
         self._alarms = build_alarms(self.settings)
@@ -87,6 +91,7 @@ class Watcher:
         self._last: dict[str, Any] | None = None
         self._rows = 0
         self._saved_at = -1e18
+        self._unsaved = False
         self._go_on()
 
     @classmethod
@@ -98,20 +103,23 @@ class Watcher:
         """
         bundle = Bundle.open(Path(run))
         section = recipe_of(bundle) or MonitorSection()
-        place = resolve_secrets(section.store)
-        store = Store(place if "://" in place else bundle.path.parent / place)
-        return cls(bundle, store, settings=MonitorSettings.of_section(section))
+        return cls(bundle, open_store(bundle), settings=MonitorSettings.of_section(section))
 
     def observe(
-        self, inputs: pa.Table | pa.RecordBatch, answers: pa.Table, *, ids: Sequence[str] | None = None, at: float | None = None
+        self,
+        inputs: pa.Table | pa.RecordBatch,
+        answers: pa.Table,
+        *,
+        ids: Sequence[str] | None = None,
+        at: float | Sequence[float] | None = None,
     ) -> list[str]:
-        """Log answered rows and fold them into the window.
+        """Log answered rows and fold them into the window; rows whose ids the log has already are passed over.
 
         Args:
             inputs: The raw rows, as they were asked.
             answers: What the model answered, as `Predictor.predict` returns it, in the same order.
             ids: By what a label will name each row; made up where not given.
-            at: When they were answered, in seconds; now where not given.
+            at: When they were answered, in seconds, for all or for each; now where not given.
 
         Returns:
             The ids.
@@ -124,16 +132,21 @@ class Watcher:
         names = [uuid4().hex for _ in range(table.num_rows)] if ids is None else [str(name) for name in ids]
         if not table.num_rows == answers.num_rows == len(names):
             raise InputError(f"{table.num_rows} rows, {answers.num_rows} answers and {len(names)} ids were given", hint="give one for each")
-        now = self._clock() if at is None else at
+        times = [float(one) for one in at] if isinstance(at, Sequence) else [self._clock() if at is None else at] * len(names)
         said, probability = predictions_of(answers, self.reference.target)
         kept = self._kept(table)
         shares = [None] * len(names) if probability is None else probability.round(7).tolist()
-        requests = [Request(*row) for row in zip(names, [now] * len(names), said, shares, kept, strict=True)]
+        requests = [Request(*row) for row in zip(names, times, said, shares, kept, strict=True)]
         with self._lock, self.store.transaction():
-            self.store.append_requests(requests)
+            new = self.store.new_ids(requests)
+            if len(new) < len(names):  # a request that was tried again, or read again after a kill: it counts once
+                places = _first_places(names, new)
+                table, said = table.take(places), [said[place] for place in places]
+                probability = None if probability is None else probability[places]
+            now = max(times, default=self._clock())
             self._fold(table, said, probability, now)
-            self._take_labels(now)
-            self._save(now)
+            joined = self._take_labels(now)
+            self._save(now, force=joined > 0)  # a label is counted once: what it came to is durable with it
         return names
 
     def label(self, ids: Sequence[str], labels: pa.Array | pa.ChunkedArray | Sequence[Any], *, at: float | None = None) -> int:
@@ -159,15 +172,29 @@ class Watcher:
             self._save(now, force=True)
         return joined
 
-    def check(self) -> dict[str, Any]:
-        """Return what is known now, as plain JSON values: the last full window, the one in hand, metrics, alarms."""
+    def tick(self) -> None:
+        """Do what time alone makes due, also while no row comes: end a window whose time is over, and make the one in hand durable."""
+        with self._lock:
+            now = self._clock()
+            limit = self.settings.window_s
+            if self._unsaved or (limit is not None and now - self._window.began >= limit):
+                with self.store.transaction():
+                    self._end_if_due(now)
+                    self._save(now)
+
+    def check(self, *, now_too: bool = True) -> dict[str, Any]:
+        """Return what is known now, as plain JSON values: the last full window, the one in hand, metrics, alarms.
+
+        Args:
+            now_too: Whether the window in hand is compared as well, which takes some milliseconds.
+        """
         with self._lock:
             now = self._clock()
             return {
                 "model": self.model,
                 "at": now,
                 "rows": self._rows,
-                "window": self._window.facts(now) if self._window.rows else None,
+                "window": self._window.facts(now) if self._window.rows and now_too else None,
                 "last_window": self._last,
                 "performance": self.performance.facts(),
                 "alarms": sorted(name for name, policy in self._policies.items() if policy.active),
@@ -299,7 +326,8 @@ class Watcher:
         return bytes.fromhex(known)
 
     def _save(self, now: float, *, force: bool = False) -> None:
-        if not force and 0 <= now - self._saved_at < SAVE_S:
+        self._unsaved = not force and 0 <= now - self._saved_at < SAVE_S
+        if self._unsaved:
             return
         self._saved_at = now
         policies = {name: policy.to_json() for name, policy in self._policies.items()}
@@ -307,6 +335,7 @@ class Watcher:
             _STATE,
             {
                 "model": self.model,
+                "name": self.name,
                 "rows": self._rows,
                 "window": self._window.to_json(),
                 "last": self._last,
@@ -317,13 +346,40 @@ class Watcher:
 
     def _go_on(self) -> None:
         state = self.store.state(_STATE)
-        if state is None or state["model"] != self.model:  # another model's windows and tests say nothing about this one
+        # what an older version kept has no name; another model's windows and tests say nothing about this one
+        if state is None or (state.get("name") != self.name and state["model"] != self.model):
             return
         self._rows, self._last = state["rows"], state["last"]
         self._window.load_json(state["window"])
         self.performance.load_json(state["performance"])
         for name, policy in state["policies"].items():
             self._policy(name).load_json(policy)
+
+
+def log_name(bundle: Bundle) -> str:
+    """Return what logs know a model by: `NAME/NNN@HASH`; of a bundle that lies in no run the hash alone."""
+    digest = hashlib.sha256((bundle.path / "manifest.json").read_bytes()).hexdigest()[:12]
+    run = bundle.path.absolute().parent
+    return f"{run.parent.name}/{run.name}@{digest}" if run.name.isdigit() else digest
+
+
+def open_store(run: Bundle | str | PathLike[str]) -> Store:
+    """Return the log of a run, where its recipe says that it is: `monitor.db` in the run's folder, unless it names another.
+
+    Args:
+        run: The run's folder or its bundle.
+    """
+    bundle = run if isinstance(run, Bundle) else Bundle.open(Path(run))
+    place = resolve_secrets((recipe_of(bundle) or MonitorSection()).store)
+    return Store(place if "://" in place else bundle.path.parent / place)
+
+
+def _first_places(names: Sequence[str], new: set[str]) -> list[int]:
+    """Return where ids stand for the first time, of those that are new."""
+    first: dict[str, int] = {}
+    for place, name in enumerate(names):
+        first.setdefault(name, place)
+    return sorted(place for name, place in first.items() if name in new)
 
 
 def _reached(facts: Mapping[str, Any], name: str) -> str:

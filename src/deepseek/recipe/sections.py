@@ -336,6 +336,12 @@ class ServeSection(Section):
     """How long a client may take to send its headers, and then its body."""
     drain: Duration = 30.0
     """How long a server that is told to stop goes on with what it has accepted."""
+    state: Text | None = None
+    """The server's own folder, where it keeps what is to outlive it; one beside the run where it watches, else a temporary one."""
+    watch: Flag = False
+    """Whether models are watched whose recipe has no section `monitor` too."""
+    journal: Size = 1_000_000_000
+    """Most bytes of answers and outcomes that wait on disk for the watch; beyond, answers are not kept and outcomes are refused."""
     batching: BatchingSection = BatchingSection()
     """How requests that come at the same time are answered together."""
     experiment: ExperimentSection | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -20,10 +21,11 @@ from deepseek.serving.experiments.running import HEADER, Call, Part, Running, ta
 from deepseek.serving.experiments.settings import CHAMPION
 from deepseek.serving.forms import read_form
 from deepseek.serving.http import Receive, Request, Scope, Send
+from deepseek.serving.journal import Answered, JournalFullError, Outcomes
 from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models, ServedModel
-from deepseek.serving.observers import About, Observers
+from deepseek.serving.observers import Observers
 from deepseek.serving.openapi import document
 from deepseek.serving.page import page, policy
 from deepseek.serving.problems import ClientGoneError, RefusedError
@@ -51,9 +53,10 @@ class App:
         control: Exchanges models and sees to experiments.
         keys: What clients have to show.
         metrics: Where requests are counted.
-        observers: Who is told of answers.
+        observers: Who is told of answers, with the journal that outcomes go to as well.
 
     Attributes:
+        closing: Called at the end, when what was accepted is answered and told of.
         draining: Whether no new work is wanted: readiness then says no.
     """
 
@@ -61,6 +64,7 @@ class App:
         self, models: Models, settings: ServeSection, *, control: Control, keys: Keys, metrics: Metrics, observers: Observers
     ) -> None:
         self.models, self.settings, self.keys, self.metrics, self.observers = models, settings, keys, metrics, observers
+        self.closing: list[Callable[[], None]] = []
         self.draining = False
         self.control = control
         self._in_flight = metrics.cell("deepseek_requests_in_flight")
@@ -73,6 +77,7 @@ class App:
             ("v1", "models"): {"GET": self._list},
             ("v1", "models", "*"): {"GET": self._describe},
             ("v1", "models", "*", "predict"): {"POST": self._predict},
+            ("v1", "models", "*", "feedback"): {"POST": self._feedback},
             ("admin", "models", "*", "load"): {"POST": self._admin_load},
             **experiment_routes(self),
         }
@@ -100,7 +105,8 @@ class App:
         self.draining = True
         await self.control.close()
         await self.models.close()
-        await asyncio.get_running_loop().run_in_executor(None, self.observers.close)
+        for close in (self.observers.close, *self.closing):
+            await asyncio.get_running_loop().run_in_executor(None, close)
 
     async def _serve(self, request: Request) -> None:
         self._in_flight.add()
@@ -157,7 +163,9 @@ class App:
     async def _openapi(self, request: Request, _: str) -> None:
         self.keys.require(request.headers)
         described = [model.describe() for model in self.models.all()]
-        await request.answer_json(200, document(described, self.settings, keys=bool(self.keys)))
+        await request.answer_json(
+            200, document(described, self.settings, keys=bool(self.keys), feedback=self.observers.journal is not None)
+        )
 
     async def _list(self, request: Request, _: str) -> None:
         self.keys.require(request.headers)
@@ -256,10 +264,13 @@ class App:
         return [{**told, **entry} for entry in await self._written(part.model, part.answers)]
 
     def _tell(self, running: Running, request: Request, call: Call, part: Part) -> None:
-        ids = [request.id] if call.rows.single else [f"{request.id}/{row}" for row in part.rows]
-        shadow = part.arm in running.shadow_names
-        about = About(part.arm, running.tickets(call, part.rows), part.seconds, shadow=shadow)
-        self.observers.tell(f"{request.model}@{part.model.version}", part.batch, part.answers, ids=ids, about=about)
+        if self.observers.wanted:
+            ids = [request.id] if call.rows.single else [f"{request.id}/{row}" for row in part.rows]
+            told = Answered(
+                request.model, part.model.version, part.arm, time.time(), ids, running.tickets(call, part.rows), part.batch, part.answers,
+                part.seconds, shadow=part.arm in running.shadow_names,
+            )  # fmt: skip
+            self.observers.tell(told)
 
     async def _rows(self, model: ServedModel, request: Request, body: bytes, *, key: str | None = None) -> Rows:
         read = self._reader(model, request)
@@ -310,9 +321,10 @@ class App:
         else:
             written = await self._written(model, answers)
             await self._reply(request, rows, {"model": model.name, "version": model.version, "id": request.id}, written)
-        ids = [request.id] if rows.single else [f"{request.id}/{row}" for row in rows.places]
-        seconds = asyncio.get_running_loop().time() - request.began
-        self.observers.tell(f"{model.name}@{model.version}", rows.batch, answers, ids=ids, about=About(seconds=seconds))
+        if self.observers.wanted:
+            ids = [request.id] if rows.single else [f"{request.id}/{row}" for row in rows.places]
+            seconds = asyncio.get_running_loop().time() - request.began
+            self.observers.tell(Answered(model.name, model.version, None, time.time(), ids, None, rows.batch, answers, seconds))
 
     def _count_rows(self, model: ServedModel, rows: Rows, answered: int | None) -> None:
         counts = self.metrics.cell
@@ -329,6 +341,28 @@ class App:
             await request.answer_json(200, {**head, **written[0]})
         else:
             await request.answer_json(207 if rows.bad else 200, {**head, **merged(rows, written)})
+
+    async def _feedback(self, request: Request, name: str) -> None:
+        self.keys.require(request.headers)
+        model, journal = self.models.get(name), self.observers.journal
+        request.model = name
+        if journal is None:
+            raise RefusedError(
+                409,
+                "this server keeps no record of outcomes",
+                hint="serve with --watch or --state FOLDER, or a recipe with a section monitor",
+            )
+        body = await request.body(limit=self.settings.max_body, timeout_s=self.settings.read_timeout)
+        loop, told = asyncio.get_running_loop(), self.metrics.cell
+        found = model.feedback.read(body) if len(body) <= LARGE_BODY else await loop.run_in_executor(None, model.feedback.read, body)
+        entry = Outcomes(name, time.time(), found.ids, found.labels, found.rewards)
+        try:
+            await loop.run_in_executor(None, journal.outcomes, entry)
+        except JournalFullError as error:
+            told("deepseek_feedback_total", model=name, outcome="refused").add(len(found.ids))
+            raise RefusedError(503, error.message, hint="try again later", headers={"Retry-After": "5"}) from None
+        told("deepseek_feedback_total", model=name, outcome="accepted").add(len(found.ids))
+        await request.answer_json(202, {"accepted": len(found.ids)})
 
     async def _written(self, model: ServedModel, answers: pa.Table) -> list[dict[str, Any]]:
         if answers.num_rows <= MANY_ROWS:

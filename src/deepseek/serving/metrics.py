@@ -7,6 +7,7 @@ The text is Prometheus's exposition format 0.0.4 (https://prometheus.io/docs/ins
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from bisect import bisect_left
@@ -72,6 +73,16 @@ FAMILIES: dict[str, _Family] = {
         "counter", "Rows that an arm did not answer, by reason: failed, late, busy, resting, unreadable; the champion did instead."
     ),
     "deepseek_experiment_seconds": _Family("histogram", "Time that an arm took for its rows of a request.", SECONDS),
+    "deepseek_feedback_total": _Family("counter", "Outcomes that clients told, by model and outcome: accepted, refused."),
+    "deepseek_journal_dropped_total": _Family("counter", "Answers that the journal had no room for: the watch will not know of them."),
+    "deepseek_journal_bytes": _Family("gauge", "Bytes of the journal that its reader has not read."),
+    "deepseek_journal_damaged_total": _Family("counter", "Stretches of the journal that were passed over, by reason: torn, damaged."),
+    "deepseek_recorder_entries_total": _Family("counter", "Entries of the journal that the recorder has read."),
+    "deepseek_recorder_failures_total": _Family("counter", "Errors of what the recorder feeds, by consumer."),
+    "deepseek_recorder_lag_seconds": _Family("gauge", "Age of the journal's entry that was read last, when it was read."),
+    "deepseek_recorders": _Family("gauge", "Recorders that read the journal."),
+    "deepseek_unwatched_rows_total": _Family("counter", "Answered rows of models that nobody watches, by model."),
+    "deepseek_alarm_failures_total": _Family("counter", "Times an alarm could not be told; it is told again."),
     "deepseek_workers": _Family("gauge", "Workers that accept requests."),
 }
 
@@ -168,7 +179,14 @@ class Metrics:
                 lines += [f"# HELP {name} {family.help}", f"# TYPE {name} {family.kind}"]
                 for labels, ends in sums[name].items():
                     lines += _lines(name, labels, ends)
-        return ("\n".join(lines) + "\n").encode()
+        return ("\n".join(lines) + "\n").encode() + b"".join(_texts(self._folder))
+
+
+def _texts(folder: Path) -> Iterator[bytes]:
+    """Return what other processes of the server have written as text: the figures of the watch."""
+    for path in sorted(folder.glob("*.prom")):
+        with contextlib.suppress(FileNotFoundError):
+            yield path.read_bytes()
 
 
 def _numbers(path: Path) -> Iterator[tuple[dict[str, Any], float]]:

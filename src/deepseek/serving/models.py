@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
@@ -27,9 +26,11 @@ from deepseek.monitoring.outcomes import Target
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.answers import AnswerWriter
 from deepseek.serving.batching import Batcher
+from deepseek.serving.feedback import FeedbackReader
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.problems import RefusedError
 from deepseek.serving.rows import RowReader
+from deepseek.serving.state import version_of
 
 log = logging.getLogger("deepseek.serving")
 
@@ -77,10 +78,11 @@ class ServedModel:
         self.name, self.path = name, str(path)
         self.predictor: Answers = Predictor.load(path, backend=settings.backend, plugins=plugins)
         bundle = Bundle.open(Path(path))
-        self.version, self.bundle = _version(bundle), str(bundle.path.absolute())
+        self.version, self.bundle = version_of(bundle), str(bundle.path.absolute())
         preparation = Preparation.from_json(bundle.read("data.json"))
         self.target = preparation.schema.target
         self.outcome = _outcome(preparation)
+        self.feedback = FeedbackReader(preparation.target, max_rows=settings.max_rows)
         self.reader = RowReader(preparation, max_rows=settings.max_rows)
         self.writer = AnswerWriter(self._warm().schema)
         self.in_use = 0
@@ -119,6 +121,7 @@ class ServedModel:
             "fields": fields,
             "classes": list(self.writer.classes),
             "answer": self.writer.json_schema(),
+            "feedback": self.feedback.json_schema(),
         }
 
     def bad_rows(self, batch: pa.RecordBatch) -> dict[int, str]:
@@ -245,12 +248,6 @@ def named_paths(runs: Sequence[str | PathLike[str]]) -> dict[str, str]:
 def _name_of(path: Path) -> str:
     parts = [part for part in path.absolute().parts if part != "bundle"]
     return next((part for part in reversed(parts) if not part.isdigit()), "model").strip("/")
-
-
-def _version(bundle: Bundle) -> str:
-    digest = sha256((bundle.path / "manifest.json").read_bytes()).hexdigest()[:12]
-    number = next((part for part in reversed(bundle.path.absolute().parts[-3:]) if part.isdigit()), None)
-    return f"{number}-{digest}" if number else digest
 
 
 def _outcome(preparation: Preparation) -> Target | None:

@@ -1,4 +1,7 @@
-"""Telling others of answers, off the road that answers take: a bounded queue, a thread of its own, and a count of what had no room."""
+"""Telling others of answers, off the road that answers take: a bounded queue, a thread of its own, and a count of what had no room.
+
+The journal is told there as well: an answer never waits for the disk.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import logging
 import queue
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from deepseek.serving.journal import Answered, Journal
     from deepseek.serving.metrics import Metrics
 
 log = logging.getLogger("deepseek.serving")
@@ -32,59 +36,52 @@ class Observer(Protocol):
         """
 
 
-class About(NamedTuple):
-    """What else there is to say of answers.
-
-    Attributes:
-        arm: The arm of an experiment that the rows belong to.
-        keys: Tickets of the rows' keys there.
-        seconds: How long the answers took.
-        shadow: Whether no client was given these answers.
-    """
-
-    arm: str | None = None
-    keys: Sequence[str] | None = None
-    seconds: float = 0.0
-    shadow: bool = False
-
-
 class Observers:
     """Hands answers on to observers without ever keeping an answer waiting.
 
     Args:
         observers: Who is told.
         metrics: Counts what was dropped because the queue was full, and what observers raised.
+        journal: Where answers are written too; closed with the observers.
+
+    Attributes:
+        wanted: Whether anybody is told.
     """
 
-    def __init__(self, observers: Sequence[Observer], metrics: Metrics) -> None:
-        self._observers = tuple(observers)
+    def __init__(self, observers: Sequence[Observer], metrics: Metrics, *, journal: Journal | None = None) -> None:
+        self._observers, self.journal = tuple(observers), journal
+        self.wanted = bool(self._observers) or journal is not None
+        self._unwritten = metrics.cell("deepseek_journal_dropped_total")
         self._dropped = metrics.cell("deepseek_observer_dropped_total")
         self._failures = metrics.cell("deepseek_observer_failures_total")
-        self._queue: queue.Queue[tuple[str, pa.RecordBatch, pa.Table, Sequence[str], About] | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[Answered | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._work, name="deepseek-observers", daemon=True)
-        if self._observers:
+        if self.wanted:
             self._thread.start()
 
-    def tell(self, model: str, rows: pa.RecordBatch, answers: pa.Table, *, ids: Sequence[str], about: About) -> None:
-        """Tell of a request, or count that there was no room."""
-        if self._observers:
+    def tell(self, told: Answered) -> None:
+        """Tell of a request, or count that there was no room; who asks `wanted` first saves making what nobody reads."""
+        if self.wanted:
             try:
-                self._queue.put_nowait((model, rows, answers, ids, about))
+                self._queue.put_nowait(told)
             except queue.Full:
                 self._dropped.add()
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            *told, about = item
-            for observer in () if about.shadow else self._observers:
+        while (told := self._queue.get()) is not None:
+            if self.journal is not None and not self.journal.answers(told):
+                self._unwritten.add()
+            for observer in () if told.shadow else self._observers:
                 try:
-                    observer.on_answer(*told)
+                    observer.on_answer(f"{told.model}@{told.version}", told.rows, told.answers, told.ids)
                 except Exception:  # an observer is foreign code: serving goes on
                     self._failures.add()
                     log.exception("an observer failed")
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Hand on what waits, and stop."""
-        if self._observers:
+        if self.wanted:
             self._queue.put(None)
             self._thread.join(timeout_s)
+        if self.journal is not None:
+            self.journal.close()

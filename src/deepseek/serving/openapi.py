@@ -14,16 +14,18 @@ _WORDS = {
     408: "The body came too slowly.", 413: "The body, or the number of rows, is too large.", 415: "Bodies of this type cannot be read.",
     422: "No row can be answered; `errors` names each field, what was given and what is allowed.",
     429: "Too many rows wait; `Retry-After` says when to try again.", 504: "The deadline passed before the answer was there.",
+    503: "Outcomes cannot be kept now; `Retry-After` says when to try again.",
 }  # fmt: skip
 
 
-def document(models: Sequence[dict[str, Any]], settings: ServeSection, *, keys: bool) -> dict[str, Any]:
+def document(models: Sequence[dict[str, Any]], settings: ServeSection, *, keys: bool, feedback: bool = False) -> dict[str, Any]:
     """Return the OpenAPI document.
 
     Args:
         models: Each model's description, as `/v1/models/NAME` gives it.
         settings: Sizes, for the descriptions.
         keys: Whether clients have to show a key.
+        feedback: Whether outcomes are taken.
     """
     paths: dict[str, Any] = {
         "/healthz": {"get": _plain("health", "Whether the process is alive.", _json({"type": "object"}))},
@@ -38,6 +40,9 @@ def document(models: Sequence[dict[str, Any]], settings: ServeSection, *, keys: 
         answered = _json({"type": "object"})
         paths[f"/v1/models/{name}"] = {"get": _plain(f"describe-{name}", f"The fields and classes of {name}.", answered, keys=keys)}
         paths[f"/v1/models/{name}/predict"] = {"post": _predict(model, keys=keys)}
+        if feedback:
+            schemas |= _feedback_schemas(model, settings)
+            paths[f"/v1/models/{name}/feedback"] = {"post": _feedback(model, keys=keys)}
     value: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -112,6 +117,33 @@ def _predict(model: dict[str, Any], *, keys: bool) -> dict[str, Any]:
         "responses": {
             "200": {"description": "Every row is answered.", "content": _json({"anyOf": either})},
             "207": {"description": "Some rows are answered, others have an error.", "content": _json(either[1])},
+            **{str(code): _failure(code) for code in sorted(codes)},
+        },
+    }
+    return {**made, "security": [{"key": []}]} if keys else made
+
+
+def _feedback_schemas(model: dict[str, Any], settings: ServeSection) -> dict[str, Any]:
+    name = model["name"]
+    many = {
+        "type": "array", "items": {"$ref": f"#/components/schemas/{name}.Outcome"}, "minItems": 1, "maxItems": settings.max_rows,
+        "description": "All are taken, or none.",
+    }  # fmt: skip
+    return {f"{name}.Outcome": model["feedback"], f"{name}.Outcomes": many}
+
+
+def _feedback(model: dict[str, Any], *, keys: bool) -> dict[str, Any]:
+    name = model["name"]
+    either = [{"$ref": f"#/components/schemas/{name}.{what}"} for what in ("Outcome", "Outcomes")]
+    accepted = {"type": "object", "properties": {"accepted": {"type": "integer"}}, "required": ["accepted"]}
+    codes = [400, 404, 408, 413, 422, 503, *([401] if keys else [])]
+    made: dict[str, Any] = {
+        "operationId": f"feedback-{name}",
+        "summary": f"Tell what became of answers: {', '.join(model['target'])}, or what they were worth.",
+        "description": "Answered once the outcomes are on disk. An id that is not known is kept: its answer may still be on its way.",
+        "requestBody": {"required": True, "content": _json({"anyOf": either})},
+        "responses": {
+            "202": {"description": "The outcomes are kept.", "content": _json(accepted)},
             **{str(code): _failure(code) for code in sorted(codes)},
         },
     }

@@ -103,7 +103,7 @@ class RowReader:
             else:
                 return self.read([value], single=True, key=key)
         if not isinstance(value, list):
-            raise RefusedError(422, f"the body is {_shown(value)}", hint=_SHAPES)
+            raise RefusedError(422, f"the body is {shown(value)}", hint=_SHAPES)
         return self.read(value, key=key)
 
     def read(self, rows: Sequence[Any], *, single: bool = False, key: str | None = None) -> Rows:
@@ -234,7 +234,7 @@ class RowReader:
         others = sorted({name for name in names if name not in self._known})
         if others:
             more = f" and {len(others) - EXAMPLES} others" if len(others) > EXAMPLES else ""
-            rows.warnings.append(f"not fields of the model, and ignored: {', '.join(_shown(name) for name in others[:EXAMPLES])}{more}")
+            rows.warnings.append(f"not fields of the model, and ignored: {', '.join(shown(name) for name in others[:EXAMPLES])}{more}")
 
     def example(self) -> dict[str, Any]:
         """Return a row that is right."""
@@ -291,11 +291,11 @@ def _key(value: Any) -> str | None:
 
 def _error(name: str | None, given: Any, allowed: str) -> dict[str, Any]:
     what = f"the field {name!r}" if name is not None else "the row"
-    shown = _shown(given)
-    return {"field": name, "given": shown, "allowed": allowed, "message": f"{what} is {shown}; allowed: {allowed}"}
+    text = shown(given)
+    return {"field": name, "given": text, "allowed": allowed, "message": f"{what} is {text}; allowed: {allowed}"}
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a value for a message as JSON writes it, cut where it is long; of bytes, lists and objects only how large they are."""
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import socket
 import sys
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from deepseek.artifacts import Bundle
 from deepseek.errors import InputError, MissingExtraError, RecipeError
 from deepseek.recipe import load_recipe
 from deepseek.recipe.sections import ServeSection
+from deepseek.registry import load_plugin
 from deepseek.validation import problems_of
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ def serve(
 
     Raises:
         BundleError: A bundle is not there, or not as it was written.
-        InputError: The address is taken, or a setting is wrong.
+        InputError: The address is taken, a setting is wrong, a model cannot be watched, or another server has the folder.
         MissingExtraError: The libraries of the extra `serve` are not installed.
     """
     _require_libraries()
+    from deepseek.serving.keeper import RecorderKeeper
     from deepseek.serving.keys import Keys
     from deepseek.serving.models import named_paths
     from deepseek.serving.state import State
@@ -62,11 +64,18 @@ def serve(
             f"observers were given, and {chosen.workers} workers", hint="serve with one worker: observers live in this process"
         )
     _log_to_stderr()
-    with bind(chosen.host, chosen.port) as listening, tempfile.TemporaryDirectory(prefix="deepseek-serve-") as folder:
-        state = State(Path(folder))
-        state.begin(paths)
+    watched = _watched(paths, chosen, plugins)
+    with ExitStack() as stack:
+        listening = stack.enter_context(bind(chosen.host, chosen.port))
+        lasts = bool(watched) or chosen.experiment is not None
+        state = State(_folder(paths, chosen, stack, lasting=lasts))
+        stack.enter_context(state.held())
+        state.begin(paths, journal=lasts or chosen.state is not None)
         shown = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
         log.info("%s at http://%s:%d/%s", ", ".join(paths), shown, listening.getsockname()[1], "" if keys else ", without keys")
+        if state.journal is not None:
+            log.info("watched: %s; the server's folder is %s", ", ".join(watched) or "none", state.folder)
+            stack.enter_context(RecorderKeeper(state, chosen, plugins=plugins))
         if chosen.workers == 1:
             run_worker(listening, chosen, state, plugins=plugins, observers=observers)
         else:
@@ -75,7 +84,12 @@ def serve(
 
 
 def make_app(
-    runs: Runs, *, settings: Mapping[str, Any] | None = None, plugins: Sequence[str] = (), observers: Sequence[Observer] = ()
+    runs: Runs,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
+    watch: bool = False,
 ) -> App:
     """Return the ASGI application alone, for another server or for tests.
 
@@ -84,29 +98,53 @@ def make_app(
         settings: Keys of the recipe's section `serve`; those of sockets and processes are the other server's affair.
         plugins: The files or modules of the plugins that the bundles need.
         observers: Who is told of answers.
+        watch: Whether the models are watched, in a thread of this process; where `settings` name no `state`, what waits for it is
+            lost with the process.
 
     Raises:
         BundleError: A bundle is not there, or not as it was written.
+        InputError: A model cannot be watched, or another server has the folder.
     """
     _require_libraries()
     from deepseek.serving.app import App
     from deepseek.serving.experiments.control import Control
+    from deepseek.serving.journal import Journal
     from deepseek.serving.keys import Keys
     from deepseek.serving.metrics import Metrics
     from deepseek.serving.models import Models, named_paths
     from deepseek.serving.observers import Observers
+    from deepseek.serving.recorder import BackgroundRecorder
     from deepseek.serving.state import State
 
     paths = named_paths(_listed(runs))
     chosen = settings_of(next(iter(paths.values())), settings)
-    folder = Path(tempfile.mkdtemp(prefix="deepseek-serve-"))
-    metrics = Metrics(folder)
-    weakref.finalize(metrics, shutil.rmtree, folder, ignore_errors=True)
-    state = State(folder)
-    state.begin(paths)
-    models = Models(paths, chosen, metrics, plugins=plugins)
-    control = Control(models, state, metrics, opened=state.read())
-    return App(models, chosen, control=control, keys=Keys.read(chosen.keys), metrics=metrics, observers=Observers(observers, metrics))
+    chosen = chosen.model_copy(update={"watch": chosen.watch or watch})
+    if watch:
+        _watched(paths, chosen, plugins)
+    with ExitStack() as stack:
+        state = State(_folder(paths, chosen, stack, lasting=False))
+        lock = stack.enter_context(ExitStack())
+        lock.enter_context(state.held())
+        state.begin(paths, journal=watch or chosen.state is not None)
+        metrics = Metrics(state.folder)
+        models = Models(paths, chosen, metrics, plugins=plugins)
+        journal = Journal(state.journal, limit_bytes=chosen.journal) if state.journal is not None else None
+        control = Control(models, state, metrics, opened=state.read())
+        app = App(
+            models,
+            chosen,
+            control=control,
+            keys=Keys.read(chosen.keys),
+            metrics=metrics,
+            observers=Observers(observers, metrics, journal=journal),
+        )
+        if journal is not None:
+            recorder = BackgroundRecorder(state, chosen, metrics)
+            app.closing.append(recorder.close)
+            stack.callback(recorder.close)
+        app.closing.append(lock.close)  # another may have the folder then
+        weakref.finalize(app, stack.pop_all().close)
+    return app
 
 
 def settings_of(run: str | PathLike[str], given: Mapping[str, Any] | None = None) -> ServeSection:
@@ -128,6 +166,30 @@ def settings_of(run: str | PathLike[str], given: Mapping[str, Any] | None = None
         return ServeSection.model_validate(value)
     except ValidationError as error:
         raise RecipeError(problems_of(error, ServeSection, value, what="serve")) from None
+
+
+def _watched(paths: Mapping[str, str], settings: ServeSection, plugins: Sequence[str]) -> list[str]:
+    """Return the names of the models that are to be watched, each of which can be."""
+    from deepseek.serving.watching import is_watched, require_watchable
+
+    for plugin in plugins:
+        load_plugin(plugin, Path())
+    found = [name for name, path in paths.items() if is_watched(Path(path), everything=settings.watch)]
+    for name in found:
+        require_watchable(Path(paths[name]))
+    return found
+
+
+def _folder(paths: Mapping[str, str], settings: ServeSection, stack: ExitStack, *, lasting: bool) -> Path:
+    """Return the server's own folder: the one that was named, one beside the first run where it is to last, or a temporary one."""
+    if settings.state is not None:
+        return Path(settings.state).absolute()
+    name, path = next(iter(paths.items()))
+    if lasting:
+        bundle = Bundle.open(Path(path)).path.absolute()
+        run = bundle.parent if (bundle.parent / "recipe.yaml").is_file() else bundle
+        return (run.parent if run.name.isdigit() else run) / ".serve" / name
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deepseek-serve-", ignore_cleanup_errors=True)))
 
 
 def bind(host: str, port: int) -> socket.socket:

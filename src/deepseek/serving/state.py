@@ -7,13 +7,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from deepseek.artifacts import Bundle, plain_disk_errors
+from deepseek.errors import InputError
+
 REMEMBERED = 10
 """So many bundles can be gone back to."""
+_OF_PROCESSES = ("*.worker", "*.keys", "*.values", "*.prom")
+"""Files of processes, which say nothing once a server begins anew."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,24 @@ class State:
         self.folder = folder
         self._file = folder / "models.json"
 
-    def begin(self, paths: Mapping[str, str]) -> None:
+    @property
+    def journal(self) -> Path | None:
+        """Where answers and outcomes are written, or nothing where the server keeps no record of them."""
+        folder = self.folder / "journal"
+        return folder if folder.is_dir() else None
+
+    def begin(self, paths: Mapping[str, str], *, journal: bool = False) -> None:
         """Write what is served at first; a server that was there before goes on with what it had, where it is given the same bundles.
 
         Args:
             paths: The bundles by name, as the command line says.
+            journal: Whether a record is kept of answers and outcomes.
         """
+        for pattern in _OF_PROCESSES:
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        if journal:
+            (self.folder / "journal").mkdir(exist_ok=True)
         before = self.read() if self._file.exists() else {}
         given = {name: str(Path(path).absolute()) for name, path in paths.items()}
         self._write(
@@ -142,7 +160,32 @@ class State:
         partial.replace(self._file)
 
     @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other servers off the folder.
+
+        Raises:
+            InputError: Another server has it.
+            RunError: It cannot be written to.
+        """
+        with plain_disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / "server.lock").open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"another server has the folder {self.folder}", hint="give this one another: --state FOLDER") from None
+            yield
+
+    @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def version_of(bundle: Bundle) -> str:
+    """Return what answers call a bundle: the run's number, where it has one, and the beginning of the manifest's hash."""
+    digest = sha256((bundle.path / "manifest.json").read_bytes()).hexdigest()[:12]
+    number = next((part for part in reversed(bundle.path.absolute().parts[-3:]) if part.isdigit()), None)
+    return f"{number}-{digest}" if number else digest

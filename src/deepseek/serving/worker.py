@@ -21,6 +21,7 @@ from deepseek.errors import DeepSeekError
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.app import App
 from deepseek.serving.experiments.control import Control
+from deepseek.serving.journal import Journal
 from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models
@@ -72,6 +73,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, and to follow what is to be served."""
         await self._take_up()  # what was asked for while this worker opened its bundles
+        if self._app.settings.experiment is not None:
+            await self._app.control.begin_once(self._app.models.all()[0].name, self._app.settings.experiment, who="recipe")
+            self._shared.report(self._app.control.followed)
         gc.collect()
         gc.freeze()  # models are not garbage: full collections would look through them again and again
         await super().startup(sockets)
@@ -130,7 +134,8 @@ def run_worker(
     metrics = Metrics(state.folder)
     wanted = state.read()
     models = Models({name: one.path for name, one in wanted.items()}, settings, metrics, plugins=plugins)
-    told = Observers(observers, metrics)
+    journal = None if state.journal is None else Journal(state.journal, limit_bytes=settings.journal)
+    told = Observers(observers, metrics, journal=journal)
     control = Control(models, state, metrics, opened=wanted)
     app = App(models, settings, control=control, keys=Keys.read(settings.keys), metrics=metrics, observers=told)
     config = uvicorn.Config(

@@ -160,9 +160,41 @@ class Control:
             InputError: A share, a name or a metric is not allowed, or an arm predicts something else.
             BundleError: An arm's bundle is not there, or not as it was written.
         """
+        experiment, wanted = await self._begin(name, settings, who=who)
+        return {**experiment.shown(paths=True), "workers": await self.everywhere(name, wanted.serial)}
+
+    async def begin_once(self, name: str, settings: ExperimentSection, *, who: str) -> None:
+        """Begin the experiment that a recipe asks for, unless it runs or was the last one already.
+
+        Args:
+            name: The model that is served.
+            settings: What is asked for.
+            who: Who asks.
+
+        Raises:
+            InputError: A share, a name or a metric is not allowed, or an arm predicts something else.
+            BundleError: An arm's bundle is not there, or not as it was written.
+        """
+        before = self._state.read()[name]
+        if before.experimenting or (before.experiment is not None and before.experiment["settings"] == settings.model_dump(mode="json")):
+            return
+        try:
+            await self._begin(name, settings, who=who)
+        except RefusedError as refused:
+            if refused.status != 409 or not self._state.read()[name].experimenting:
+                raise
+            await self.follow()  # another worker was faster
+
+    async def _begin(self, name: str, settings: ExperimentSection, *, who: str) -> tuple[Experiment, Wanted]:
         async with self._lock:
             champion = self._models.get(name)
             _refuse_while_it_runs(self._state.read()[name])
+            if self._state.journal is None:
+                raise RefusedError(
+                    409,
+                    "this server keeps no record of answers and outcomes, without which nothing is found out",
+                    hint="serve with --state FOLDER or --watch, or a recipe with a section monitor or serve.experiment",
+                )
             experiment = _experiment(name, champion, settings)
             opened: list[OpenArm] = []
             try:
@@ -182,7 +214,7 @@ class Control:
             self._proven[experiment.id] = opened
             await self._arrange(name, None, experiment)
             self.followed[name] = wanted.serial
-        return {**experiment.shown(paths=True), "workers": await self.everywhere(name, wanted.serial)}
+        return experiment, wanted
 
     async def share(self, name: str, share: float, *, arm: str | None, who: str) -> dict[str, Any]:
         """Give a challenger another share, or a shadow its first one; who has the challenger keeps it when the share is raised.

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from deepseek.errors import RunError
+
 KEPT_ROWS = 2_000_000
 """So many answers, and as many outcomes, wait for each other; beyond, the oldest are forgotten."""
 MOST_KEYS = 1_000_000
@@ -57,7 +59,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # one thread after the other
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.executescript(_TABLES)
@@ -68,10 +70,13 @@ class Ledger:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
+            self._database.execute("COMMIT")
+        except BaseException as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):  # a disk is full, say: the recorder asks again
+                raise RunError(f"the counts of an experiment cannot be written: {error}") from None
             raise
-        self._database.execute("COMMIT")
 
     def add_answers(self, rows: Sequence[AnswerRow]) -> list[AnswerRow]:
         """Keep answers, and return those that are new."""

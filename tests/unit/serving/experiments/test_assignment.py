@@ -1,5 +1,7 @@
 """Who gets which arm: evenly, for good, and in every experiment anew."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -49,7 +51,7 @@ def test_raising_a_share_takes_the_challenger_from_nobody():
 def test_nobody_changes_from_one_challenger_to_another():
     found = places("salt")
     steps = [np.array([arm_of(place, shares) for place in found]) for shares in ([0.1, 0.1], [0.3, 0.1], [0.5, 0.5])]
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         assert (after[before >= 0] == before[before >= 0]).all()
     assert [round((steps[1] == number).mean(), 2) for number in (-1, 0, 1)] == pytest.approx([0.6, 0.3, 0.1], abs=0.01)
     assert set(steps[2]) == {0, 1}

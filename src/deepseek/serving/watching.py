@@ -1,0 +1,313 @@
+"""The watch of served models: one watcher a bundle, fed from the journal; alarms told from threads of their own; figures for Prometheus."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from deepseek.artifacts import Bundle, write_text
+from deepseek.errors import DeepSeekError, InputError, RunError
+from deepseek.monitoring import ModelReference, Watcher, open_store
+from deepseek.monitoring.prometheus import metrics_text
+from deepseek.monitoring.settings import recipe_of
+from deepseek.serving.journal import Answered, Entry, Outcomes
+from deepseek.serving.metrics import Metrics
+from deepseek.serving.state import State, version_of
+
+log = logging.getLogger("deepseek.serving")
+
+FIGURES = "watch.prom"
+FIGURES_S = 1.0
+"""Seconds between two writings of the figures."""
+TELL_AGAIN_S = 30.0
+"""Seconds after which an alarm that could not be told is told again."""
+FRESH_S = 900.0
+"""So long after its last row a model that is no longer served has figures."""
+_REMEMBERED = 8
+"""So many bundles of a name are remembered: labels of their answers may come long after another took over."""
+_KNOWN = "watched.json"
+
+
+@dataclass
+class _Watched:
+    model: str
+    version: str
+    path: Path
+    watcher: Watcher | None = None
+    sender: _Sender | None = None
+    seen_at: float = -FRESH_S
+
+
+class WatchConsumer:
+    """Feeds a `deepseek.monitoring.Watcher` for each bundle that answered, with the store and the settings of its run's recipe.
+
+    Args:
+        state: What is served.
+        metrics: Where failures are counted.
+        everything: Whether models are watched whose recipe has no section `monitor` too.
+        clock: Gives the time in seconds since 1970.
+    """
+
+    def __init__(self, state: State, metrics: Metrics, *, everything: bool = False, clock: Callable[[], float] = time.time) -> None:
+        self._state, self._metrics, self._everything, self._clock = state, metrics, everything, clock
+        self._watched: dict[tuple[str, str], _Watched] = {}
+        self._ignored: set[tuple[str, str]] = set()
+        self._current: dict[str, str] = {}
+        self._stamp = (0, 0)
+        self._written_at = -FIGURES_S
+        self._changed = True
+        self._remember(self._read_known())
+        self._follow()
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """Give answers and labels to the watchers that they belong to.
+
+        Raises:
+            RunError: A store cannot be written now; taking the same entries again counts each once.
+        """
+        self._changed = True
+        groups: dict[tuple[str, str], list[Answered]] = {}
+        for entry in entries:
+            if isinstance(entry, Answered):
+                groups.setdefault((entry.model, entry.version), []).append(entry)
+        for key, group in groups.items():
+            self._answered(key, group)
+        for entry in entries:
+            if isinstance(entry, Outcomes) and entry.labels is not None:
+                self._labelled(entry)
+
+    def tick(self, now: float) -> None:
+        """Follow what is served, end windows whose time is over, and write the figures."""
+        self._follow()
+        for one in self._open():
+            self._guarded(one, lambda watcher: watcher.tick())
+        if now - self._written_at >= FIGURES_S and self._changed:
+            self._written_at, self._changed = now, any(one.watcher is not None for one in self._watched.values())
+            self._write_figures(now)
+
+    def close(self) -> None:
+        """Tell of the alarms that are due, for some seconds at most, and close the stores."""
+        for one in self._open():
+            self._let_go(one)
+
+    def _answered(self, key: tuple[str, str], group: Sequence[Answered]) -> None:
+        one = self._find(key)
+        if one is None:
+            rows = sum(entry.rows.num_rows for entry in group)
+            self._metrics.cell("deepseek_unwatched_rows_total", model=key[0]).add(rows)
+            return
+        one.seen_at = self._clock()
+        start = 0
+        for end in range(1, len(group) + 1):  # batches of one schema go together
+            if end == len(group) or not _alike(group[start], group[end]):
+                self._observe(one, group[start:end])
+                start = end
+
+    def _observe(self, one: _Watched, part: Sequence[Answered]) -> None:
+        rows = pa.Table.from_batches([entry.rows for entry in part])
+        answers = pa.concat_tables([entry.answers for entry in part])
+        ids = [name for entry in part for name in entry.ids]
+        times = [entry.at for entry in part for _ in entry.ids]
+        if ids:
+            self._guarded(one, lambda watcher: watcher.observe(rows, answers, ids=ids, at=times))
+            self._poke(one)
+
+    def _labelled(self, entry: Outcomes) -> None:
+        assert entry.labels is not None
+        labels = {name: label for name, label in zip(entry.ids, entry.labels, strict=True) if label is not None}
+        left = set(labels)
+        mine = [one for one in self._watched.values() if one.model == entry.model]
+        for one in sorted(mine, key=lambda one: one.watcher is None):  # those that are closed are opened for what nobody else knows
+            if one.watcher is not None or left:
+                known = self._guarded(one, lambda watcher: watcher.store.known(list(labels))) or set()
+                self._label(one, {name: labels[name] for name in labels if name in known}, entry.at)
+                left -= known
+        if left:  # its answer may still be on its way
+            for one in mine:
+                if one.version == self._current.get(one.model) or self._clock() - one.seen_at < FRESH_S:
+                    self._label(one, {name: labels[name] for name in labels if name in left}, entry.at)
+
+    def _label(self, one: _Watched, labels: Mapping[str, Any], at: float) -> None:
+        if labels:
+            values = list(labels.values())
+            self._guarded(one, lambda watcher: watcher.label(list(labels), values, at=at))
+            self._poke(one)
+
+    def _guarded(self, one: _Watched, act: Callable[[Watcher], Any]) -> Any:
+        """Let a watcher do something; what it cannot take is counted and named, and a store that fails is opened anew next time."""
+        try:
+            return act(self._watcher(one))
+        except RunError:
+            self._let_go(one, wait_s=0.0)  # what it holds in memory may be ahead of the store now
+            raise
+        except DeepSeekError as error:
+            self._metrics.cell("deepseek_recorder_failures_total", consumer="watch").add()
+            log.error("the watch of %s %s: %s", one.model, one.version, error)  # noqa: TRY400 - the message says it all
+        return None
+
+    def _watcher(self, one: _Watched) -> Watcher:
+        if one.watcher is None:
+            one.watcher = Watcher.open(one.path)
+            one.sender = _Sender(one.watcher, self._metrics, f"{one.model} {one.version}")
+        return one.watcher
+
+    def _poke(self, one: _Watched) -> None:
+        if one.sender is not None:
+            one.sender.poke()
+
+    def _let_go(self, one: _Watched, *, wait_s: float = 5.0) -> None:
+        if one.sender is not None:
+            one.sender.close(wait_s)
+        if one.watcher is not None:
+            one.watcher.store.close()
+        one.watcher = one.sender = None
+
+    def _open(self) -> list[_Watched]:
+        return [one for one in self._watched.values() if one.watcher is not None]
+
+    def _find(self, key: tuple[str, str]) -> _Watched | None:
+        if key not in self._watched and key not in self._ignored:
+            path = self._path_of(key)
+            if path is None or not is_watched(path, everything=self._everything):
+                self._ignored.add(key)
+                log.warning("nobody watches model %s %s", *key)
+            else:
+                self._remember([(*key, path)])
+                self._write_known()
+        return self._watched.get(key)
+
+    def _path_of(self, key: tuple[str, str]) -> Path | None:
+        """Return where the bundle of a version lies: where the server was told, or in the run of its number beside."""
+        name, version = key
+        wanted = self._state.read().get(name)
+        beside = [one.path.parent for one in self._watched.values() if one.model == name]
+        if wanted is not None:
+            beside += [Path(wanted.path), Path(wanted.path).parent, Path(wanted.path).parent.parent]
+        number = version.partition("-")[0]
+        places = [Path(wanted.path)] if wanted is not None else []
+        for place in [*places, *(folder / number for folder in beside)]:
+            try:
+                bundle = Bundle.open(place)
+            except DeepSeekError:
+                continue
+            if version_of(bundle) == version:
+                return _place(bundle)
+        return None
+
+    def _follow(self) -> None:
+        """Look at what is to be served, where that has changed, so that a model has figures before it has rows."""
+        if self._state.stamp == self._stamp:
+            return
+        self._stamp = self._state.stamp
+        self._changed = True
+        for name, wanted in self._state.read().items():
+            try:
+                bundle = Bundle.open(Path(wanted.path))
+                key = (name, version_of(bundle))
+                if is_watched(bundle.path, everything=self._everything):
+                    self._current[name] = key[1]
+                    self._remember([(*key, _place(bundle))])
+                    self._guarded(self._watched[key], lambda watcher: watcher.tick())
+            except DeepSeekError as error:
+                log.error("model %s cannot be watched: %s", name, error)  # noqa: TRY400 - the message says it all
+        self._write_known()
+
+    def _remember(self, found: Sequence[tuple[str, str, Path]]) -> None:
+        for model, version, path in found:
+            self._watched.setdefault((model, version), _Watched(model, version, path))
+            mine = [one for one in self._watched.values() if one.model == model and one.version != self._current.get(model)]
+            for one in sorted(mine, key=lambda one: one.seen_at)[: max(len(mine) - _REMEMBERED, 0)]:
+                self._let_go(one)
+                del self._watched[one.model, one.version]
+
+    def _read_known(self) -> list[tuple[str, str, Path]]:
+        try:
+            found = orjson.loads((self._state.folder / _KNOWN).read_bytes())
+        except FileNotFoundError:
+            return []
+        return [(model, version, Path(path)) for model, version, path in found if Path(path).is_dir()]
+
+    def _write_known(self) -> None:
+        known = [(one.model, one.version, str(one.path)) for one in self._watched.values()]
+        write_text(self._state.folder / _KNOWN, orjson.dumps(known).decode())
+
+    def _write_figures(self, now: float) -> None:
+        states = [
+            {**one.watcher.check(now_too=False), "model": one.model, "version": one.version}
+            for one in self._open()
+            if one.watcher is not None and (one.version == self._current.get(one.model) or now - one.seen_at < FRESH_S)
+        ]
+        write_text(self._state.folder / FIGURES, metrics_text(*states) if states else "", durable=False)
+
+
+class _Sender:
+    """Tells of one model's alarms: a slow receiver holds up neither rows nor other models' alarms."""
+
+    def __init__(self, watcher: Watcher, metrics: Metrics, what: str) -> None:
+        self._watcher, self._failures, self._what = watcher, metrics.cell("deepseek_alarm_failures_total"), what
+        self._due, self._closing = Event(), False
+        self._due.set()
+        self._thread = Thread(target=self._work, name="deepseek-alarms", daemon=True)
+        self._thread.start()
+
+    def poke(self) -> None:
+        self._due.set()
+
+    def close(self, wait_s: float) -> None:
+        self._closing = True
+        self._due.set()
+        self._thread.join(wait_s)
+
+    def _work(self) -> None:
+        while True:
+            self._due.wait(TELL_AGAIN_S)
+            self._due.clear()
+            closing = self._closing
+            try:
+                failures = self._watcher.send_alarms()
+            except RunError as error:  # the store: whoever writes to it sees that too
+                failures = [error.message]
+            for failure in failures:
+                self._failures.add()
+                log.warning("the watch of %s: %s", self._what, failure)
+            if closing:
+                return
+
+
+def is_watched(run: Path, *, everything: bool) -> bool:
+    """Whether the model of a run is to be watched: its recipe has a section `monitor`, or all are."""
+    return everything or recipe_of(Bundle.open(run)) is not None
+
+
+def require_watchable(run: Path) -> None:
+    """See that a model can be watched, before a server begins.
+
+    Raises:
+        BundleError: Its bundle has no reference.
+        InputError: Where alarms go is wrong.
+        RunError: Its store cannot be opened.
+    """
+    bundle = Bundle.open(run)
+    try:
+        ModelReference.load(bundle)
+    except DeepSeekError as error:
+        raise InputError(f"{run} cannot be watched: {error.message}", hint=error.hint) from None
+    with open_store(bundle):
+        pass
+
+
+def _place(bundle: Bundle) -> Path:
+    run = bundle.path.absolute().parent
+    return run if (run / "recipe.yaml").is_file() else bundle.path.absolute()
+
+
+def _alike(one: Answered, other: Answered) -> bool:
+    return bool(one.rows.schema.equals(other.rows.schema) and one.answers.schema.equals(other.answers.schema))
