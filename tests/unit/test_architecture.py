@@ -31,6 +31,8 @@ BROAD_EXCEPTS = {
     "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
     "serving/app.py": "the edge of the process: a defect is answered with a 500, logged with its traceback, and the others are served",
     "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
+    "serving/experiments/arms.py": "a challenger is foreign to its champion: whatever it raises, the champion answers in its stead",
+    "serving/threads.py": "the edge of a thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers are foreign code: answers go on whatever they raise",
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
@@ -175,6 +177,7 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
+    "cli/experiment.py": "the verb's options",
     "cli/serve.py": "the verb's options",
     "cli/tune.py": "the verb's options",
     "cli/watch.py": "the verb's options",

@@ -95,7 +95,7 @@ class Control:
             for opened, arm in zip(arms, experiment.others, strict=True):
                 opened.arm = arm
                 opened.begin()
-            self.running[name] = Running(experiment, self._models.get(name), arms, self._metrics)
+            self.running[name] = Running(experiment, self._models.get(name), arms, metrics=self._metrics)
         for left in there.values():
             task = asyncio.get_running_loop().create_task(left.close())
             self._tasks.add(task)

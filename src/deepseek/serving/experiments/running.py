@@ -93,7 +93,7 @@ class Running:
         shadow_names: Which arms answer nobody.
     """
 
-    def __init__(self, experiment: Experiment, champion: ServedModel, arms: Sequence[OpenArm], metrics: Metrics) -> None:
+    def __init__(self, experiment: Experiment, champion: ServedModel, arms: Sequence[OpenArm], *, metrics: Metrics) -> None:
         self.experiment, self.champion, self.arms = experiment, champion, tuple(arms)
         self._shadows = [arm for arm in self.arms if arm.arm.role == "shadow"]
         self.shadow_names = frozenset(arm.arm.name for arm in self._shadows)

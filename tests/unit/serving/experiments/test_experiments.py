@@ -557,3 +557,23 @@ def test_json_of_the_journal_holds_what_arms_were_told(arms, tmp_path):
             assert reader.read(10) == []  # all of it was counted
 
     go(work())
+
+
+def test_the_description_names_header_fields_and_addresses(arms):
+    app = serving.make_app(f"shop={arms['bad']}")
+
+    async def work():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            document = (await client.get("/openapi.json", headers=USER)).json()
+        await app.close()
+        predict = document["paths"][PREDICT]["post"]
+        assert "X-Experiment-Key" in [parameter["name"] for parameter in predict["parameters"]]
+        assert {"version", "arm", "instead_of"} <= document["components"]["schemas"]["shop.Answer"]["properties"].keys()
+        begin = document["paths"][EXPERIMENT]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert begin["required"] == ["arms"]
+        assert {"share", "role", "key", "metric", "guard"} <= begin["properties"].keys()
+        assert "$ref" not in json.dumps(begin)
+        for path in ("experiment/share", "experiment/stop", "promote", "rollback"):
+            assert "409" in document["paths"][f"/admin/models/shop/{path}"]["post"]["responses"]
+
+    go(work())
