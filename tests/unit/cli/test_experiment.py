@@ -73,7 +73,13 @@ def test_each_action_asks_its_address(asked, capsys, words, path, body):
 
 @pytest.mark.parametrize(
     "words",
-    [["start", "shop"], ["start", "shop", "--arm", "runs/shop/002"], ["share", "shop"], ["promote", "shop", "--arm", "a=b"], ["begin", "shop"]],
+    [
+        ["start", "shop"],
+        ["start", "shop", "--arm", "runs/shop/002"],
+        ["share", "shop"],
+        ["promote", "shop", "--arm", "a=b"],
+        ["begin", "shop"],
+    ],
 )
 def test_what_is_not_said_rightly_is_an_error(asked, capsys, words):
     assert main(["experiment", *words]) == 2

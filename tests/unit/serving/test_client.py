@@ -25,7 +25,7 @@ def server():
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815 - the base class's name
 
         def log_message(self, *_):
             pass
