@@ -1,11 +1,11 @@
 """What the tests of experiments promise, by simulation: wrong verdicts and power under continuous peeking, canaries, sample ratios, guards.
 
 A stream of 10,000 rows is looked at 40 times, and the first verdict ends it, as an impatient person would. `anytime` is the interval of
-experiments; `usual_peeking` the usual one looked at as often, which one must not do; `usual_once` the same at the end. Everything goes through
-the code that the recorder runs.
+experiments; `usual_peeking` the usual one looked at as often, which one must not do; `usual_once` the same at the end. Everything goes
+through the code that the recorder runs.
 
-Usage: python benchmarks/ab_power.py [--repetitions 2000]. A case that would take too long for five minutes in all is cut short and says after
-how many repetitions. Exit status 1 where arms that are the same are told apart more often than stated.
+Usage: python benchmarks/ab_power.py [--repetitions 2000]. A case that would take too long for five minutes in all is cut short and says
+after how many repetitions. Exit status 1 where arms that are the same are told apart more often than stated.
 """
 
 from __future__ import annotations
