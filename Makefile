@@ -40,8 +40,8 @@ bench: $(VENV)/.test  ## every benchmark, one JSON line each
 	for file in benchmarks/*.py benchmarks/claims/*.py; do $(BIN)/python $$file || exit 1; done
 
 services:  ## servers and the browser that the tests need, where absent (apt, as root)
-	@test -n "$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" && command -v mariadbd >/dev/null && command -v chromium >/dev/null && command -v promtool >/dev/null || \
-	  (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql mariadb-server chromium prometheus)
+	@test -n "$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" && command -v mariadbd >/dev/null && command -v chromium >/dev/null && command -v promtool >/dev/null && command -v prometheus-alertmanager >/dev/null || \
+	  (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql mariadb-server chromium prometheus prometheus-alertmanager)
 
 clean:
 	rm -rf build site .mypy_cache .pytest_cache .ruff_cache

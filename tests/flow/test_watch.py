@@ -137,3 +137,55 @@ def test_old_bundles_still_open_and_say_what_they_lack(there, tmp_path):
         deepseek.watch(tmp_path / "old", "later.csv")
     with Store(tmp_path / "log.db") as store, pytest.raises(BundleError):
         Watcher(tmp_path / "old", store)
+
+
+@pytest.fixture
+def logged(there):
+    """The log of a served run that drifts: rows, a few labels."""
+    (there / "runs/churn/001/monitor.db").unlink(missing_ok=True)
+    watcher = Watcher.open("runs/churn")
+    table = shifted(pa.csv.read_csv("later.csv")).slice(0, 600)
+    ids = [f"r{place}" for place in range(600)]
+    watcher.observe(table, deepseek.load("runs/churn").predict(table), ids=ids)
+    watcher.label(ids[:40], table.column("churned").slice(0, 40))
+    watcher.store.close()
+    yield
+    (there / "runs/churn/001/monitor.db").unlink()
+
+
+def test_the_log_of_a_served_run_is_shown(logged, capsys):
+    status, found = said(capsys, "--log")
+    assert status == 3
+    assert found["counts"] == {"requests": 600, "labels": 40, "outcomes": 40}
+    assert [one["rows"] for one in found["windows"]] == [250, 250]
+    assert found["window"]["rows"] == 100
+    assert "drift:age" in found["alarms"]
+    assert any(one["name"] == "drift:age" and one["state"] == "raised" for one in found["events"])
+    assert found["performance"]["labels"] == 40
+    assert main(["watch", "runs/churn", "--log"]) == 3
+    text = capsys.readouterr().out
+    assert "600 requests, 40 labels, 40 judged" in text
+    assert "alarm: drift:age" in text
+    assert "of the threshold" in text
+
+
+def test_requests_are_forgotten_by_id_and_by_age(logged, capsys):
+    status, found = said(capsys, "--forget", "r1", "--forget", "r2", "--forget", "nobody")
+    assert (status, found["forgotten"], found["unknown"]) == (0, 2, ["nobody"])
+    with Store("runs/churn/001/monitor.db") as store:
+        assert store.counts() == {"requests": 598, "labels": 38, "outcomes": 38}
+        assert not [one for one in store.requests() if one.id in {"r1", "r2"}]
+    assert said(capsys, "--forget-older", "1d")[1]["forgotten"] == 0
+    assert said(capsys, "--forget-older", "1ms")[1]["forgotten"] == 598
+    assert main(["watch", "runs/churn", "--forget", "r1"]) == 0
+    assert "0 requests forgotten; not in the log: r1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--log"], "has no log"), ([], "nothing to watch"), (["later.csv", "--log"], "about the log"), (["--forget-older", "soon"], "soon")],
+)
+def test_what_cannot_be_shown_is_said(there, capsys, arguments, words):
+    assert main(["watch", "runs/churn", *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not (there / "runs/churn/001/monitor.db").exists()

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
+from tests.flow.test_serving import HEADERS, KEYS, PREDICT, ROW, hostile, serving, train, wait_for
 
 from deepseek.monitoring import Watcher, open_store
-from tests.flow.test_serving import HEADERS, KEYS, PREDICT, ROW, hostile, serving, train, wait_for
 
 FEEDBACK = "/v1/models/shop/feedback"
 

@@ -1,12 +1,14 @@
 """Real servers, each begun by a fixture: a folder of its own, a free port, readiness polled, ended by its process id."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,50 @@ def mariadb():
                 cursor.execute("CREATE USER worker@'%' IDENTIFIED BY 'secret-word'")
                 cursor.execute("GRANT ALL ON studies.* TO worker@'%'")
             yield f"mysql://worker:secret-word@127.0.0.1:{port}/studies"
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def prometheus_with(*, rules, scraped, key, alerts_to):
+    """A Prometheus that scrapes a port every second, and an Alertmanager that sends what fires to an address; the Prometheus's URL."""
+    prometheus, alertmanager = program("prometheus", "prometheus"), program("prometheus-alertmanager", "prometheus-alertmanager")
+    with folder_of("prometheus") as folder, folder_of("prometheus") as other:
+        port, sending = free_port(), free_port()
+        hook = {"url": alerts_to, "send_resolved": False}
+        route = {"receiver": "hook", "group_by": ["..."], "group_wait": "0s", "group_interval": "1s", "repeat_interval": "1h"}
+        (other / "config.yaml").write_text(json.dumps({"route": route, "receivers": [{"name": "hook", "webhook_configs": [hook]}]}))
+        (folder / "rules.yaml").write_text(rules)
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": ["rules.yaml"],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{sending}"]}]}]},
+            "scrape_configs": [
+                {
+                    "job_name": "deepseek",
+                    "authorization": {"credentials": key},
+                    "static_configs": [{"targets": [f"127.0.0.1:{scraped}"]}],
+                }
+            ],
+        }
+        (folder / "config.yaml").write_text(json.dumps(config))
+        send = [
+            *(alertmanager, "--config.file=config.yaml", f"--storage.path={other}"),
+            *(f"--web.listen-address=127.0.0.1:{sending}", "--cluster.listen-address="),
+        ]
+        watch = [
+            *(prometheus, "--config.file=config.yaml", f"--storage.tsdb.path={folder / 'data'}"),
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        url = f"http://127.0.0.1:{port}"
+        with (
+            server(send, user="prometheus", folder=other, ready=lambda: answers(f"http://127.0.0.1:{sending}/-/ready")),
+            server(watch, user="prometheus", folder=folder, ready=lambda: answers(f"{url}/-/ready")),
+        ):
+            yield url

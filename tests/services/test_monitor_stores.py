@@ -48,3 +48,39 @@ def test_a_wrong_password_is_said_without_telling_it(url):
     with pytest.raises(RunError) as caught:
         Store(url.replace("secret-word@", "other-secret@").replace("127.0.0.1:", "127.0.0.1:1"))
     assert "other-secret" not in str(caught.value)
+
+
+def test_models_share_a_database_and_old_ones_open(url):
+    import sqlalchemy
+
+    with Store(url) as store:
+        dialect = store._database.dialect
+        keys = {"postgresql": "BIGSERIAL PRIMARY KEY", "mysql": "BIGINT AUTO_INCREMENT PRIMARY KEY"}[dialect]
+        engine, text = store._database._engine, "LONGTEXT" if dialect == "mysql" else "TEXT"
+        names = ("requests", "labels", "pending", "outcomes", "windows", "alarms", "state")
+        with engine.begin() as connection:
+            for name in names:
+                connection.execute(sqlalchemy.text(f"DROP TABLE deepseek_{name}"))
+            for columns in (
+                f"requests (seq {keys}, id VARCHAR(190) NOT NULL UNIQUE, at DOUBLE PRECISION NOT NULL, prediction {text} NOT NULL, "
+                f"probability {text}, inputs {text})",
+                f"labels (seq {keys}, id VARCHAR(190) NOT NULL, at DOUBLE PRECISION NOT NULL, label {text} NOT NULL)",
+                "pending (id VARCHAR(190) NOT NULL PRIMARY KEY)",
+                "outcomes (id VARCHAR(190) NOT NULL PRIMARY KEY)",
+                f"windows (seq {keys}, began DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION NOT NULL, content {text} NOT NULL)",
+                f"alarms (seq {keys}, at DOUBLE PRECISION NOT NULL, content {text} NOT NULL)",
+                f"state (name VARCHAR(190) NOT NULL PRIMARY KEY, content {text} NOT NULL)",
+            ):
+                connection.execute(sqlalchemy.text(f"CREATE TABLE deepseek_{columns}"))
+            connection.execute(sqlalchemy.text("INSERT INTO deepseek_requests (id, at, prediction) VALUES ('old', 1.0, '\"yes\"')"))
+            connection.execute(sqlalchemy.text("INSERT INTO deepseek_state VALUES ('watcher', '7')"))
+    with Store(url) as store:
+        one, two = store.of("churn/001@aa"), store.of("price/001@bb")
+        assert (one.state("watcher"), two.state("watcher")) == (7, None)
+        assert one.new_ids(asked("old", "new")) == {"new"}
+        assert two.new_ids(asked("old", "new")) == {"old", "new"}
+        two.append_labels([("old", "no")], 2.0)
+        assert (one.join_new(), [found.id for found in two.join_new()]) == ([], ["old"])
+        assert one.delete(["old"]) == 1
+        assert (one.counts()["requests"], two.counts()["requests"]) == (1, 2)
+        assert two.forget_before(5.0) == 2

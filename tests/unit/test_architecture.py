@@ -34,6 +34,7 @@ BROAD_EXCEPTS = {
     "serving/experiments/arms.py": "a challenger is foreign to its champion: whatever it raises, the champion answers in its stead",
     "serving/threads.py": "the edge of a thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers are foreign code: answers go on whatever they raise",
+    "serving/recorder.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
 }

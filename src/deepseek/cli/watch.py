@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ import deepseek
 from deepseek import progress
 from deepseek.cli.options import Json, Plugins, RunPath
 from deepseek.cli.output import Output, as_table
+from deepseek.errors import InputError
 
 ALARM = 3
 """Exit status where there is an alarm."""
@@ -19,8 +21,17 @@ _QUIET = {"none", "slight drift"}
 
 def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
     run: RunPath,
-    sources: Annotated[list[str], typer.Argument(metavar="FILE…", help="Tables of rows; several are a stream, the oldest first.")],
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE…]", help="Tables of rows; several are a stream, the oldest first.")
+    ] = None,
     *,
+    log: Annotated[bool, typer.Option("--log", help="Show the log of the served run instead: windows, metrics, alarms.")] = False,
+    forget: Annotated[
+        list[str], typer.Option("--forget", metavar="ID", help="Take a request out of the log instead; may be repeated.")
+    ] = [],  # noqa: B006 - typer copies it
+    forget_older: Annotated[
+        str | None, typer.Option("--forget-older", metavar="TIME", help="Take everything older out of the log instead, such as 90d.")
+    ] = None,
     labels: Annotated[str | None, typer.Option("--labels", metavar="COLUMN", help="Column with the truth, where it is known.")] = None,
     metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="Metric whose drop is an alarm.")] = None,
     drop: Annotated[float | None, typer.Option("--drop", metavar="SIZE", help="Smallest drop that matters: 0.02.")] = None,
@@ -29,11 +40,58 @@ def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
     plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
-    """Check rows of production against the model's reference; exit status 3 is an alarm."""
+    """Check rows of production against the model's reference, or see the log of a served run; exit status 3 is an alarm."""
     progress.quiet(as_json)
+    if log or forget or forget_older:
+        if sources:
+            raise InputError("files were given, and an option that is about the log", hint="give one or the other")
+        return _forgotten(run, forget, forget_older) if forget or forget_older else _logged(run)
+    if not sources:
+        raise InputError("there is nothing to watch", hint="name a table of rows, or --log for what was served")
     overrides = {"metric": metric, "drop": drop}
     found = deepseek.watch(run, sources, labels=labels, overrides=overrides, prometheus=prometheus, notify=notify, plugins=plugins)
     return Output(found, _text(found), ALARM if found["alarms"] else 0)
+
+
+def _logged(run: str) -> Output:
+    from deepseek.monitoring.logged import read_log
+
+    found = read_log(run)
+    return Output(found, log_text(found), ALARM if found["alarms"] else 0)
+
+
+def _forgotten(run: str, ids: Sequence[str], older: str | None) -> Output:
+    from deepseek.monitoring.logged import forget
+    from deepseek.recipe.quantities import parse_duration_s
+
+    found = forget(run, ids=ids, older_s=None if older is None else parse_duration_s(older))
+    unknown = f"; not in the log: {', '.join(found['unknown'])}" if found["unknown"] else ""
+    return Output(found, f"{found['forgotten']:,} requests forgotten{unknown}")
+
+
+def log_text(found: Mapping[str, Any]) -> str:
+    """Return what `deepseek.monitoring.logged.read_log` found, for people."""
+    counts, performance = found["counts"], found["performance"]
+    lines = [f"{found['store']}  {counts['requests']:,} requests, {counts['labels']:,} labels, {counts['outcomes']:,} judged", ""]
+    rows = [
+        (f"{_moment(one['began'])} – {_moment(one['ended'])}", f"{one['rows']:,}", ", ".join(one["drifted"])) for one in found["windows"]
+    ]
+    if found["window"]:
+        rows.append((f"{_moment(found['window']['began'])} – now", f"{found['window']['rows']:,}", ", ".join(found["window"]["drifted"])))
+    if rows:
+        lines += [as_table([("window", "rows", "drifted"), *rows]), ""]
+    if performance["window"]:
+        before = performance["reference"]
+        values = [(name, _number(before.get(name)), _number(now)) for name, now in performance["window"].items()]
+        lines += [as_table([("metric", "reference", "now"), *values]), ""]
+    if test := performance["test"]:
+        lines += [f"evidence for a drop of {test['metric']}: {test['evidence'] / test['threshold']:.2f} of the threshold", ""]
+    lines += [f"{_moment(one['at'])}  {one['state']}  {one['summary']}" for one in found["events"]]
+    return "\n".join([*lines, *([f"alarm: {name}" for name in found["alarms"]] or ["no alarm"])])
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def _text(found: Mapping[str, Any]) -> str:

@@ -141,7 +141,7 @@ class Watcher:
             new = self.store.new_ids(requests)
             if len(new) < len(names):  # a request that was tried again, or read again after a kill: it counts once
                 places = _first_places(names, new)
-                table, said = table.take(places), [said[place] for place in places]
+                table, said = table.take(pa.array(places, pa.int64())), [said[place] for place in places]
                 probability = None if probability is None else probability[places]
             now = max(times, default=self._clock())
             self._fold(table, said, probability, now)

@@ -17,6 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from deepseek.serving.hardware import gpu_samples, process_samples
+
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 SLOTS = 16_384
 SECONDS = (
@@ -84,6 +86,11 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_unwatched_rows_total": _Family("counter", "Answered rows of models that nobody watches, by model."),
     "deepseek_alarm_failures_total": _Family("counter", "Times an alarm could not be told; it is told again."),
     "deepseek_workers": _Family("gauge", "Workers that accept requests."),
+    "deepseek_process_resident_bytes": _Family("gauge", "Memory that a process of the server has in RAM, by process and role."),
+    "deepseek_process_cpu_seconds_total": _Family("counter", "Time that a process of the server has computed, by process and role."),
+    "deepseek_gpu_utilization_ratio": _Family("gauge", "Share of the last moments in which a GPU computed, 0 to 1."),
+    "deepseek_gpu_memory_used_bytes": _Family("gauge", "Memory of a GPU that is taken, by whomever."),
+    "deepseek_gpu_memory_bytes": _Family("gauge", "Memory of a GPU."),
 }
 
 
@@ -123,11 +130,12 @@ class Metrics:
 
     Args:
         folder: Where the workers of one server keep their files.
+        role: What this process does: `worker` or `recorder`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, role: str = "worker") -> None:
         self._folder = folder
-        name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        name = f"{os.getpid()}-{role}-{os.urandom(4).hex()}"
         self._keys = folder / f"{name}.keys"
         with (folder / f"{name}.values").open("w+b") as file:
             file.truncate(8 * SLOTS)
@@ -166,13 +174,19 @@ class Metrics:
     def text(self) -> bytes:
         """Return the numbers of all workers in Prometheus's format."""
         sums: dict[str, dict[tuple[tuple[str, str], ...], dict[str, float]]] = {}
+        processes: dict[int, str] = {}
         for path in sorted(self._folder.glob("*.keys")):
-            living = _lives(int(path.name.partition("-")[0]))
+            process, role, _ = path.name.split("-")
+            living = _lives(int(process))
+            if living:
+                processes[int(process)] = role
             for meaning, value in _numbers(path):
                 if living or FAMILIES[meaning["name"]].kind != "gauge":
                     ends = sums.setdefault(meaning["name"], {}).setdefault(tuple(meaning["labels"].items()), {})
                     end = meaning.get("end", "")
                     ends[end] = ends.get(end, 0.0) + value
+        for name, about, value in (*process_samples(processes), *gpu_samples()):
+            sums.setdefault(name, {})[tuple(about.items())] = {"": value}
         lines: list[str] = []
         for name, family in FAMILIES.items():
             if name in sums:

@@ -195,7 +195,7 @@ def run_recorder(state: State, settings: ServeSection, stop: Event, *, plugins: 
     for plugin in plugins:
         load_plugin(plugin, Path())
     assert state.journal is not None
-    metrics = Metrics(state.folder)
+    metrics = Metrics(state.folder, role="recorder")
     recorder = Recorder(JournalReader(state.journal), consumers_of(state, settings, metrics), metrics)
     log.info("recorder begins")
     try:

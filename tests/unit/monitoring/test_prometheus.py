@@ -10,9 +10,11 @@ import yaml
 import deepseek.monitoring
 from deepseek.monitoring import MonitorSettings, Store, Watcher
 from deepseek.monitoring.prometheus import METRICS, metrics_text
+from deepseek.serving.metrics import FAMILIES
 
 DASHBOARDS = Path(deepseek.monitoring.__file__).parent / "dashboards"
-NAME = re.compile(r"deepseek_monitor_\w+")
+NAME = re.compile(r"deepseek_\w+?(?=_bucket\b|_sum\b|_count\b|\b)")
+EXPORTED = {*METRICS, *FAMILIES}
 
 
 @pytest.fixture
@@ -71,10 +73,31 @@ def test_every_expression_of_dashboard_and_alerts_is_of_exported_metrics():
     rules = [rule for group in yaml.safe_load((DASHBOARDS / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
     named = [NAME.findall(expression) for expression in [*expressions, *(rule["expr"] for rule in rules)]]
     assert all(named)
-    assert {name for names in named for name in names} <= set(METRICS)
-    assert set(METRICS) - {name for expression in expressions for name in NAME.findall(expression)} <= {
-        *("deepseek_monitor_drift_probability", "deepseek_monitor_window_rows")
-    }
+    assert {name for names in named for name in names} <= EXPORTED
+    assert EXPORTED - {name for expression in expressions for name in NAME.findall(expression)} <= {"deepseek_monitor_drift_probability"}
+
+
+def test_the_dashboard_is_built_as_grafana_wants_it():
+    dashboard = json.loads((DASHBOARDS / "dashboard.json").read_text())
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) < 24
+    for panel in panels:
+        assert panel["type"] in {"timeseries", "stat"}
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGHI"[: len(panel["targets"])])
+        assert all(target["expr"] and target["legendFormat"] for target in panel["targets"])
+        assert panel["fieldConfig"]["defaults"]["unit"] in {"short", "percentunit", "s", "bytes", "reqps"}
+    wanted = ("Requests a second", "Errors", "Time of a request", "Rows in a batch", "Memory", "Processor", "GPU", "Drift by column")
+    assert set(wanted) <= {panel["title"] for panel in panels}
+    assert isinstance(dashboard["schemaVersion"], int)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: apt-get install prometheus")

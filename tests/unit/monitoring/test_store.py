@@ -152,3 +152,76 @@ def test_what_cannot_be_opened_is_said(tmp_path):
         Store(tmp_path)
     with pytest.raises(RunError, match="cannot be opened"):
         Store("postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+
+OLD = """
+CREATE TABLE deepseek_requests (seq INTEGER PRIMARY KEY AUTOINCREMENT, id VARCHAR(190) NOT NULL UNIQUE, at DOUBLE PRECISION NOT NULL,
+  prediction TEXT NOT NULL, probability TEXT, inputs TEXT);
+CREATE TABLE deepseek_labels (seq INTEGER PRIMARY KEY AUTOINCREMENT, id VARCHAR(190) NOT NULL, at DOUBLE PRECISION NOT NULL,
+  label TEXT NOT NULL);
+CREATE TABLE deepseek_pending (id VARCHAR(190) NOT NULL PRIMARY KEY);
+CREATE TABLE deepseek_outcomes (id VARCHAR(190) NOT NULL PRIMARY KEY);
+CREATE TABLE deepseek_windows (seq INTEGER PRIMARY KEY AUTOINCREMENT, began DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION NOT NULL,
+  content TEXT NOT NULL);
+CREATE TABLE deepseek_alarms (seq INTEGER PRIMARY KEY AUTOINCREMENT, at DOUBLE PRECISION NOT NULL, content TEXT NOT NULL);
+CREATE TABLE deepseek_state (name VARCHAR(190) NOT NULL PRIMARY KEY, content TEXT NOT NULL);
+CREATE INDEX deepseek_labels_id ON deepseek_labels (id);
+CREATE INDEX deepseek_requests_at ON deepseek_requests (at);
+INSERT INTO deepseek_requests (id, at, prediction, probability, inputs) VALUES ('a', 1.0, '"yes"', '[0.2, 0.8]', NULL);
+INSERT INTO deepseek_requests (id, at, prediction, probability, inputs) VALUES ('b', 1.0, '"no"', '[0.9, 0.1]', NULL);
+INSERT INTO deepseek_labels (id, at, label) VALUES ('b', 2.0, '"no"');
+INSERT INTO deepseek_pending VALUES ('b');
+INSERT INTO deepseek_outcomes VALUES ('z');
+INSERT INTO deepseek_windows (began, ended, content) VALUES (0, 1, '{"rows": 5}');
+INSERT INTO deepseek_alarms (at, content) VALUES (0, '{"name": "drift:age"}');
+INSERT INTO deepseek_state VALUES ('watcher', '{"rows": 7}'), ('hash_key', '"00ff"');
+"""
+"""A log as the first version wrote it, for one model."""
+
+
+def test_models_share_a_log_and_each_sees_its_own_part(store):
+    one, two = store.of("churn/001@aa"), store.of("price/001@bb")
+    for part, said in ((one, "yes"), (two, "no")):
+        part.append_requests([Request("same", 1.0, said), Request(f"only-{said}", 1.0, said)])
+        part.save_state("watcher", said)
+        part.save_window(0, 1, {"rows": said})
+        part.save_alarm(0, {"name": said})
+    one.append_labels([("same", "yes")], 2.0)
+    assert two.join_new() == []
+    two.append_labels([("same", "no")], 2.0)
+    for part, said in ((one, "yes"), (two, "no")):
+        assert [(found.id, found.prediction, found.label) for found in part.join_new()] == [("same", said, said)]
+        assert (part.state("watcher"), part.windows()[0]["rows"], part.alarms()[0]["name"]) == (said, said, said)
+        assert part.counts() == {"requests": 2, "labels": 1, "outcomes": 1}
+        assert part.known(["same", "only-yes", "only-no"]) == {"same", f"only-{said}"}
+    assert store.counts() == {"requests": 4, "labels": 2, "outcomes": 2}
+    assert one.delete(["same"]) == 1
+    assert (one.counts()["requests"], two.counts()["requests"]) == (1, 2)
+    assert one.forget_before(5.0) == 1
+    assert two.counts() == {"requests": 2, "labels": 1, "outcomes": 1}
+
+
+def test_an_old_log_opens_and_belongs_to_the_first_model_that_asks(tmp_path):
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        connection.executescript(OLD)
+    connection.close()
+    with Store(tmp_path / "old.db") as store:
+        assert [one.id for one in store.requests()] == ["a", "b"]
+    with Store(tmp_path / "old.db") as store:
+        one, two = store.of("churn/001@aa"), store.of("price/001@bb")
+        assert one.state("watcher") == {"rows": 7}
+        assert two.state("watcher") is None
+        assert (one.windows()[0]["rows"], one.alarms()[0]["name"]) == (5, "drift:age")
+        assert [(found.id, found.label) for found in one.join_new()] == [("b", "no")]
+        assert two.append_requests(asked("a")) == 1
+        assert (one.counts()["requests"], two.counts()["requests"]) == (2, 1)
+    with Store(tmp_path / "old.db") as store:
+        assert store.of("churn/001@aa").counts() == {"requests": 2, "labels": 1, "outcomes": 2}
+
+
+def test_which_ids_are_new_is_known(store):
+    one = store.of("m")
+    assert one.new_ids(asked("a", "b")) == {"a", "b"}
+    assert one.new_ids(asked("b", "c", "c")) == {"c"}
+    assert one.new_ids([]) == set()
+    assert store.of("n").new_ids(asked("a")) == {"a"}

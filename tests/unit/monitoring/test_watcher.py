@@ -182,3 +182,22 @@ def test_a_window_in_hand_can_be_closed(watch, make_rows):
     fed(watcher, make_rows(20))
     assert watcher.close_window()["rows"] == 20
     assert watcher.check()["window"] is None
+
+
+def test_rows_that_come_again_count_once(watch, make_rows):
+    watcher = watch(window_rows=5_000)
+    rows = make_rows(300, seed=1)
+    watcher.observe(rows.inputs, rows.answers, ids=rows.ids)
+    more = make_rows(300, seed=2)
+    again = pa.concat_tables([rows.inputs.slice(200), more.inputs])
+    watcher.observe(again, pa.concat_tables([rows.answers.slice(200), more.answers]), ids=[*rows.ids[200:], *more.ids])
+    assert watcher.check()["rows"] == watcher.check()["window"]["rows"] == 600
+
+
+def test_a_label_that_waited_for_its_row_is_durable_with_it(watch, make_rows):
+    first = watch()
+    rows = make_rows(20, seed=1)
+    first.observe(rows.inputs.slice(10), rows.answers.slice(10), ids=rows.ids[10:])
+    first.label(rows.ids[:10], rows.truth.slice(0, 10))
+    first.observe(rows.inputs.slice(0, 10), rows.answers.slice(0, 10), ids=rows.ids[:10])
+    assert watch().check()["performance"]["labels"] == 10  # as after a kill at this moment

@@ -7,7 +7,8 @@ from deepseek.serving.metrics import Metrics
 
 
 def lines(metrics):
-    return dict(line.rsplit(" ", 1) for line in metrics.text().decode().splitlines() if not line.startswith("#"))
+    found = dict(line.rsplit(" ", 1) for line in metrics.text().decode().splitlines() if not line.startswith("#"))
+    return {name: value for name, value in found.items() if not name.startswith(("deepseek_process", "deepseek_gpu"))}
 
 
 def count(folder):
