@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from tests.flow.test_serving import HEADERS, KEYS, PREDICT, list_reports, serving, wait_for
+from tests.flow.test_serving import HEADERS, KEYS, PREDICT, serving, wait_for
 
 import deepseek
 from deepseek.serving.client import Client, ServerError
@@ -89,6 +89,11 @@ def versions_of(server):
     return {httpx.post(f"{server.url}{PREDICT}", json={"x": 1.0}, headers=HEADERS, timeout=60).json()["version"] for _ in range(12)}
 
 
+def ready_workers(server, state):
+    """The workers that have said what they answer with."""
+    return set(server.workers()) & set(State(state).reports())
+
+
 def test_from_the_first_share_to_promotion_and_back_with_a_restart_in_the_middle(arms, keys, tmp_path):  # noqa: PLR0915 - one story
     old, new = arms
     state = tmp_path / "state"
@@ -104,7 +109,7 @@ def test_from_the_first_share_to_promotion_and_back_with_a_restart_in_the_middle
         client = Client(server.url, KEYS["admin"])
         before = versions_of(server)
         with Traffic(server.url) as traffic:
-            wait_for(lambda: len(traffic.answers) > 200, 60, server.log)
+            wait_for(lambda: len(traffic.answers) > 200, 180, server.log)
             made = client.start("shop", {"candidate": str(new)}, share=0.3, key="customer", min_outcomes=50)
             assert made["workers"] == {"switched": 2, "of": 2}
             salt = json.loads((state / "models.json").read_bytes())["shop"]["experiment"]["salt"]
@@ -114,7 +119,7 @@ def test_from_the_first_share_to_promotion_and_back_with_a_restart_in_the_middle
             def found():
                 return client.status("shop")["results"].get("comparisons", {}).get("candidate", {}).get("state")
 
-            wait_for(lambda: found() == "better", 120, server.log)
+            wait_for(lambda: found() == "better", 240, server.log)
         status = client.status("shop")
         assert "candidate is better by" in status["results"]["verdict"]
         values = {arm: found["value"]["value"] for arm, found in status["results"]["arms"].items()}
@@ -127,9 +132,9 @@ def test_from_the_first_share_to_promotion_and_back_with_a_restart_in_the_middle
     with serving(old, keys, tmp_path, *options, workers=2) as server:  # the same experiment, where it was
         client = Client(server.url, KEYS["admin"])
         assert divided(server) == expected
-        wait_for(lambda: client.status("shop")["results"]["arms"]["champion"]["rows"] > counted, 60, server.log)
+        wait_for(lambda: client.status("shop")["results"]["arms"]["champion"]["rows"] > counted, 180, server.log)
         with Traffic(server.url) as traffic:
-            wait_for(lambda: len(traffic.answers) > 100, 60, server.log)
+            wait_for(lambda: len(traffic.answers) > 100, 180, server.log)
             raised = client.share("shop", 0.8)
             assert raised["workers"] == {"switched": 2, "of": 2}
             after = divided(server)
@@ -138,12 +143,12 @@ def test_from_the_first_share_to_promotion_and_back_with_a_restart_in_the_middle
             victim = server.workers()[0]
             # a worker that dies takes the requests with it that it was working on; so nobody asks at this moment
         os.kill(victim, signal.SIGKILL)
-        wait_for(lambda: victim not in server.workers() and len(list_reports(server)) == 2, 60, server.log)
-        wait_for(lambda: all(divided(server) == after for _ in range(5)), 60, server.log)
+        wait_for(lambda: victim not in ready_workers(server, state) and len(ready_workers(server, state)) == 2, 180, server.log)
+        wait_for(lambda: all(divided(server) == after for _ in range(5)), 180, server.log)
         with Traffic(server.url) as traffic:
             promoted = client.promote("shop")
             assert promoted["workers"] == {"switched": 2, "of": 2}
-            wait_for(lambda: len(traffic.answers) > 300, 60, server.log)
+            wait_for(lambda: len(traffic.answers) > 300, 180, server.log)
             assert "arm" not in traffic.answers[-1]
         assert versions_of(server) == {promoted["version"]} != before
         assert client.status("shop")["outcome"] == "promoted candidate"
@@ -170,10 +175,10 @@ def test_a_recipe_begins_a_guarded_experiment_that_takes_a_bad_arm_out(arms, key
         client = Client(server.url, KEYS["admin"])
         assert client.status("shop")["state"] == "running"
         with Traffic(server.url) as traffic:
-            wait_for(lambda: client.status("shop")["state"] == "ended", 120, server.log)
+            wait_for(lambda: client.status("shop")["state"] == "ended", 240, server.log)
             there = len(traffic.answers)
-            wait_for(lambda: len(traffic.answers) > there + 200, 60, server.log)
-            wait_for(lambda: "arm" not in traffic.answers[-1], 60, server.log)
+            wait_for(lambda: len(traffic.answers) > there + 200, 180, server.log)
+            wait_for(lambda: "arm" not in traffic.answers[-1], 180, server.log)
         assert "accuracy is worse by" in client.status("shop")["outcome"]
         begun = json.loads((state / "experiments" / "shop" / "log.jsonl").read_text().splitlines()[0])
         assert (begun["who"], begun["what"]) == ("recipe", "begin")
@@ -190,7 +195,7 @@ def test_the_recorder_is_killed_and_nothing_is_counted_twice_or_lost(arms, keys,
         with Traffic(server.url) as traffic:
             for _ in range(3):
                 there = len(traffic.answers)
-                wait_for(lambda there=there: len(traffic.answers) > there + 100, 60, server.log)
+                wait_for(lambda there=there: len(traffic.answers) > there + 100, 180, server.log)
                 for child in psutil.Process(server.process.pid).children(recursive=True):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         if "deepseek.serving.recorder" in child.cmdline():
@@ -201,7 +206,7 @@ def test_the_recorder_is_killed_and_nothing_is_counted_twice_or_lost(arms, keys,
             results = client.status("shop")["results"]
             return {arm: results.get("arms", {}).get(arm, {}).get(what) for arm in answered}
 
-        wait_for(lambda: counted("outcomes") == answered, 90, server.log)
+        wait_for(lambda: counted("outcomes") == answered, 180, server.log)
         assert counted("rows") == answered
 
 

@@ -14,10 +14,13 @@ HEADER: dict[str, Any] = {
 }
 ANSWER: dict[str, Any] = {
     "arm": {"type": "string", "description": "While an experiment runs: the arm that has answered."},
-    "instead_of": {"type": "string", "description": "The arm that the row belongs to, where that has failed and the champion answered."},
+    "instead_of": {"type": "string", "description": "The row's own arm, where that has failed and the champion answered."},
 }
 """What an answer has more while an experiment runs."""
-_ARM: dict[str, Any] = {"type": "object", "properties": {"arm": {"type": "string", "description": "Which; may be left out where there is one only."}}}
+_ARM: dict[str, Any] = {
+    "type": "object",
+    "properties": {"arm": {"type": "string", "description": "Which; may be left out where there is one only."}},
+}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 
 
