@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -75,19 +74,6 @@ def anytime_p(value: float, variance: float, *, ratio: float) -> float:
         return 0.0 if value else 1.0
     evidence = value * value / variance * ratio / (1 + ratio) / 2 - math.log1p(ratio) / 2
     return math.exp(-max(evidence, 0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What it takes to see a difference.
-
-    Attributes:
-        effect: The difference.
-        rows: How many rows it takes, from the first one.
-    """
-
-    effect: float
-    rows: float
 
 
 def rows_needed(effect: float, row_variance: float, *, tuned: float, alpha: float = 0.05, power: float = 0.8) -> float:

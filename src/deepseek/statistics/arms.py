@@ -22,7 +22,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
@@ -236,8 +235,3 @@ def _prudence(variances: tuple[float, float], rows: tuple[float, float], farthes
 def _spread(shares: np.ndarray, used: np.ndarray) -> float:
     count = int(used.sum())
     return float((shares**2).sum()) * count / (count - 1) if count > 1 else math.nan
-
-
-def sums_to_json(sums: ArmSums) -> dict[str, Any]:
-    """Return an arm's totals by phase as plain JSON values, for people."""
-    return {str(phase): {"rows": round(float(found[0].sum())), "sum": float(found[1].sum())} for phase, found in sums.phases.items()}

@@ -93,13 +93,17 @@ class Counts:
     suspicion: float = 0.0
     outcomes: int = 0
     again: int = 0
+    _saved: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
 
     def save(self, ledger: Ledger) -> None:
         """Write everything, within a transaction of the caller's."""
         ledger.write("counts", orjson.dumps(self._plain()))
         for name, sums in self._sums():
             for phase, found in sums.phases.items():
-                ledger.write(f"{name}/{phase}", found.tobytes())
+                rows = float(found[0].sum())
+                if self._saved.get((name, phase)) != rows:  # phases that are over seldom change
+                    ledger.write(f"{name}/{phase}", found.tobytes())
+                    self._saved[name, phase] = rows
 
     @classmethod
     def load(cls, ledger: Ledger, arms: int) -> Counts:

@@ -104,14 +104,6 @@ class Experiment:
         """Whether a greater value of the metric is a better one."""
         return self.metric in {"accuracy", "reward"}
 
-    def arm(self, name: str) -> Arm:
-        """Return an arm by its name.
-
-        Raises:
-            KeyError: There is none.
-        """
-        return {arm.name: arm for arm in self.arms}[name]
-
     def with_share(self, name: str, share: float, *, at: float) -> Self:
         """Return the experiment with another share of an arm; a shadow becomes a challenger by that."""
         arms = tuple(replace(arm, share=share, role="challenger") if arm.name == name else arm for arm in self.arms)
