@@ -8,6 +8,7 @@ from typing import Any
 
 METRICS: dict[str, tuple[str, str]] = {
     "deepseek_monitor_rows_total": ("counter", "Rows that were answered and watched."),
+    "deepseek_monitor_repeated_rows_total": ("counter", "Rows whose ids had come before, and which were not counted again."),
     "deepseek_monitor_labels_total": ("counter", "Answers whose truth has come."),
     "deepseek_monitor_window_rows": ("gauge", "Rows in the last window."),
     "deepseek_monitor_window_end_timestamp_seconds": ("gauge", "When the last window ended."),
@@ -45,6 +46,7 @@ def metrics_text(*states: Mapping[str, Any]) -> str:
 
 def _samples(state: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], float | None]]:
     yield "deepseek_monitor_rows_total", {}, state["rows"]
+    yield "deepseek_monitor_repeated_rows_total", {}, state.get("repeated")
     performance = state["performance"]
     yield "deepseek_monitor_labels_total", {}, performance["labels"]
     for name, value in performance["window"].items():

@@ -89,7 +89,7 @@ class Watcher:
         self._window = Window(self.reference, clock())
         self._policies: dict[str, AlarmPolicy] = {}
         self._last: dict[str, Any] | None = None
-        self._rows = 0
+        self._rows = self._repeated = 0
         self._saved_at = -1e18
         self._unsaved = False
         self._go_on()
@@ -140,6 +140,7 @@ class Watcher:
         with self._lock, self.store.transaction():
             new = self.store.new_ids(requests)
             if len(new) < len(names):  # a request that was tried again, or read again after a kill: it counts once
+                self._repeated += len(names) - len(new)
                 places = _first_places(names, new)
                 table, said = table.take(pa.array(places, pa.int64())), [said[place] for place in places]
                 probability = None if probability is None else probability[places]
@@ -194,6 +195,7 @@ class Watcher:
                 "model": self.model,
                 "at": now,
                 "rows": self._rows,
+                "repeated": self._repeated,
                 "window": self._window.facts(now) if self._window.rows and now_too else None,
                 "last_window": self._last,
                 "performance": self.performance.facts(),
@@ -337,6 +339,7 @@ class Watcher:
                 "model": self.model,
                 "name": self.name,
                 "rows": self._rows,
+                "repeated": self._repeated,
                 "window": self._window.to_json(),
                 "last": self._last,
                 "performance": self.performance.to_json(),
@@ -349,7 +352,7 @@ class Watcher:
         # what an older version kept has no name; another model's windows and tests say nothing about this one
         if state is None or (state.get("name") != self.name and state["model"] != self.model):
             return
-        self._rows, self._last = state["rows"], state["last"]
+        self._rows, self._repeated, self._last = state["rows"], state.get("repeated", 0), state["last"]
         self._window.load_json(state["window"])
         self.performance.load_json(state["performance"])
         for name, policy in state["policies"].items():

@@ -83,7 +83,7 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_recorder_failures_total": _Family("counter", "Errors of what the recorder feeds, by consumer."),
     "deepseek_recorder_lag_seconds": _Family("gauge", "Age of the journal's entry that was read last, when it was read."),
     "deepseek_recorders": _Family("gauge", "Recorders that read the journal."),
-    "deepseek_unwatched_rows_total": _Family("counter", "Answered rows of models that nobody watches, by model."),
+    "deepseek_unwatched_rows_total": _Family("counter", "Answered rows, and labels, of models that nobody watches, by model."),
     "deepseek_alarm_failures_total": _Family("counter", "Times an alarm could not be told; it is told again."),
     "deepseek_workers": _Family("gauge", "Workers that accept requests."),
     "deepseek_process_resident_bytes": _Family("gauge", "Memory that a process of the server has in RAM, by process and role."),
@@ -91,6 +91,13 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_gpu_utilization_ratio": _Family("gauge", "Share of the last moments in which a GPU computed, 0 to 1."),
     "deepseek_gpu_memory_used_bytes": _Family("gauge", "Memory of a GPU that is taken, by whomever."),
     "deepseek_gpu_memory_bytes": _Family("gauge", "Memory of a GPU."),
+    "deepseek_ingest_contents_total": _Family("counter", "Contents that came, by topic and outcome: stored, duplicate, refused."),
+    "deepseek_ingest_records_total": _Family("counter", "Records of stored contents, by topic and outcome: kept, rejected."),
+    "deepseek_ingest_bytes_total": _Family("counter", "Bytes of stored contents, by topic."),
+    "deepseek_ingest_waiting_contents": _Family("gauge", "Contents that are stored and not in a part yet."),
+    "deepseek_ingest_waiting_bytes": _Family("gauge", "Bytes of contents that are stored, or being received, and not in a part yet."),
+    "deepseek_ingest_parts_total": _Family("counter", "Parts written, by topic."),
+    "deepseek_ingest_failures_total": _Family("counter", "Times that writing a part failed and is tried again."),
 }
 
 

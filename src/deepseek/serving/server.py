@@ -186,8 +186,7 @@ def _folder(paths: Mapping[str, str], settings: ServeSection, stack: ExitStack, 
         return Path(settings.state).absolute()
     name, path = next(iter(paths.items()))
     if lasting:
-        bundle = Bundle.open(Path(path)).path.absolute()
-        run = bundle.parent if (bundle.parent / "recipe.yaml").is_file() else bundle
+        run = Bundle.open(Path(path)).path.absolute().parent  # never in the bundle itself: it holds what its manifest says and nothing else
         return (run.parent if run.name.isdigit() else run) / ".serve" / name
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deepseek-serve-", ignore_cleanup_errors=True)))
 

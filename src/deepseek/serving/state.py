@@ -85,6 +85,8 @@ class State:
                 path.unlink(missing_ok=True)
         if journal:
             (self.folder / "journal").mkdir(exist_ok=True)
+            for path in (self.folder / "journal").glob(".*.part"):  # of a writer that was killed before it had written anything
+                path.unlink(missing_ok=True)
         before = self.read() if self._file.exists() else {}
         given = {name: str(Path(path).absolute()) for name, path in paths.items()}
         self._write(

@@ -41,9 +41,9 @@ class _Watched:
     model: str
     version: str
     path: Path
+    seen_at: float
     watcher: Watcher | None = None
     sender: _Sender | None = None
-    seen_at: float = -FRESH_S
 
 
 class WatchConsumer:
@@ -124,7 +124,9 @@ class WatchConsumer:
         assert entry.labels is not None
         labels = {name: label for name, label in zip(entry.ids, entry.labels, strict=True) if label is not None}
         left = set(labels)
-        mine = [one for one in self._watched.values() if one.model == entry.model]
+        mine = [one for one in self._watched.values() if one.model == entry.model and one.path.is_dir()]
+        if not mine:
+            self._metrics.cell("deepseek_unwatched_rows_total", model=entry.model).add(len(labels))
         for one in sorted(mine, key=lambda one: one.watcher is None):  # those that are closed are opened for what nobody else knows
             if one.watcher is not None or left:
                 known = self._guarded(one, lambda watcher: watcher.store.known(list(labels))) or set()
@@ -224,7 +226,9 @@ class WatchConsumer:
 
     def _remember(self, found: Sequence[tuple[str, str, Path]]) -> None:
         for model, version, path in found:
-            self._watched.setdefault((model, version), _Watched(model, version, path))
+            if (model, version) in self._watched:
+                continue
+            self._watched[model, version] = _Watched(model, version, path, seen_at=self._clock())
             mine = [one for one in self._watched.values() if one.model == model and one.version != self._current.get(model)]
             for one in sorted(mine, key=lambda one: one.seen_at)[: max(len(mine) - _REMEMBERED, 0)]:
                 self._let_go(one)

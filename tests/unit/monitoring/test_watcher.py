@@ -192,6 +192,7 @@ def test_rows_that_come_again_count_once(watch, make_rows):
     again = pa.concat_tables([rows.inputs.slice(200), more.inputs])
     watcher.observe(again, pa.concat_tables([rows.answers.slice(200), more.answers]), ids=[*rows.ids[200:], *more.ids])
     assert watcher.check()["rows"] == watcher.check()["window"]["rows"] == 600
+    assert watcher.check()["repeated"] == 100
 
 
 def test_a_label_that_waited_for_its_row_is_durable_with_it(watch, make_rows):

@@ -1,6 +1,8 @@
 """What the journal holds reaches every consumer, each failure its own affair; the watch of a served model."""
 
 import asyncio
+import json
+import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -202,11 +204,20 @@ def test_a_version_is_found_after_another_took_over_and_the_recorder_began_anew(
     assert found[version_of(Bundle.open(people_run))]["outcomes"] == 1
 
 
+def test_only_so_many_bundles_of_a_name_are_remembered_and_the_current_one_always(watched, people_run, other_run, monkeypatch):
+    monkeypatch.setattr("deepseek.serving.watching._REMEMBERED", 0)
+    consumer = watched()
+    watched.state.want({"people": str(other_run)})
+    consumer.tick(time.time())
+    assert [one.version for one in consumer._watched.values()] == [version_of(Bundle.open(other_run))]
+
+
 def test_rows_of_a_model_that_nobody_watches_are_counted(watched, people_run, caplog):
     consumer = watched()
     stranger = answered(people_run, ["a"])
-    consumer.take([Answered("other", stranger.version, None, 1.0, ["a"], None, stranger.rows, stranger.answers, 0.0)])
-    assert numbers(watched.metrics)['deepseek_unwatched_rows_total{model="other"}'] == 1
+    entry = Answered("other", stranger.version, None, 1.0, ["a"], None, stranger.rows, stranger.answers, 0.0)
+    consumer.take([entry, told(["a", "b"], model="other")])
+    assert numbers(watched.metrics)['deepseek_unwatched_rows_total{model="other"}'] == 3
 
 
 def test_a_label_that_the_model_cannot_know_costs_itself_only(watched, people_run):
@@ -342,10 +353,21 @@ def test_a_full_journal_refuses_outcomes_and_drops_answers_with_a_count(people_r
     assert numbers(app.metrics)['deepseek_feedback_total{model="people",outcome="refused"}'] == 60
 
 
-def test_what_has_no_reference_cannot_be_watched(tmp_path, people_run):
-    import json
-    import shutil
+@pytest.mark.parametrize(("given", "where"), [("people/001", "people"), ("people/001/bundle", "people"), ("alone/bundle", "alone")])
+def test_a_lasting_folder_lies_beside_the_runs_and_never_in_a_bundle(people_run, tmp_path, given, where):
+    from contextlib import ExitStack
 
+    from deepseek.recipe.sections import ServeSection
+    from deepseek.serving.server import _folder
+
+    shutil.copytree(people_run.parent, tmp_path / "people")
+    shutil.copytree(people_run / "bundle", tmp_path / "alone" / "bundle")
+    with ExitStack() as stack:
+        found = _folder({"shop": str(tmp_path / given)}, ServeSection(), stack, lasting=True)
+    assert found == tmp_path / where / ".serve" / "shop"
+
+
+def test_what_has_no_reference_cannot_be_watched(tmp_path, people_run):
     shutil.copytree(people_run, tmp_path / "run")
     bundle = tmp_path / "run" / "bundle"
     (bundle / "reference.json").unlink()
