@@ -577,3 +577,17 @@ def test_the_description_names_header_fields_and_addresses(arms):
             assert "409" in document["paths"][f"/admin/models/shop/{path}"]["post"]["responses"]
 
     go(work())
+
+
+def test_a_key_is_the_same_however_a_client_spells_it(arms, tmp_path):
+    async def work():
+        async with served(arms["bad"], tmp_path) as one:
+            await begin(one, {"candidate": arms["good"]}, share=0.5, key="who")
+            spelled = [[{**ROW, "who": spell(number)} for number in range(30)] for spell in (int, float, str)]
+            found = [[entry["arm"] for entry in (await one.post(PREDICT, rows, USER)).json()["answers"]] for rows in spelled]
+            assert found[0] == found[1] == found[2]
+            odd = [{**ROW, "who": value} for value in (None, [], {"a": 1}, "")]  # no keys: the request's own id
+            answers = (await one.post(PREDICT, [*odd, ROW], {**USER, "x-request-id": "r1"})).json()["answers"]
+            assert len({entry["arm"] for entry in answers}) == 1
+
+    go(work())

@@ -392,3 +392,16 @@ def test_the_consumer_follows_experiments_as_they_begin_and_end(tmp_path):
     assert (value["experiment"], value["arms"]["champion"]["rows"]) == ("e2", 1)
     assert json.loads((status.parent / "e1.json").read_text())["arms"]["champion"]["rows"] == 1
     consumer.close()
+
+
+def test_two_arms_of_one_bundle_are_called_an_aa_test(folder):
+    made = experiment()
+    same = replace(made, arms=(made.arms[0], replace(made.arms[1], version="v1")))
+    random = np.random.default_rng(9)
+    tally = Tally(same, folder)
+    candidate, told = stream(random, 400, 0.9, "candidate")
+    tally.take([*stream(random, 400, 0.9, "champion"), replace(candidate, version="v1"), told])
+    value = found(tally)
+    assert value["comparisons"]["candidate"]["state"] == "undecided"
+    assert "A/A test" in value["verdict"]
+    assert value["arms"]["candidate"]["failed_rows"] == 0
