@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ class Wanted:
 
 def _wanted(value: Mapping[str, Any]) -> Wanted:
     return Wanted(**{**value, "previous": tuple(value["previous"])})
+
+
+def _exchanged(old: Wanted, path: str) -> Wanted:
+    return old.exchanged(path, (*old.previous, old.path))
 
 
 class State:
@@ -119,16 +124,13 @@ class State:
             self._write(wanted)
         return wanted[name]
 
-    def want(self, name: str, path: str, *, now: str) -> Wanted:
-        """Ask all workers to take up a bundle, and return what is now wanted.
+    def want(self, paths: Mapping[str, str]) -> dict[str, Wanted]:
+        """Ask all workers to take up bundles, and return what is now wanted of them.
 
         Args:
-            name: The model.
-            path: The bundle.
-            now: The bundle that it is exchanged for, to go back to.
+            paths: The bundles by name.
         """
-        new = str(Path(path).absolute())
-        return self.change(name, lambda old: old.exchanged(new, (*old.previous, now)))
+        return {name: self.change(name, partial(_exchanged, path=str(Path(path).absolute()))) for name, path in paths.items()}
 
     def want_again(self) -> None:
         """Ask all workers to open every bundle anew: of a run's name, the newest run; an experiment keeps its champion."""
@@ -138,9 +140,9 @@ class State:
 
     def report(self, serials: Mapping[str, int]) -> None:
         """Say which requests this worker has followed, or failed to."""
-        partial = self.folder / f".{os.getpid()}.part"
-        partial.write_bytes(orjson.dumps(dict(serials)))
-        partial.replace(self.folder / f"{os.getpid()}.worker")
+        written = self.folder / f".{os.getpid()}.part"
+        written.write_bytes(orjson.dumps(dict(serials)))
+        written.replace(self.folder / f"{os.getpid()}.worker")
 
     def forget(self, process: int) -> None:
         """Take a dead worker's report away."""
@@ -157,9 +159,9 @@ class State:
         return found
 
     def _write(self, wanted: Mapping[str, Wanted]) -> None:
-        partial = self._file.with_suffix(f".{os.getpid()}.part")
-        partial.write_bytes(orjson.dumps({name: asdict(one) for name, one in wanted.items()}))
-        partial.replace(self._file)
+        written = self._file.with_suffix(f".{os.getpid()}.part")
+        written.write_bytes(orjson.dumps({name: asdict(one) for name, one in wanted.items()}))
+        written.replace(self._file)
 
     @contextmanager
     def held(self) -> Iterator[None]:
