@@ -87,8 +87,8 @@ def serving(run, keys, folder, *options, workers=1):
         process = subprocess.Popen([*command, *options], stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
     server = Running(process, port, log)
     try:
-        wait_for(lambda: process.poll() is None and ready(server), 180, log)
-        wait_for(lambda: workers == 1 or len(list_reports(server)) == workers, 180, log)
+        wait_for(lambda: process.poll() is None and ready(server), 300, log)
+        wait_for(lambda: workers == 1 or len(list_reports(server)) == workers, 300, log)
         yield server
     finally:
         if process.poll() is None:

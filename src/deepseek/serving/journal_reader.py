@@ -211,7 +211,10 @@ class _File:
         if record is None:
             # a writer goes on only after a record is whole: where one follows, what stands here will never become one
             after = self._following()
-            if after is not None:
+            self._block = b""
+            # it may have been half written at the first look, and be whole since
+            record = None if after is None else self._record(self._at)
+            if after is not None and record is None:
                 self._damage(self._at, after, "its checksum does not hold")
                 self._at = after
                 record = self._record(after)

@@ -247,6 +247,28 @@ def test_half_a_record_is_waited_for_while_its_writer_lives(tmp_path):
     journal.close()
 
 
+def test_a_record_that_becomes_whole_between_two_looks_is_no_damage(tmp_path, monkeypatch):
+    """The writer ends this record and writes the next one just when the reader looks what stands behind it."""
+    journal = Journal(tmp_path)
+    journal.outcomes(outcome("a"))
+    (file,) = files(tmp_path)
+    whole = file.stat().st_size
+    journal.outcomes(outcome("b"))
+    journal.outcomes(outcome("c"))
+    content, looked = file.read_bytes(), journal_reader._File._following
+    os.truncate(file, whole + 40)
+
+    def written_meanwhile(self):
+        file.write_bytes(content)
+        return looked(self)
+
+    monkeypatch.setattr(journal_reader._File, "_following", written_meanwhile)
+    with JournalReader(tmp_path) as reader:
+        assert names(reader.read(9)) == ["a", "b", "c"]
+        assert (reader.torn, reader.damaged) == (0, 0)
+    journal.close()
+
+
 def test_a_clients_text_cannot_pass_for_a_record(tmp_path):
     """What stands in a damaged record is never read as records, whatever a client wrote into it."""
     forged = records.framed(b"12345678", records.OUTCOMES, records.outcomes_payload(outcome("forged")))
