@@ -14,6 +14,8 @@ from deepseek.recipe.sections import (
     AlarmSection,
     BatchingSection,
     DataSection,
+    ExperimentSection,
+    GuardSection,
     MonitorSection,
     RecipeSections,
     ServeSection,
@@ -59,7 +61,7 @@ def test_every_option_on_the_page_exists():
     "section",
     [
         *(RecipeSections, DataSection, SplitSection, TrainSection, TuneSection),
-        *(ServeSection, BatchingSection, MonitorSection, AlarmSection, WindowSection),
+        *(ServeSection, BatchingSection, ExperimentSection, GuardSection, MonitorSection, AlarmSection, WindowSection),
     ],
 )
 def test_every_key_of_a_recipe_is_on_its_page(section):

@@ -31,6 +31,8 @@ BROAD_EXCEPTS = {
     "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
     "serving/app.py": "the edge of the process: a defect is answered with a 500, logged with its traceback, and the others are served",
     "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
+    "serving/experiments/arms.py": "a challenger is foreign to its champion: whatever it raises, the champion answers in its stead",
+    "serving/threads.py": "the edge of a thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers are foreign code: answers go on whatever they raise",
     "serving/recorder.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
     "serving/ingest/app.py": "the edge of the process, as serving/app.py",
@@ -180,6 +182,7 @@ POSITIONAL_EXEMPT = {
 
 PARAMETERS_EXEMPT = {
     "cli/ingest.py": "the verb's options",
+    "cli/experiment.py": "the verb's options",
     "cli/serve.py": "the verb's options",
     "cli/tune.py": "the verb's options",
     "cli/watch.py": "the verb's options",

@@ -275,6 +275,44 @@ class BatchingSection(Section):
     """Most rows that wait for the model; what comes beyond is refused with 429."""
 
 
+class GuardSection(Section):
+    """When a challenger is taken out by itself."""
+
+    failures: Annotated[Number, Gt(0), Lt(1)] | None = 0.05
+    """The share of its requests that a challenger may fail: surely more ends the experiment."""
+    latency: Annotated[Number, Gt(1)] | None = 2.0
+    """How many times the champion's p99 its own may be."""
+    metric: NotNegative | None = 0.0
+    """By how much its metric may be worse, in the metric's unit."""
+
+
+class ExperimentSection(Section):
+    """Several models behind one address."""
+
+    arms: Annotated[dict[str, Text], Field(min_length=1, max_length=8)]
+    """The other models by name: runs or bundles."""
+    share: Annotated[Number, Gt(0), Le(1)] = 0.1
+    """The share of keys that each challenger gets."""
+    role: Literal["challenger", "shadow"] = "challenger"
+    """Whether they answer for their share, or are asked beside the champion and never answer."""
+    key: Text | None = None
+    """The field of a row that says whom it is about; the header `X-Experiment-Key` goes before it."""
+    metric: Literal["auto", "accuracy", "error_rate", "log_loss", "mae", "mse", "reward"] = AUTO
+    """What is compared as outcomes come."""
+    alpha: Annotated[Number, Gt(0), Lt(1)] = 0.05
+    """Largest probability that a difference is ever told where there is none, however often one looks."""
+    min_outcomes: Count = 100
+    """Outcomes that each arm must have before anything is said."""
+    planned: Count = 5_000
+    """Outcomes after which the intervals are tightest; they hold at any other number too."""
+    effect: Positive | None = None
+    """The smallest difference that matters, for what is still needed to see it; 0.02 of a share, a tenth of the spread of anything else."""
+    patience: Duration = 1.0
+    """How long a challenger may take for an answer before the champion is asked."""
+    guard: GuardSection | None = None
+    """When a challenger is taken out by itself; not at all where not given."""
+
+
 class ServeSection(Section):
     """How a model is served over HTTP."""
 
@@ -306,6 +344,8 @@ class ServeSection(Section):
     """Most bytes of answers and outcomes that wait on disk for the watch; beyond, answers are not kept and outcomes are refused."""
     batching: BatchingSection = BatchingSection()
     """How requests that come at the same time are answered together."""
+    experiment: ExperimentSection | None = None
+    """Another model beside this one, begun with the server."""
 
 
 class AlarmSection(Section):

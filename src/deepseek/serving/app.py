@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,6 +15,10 @@ import pyarrow as pa
 from deepseek.errors import DataError, DeepSeekError
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving import metrics as prometheus
+from deepseek.serving.experiments.control import Control
+from deepseek.serving.experiments.routes import experiment_routes
+from deepseek.serving.experiments.running import HEADER, Call, Part, Running, table_of
+from deepseek.serving.experiments.settings import CHAMPION
 from deepseek.serving.forms import read_form
 from deepseek.serving.http import Receive, Request, Scope, Send
 from deepseek.serving.journal import Answered, JournalFullError, Outcomes
@@ -25,6 +29,7 @@ from deepseek.serving.observers import Observers
 from deepseek.serving.openapi import document
 from deepseek.serving.page import page, policy
 from deepseek.serving.problems import ClientGoneError, RefusedError
+from deepseek.serving.replies import all_bad, as_stream, merged
 from deepseek.serving.rows import Rows
 
 log = logging.getLogger("deepseek.serving")
@@ -35,9 +40,6 @@ LARGE_BODY = 64 * 1024
 
 MANY_ROWS = 256
 """More answers are written in a thread, for the same reason."""
-DETAILED_ROWS = 100
-"""So many bad rows of a request are explained field by field, the others in one sentence: to explain takes more bytes than to be wrong."""
-TOLD_ERRORS = 3
 
 Handler = Callable[[Request, str], Awaitable[None]]
 
@@ -48,6 +50,7 @@ class App:
     Args:
         models: The models.
         settings: Sizes and times.
+        control: Exchanges models and sees to experiments.
         keys: What clients have to show.
         metrics: Where requests are counted.
         observers: Who is told of answers, with the journal that outcomes go to as well.
@@ -57,11 +60,13 @@ class App:
         draining: Whether no new work is wanted: readiness then says no.
     """
 
-    def __init__(self, models: Models, settings: ServeSection, *, keys: Keys, metrics: Metrics, observers: Observers) -> None:
+    def __init__(
+        self, models: Models, settings: ServeSection, *, control: Control, keys: Keys, metrics: Metrics, observers: Observers
+    ) -> None:
         self.models, self.settings, self.keys, self.metrics, self.observers = models, settings, keys, metrics, observers
         self.closing: list[Callable[[], None]] = []
         self.draining = False
-        self.load: Callable[[str, str], Awaitable[dict[str, Any]]] = self._load
+        self.control = control
         self._in_flight = metrics.cell("deepseek_requests_in_flight")
         self._routes: dict[tuple[str, ...], dict[str, Handler]] = {
             ("",): {"GET": self._page},
@@ -74,6 +79,7 @@ class App:
             ("v1", "models", "*", "predict"): {"POST": self._predict},
             ("v1", "models", "*", "feedback"): {"POST": self._feedback},
             ("admin", "models", "*", "load"): {"POST": self._admin_load},
+            **experiment_routes(self),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,6 +103,7 @@ class App:
     async def close(self) -> None:
         """Answer what was accepted, tell observers of it, and let go of the models."""
         self.draining = True
+        await self.control.close()
         await self.models.close()
         for close in (self.observers.close, *self.closing):
             await asyncio.get_running_loop().run_in_executor(None, close)
@@ -170,20 +177,24 @@ class App:
 
     async def _admin_load(self, request: Request, name: str) -> None:
         self.keys.require(request.headers, admin=True)
-        body = await request.body(limit=64 * 1024, timeout_s=self.settings.read_timeout)
-        try:
-            given = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise RefusedError(400, f"the body is no JSON: {error}") from None
+        given = await self.small_json(request)
         if not isinstance(given, dict) or given.keys() != {"path"} or not isinstance(given["path"], str):
             raise RefusedError(422, "the body names no bundle", hint='send {"path": "runs/NAME/002"}')
         if "\0" in given["path"]:
             raise RefusedError(422, "the path of the bundle holds a zero byte")
-        await request.answer_json(200, await self.load(name, given["path"]))
+        await request.answer_json(200, await self.control.load(name, given["path"], who=self.keys.name_of(request.headers)))
 
-    async def _load(self, name: str, path: str) -> dict[str, Any]:
-        model = await self.models.load(name, path)
-        return {"model": name, "version": model.version}
+    async def small_json(self, request: Request) -> Any:
+        """Return the body of a request that asks for no prediction.
+
+        Raises:
+            RefusedError: It is no JSON.
+        """
+        body = await request.body(limit=64 * 1024, timeout_s=self.settings.read_timeout) or b"{}"
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise RefusedError(400, f"the body is no JSON: {error}") from None
 
     async def _predict(self, request: Request, name: str) -> None:
         self.keys.require(request.headers)
@@ -195,6 +206,10 @@ class App:
         model.in_use += 1  # what is in use is not let go, however often it is exchanged meanwhile
         try:
             body = await request.body(limit=self.settings.max_body, timeout_s=self.settings.read_timeout)
+            running = self.control.running.get(name)
+            if running is not None:
+                await self._divide(running, request, body, deadline)
+                return
             rows = await self._rows(model, request, body)
             answers = await self._ask(model, request, rows, deadline)
             await self._answer(model, request, rows, answers)
@@ -209,13 +224,61 @@ class App:
             raise RefusedError(400, f"X-Timeout-Ms is {given[:40].decode('latin-1')!r}", hint="give whole milliseconds, 1 to 86400000")
         return min(int(given) / 1000, self.settings.timeout)
 
-    async def _rows(self, model: ServedModel, request: Request, body: bytes) -> Rows:
+    async def _divide(self, running: Running, request: Request, body: bytes, deadline: float) -> None:
+        """Answer a request whose rows may belong to several arms of an experiment."""
+        champion = running.champion
+        champion.in_use += 1  # it may have been exchanged since the request came
+        try:
+            rows = await self._rows(champion, request, body, key=running.experiment.settings.key)
+            keys = running.keys_of(rows, request.headers.get(HEADER), request.id)
+            call = Call(
+                rows,
+                keys,
+                read=lambda model: self._rows(model, request, body),
+                ask=lambda model, some: self._ask(model, request, some, deadline),
+                gone=request.watch(),
+                deadline=deadline,
+            )
+            parts = await running.answer(call)
+            await self._answer_parts(running, request, call, parts)
+        finally:
+            champion.in_use -= 1
+
+    async def _answer_parts(self, running: Running, request: Request, call: Call, parts: Sequence[Part]) -> None:
+        rows = call.rows
+        self._count_rows(running.champion, rows, sum(len(part.rows) for part in parts) if parts else None)
+        if request.headers.get(b"accept") == ARROW and not rows.bad:
+            await request.answer(200, as_stream(table_of(parts, running.champion.writer.schema)), ARROW)
+        else:
+            written = {number: entry for part in parts for number, entry in zip(part.rows, await self._entries(part), strict=True)}
+            head = {"model": request.model, "version": running.champion.version, "id": request.id, "experiment": running.experiment.id}
+            await self._reply(request, rows, head, [written[number] for number in sorted(written)])
+        for part in parts:
+            self._tell(running, request, call, part)
+        running.shadow(call, parts, lambda part: self._tell(running, request, call, part))
+
+    async def _entries(self, part: Part) -> list[dict[str, Any]]:
+        told = {"version": part.model.version, "arm": part.arm if part.is_own else CHAMPION}
+        if not part.is_own:
+            told["instead_of"] = part.arm
+        return [{**told, **entry} for entry in await self._written(part.model, part.answers)]
+
+    def _tell(self, running: Running, request: Request, call: Call, part: Part) -> None:
+        if self.observers.wanted:
+            ids = [request.id] if call.rows.single else [f"{request.id}/{row}" for row in part.rows]
+            told = Answered(
+                request.model, part.model.version, part.arm, time.time(), ids, running.tickets(call, part.rows), part.batch, part.answers,
+                part.seconds, shadow=part.arm in running.shadow_names,
+            )  # fmt: skip
+            self.observers.tell(told)
+
+    async def _rows(self, model: ServedModel, request: Request, body: bytes, *, key: str | None = None) -> Rows:
         read = self._reader(model, request)
         if len(body) <= LARGE_BODY:
-            return read(body)
-        return await asyncio.get_running_loop().run_in_executor(None, read, body)
+            return read(body, key)
+        return await asyncio.get_running_loop().run_in_executor(None, read, body, key)
 
-    def _reader(self, model: ServedModel, request: Request) -> Callable[[bytes], Rows]:
+    def _reader(self, model: ServedModel, request: Request) -> Callable[[bytes, str | None], Rows]:
         kind = request.content_type
         if kind in (b"application/json", b""):
             return model.reader.read_json
@@ -223,7 +286,7 @@ class App:
             return model.reader.read_arrow
         if kind == b"multipart/form-data":
             given = request.headers[b"content-type"]
-            return lambda body: model.reader.read_form(read_form(body, given))
+            return lambda body, key: model.reader.read_form(read_form(body, given), key)
         allowed = ("application/json", ARROW.decode(), "multipart/form-data")
         raise RefusedError(
             415, f"a body of the type {kind[:100].decode('latin-1')!r} cannot be read", hint=f"allowed: {', '.join(allowed)}"
@@ -251,27 +314,33 @@ class App:
         return None
 
     async def _answer(self, model: ServedModel, request: Request, rows: Rows, answers: pa.Table | None) -> None:
-        counts = self.metrics.cell
-        if rows.bad:
-            counts("deepseek_rows_total", model=model.name, outcome="bad").add(len(rows.bad))
-        if answers is None:
-            raise _all_bad(rows)
-        counts("deepseek_rows_total", model=model.name, outcome="answered").add(answers.num_rows)
+        self._count_rows(model, rows, None if answers is None else answers.num_rows)
+        assert answers is not None
         if request.headers.get(b"accept") == ARROW and not rows.bad:
-            await request.answer(200, _as_stream(answers), ARROW)
+            await request.answer(200, as_stream(answers), ARROW)
         else:
             written = await self._written(model, answers)
-            head: dict[str, Any] = {"model": model.name, "version": model.version, "id": request.id}
-            if rows.warnings:
-                head["warnings"] = rows.warnings
-            if rows.single:
-                await request.answer_json(200, {**head, **written[0]})
-            else:
-                await request.answer_json(207 if rows.bad else 200, {**head, **_merged(rows, written)})
+            await self._reply(request, rows, {"model": model.name, "version": model.version, "id": request.id}, written)
         if self.observers.wanted:
             ids = [request.id] if rows.single else [f"{request.id}/{row}" for row in rows.places]
             seconds = asyncio.get_running_loop().time() - request.began
             self.observers.tell(Answered(model.name, model.version, None, time.time(), ids, None, rows.batch, answers, seconds))
+
+    def _count_rows(self, model: ServedModel, rows: Rows, answered: int | None) -> None:
+        counts = self.metrics.cell
+        if rows.bad:
+            counts("deepseek_rows_total", model=model.name, outcome="bad").add(len(rows.bad))
+        if answered is None:
+            raise all_bad(rows)
+        counts("deepseek_rows_total", model=model.name, outcome="answered").add(answered)
+
+    async def _reply(self, request: Request, rows: Rows, head: dict[str, Any], written: Sequence[dict[str, Any]]) -> None:
+        if rows.warnings:
+            head["warnings"] = rows.warnings
+        if rows.single:
+            await request.answer_json(200, {**head, **written[0]})
+        else:
+            await request.answer_json(207 if rows.bad else 200, {**head, **merged(rows, written)})
 
     async def _feedback(self, request: Request, name: str) -> None:
         self.keys.require(request.headers)
@@ -279,7 +348,9 @@ class App:
         request.model = name
         if journal is None:
             raise RefusedError(
-                409, "this server keeps no record of outcomes", hint="serve with --watch, or a recipe with a section monitor"
+                409,
+                "this server keeps no record of outcomes",
+                hint="serve with --watch or --state FOLDER, or a recipe with a section monitor",
             )
         body = await request.body(limit=self.settings.max_body, timeout_s=self.settings.read_timeout)
         loop, told = asyncio.get_running_loop(), self.metrics.cell
@@ -297,37 +368,3 @@ class App:
         if answers.num_rows <= MANY_ROWS:
             return model.writer.write(answers)
         return await asyncio.get_running_loop().run_in_executor(None, model.writer.write, answers)
-
-
-def _merged(rows: Rows, written: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the entries of all rows in their order: answers, and errors where a row is bad."""
-    if not rows.bad:
-        return {"answers": written}
-    good, detailed = iter(written), sorted(rows.bad)[:DETAILED_ROWS]
-    last = detailed[-1]
-    entries = [{"error": _row_error(rows, row, detailed=row <= last)} if row in rows.bad else next(good) for row in range(rows.count)]
-    return {"answers": entries, "failed": len(rows.bad)}
-
-
-def _row_error(rows: Rows, row: int, *, detailed: bool = True) -> dict[str, Any]:
-    errors = rows.bad[row]
-    told = "; ".join(error["message"] for error in errors[:TOLD_ERRORS])
-    more = f"; and {len(errors) - TOLD_ERRORS} more" if len(errors) > TOLD_ERRORS else ""
-    value = {"status": 422, "detail": f"{told}{more}"}
-    return {**value, "errors": errors} if detailed else {"status": 422, "detail": errors[0]["message"]}
-
-
-def _all_bad(rows: Rows) -> RefusedError:
-    if rows.single:
-        error = _row_error(rows, 0)
-        return RefusedError(422, error["detail"], errors=error["errors"])
-    errors = [{"row": row, **error} for row in sorted(rows.bad)[:DETAILED_ROWS] for error in rows.bad[row]]
-    more = f"; {len(rows.bad):,} rows are bad" if len(rows.bad) > 1 else ""
-    return RefusedError(422, f"no row can be answered: row {errors[0]['row']}: {errors[0]['message']}{more}", errors=errors[:DETAILED_ROWS])
-
-
-def _as_stream(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,16 +53,19 @@ class Batcher:
         settings: Sizes and times.
         watch: Is told what happens.
         alone: Answers every request by itself, for models whose preparation looks at neighbouring rows.
+        thread: Where the network runs, instead of in a new thread.
     """
 
-    def __init__(self, answer: Answer, settings: BatchingSection, watch: Watch, *, alone: bool = False) -> None:
+    def __init__(
+        self, answer: Answer, settings: BatchingSection, watch: Watch, *, alone: bool = False, thread: Executor | None = None
+    ) -> None:
         self._answer, self._settings, self._watch, self._alone = answer, settings, watch, alone
         self._queue: deque[_Entry] = deque()
         self._rows = 0
         self._running: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._row_seconds = 0.0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="deepseek-model")
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="deepseek-model")
 
     @property
     def waiting(self) -> int:

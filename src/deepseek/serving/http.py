@@ -147,7 +147,8 @@ class Request:
 
     def watch(self) -> Callable[[], bool]:
         """Begin to watch for the client's going; to be called once the body is read."""
-        self._watcher = asyncio.get_running_loop().create_task(self._receive())  # type: ignore[arg-type]
+        if self._watcher is None:
+            self._watcher = asyncio.get_running_loop().create_task(self._receive())  # type: ignore[arg-type]
         return self._watcher.done
 
     async def answer(self, status: int, body: bytes, media_type: bytes = JSON, *, headers: Headers = ()) -> None:

@@ -61,6 +61,11 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._user or self._admin)
 
+    def name_of(self, headers: dict[bytes, bytes]) -> str:
+        """Return what a log may call the key that a request shows: the beginning of its hash."""
+        given = _given(headers)
+        return f"key {sha256(given).hexdigest()[:8]}" if given else "nobody"
+
     def require(self, headers: dict[bytes, bytes], *, admin: bool = False) -> None:
         """See that a request shows a right key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
@@ -71,10 +76,7 @@ class Keys:
             return
         if admin and not self._admin:
             raise RefusedError(403, "no key of this server may load models", hint="give it one: a line admin:KEY in the file of keys")
-        given = headers.get(b"x-api-key")
-        if given is None:
-            scheme, _, rest = headers.get(b"authorization", b"").partition(b" ")
-            given = rest.strip() if scheme.lower() == b"bearer" else b""
+        given = _given(headers)
         digest = sha256(given).digest()
         # every key is compared, so that the time says nothing of which one was near
         is_admin = sum([compare_digest(digest, key) for key in self._admin]) > 0
@@ -86,3 +88,11 @@ class Keys:
             )  # fmt: skip
         if admin and not is_admin:
             raise RefusedError(403, "this key may ask models, not load them", hint="use a key of the kind admin:KEY")
+
+
+def _given(headers: dict[bytes, bytes]) -> bytes:
+    given = headers.get(b"x-api-key")
+    if given is None:
+        scheme, _, rest = headers.get(b"authorization", b"").partition(b" ")
+        given = rest.strip() if scheme.lower() == b"bearer" else b""
+    return given

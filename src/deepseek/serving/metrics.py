@@ -70,6 +70,11 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_model_loads_total": _Family("counter", "Times a bundle was taken up while serving, by model and outcome."),
     "deepseek_observer_dropped_total": _Family("counter", "Answers that an observer was not told of, as its queue was full."),
     "deepseek_observer_failures_total": _Family("counter", "Errors that an observer raised."),
+    "deepseek_experiment_rows_total": _Family("counter", "Rows of an experiment that were answered, by model and arm."),
+    "deepseek_experiment_lost_rows_total": _Family(
+        "counter", "Rows that an arm did not answer, by reason: failed, late, busy, resting, unreadable; the champion did instead."
+    ),
+    "deepseek_experiment_seconds": _Family("histogram", "Time that an arm took for its rows of a request.", SECONDS),
     "deepseek_feedback_total": _Family("counter", "Outcomes that clients told, by model and outcome: accepted, refused."),
     "deepseek_journal_dropped_total": _Family("counter", "Answers that the journal had no room for: the watch will not know of them."),
     "deepseek_journal_bytes": _Family("gauge", "Bytes of the journal that its reader has not read."),

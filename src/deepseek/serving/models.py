@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ from deepseek.data.preparation import Preparation
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.fields import Kind
 from deepseek.inference import Predictor
+from deepseek.monitoring.outcomes import Target
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.answers import AnswerWriter
 from deepseek.serving.batching import Batcher
@@ -51,24 +53,35 @@ class ServedModel:
         settings: How it is served.
         metrics: Where it counts.
         plugins: The plugins that the bundle needs.
+        thread: Where the network runs, instead of in a new thread.
 
     Attributes:
         version: The run's number and the beginning of the bundle's hash.
+        bundle: The bundle's own folder: `path` may be a name, whose newest run changes.
         in_use: How many requests hold it.
+        outcome: What its answers are compared with, where that is known.
 
     Raises:
         BundleError: The bundle is not there, or not as it was written.
     """
 
     def __init__(
-        self, name: str, path: str | PathLike[str], *, settings: ServeSection, metrics: Metrics, plugins: Sequence[str] = ()
+        self,
+        name: str,
+        path: str | PathLike[str],
+        *,
+        settings: ServeSection,
+        metrics: Metrics,
+        plugins: Sequence[str] = (),
+        thread: Executor | None = None,
     ) -> None:
         self.name, self.path = name, str(path)
         self.predictor: Answers = Predictor.load(path, backend=settings.backend, plugins=plugins)
         bundle = Bundle.open(Path(path))
-        self.version = version_of(bundle)
+        self.version, self.bundle = version_of(bundle), str(bundle.path.absolute())
         preparation = Preparation.from_json(bundle.read("data.json"))
         self.target = preparation.schema.target
+        self.outcome = _outcome(preparation)
         self.feedback = FeedbackReader(preparation.target, max_rows=settings.max_rows)
         self.reader = RowReader(preparation, max_rows=settings.max_rows)
         self.writer = AnswerWriter(self._warm().schema)
@@ -77,7 +90,7 @@ class ServedModel:
         self._info = metrics.cell("deepseek_model_info", model=name, version=self.version, backend=settings.backend)
         # a step that looks at rows before would mix the rows of different clients
         alone = any(type(cleaner).start is not Cleaner.start for cleaner in preparation.cleaners)
-        self.batcher = Batcher(self.predictor.answer, settings.batching, self._watch, alone=alone)
+        self.batcher = Batcher(self.predictor.answer, settings.batching, self._watch, alone=alone, thread=thread)
 
     def _warm(self) -> pa.Table:
         """Answer rows without values: libraries make their kernels and buffers on first use, which no client is to wait for."""
@@ -140,8 +153,21 @@ class Models:
         self._retiring: set[asyncio.Task[None]] = set()
         self.changed: Callable[[], None] = lambda: None
 
-    def _open(self, name: str, path: str) -> ServedModel:
-        return ServedModel(name, path, settings=self._settings, metrics=self._metrics, plugins=self._plugins)
+    def _open(self, name: str, path: str, thread: Executor | None = None) -> ServedModel:
+        return ServedModel(name, path, settings=self._settings, metrics=self._metrics, plugins=self._plugins, thread=thread)
+
+    async def open_beside(self, name: str, path: str, thread: Executor) -> ServedModel:
+        """Open another bundle, which nobody is answered by yet.
+
+        Args:
+            name: What its figures are called.
+            path: The bundle.
+            thread: Where it is opened, and its network runs.
+
+        Raises:
+            BundleError: The bundle is not there, or not as it was written.
+        """
+        return await asyncio.get_running_loop().run_in_executor(thread, self._open, name, path, thread)
 
     def all(self) -> list[ServedModel]:
         """The models in the order they were given."""
@@ -222,6 +248,13 @@ def named_paths(runs: Sequence[str | PathLike[str]]) -> dict[str, str]:
 def _name_of(path: Path) -> str:
     parts = [part for part in path.absolute().parts if part != "bundle"]
     return next((part for part in reversed(parts) if not part.isdigit()), "model").strip("/")
+
+
+def _outcome(preparation: Preparation) -> Target | None:
+    if preparation.target is None:
+        return None
+    spec = preparation.target.spec
+    return Target(spec.kind, tuple(spec.columns), tuple(spec.classes), preparation.target.separator)
 
 
 def _blank_image() -> bytes:

@@ -71,7 +71,7 @@ class Observers:
         while (told := self._queue.get()) is not None:
             if self.journal is not None and not self.journal.answers(told):
                 self._unwritten.add()
-            for observer in self._observers:
+            for observer in () if told.shadow else self._observers:
                 try:
                     observer.on_answer(f"{told.model}@{told.version}", told.rows, told.answers, told.ids)
                 except Exception:  # an observer is foreign code: serving goes on

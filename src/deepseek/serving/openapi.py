@@ -7,6 +7,7 @@ from typing import Any
 
 from deepseek import __version__
 from deepseek.recipe.sections import ServeSection
+from deepseek.serving.experiments.description import ANSWER, HEADER, experiment_paths
 
 _PROBLEM = "Problem"
 _WORDS = {
@@ -40,6 +41,7 @@ def document(models: Sequence[dict[str, Any]], settings: ServeSection, *, keys: 
         answered = _json({"type": "object"})
         paths[f"/v1/models/{name}"] = {"get": _plain(f"describe-{name}", f"The fields and classes of {name}.", answered, keys=keys)}
         paths[f"/v1/models/{name}/predict"] = {"post": _predict(model, keys=keys)}
+        paths |= experiment_paths(name, keys=keys)
         if feedback:
             schemas |= _feedback_schemas(model, settings)
             paths[f"/v1/models/{name}/feedback"] = {"post": _feedback(model, keys=keys)}
@@ -75,9 +77,14 @@ def _schemas(model: dict[str, Any], settings: ServeSection) -> dict[str, Any]:
         "id": {"type": "string", "description": "The request's id, by which outcomes are joined."},
         "warnings": {"type": "array", "items": {"type": "string"}},
     }
-    one = {"type": "object", "properties": {**head, **answer["properties"]}, "required": ["model", "version", "id", *answer["required"]]}
+    one = {
+        "type": "object",
+        "properties": {**head, **ANSWER, **answer["properties"]},
+        "required": ["model", "version", "id", *answer["required"]],
+    }
     error = {"type": "object", "properties": {"error": {"$ref": f"#/components/schemas/{_PROBLEM}"}}, "required": ["error"]}
-    entries = {"type": "array", "items": {"anyOf": [answer, error]}, "description": "One entry a row, in the order of the rows."}
+    entry = {**answer, "properties": {**ANSWER, "version": {"type": "string"}, **answer["properties"]}}
+    entries = {"type": "array", "items": {"anyOf": [entry, error]}, "description": "One entry a row, in the order of the rows."}
     many = {**head, "answers": entries, "failed": {"type": "integer"}}
     rows = {
         "type": "array",
@@ -111,6 +118,7 @@ def _predict(model: dict[str, Any], *, keys: bool) -> dict[str, Any]:
         "description": "Also takes an Arrow IPC stream (application/vnd.apache.arrow.stream), and gives one where Accept asks for it.",
         "parameters": [
             {"name": "X-Timeout-Ms", "in": "header", "schema": {"type": "integer", "minimum": 1, "maximum": 86_400_000}},
+            HEADER,
             {"name": "X-Request-Id", "in": "header", "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"}},
         ],
         "requestBody": {"required": True, "content": content},

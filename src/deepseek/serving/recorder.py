@@ -16,6 +16,7 @@ from typing import Any
 from deepseek.errors import DeepSeekError, RunError
 from deepseek.recipe.sections import ServeSection
 from deepseek.registry import load_plugin
+from deepseek.serving.experiments.tally import ExperimentConsumer
 from deepseek.serving.journal import Consumer, Entry, JournalReader
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.state import State
@@ -152,7 +153,7 @@ def consumers_of(state: State, settings: ServeSection, metrics: Metrics) -> dict
         settings: How.
         metrics: Where consumers count.
     """
-    return {"watch": WatchConsumer(state, metrics, everything=settings.watch)}
+    return {"watch": WatchConsumer(state, metrics, everything=settings.watch), "experiments": ExperimentConsumer(state)}
 
 
 class BackgroundRecorder:

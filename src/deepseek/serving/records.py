@@ -37,6 +37,7 @@ class Answered:
         rows: The rows as the model was given them.
         answers: Their answers, in the same order.
         seconds: How long the request took.
+        shadow: Whether no client was given these answers.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Answered:
     rows: pa.RecordBatch
     answers: pa.Table
     seconds: float
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def answered_payload(entry: Answered, rows: pa.RecordBatch, answers: pa.RecordBa
     """
     head = {
         "model": entry.model, "version": entry.version, "arm": entry.arm, "at": entry.at, "ids": entry.ids, "keys": entry.keys,
-        "seconds": entry.seconds, "schemas": schemas,
+        "seconds": entry.seconds, "shadow": entry.shadow, "schemas": schemas,
     }  # fmt: skip
     return _joined(head, rows.serialize(), answers.serialize())
 

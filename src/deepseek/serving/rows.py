@@ -39,6 +39,7 @@ class Rows:
         bad: The others, with their errors.
         single: Whether one row was given as itself, not in a list.
         warnings: What the client should know.
+        keys: Whom each given row is about, where an experiment asks for that.
     """
 
     count: int
@@ -46,6 +47,7 @@ class Rows:
     bad: Bad = field(default_factory=dict)
     single: bool = False
     warnings: list[str] = field(default_factory=list)
+    keys: list[str | None] | None = None
 
     @property
     def places(self) -> list[int]:
@@ -81,8 +83,12 @@ class RowReader:
         self._direct = [reader for reader in self.fields if reader.direct]
         self._struct = pa.struct([pa.field(reader.name, reader.type) for reader in self._direct])
 
-    def read_json(self, body: bytes) -> Rows:
+    def read_json(self, body: bytes, key: str | None = None) -> Rows:
         """Read a JSON body: one row as an object, several as an array or under `rows`.
+
+        Args:
+            body: The body.
+            key: The field that says whom a row is about; it need not be one of the model's.
 
         Raises:
             RefusedError: It is no JSON, or holds no rows.
@@ -95,12 +101,12 @@ class RowReader:
             if value.keys() == {"rows"} and "rows" not in self._known:
                 value = value["rows"]
             else:
-                return self.read([value], single=True)
+                return self.read([value], single=True, key=key)
         if not isinstance(value, list):
             raise RefusedError(422, f"the body is {shown(value)}", hint=_SHAPES)
-        return self.read(value)
+        return self.read(value, key=key)
 
-    def read(self, rows: Sequence[Any], *, single: bool = False) -> Rows:
+    def read(self, rows: Sequence[Any], *, single: bool = False, key: str | None = None) -> Rows:
         """Read rows as mappings of values by field.
 
         Raises:
@@ -130,8 +136,10 @@ class RowReader:
                     bad.setdefault(place, []).append(_error(name, values[place], reader.allowed))
             columns.append(column)
         made = Rows(len(rows), self._without(pa.RecordBatch.from_arrays(columns, schema=self.schema), bad), bad, single)
+        if key is not None:
+            made.keys = [_key(row.get(key)) for row in rows]
         if any(len(row) != len(self.names) for row in rows):
-            self._tell_of_others((name for row in rows if row.keys() != self._known for name in row), made)
+            self._tell_of_others((name for row in rows if row.keys() != self._known for name in row if name != key), made)
         return made
 
     def _read_at_once(self, rows: Sequence[Mapping[str, Any]]) -> pa.StructArray | None:
@@ -163,8 +171,12 @@ class RowReader:
         message = f"the field {reader.name!r} is missing{meant}; allowed: {reader.allowed}"
         return {"field": reader.name, "given": None, "allowed": reader.allowed, "message": message}
 
-    def read_arrow(self, body: bytes) -> Rows:
+    def read_arrow(self, body: bytes, key: str | None = None) -> Rows:
         """Read an Arrow IPC stream.
+
+        Args:
+            body: The body.
+            key: The column that says whom a row is about.
 
         Raises:
             RefusedError: It is none, or lacks a column, or a column is of another type.
@@ -190,16 +202,22 @@ class RowReader:
         if errors:
             raise RefusedError(422, "; ".join(error["message"] for error in errors), errors=errors)
         made = Rows(batch.num_rows, self._without(pa.RecordBatch.from_arrays(columns, schema=self.schema), bad), bad)
-        self._tell_of_others(batch.schema.names, made)
+        if key is not None:
+            place = batch.schema.get_field_index(key)
+            made.keys = [None] * batch.num_rows if place < 0 else [_key(value) for value in batch.column(place).to_pylist()]
+        self._tell_of_others((name for name in batch.schema.names if name != key), made)
         return made
 
-    def read_form(self, parts: Mapping[str, bytes]) -> Rows:
+    def read_form(self, parts: Mapping[str, bytes], key: str | None = None) -> Rows:
         """Read one row from a form: files as they are, other values as JSON or, where the field takes text, as text."""
         row: dict[str, Any] = {}
         for name, content in parts.items():
             reader = next((one for one in self.fields if one.name == name), None)
             row[name] = content if reader is None or reader.kind is Kind.IMAGE else _form_value(reader, content)
-        return self.read([row], single=True)
+        made = self.read([row], single=True, key=key)
+        if key is not None and key in parts:
+            made.keys = [parts[key].decode(errors="replace") or None]
+        return made
 
     def _count(self, rows: int) -> None:
         if not rows:
@@ -260,6 +278,15 @@ def _form_value(reader: FieldReader, content: bytes) -> Any:
         return orjson.loads(text) if text else None
     except orjson.JSONDecodeError:
         return text
+
+
+def _key(value: Any) -> str | None:
+    """Return a key as text, the same however the client spells the number; nothing where there is none."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str | int | float):
+        return str(value) or None
+    return None
 
 
 def _error(name: str | None, given: Any, allowed: str) -> dict[str, Any]:

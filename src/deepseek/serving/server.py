@@ -67,9 +67,10 @@ def serve(
     watched = _watched(paths, chosen, plugins)
     with ExitStack() as stack:
         listening = stack.enter_context(bind(chosen.host, chosen.port))
-        state = State(_folder(paths, chosen, stack, lasting=bool(watched)))
+        lasts = bool(watched) or chosen.experiment is not None
+        state = State(_folder(paths, chosen, stack, lasting=lasts))
         stack.enter_context(state.held())
-        state.begin(paths, journal=bool(watched) or chosen.state is not None)
+        state.begin(paths, journal=lasts or chosen.state is not None)
         shown = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
         log.info("%s at http://%s:%d/%s", ", ".join(paths), shown, listening.getsockname()[1], "" if keys else ", without keys")
         if state.journal is not None:
@@ -106,6 +107,7 @@ def make_app(
     """
     _require_libraries()
     from deepseek.serving.app import App
+    from deepseek.serving.experiments.control import Control
     from deepseek.serving.journal import Journal
     from deepseek.serving.keys import Keys
     from deepseek.serving.metrics import Metrics
@@ -121,16 +123,26 @@ def make_app(
         _watched(paths, chosen, plugins)
     with ExitStack() as stack:
         state = State(_folder(paths, chosen, stack, lasting=False))
-        stack.enter_context(state.held())
-        state.begin(paths, journal=watch)
+        lock = stack.enter_context(ExitStack())
+        lock.enter_context(state.held())
+        state.begin(paths, journal=watch or chosen.state is not None)
         metrics = Metrics(state.folder)
         models = Models(paths, chosen, metrics, plugins=plugins)
         journal = Journal(state.journal, limit_bytes=chosen.journal) if state.journal is not None else None
-        app = App(models, chosen, keys=Keys.read(chosen.keys), metrics=metrics, observers=Observers(observers, metrics, journal=journal))
+        control = Control(models, state, metrics, opened=state.read())
+        app = App(
+            models,
+            chosen,
+            control=control,
+            keys=Keys.read(chosen.keys),
+            metrics=metrics,
+            observers=Observers(observers, metrics, journal=journal),
+        )
         if journal is not None:
             recorder = BackgroundRecorder(state, chosen, metrics)
             app.closing.append(recorder.close)
             stack.callback(recorder.close)
+        app.closing.append(lock.close)  # another may have the folder then
         weakref.finalize(app, stack.pop_all().close)
     return app
 

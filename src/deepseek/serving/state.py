@@ -4,32 +4,61 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from deepseek.artifacts import Bundle, plain_disk_errors
 from deepseek.errors import InputError
 
+REMEMBERED = 10
+"""So many bundles can be gone back to."""
 _OF_PROCESSES = ("*.worker", "*.keys", "*.values", "*.prom")
 """Files of processes, which say nothing once a server begins anew."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A bundle to be served.
+    """What is to be served under a name.
 
     Attributes:
-        path: Where it is.
-        serial: Rises with every request to take it up, also when the path is the same.
+        path: The bundle.
+        serial: Rises with every change.
+        opened: The serial of the last request to open the bundle, also when the path is the same.
+        given: What the command line said; nothing in files of older servers.
+        previous: The bundles that were there before, the newest last.
+        experiment: The experiment that runs or was the last one, as `Experiment.to_json` writes it.
     """
 
     path: str
     serial: int = 0
+    opened: int = 0
+    given: str = ""
+    previous: tuple[str, ...] = ()
+    experiment: Mapping[str, Any] | None = None
+
+    @property
+    def experimenting(self) -> bool:
+        """Whether an experiment runs."""
+        return self.experiment is not None and self.experiment["ended_at"] is None
+
+    def exchanged(self, path: str, previous: Sequence[str]) -> Wanted:
+        """Return what is wanted once another bundle is to be opened."""
+        return replace(self, path=path, opened=self.serial + 1, previous=tuple(previous[-REMEMBERED:]))
+
+
+def _wanted(value: Mapping[str, Any]) -> Wanted:
+    return Wanted(**{**value, "previous": tuple(value["previous"])})
+
+
+def _exchanged(old: Wanted, path: str) -> Wanted:
+    return old.exchanged(path, (*old.previous, old.path))
 
 
 class State:
@@ -50,10 +79,10 @@ class State:
         return folder if folder.is_dir() else None
 
     def begin(self, paths: Mapping[str, str], *, journal: bool = False) -> None:
-        """Write what is served at first.
+        """Write what is served at first; a server that was there before goes on with what it had, where it is given the same bundles.
 
         Args:
-            paths: The bundles by name.
+            paths: The bundles by name, as the command line says.
             journal: Whether a record is kept of answers and outcomes.
         """
         for pattern in _OF_PROCESSES:
@@ -63,11 +92,18 @@ class State:
             (self.folder / "journal").mkdir(exist_ok=True)
             for path in (self.folder / "journal").glob(".*.part"):  # of a writer that was killed before it had written anything
                 path.unlink(missing_ok=True)
-        self._write({name: Wanted(str(Path(path).absolute())) for name, path in paths.items()})
+        before = self.read() if self._file.exists() else {}
+        given = {name: str(Path(path).absolute()) for name, path in paths.items()}
+        self._write(
+            {
+                name: before[name] if name in before and before[name].given == path else Wanted(path, given=path)
+                for name, path in given.items()
+            }
+        )
 
     def read(self) -> dict[str, Wanted]:
         """Return what is to be served, by name."""
-        return {name: Wanted(**value) for name, value in orjson.loads(self._file.read_bytes()).items()}
+        return {name: _wanted(value) for name, value in orjson.loads(self._file.read_bytes()).items()}
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -75,24 +111,38 @@ class State:
         found = self._file.stat()
         return found.st_ino, found.st_mtime_ns
 
-    def want(self, paths: Mapping[str, str]) -> dict[str, Wanted]:
-        """Ask all workers to take up bundles, and return what is now wanted."""
+    def change(self, name: str, change: Callable[[Wanted], Wanted]) -> Wanted:
+        """Ask all workers to follow a change, and return what is now wanted.
+
+        Args:
+            name: The model.
+            change: Returns what is wanted instead; what it raises leaves everything as it was.
+        """
         with self._locked():
             wanted = self.read()
-            for name, path in paths.items():
-                wanted[name] = Wanted(str(Path(path).absolute()), wanted[name].serial + 1)
+            wanted[name] = replace(change(wanted[name]), serial=wanted[name].serial + 1)
             self._write(wanted)
-        return wanted
+        return wanted[name]
+
+    def want(self, paths: Mapping[str, str]) -> dict[str, Wanted]:
+        """Ask all workers to take up bundles, and return what is now wanted of them.
+
+        Args:
+            paths: The bundles by name.
+        """
+        return {name: self.change(name, partial(_exchanged, path=str(Path(path).absolute()))) for name, path in paths.items()}
 
     def want_again(self) -> None:
-        """Ask all workers to open every bundle anew: of a run's name, the newest run."""
-        self.want({name: one.path for name, one in self.read().items()})
+        """Ask all workers to open every bundle anew: of a run's name, the newest run; an experiment keeps its champion."""
+        for name, one in self.read().items():
+            if not one.experimenting:
+                self.change(name, lambda old: old if old.experimenting else old.exchanged(old.path, old.previous))
 
     def report(self, serials: Mapping[str, int]) -> None:
         """Say which requests this worker has followed, or failed to."""
-        partial = self.folder / f".{os.getpid()}.part"
-        partial.write_bytes(orjson.dumps(dict(serials)))
-        partial.replace(self.folder / f"{os.getpid()}.worker")
+        written = self.folder / f".{os.getpid()}.part"
+        written.write_bytes(orjson.dumps(dict(serials)))
+        written.replace(self.folder / f"{os.getpid()}.worker")
 
     def forget(self, process: int) -> None:
         """Take a dead worker's report away."""
@@ -109,9 +159,9 @@ class State:
         return found
 
     def _write(self, wanted: Mapping[str, Wanted]) -> None:
-        partial = self._file.with_suffix(f".{os.getpid()}.part")
-        partial.write_bytes(orjson.dumps({name: vars(one) for name, one in wanted.items()}))
-        partial.replace(self._file)
+        written = self._file.with_suffix(f".{os.getpid()}.part")
+        written.write_bytes(orjson.dumps({name: asdict(one) for name, one in wanted.items()}))
+        written.replace(self._file)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -46,7 +46,7 @@ class Supervisor:
     def __init__(self, listening: socket.socket, settings: ServeSection, state: State, *, plugins: Sequence[str] = ()) -> None:
         self._listening, self._settings, self._state, self._plugins = listening, settings, state, tuple(plugins)
         self._workers: list[_Worker] = []
-        self._stopping = False
+        self._stopping = self._again = False
         self._failures = 0
 
     def run(self) -> None:
@@ -59,6 +59,9 @@ class Supervisor:
             try:
                 while not self._stopping:
                     self._look_after()
+                    if self._again:
+                        self._again = False
+                        self._state.want_again()
                     time.sleep(POLL_S)
             finally:
                 self._stop()
@@ -121,7 +124,10 @@ class Supervisor:
         def stop(*_: object) -> None:
             self._stopping = True
 
-        wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: lambda *_: self._state.want_again()}
+        def again(*_: object) -> None:
+            self._again = True  # another signal may come while the state is locked: a handler that waited for it would wait for ever
+
+        wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: again}
         before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
         try:
             yield

@@ -128,7 +128,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const parts = [make("p", {class: "prediction"}, written(answer.prediction))];
       if (answer.probabilities) parts.push(bars(answer.probabilities));
       for (const warning of answer.warnings || []) parts.push(make("p", {class: "quiet"}, warning));
-      show(...parts, make("p", {class: "quiet"}, `request ${answer.id}`));
+      show(...parts, make("p", {class: "quiet"}, `request ${answer.id}${answer.arm ? ` · answered by ${answer.arm} ${answer.version}` : ""}`));
     } catch (problem) { failed(problem); }
     by("ask").disabled = false;
   });

@@ -195,6 +195,8 @@ class WatchConsumer:
             beside += [Path(wanted.path), Path(wanted.path).parent, Path(wanted.path).parent.parent]
         number = version.partition("-")[0]
         places = [Path(wanted.path)] if wanted is not None else []
+        if wanted is not None and wanted.experiment is not None:
+            places += [Path(arm["path"]) for arm in wanted.experiment["arms"]]
         for place in [*places, *(folder / number for folder in beside)]:
             try:
                 bundle = Bundle.open(place)

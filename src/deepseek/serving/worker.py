@@ -11,23 +11,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
 from deepseek.errors import DeepSeekError
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.app import App
+from deepseek.serving.experiments.control import Control
 from deepseek.serving.journal import Journal
 from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models
 from deepseek.serving.observers import Observer, Observers
 from deepseek.serving.protocol import limited
-from deepseek.serving.state import State, Wanted
+from deepseek.serving.state import State
 
 log = logging.getLogger("deepseek.serving")
 
@@ -40,12 +40,12 @@ KEEP_ALIVE_S = 75
 class Server(uvicorn.Server):
     """uvicorn's server, which on SIGTERM finishes what it has accepted and ends with status 0, and on SIGHUP opens the bundles anew."""
 
-    def __init__(self, config: uvicorn.Config, app: App, *, state: State, opened: Mapping[str, Wanted]) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, *, state: State) -> None:
         super().__init__(config)
         self._app, self._shared, self._parent = app, state, os.getppid()
-        self._followed: dict[str, int] = {name: one.serial for name, one in opened.items()}
         self._stamp = (0, 0)
-        app.load = self._load_everywhere
+        self._again = False
+        app.control.everywhere = self._everywhere
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop."""
@@ -57,7 +57,7 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Take the signals over for the time of serving."""
         try:
-            before = signal.signal(signal.SIGHUP, lambda *_: self._shared.want_again())
+            before = signal.signal(signal.SIGHUP, self._want_again)
         except ValueError:  # not in the main thread: whoever began the thread has the signals
             yield
             return
@@ -67,9 +67,15 @@ class Server(uvicorn.Server):
         finally:
             signal.signal(signal.SIGHUP, before)
 
+    def _want_again(self, *_: object) -> None:
+        self._again = True  # the handler may have come while this thread holds the lock of the state
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, and to follow what is to be served."""
         await self._take_up()  # what was asked for while this worker opened its bundles
+        if self._app.settings.experiment is not None:
+            await self._app.control.begin_once(self._app.models.all()[0].name, self._app.settings.experiment, who="recipe")
+            self._shared.report(self._app.control.followed)
         gc.collect()
         gc.freeze()  # models are not garbage: full collections would look through them again and again
         await super().startup(sockets)
@@ -87,32 +93,26 @@ class Server(uvicorn.Server):
             if os.getppid() != self._parent:  # whoever began this process is gone: nobody would ever stop it
                 self._app.draining = self.should_exit = True
                 return
+            if self._again:
+                self._again = False
+                self._shared.want_again()
             if self._shared.stamp != self._stamp:
                 await self._take_up()
 
     async def _take_up(self) -> None:
         self._stamp = self._shared.stamp  # asked for before the file is read: what comes in between is seen next time
-        for name, wanted in self._shared.read().items():
-            if wanted.serial > self._followed.get(name, 0):
-                try:
-                    await self._app.models.load(name, wanted.path)
-                except DeepSeekError as error:
-                    log.error("model %s stays as it is: %s", name, error)  # noqa: TRY400 - the message says it all
-                self._followed[name] = wanted.serial
-        self._shared.report(self._followed)
+        await self._app.control.follow()
+        self._shared.report(self._app.control.followed)
 
-    async def _load_everywhere(self, name: str, path: str) -> dict[str, Any]:
-        """Take up a bundle here, which proves it, and then in all workers."""
-        new = await self._app.models.load(name, path)
-        serial = self._shared.want({name: path})[name].serial
-        self._followed[name] = serial
-        self._shared.report(self._followed)
+    async def _everywhere(self, name: str, serial: int) -> dict[str, int]:
+        """Wait until all workers have followed a change of a model."""
+        self._shared.report(self._app.control.followed)
         deadline = asyncio.get_running_loop().time() + SWITCH_S
         while True:
             reports = list(self._shared.reports().values())
-            followed = sum(report.get(name, 0) >= serial for report in reports)
+            followed = sum(report.get(name, -1) >= serial for report in reports)
             if followed == len(reports) or asyncio.get_running_loop().time() > deadline:
-                return {"model": name, "version": new.version, "workers": {"switched": followed, "of": len(reports)}}
+                return {"switched": followed, "of": len(reports)}
             await asyncio.sleep(POLL_S / 4)
 
 
@@ -136,7 +136,8 @@ def run_worker(
     models = Models({name: one.path for name, one in wanted.items()}, settings, metrics, plugins=plugins)
     journal = None if state.journal is None else Journal(state.journal, limit_bytes=settings.journal)
     told = Observers(observers, metrics, journal=journal)
-    app = App(models, settings, keys=Keys.read(settings.keys), metrics=metrics, observers=told)
+    control = Control(models, state, metrics, opened=wanted)
+    app = App(models, settings, control=control, keys=Keys.read(settings.keys), metrics=metrics, observers=told)
     config = uvicorn.Config(
         app,
         loop="uvloop", http=limited(settings.read_timeout), ws="none", interface="asgi3", lifespan="on", log_config=None, access_log=False,
@@ -145,7 +146,7 @@ def run_worker(
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # the event loop and the model's thread take turns; by Python's own rule a thread may hold the other up for five milliseconds
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    Server(config, app, state=state, opened=wanted).run(sockets=[listening])
+    Server(config, app, state=state).run(sockets=[listening])
 
 
 def main() -> int:

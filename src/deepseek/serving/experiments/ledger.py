@@ -1,0 +1,148 @@
+"""The book of one experiment: each answer with its arm until its outcome comes.
+
+It is in SQLite: a kill loses nothing, and what the journal tells again counts once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from deepseek.errors import RunError
+
+KEPT_ROWS = 2_000_000
+"""So many answers, and as many outcomes, wait for each other; beyond, the oldest are forgotten."""
+MOST_KEYS = 1_000_000
+"""So many keys are known one by one; beyond, a part of them that their hashes choose."""
+_PIECE = 500
+_TABLES = """
+CREATE TABLE IF NOT EXISTS answers (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, arm INTEGER NOT NULL, phase INTEGER NOT NULL,
+    bucket INTEGER NOT NULL, said TEXT NOT NULL, probability BLOB, value REAL, UNIQUE (id, arm));
+CREATE TABLE IF NOT EXISTS outcomes (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, label TEXT, reward REAL);
+CREATE TABLE IF NOT EXISTS keys (hash INTEGER PRIMARY KEY, arm INTEGER NOT NULL, phase INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, content BLOB NOT NULL);
+"""
+
+
+class AnswerRow(NamedTuple):
+    """One row that an arm has answered.
+
+    Attributes:
+        id: Its id.
+        arm: The arm's number, 0 for the champion.
+        phase: The phase.
+        bucket: Its key's bucket.
+        said: What was answered, as JSON.
+        probability: The classes' probabilities, float32 as bytes, or nothing.
+        value: What its outcome came to by the metric, or nothing yet; NaN where the outcome says nothing.
+    """
+
+    id: str
+    arm: int
+    phase: int
+    bucket: int
+    said: str
+    probability: bytes | None = None
+    value: float | None = None
+
+
+class Ledger:
+    """Keeps answers, outcomes and keys of one experiment.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # one thread after the other
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=FULL")
+        self._database.executescript(_TABLES)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep everything that is written within, or nothing of it."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):  # a disk is full, say: the recorder asks again
+                raise RunError(f"the counts of an experiment cannot be written: {error}") from None
+            raise
+
+    def add_answers(self, rows: Sequence[AnswerRow]) -> list[AnswerRow]:
+        """Keep answers, and return those that are new."""
+        known = {(row.id, row.arm) for row in self.answers({row.id for row in rows})}
+        new = list({(row.id, row.arm): row for row in reversed(rows) if (row.id, row.arm) not in known}.values())
+        self._database.executemany(
+            "INSERT INTO answers (id, arm, phase, bucket, said, probability, value) VALUES (?, ?, ?, ?, ?, ?, ?)", new
+        )
+        return new
+
+    def answers(self, ids: Iterable[str]) -> list[AnswerRow]:
+        """Return the answers of all arms with these ids."""
+        found = self._of("SELECT id, arm, phase, bucket, said, probability, value FROM answers WHERE id IN", ids)
+        return [AnswerRow(*row) for row in found]
+
+    def give_values(self, rows: Iterable[AnswerRow]) -> None:
+        """Keep what outcomes came to."""
+        self._database.executemany("UPDATE answers SET value = ? WHERE id = ? AND arm = ?", [(row.value, row.id, row.arm) for row in rows])
+
+    def add_outcomes(self, outcomes: Sequence[tuple[str, Any, float | None]]) -> list[str]:
+        """Keep outcomes, each an id with its label and its reward, and return the ids that had none yet; the first word counts."""
+        known = {row[0] for row in self._of("SELECT id FROM outcomes WHERE id IN", {row[0] for row in outcomes})}
+        new = {row[0]: row for row in reversed(outcomes) if row[0] not in known}
+        kept = [(one, None if label is None else orjson.dumps(label).decode(), reward) for one, label, reward in new.values()]
+        self._database.executemany("INSERT INTO outcomes (id, label, reward) VALUES (?, ?, ?)", kept)
+        return list(new)
+
+    def outcomes(self, ids: Iterable[str]) -> dict[str, tuple[Any, float | None]]:
+        """Return the outcomes of these ids: label and reward."""
+        found = self._of("SELECT id, label, reward FROM outcomes WHERE id IN", ids)
+        return {one: (None if label is None else orjson.loads(label), reward) for one, label, reward in found}
+
+    def add_keys(self, keys: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+        """Keep keys, each a hash below 2^63 with arm and phase, and return those that are new."""
+        known = {row[0] for row in self._of("SELECT hash FROM keys WHERE hash IN", keys)}
+        new = {key: place for key, place in keys.items() if key not in known}
+        self._database.executemany("INSERT INTO keys VALUES (?, ?, ?)", [(key, *place) for key, place in new.items()])
+        return new
+
+    def keep_keys_below(self, limit: int) -> list[tuple[int, int, int]]:
+        """Forget keys from a hash on, and return how many are left by arm and phase."""
+        self._database.execute("DELETE FROM keys WHERE hash >= ?", (limit,))
+        return list(self._database.execute("SELECT arm, phase, COUNT(*) FROM keys GROUP BY arm, phase"))
+
+    def forget(self, *, kept: int = KEPT_ROWS) -> int:
+        """Forget all but the newest answers and outcomes, and return how many were forgotten."""
+        gone = 0
+        for table in ("answers", "outcomes"):
+            gone += self._database.execute(f"DELETE FROM {table} WHERE seq <= (SELECT MAX(seq) FROM {table}) - ?", (kept,)).rowcount  # noqa: S608
+        return gone
+
+    def write(self, name: str, content: bytes) -> None:
+        """Keep a part of the state."""
+        self._database.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, content))
+
+    def read(self) -> dict[str, bytes]:
+        """Return all parts of the state."""
+        return dict(self._database.execute("SELECT name, content FROM state"))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _of(self, query: str, ids: Iterable[Any]) -> list[tuple[Any, ...]]:
+        every, found = list(ids), []
+        for start in range(0, len(every), _PIECE):
+            piece = every[start : start + _PIECE]
+            found += self._database.execute(f"{query} ({', '.join('?' * len(piece))})", piece).fetchall()
+        return found

@@ -1,0 +1,88 @@
+"""The addresses of experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from deepseek.serving.experiments.settings import read_settings
+from deepseek.serving.http import Request
+from deepseek.serving.problems import RefusedError
+
+if TYPE_CHECKING:
+    from deepseek.serving.app import App
+
+Handler = Callable[[Request, str], Awaitable[None]]
+
+
+def experiment_routes(app: App) -> dict[tuple[str, ...], dict[str, Handler]]:
+    """Return who answers at which address, by method.
+
+    Args:
+        app: The application.
+    """
+    routes = _Routes(app)
+    return {
+        ("v1", "models", "*", "experiment"): {"GET": routes.read},
+        ("admin", "models", "*", "experiment"): {"GET": routes.state, "POST": routes.begin},
+        ("admin", "models", "*", "experiment", "share"): {"POST": routes.share},
+        ("admin", "models", "*", "experiment", "stop"): {"POST": routes.stop},
+        ("admin", "models", "*", "promote"): {"POST": routes.promote},
+        ("admin", "models", "*", "rollback"): {"POST": routes.rollback},
+    }
+
+
+class _Routes:
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def read(self, request: Request, name: str) -> None:
+        self._app.keys.require(request.headers)
+        await request.answer_json(200, self._app.control.status(name, admin=False))
+
+    async def state(self, request: Request, name: str) -> None:
+        self._admin(request)
+        await request.answer_json(200, self._app.control.status(name, admin=True))
+
+    async def begin(self, request: Request, name: str) -> None:
+        who = self._admin(request)
+        settings = read_settings(await self._app.small_json(request))
+        await request.answer_json(200, await self._app.control.begin(name, settings, who=who))
+
+    async def share(self, request: Request, name: str) -> None:
+        who = self._admin(request)
+        given = await self._object(request, {"share": (int, float), "arm": (str,)}, needed="share")
+        await request.answer_json(200, await self._app.control.share(name, given["share"], arm=given.get("arm"), who=who))
+
+    async def promote(self, request: Request, name: str) -> None:
+        who = self._admin(request)
+        given = await self._object(request, {"arm": (str,)})
+        await request.answer_json(200, await self._app.control.promote(name, given.get("arm"), who=who))
+
+    async def rollback(self, request: Request, name: str) -> None:
+        who = self._admin(request)
+        await self._object(request, {})
+        await request.answer_json(200, await self._app.control.rollback(name, who=who))
+
+    async def stop(self, request: Request, name: str) -> None:
+        who = self._admin(request)
+        await self._object(request, {})
+        await request.answer_json(200, await self._app.control.stop(name, who=who))
+
+    def _admin(self, request: Request) -> str:
+        self._app.keys.require(request.headers, admin=True)
+        return self._app.keys.name_of(request.headers)
+
+    async def _object(self, request: Request, allowed: dict[str, tuple[type, ...]], *, needed: str | None = None) -> dict[str, Any]:
+        """Return a body with these keys; none at all is an empty one."""
+        given = await self._app.small_json(request)
+        keys = ", ".join(allowed) or "none"
+        if not isinstance(given, dict) or not given.keys() <= allowed.keys() or (needed is not None and needed not in given):
+            raise RefusedError(
+                422, f"the body is not as it should be; its keys: {keys}", hint=f'send {{"{needed}": …}}' if needed else None
+            )
+        for key, value in given.items():
+            if type(value) not in allowed[key]:
+                kinds = " or ".join(kind.__name__ for kind in allowed[key])
+                raise RefusedError(422, f"{key} is {value!r}"[:200], hint=f"allowed: {kinds}")
+        return given
