@@ -32,6 +32,7 @@ BROAD_EXCEPTS = {
     "serving/app.py": "the edge of the process: a defect is answered with a 500, logged with its traceback, and the others are served",
     "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers are foreign code: answers go on whatever they raise",
+    "serving/runner.py": "the edge of the process: what foreign code raises goes to the worker, whose requests it belongs to",
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
 }

@@ -22,7 +22,7 @@ from deepseek.serving.models import Models, ServedModel
 from deepseek.serving.observers import Observers
 from deepseek.serving.openapi import document
 from deepseek.serving.page import page, policy
-from deepseek.serving.problems import ClientGoneError, RefusedError
+from deepseek.serving.problems import ClientGoneError, RefusedError, RowsLostError
 from deepseek.serving.rows import Rows
 
 log = logging.getLogger("deepseek.serving")
@@ -232,14 +232,14 @@ class App:
                 raise RefusedError(
                     504, "the time that the request may take has passed", hint="send fewer rows, or allow more time"
                 ) from None
+            except RowsLostError as error:
+                rows.lose(error.lost)
+                return error.answers if rows.batch.num_rows else None
             except DataError as error:
                 found = await asyncio.get_running_loop().run_in_executor(None, model.bad_rows, rows.batch)
                 if not found:
                     raise RefusedError(422, error.message, hint=error.hint) from None
-                places = rows.places
-                for place, message in found.items():
-                    rows.bad[places[place]] = [{"field": None, "given": None, "allowed": None, "message": message}]
-                rows.batch = rows.batch.filter(pa.array([place not in found for place in range(rows.batch.num_rows)]))
+                rows.set_aside(found)
         return None
 
     async def _answer(self, model: ServedModel, request: Request, rows: Rows, answers: pa.Table | None) -> None:
@@ -283,17 +283,21 @@ def _row_error(rows: Rows, row: int, *, detailed: bool = True) -> dict[str, Any]
     errors = rows.bad[row]
     told = "; ".join(error["message"] for error in errors[:TOLD_ERRORS])
     more = f"; and {len(errors) - TOLD_ERRORS} more" if len(errors) > TOLD_ERRORS else ""
-    value = {"status": 422, "detail": f"{told}{more}"}
-    return {**value, "errors": errors} if detailed else {"status": 422, "detail": errors[0]["message"]}
+    status = 500 if row in rows.lost else 422
+    value = {"status": status, "detail": f"{told}{more}"}
+    return {**value, "errors": errors} if detailed else {"status": status, "detail": errors[0]["message"]}
 
 
 def _all_bad(rows: Rows) -> RefusedError:
+    status = 500 if rows.lost else 422
     if rows.single:
         error = _row_error(rows, 0)
-        return RefusedError(422, error["detail"], errors=error["errors"])
+        return RefusedError(status, error["detail"], errors=error["errors"])
     errors = [{"row": row, **error} for row in sorted(rows.bad)[:DETAILED_ROWS] for error in rows.bad[row]]
     more = f"; {len(rows.bad):,} rows are bad" if len(rows.bad) > 1 else ""
-    return RefusedError(422, f"no row can be answered: row {errors[0]['row']}: {errors[0]['message']}{more}", errors=errors[:DETAILED_ROWS])
+    return RefusedError(
+        status, f"no row can be answered: row {errors[0]['row']}: {errors[0]['message']}{more}", errors=errors[:DETAILED_ROWS]
+    )
 
 
 def _as_stream(table: pa.Table) -> bytes:

@@ -68,6 +68,8 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_observer_dropped_total": _Family("counter", "Answers that an observer was not told of, as its queue was full."),
     "deepseek_observer_failures_total": _Family("counter", "Errors that an observer raised."),
     "deepseek_workers": _Family("gauge", "Workers that accept requests."),
+    "deepseek_runners": _Family("gauge", "Processes ready to run the model for their workers."),
+    "deepseek_runner_ends_total": _Family("counter", "Such processes that ended untold and were replaced, by reason: died, hung."),
 }
 
 

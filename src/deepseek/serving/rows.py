@@ -39,6 +39,7 @@ class Rows:
         bad: The others, with their errors.
         single: Whether one row was given as itself, not in a list.
         warnings: What the client should know.
+        lost: Those of the bad ones that are none of the client's fault: what answers died of them.
     """
 
     count: int
@@ -46,6 +47,24 @@ class Rows:
     bad: Bad = field(default_factory=dict)
     single: bool = False
     warnings: list[str] = field(default_factory=list)
+    lost: set[int] = field(default_factory=set)
+
+    def set_aside(self, found: Mapping[int, str]) -> None:
+        """Move rows that cannot be answered after all to the bad ones.
+
+        Args:
+            found: Why, by the row's place in `batch`.
+        """
+        places = self.places
+        for place, message in found.items():
+            self.bad[places[place]] = [{"field": None, "given": None, "allowed": None, "message": message}]
+        self.batch = self.batch.filter(pa.array([place not in found for place in range(self.batch.num_rows)]))
+
+    def lose(self, found: Mapping[int, str]) -> None:
+        """Move rows that killed what answers to the bad ones, as the server's failure."""
+        places = self.places
+        self.lost.update(places[place] for place in found)
+        self.set_aside(found)
 
     @property
     def places(self) -> list[int]:
