@@ -226,12 +226,7 @@ class App:
         gone = request.watch()
         while rows.batch.num_rows:
             try:
-                async with asyncio.timeout_at(deadline):
-                    return await model.batcher.submit(rows.batch, deadline=deadline, gone=gone)
-            except TimeoutError:
-                raise RefusedError(
-                    504, "the time that the request may take has passed", hint="send fewer rows, or allow more time"
-                ) from None
+                return await model.batcher.submit(rows.batch, deadline=deadline, gone=gone)
             except RowsLostError as error:
                 rows.lose(error.lost)
                 return error.answers if rows.batch.num_rows else None

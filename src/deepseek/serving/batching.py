@@ -92,11 +92,16 @@ class Batcher:
         """
         if self._rows + batch.num_rows > self._settings.max_queue:
             raise self._full(batch.num_rows)
-        entry = _Entry(batch, deadline, gone, asyncio.get_running_loop().time())
+        loop = asyncio.get_running_loop()
+        entry = _Entry(batch, deadline, gone, loop.time())
         self._queue.append(entry)
         self._count(batch.num_rows)
         self._wake()
-        return await entry.future
+        timer = loop.call_at(deadline, _expire, entry)
+        try:
+            return await entry.future
+        finally:
+            timer.cancel()
 
     def _full(self, rows: int) -> RefusedError:
         most = self._settings.max_queue
@@ -160,9 +165,7 @@ class Batcher:
                 entry.future.set_exception(ClientGoneError("the client has gone"))
             elif entry.deadline <= now:
                 self._watch.dropped("deadline")
-                entry.future.set_exception(
-                    RefusedError(504, "the time that the request may take has passed", hint="send fewer, or allow more time")
-                )
+                _expire(entry)
             else:
                 taken.append(entry)
                 rows += entry.batch.num_rows
@@ -220,6 +223,10 @@ class Batcher:
         while self._queue or self._running:
             await asyncio.sleep(0.005)
         self._threads.shutdown(wait=False)
+
+
+def _expire(entry: _Entry) -> None:
+    _give(entry, RefusedError(504, "the time that the request may take has passed", hint="send fewer rows, or allow more time"))
 
 
 def _share(taken: list[_Entry], answers: pa.Table, lost: Mapping[int, str]) -> None:

@@ -119,16 +119,17 @@ class Metrics:
             file.truncate(8 * SLOTS)
             self._map = mmap.mmap(file.fileno(), 8 * SLOTS)
         self._values = memoryview(self._map).cast("d")
-        self._cells: dict[tuple[str, ...], Cell] = {}
-        self._histograms: dict[tuple[str, ...], Histogram] = {}
+        self._cells: dict[tuple[Any, ...], Cell] = {}
+        self._histograms: dict[tuple[Any, ...], Histogram] = {}
 
     def cell(self, name: str, **labels: str) -> Cell:
         """Return the number of a counter or gauge with these labels; the same object each time."""
-        return self._cell((name, *(f"{key}={value}" for key, value in labels.items())), {"name": name, "labels": labels})
+        key = (name, *labels.items())
+        return self._cells.get(key) or self._cell(key, {"name": name, "labels": labels})
 
     def histogram(self, name: str, **labels: str) -> Histogram:
         """Return the histogram of this name with these labels; the same object each time."""
-        key = (name, *(f"{label}={value}" for label, value in labels.items()))
+        key = (name, *labels.items())
         made = self._histograms.get(key)
         if made is None:
             bounds = FAMILIES[name].bounds
@@ -138,7 +139,7 @@ class Metrics:
             self._histograms[key] = made
         return made
 
-    def _cell(self, key: tuple[str, ...], meaning: dict[str, Any]) -> Cell:
+    def _cell(self, key: tuple[Any, ...], meaning: dict[str, Any]) -> Cell:
         made = self._cells.get(key)
         if made is None:
             # past the last place, numbers are kept for nobody: labels are names of models and statuses, which are few

@@ -33,8 +33,9 @@ class Clock(asyncio.SelectorEventLoop):
         return future
 
     def _run_once(self):
-        if not self._ready and self._scheduled and not self.busy:
-            self.now = max(self.now, self._scheduled[0]._when)
+        due = [timer.when() for timer in self._scheduled if not timer.cancelled()]
+        if not self._ready and due and not self.busy:
+            self.now = max(self.now, min(due))
         super()._run_once()
 
 
