@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import subprocess
@@ -47,8 +46,9 @@ class Served:
     def __init__(self, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
         self.port, self.pid, self.log, self._process = port, process.pid, log, process
 
-    def get(self, path: str, *, timeout_s: float = 10.0) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout_s) as reply:
+    def get(self, path: str, *, headers: dict[str, str] | None = None, timeout_s: float = 30.0) -> bytes:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers or {})
+        with urllib.request.urlopen(request, timeout=timeout_s) as reply:
             content: bytes = reply.read()
             return content
 
@@ -151,12 +151,3 @@ def idle(port: int) -> None:
         await server.serve_forever()
 
     uvloop.run(main())
-
-
-def rows_of(run: str, table: Any, count: int) -> list[dict[str, Any]]:
-    """Return rows of a table as JSON takes them, without the target."""
-    from deepseek import load
-
-    predictor = load(run)
-    rows = table.select(list(predictor.columns)).slice(0, count).to_pylist()
-    return [json.loads(json.dumps(row, default=str)) for row in rows]
