@@ -1,8 +1,8 @@
 """What batching by itself brings: requests a second at p99 <= 50 ms with it and without, one row a request, one thread.
 
 Three settings of the same server take turns: `none` (every row goes through the network alone), `32 rows, 5 ms`, and the default (64 rows,
-no waiting: rows gather while the network is busy). Protocol as in `serving.py`. Expected of the table and the texts: at least three times the
-rate of `none`. A convolution costs nearly as much for each of 32 rows as for one: its figures are printed, nothing is expected of them.
+no waiting: rows gather while the network is busy). Protocol as in `serving.py`. Expected of the table and the texts: at least three times
+the rate of `none`. A convolution costs nearly as much for each of 32 rows as for one: its figures are printed, nothing is expected of them.
 
 Run: python benchmarks/batching.py [--rounds 3 --seconds 10]. Prints one JSON line.
 """

@@ -1,10 +1,10 @@
 """Ten times what a server can do, for a minute: what is accepted keeps its speed, the rest is refused at once, nothing is wrong or lost.
 
 First the highest rate with p99 <= 50 ms is searched (for pictures 250 ms), then half of it is offered, then ten times of it. A latency
-counts from the moment at which its request was due. Every answer is compared with `Predictor`. The queue is short, as it has to be where answers
-are to be fast or not at all: one batch waits while another is answered. Expected: p99 of the accepted at most twice that at half load,
-every other request answered 429, none wrong, none lost, and no growth of memory. The server has one core, the generator another; how late
-the generator was itself is printed, and what it sends at most.
+counts from the moment at which its request was due. Every answer is compared with `Predictor`. The queue is short, as it has to be where
+answers are to be fast or not at all: one batch waits while another is answered. Expected: p99 of the accepted at most twice that at half
+load, every other request answered 429, none wrong, none lost, and no growth of memory. The server has one core, the generator another; how
+late the generator was itself is printed, and what it sends at most.
 
 Run: python benchmarks/overload.py [--seconds 60]. Prints one JSON line.
 """

@@ -2,8 +2,8 @@
 
 Steady open load goes through its own connections, and every answer is compared with `Predictor` of the version that it names. Meanwhile,
 one after the other: another bundle takes over; a runner is killed with SIGKILL, once both are ready; clients reset their connections in the
-middle of a request, send half a body, or a byte now and then. Expected: no request lost, none wrong, none answered other than 200, and memory
-flat: the slope of the worker's resident memory over the second half, in MB a minute, and by how much it grew.
+middle of a request, send half a body, or a byte now and then. Expected: no request lost, none wrong, none answered other than 200, and
+memory flat: the slope of the worker's resident memory over the second half, in MB a minute, and by how much it grew.
 
 Killed workers are counted apart, in a phase of their own with two workers, as their connections are reset: a client asks again, and what is
 counted is how many had to, and how many were not answered in three tries (expected: none).

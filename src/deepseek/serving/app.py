@@ -36,6 +36,7 @@ MANY_ROWS = 256
 DETAILED_ROWS = 100
 """So many bad rows of a request are explained field by field, the others in one sentence: to explain takes more bytes than to be wrong."""
 TOLD_ERRORS = 3
+_MODELS, _PREDICT = b"/v1/models/", b"/predict"
 
 Handler = Callable[[Request, str], Awaitable[None]]
 
@@ -117,6 +118,22 @@ class App:
             if endpoint == "predict" and request.model:
                 seconds = asyncio.get_running_loop().time() - request.began
                 self.metrics.histogram("deepseek_request_seconds", model=request.model).observe(seconds)
+
+    def shed(self, path: bytes) -> RefusedError | None:
+        """Return why a prediction is refused before its body is looked at: its model's queue is full; nothing where it has room.
+
+        To refuse must be far cheaper than to answer: else a server that is asked for ten times what it can do has no time left for that.
+
+        Args:
+            path: The path as it came.
+        """
+        if not (path.startswith(_MODELS) and path.endswith(_PREDICT)):
+            return None
+        model = self.models.find(path[len(_MODELS) : -len(_PREDICT)].decode("latin-1"))
+        refused = None if model is None else model.batcher.full
+        if refused is not None and model is not None:
+            self.metrics.cell("deepseek_requests_total", model=model.name, endpoint="predict", status=str(refused.status)).add()
+        return refused
 
     def _route(self, request: Request) -> tuple[Handler, str, str]:
         parts = tuple(request.path.strip("/").split("/"))

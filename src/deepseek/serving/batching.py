@@ -61,7 +61,7 @@ class Batcher:
         self._queue: deque[_Entry] = deque()
         self._rows = 0
         self._running = 0
-        self._begins = False
+        self._begins = self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._row_seconds = 0.0
@@ -76,6 +76,11 @@ class Batcher:
     def running(self) -> int:
         """How many batches are being answered."""
         return self._running
+
+    @property
+    def full(self) -> RefusedError | None:
+        """Why not even a single row has room now, or nothing where one has."""
+        return self._full(1) if self._rows >= self._settings.max_queue else None
 
     async def submit(self, batch: pa.RecordBatch, *, deadline: float, gone: Callable[[], bool]) -> pa.Table:
         """Return the answers of a request's rows, in their order.
@@ -121,7 +126,7 @@ class Batcher:
             return
         loop = asyncio.get_running_loop()
         due = self._queue[0].came + self._settings.max_wait_ms / 1000
-        if self._rows >= self._settings.max_size or due <= loop.time() or self._alone:
+        if self._rows >= self._settings.max_size or due <= loop.time() or self._alone or self._closing:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -219,7 +224,9 @@ class Batcher:
         self._row_seconds = 0.9 * self._row_seconds + 0.1 * seconds / max(rows, 1)
 
     async def close(self) -> None:
-        """Wait until everything accepted is answered, and end the threads."""
+        """Wait until everything accepted is answered, which now waits for no more rows, and end the threads."""
+        self._closing = True
+        self._wake()
         while self._queue or self._running:
             await asyncio.sleep(0.005)
         self._threads.shutdown(wait=False)

@@ -46,7 +46,7 @@ class Request:
         self._receive, self._send = receive, send
         given = self.headers.get(b"x-request-id")
         self.misnamed = given is not None and not _ID.fullmatch(given)
-        self.id = urandom(16).hex() if given is None or self.misnamed else given.decode()
+        self.id = request_id(given)
         self.began = asyncio.get_running_loop().time()
         self.model, self.status = "", 0
 
@@ -128,6 +128,15 @@ class Request:
         headers = [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
         body = orjson.dumps(refused.document(self.id), option=_WRITING, default=str)
         await self.answer(refused.status, body, problems.MEDIA_TYPE, headers=headers)
+
+
+def request_id(given: bytes | None) -> str:
+    """Return what the client calls a request, or a new id where that is nothing or no id.
+
+    Args:
+        given: Its `X-Request-Id`.
+    """
+    return given.decode() if given is not None and _ID.fullmatch(given) else urandom(16).hex()
 
 
 def at_once(receive: Receive) -> Message | None:

@@ -164,6 +164,10 @@ class Models:
         """The models in the order they were given."""
         return list(self._served.values())
 
+    def find(self, name: str) -> ServedModel | None:
+        """Return the model of a name, or nothing."""
+        return self._served.get(name)
+
     def get(self, name: str) -> ServedModel:
         """Return the model of a name.
 

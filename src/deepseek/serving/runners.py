@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from deepseek.errors import BundleError, DataError, DeepSeekError, InputError, RunError
+from deepseek.inference.backends.base import told_threads
 from deepseek.serving.channel import Channel, Kind, as_stream, read_document, read_table
 from deepseek.serving.problems import RefusedError, RowsLostError
 
@@ -332,7 +333,5 @@ def _error_of(told: dict[str, Any]) -> DeepSeekError:
 
 def _cores() -> int:
     """Return how many threads this process may compute with: runners share them."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdigit() and int(told):
-        return int(told)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return told_threads() or usable
