@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from load.generator import ANSWERED, Generator, Result, request_of, sustained
+from load.generator import ANSWERED, Generator, Result, Search, request_of, sustained
 from load.models import Workload, make
 from load.targets import PREDICT, ceiling, cores, free_port, our_command, served
 
@@ -38,11 +38,13 @@ def overloaded(workload: Workload, given: argparse.Namespace) -> dict[str, Any]:
         def measure(rate: float) -> Result:
             return few.run(rate, given.trial)
 
-        capacity = sustained(measure, p99_s=BOUNDS_S[workload.name], lowest=given.lowest, steps=given.steps)
-        half = few.run(max(1.0, capacity.rate / 2), given.trial * 2)
+        bound = BOUNDS_S[workload.name]
+        capacity = Search() if given.capacity else sustained(measure, p99_s=bound, lowest=given.lowest, steps=given.steps)
+        able = given.capacity or capacity.rate
+        half = few.run(max(1.0, able / 2), given.trial * 2)
         few.close()
         many = Generator(port, requests, connections=CONNECTIONS, check=workload.right)
-        rate = max(10.0, 10 * capacity.rate)
+        rate = max(10.0, 10 * able)
         many.run(rate, min(5.0, given.seconds / 4))
         before = server.resident()
         over = many.run(rate, given.seconds, patience_s=30)
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("--trial", type=float, default=5.0, help="length of a trial while the capacity is searched, in seconds")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--lowest", type=float, default=10.0)
+    parser.add_argument("--capacity", type=float, help="requests a second that the server can do, where that need not be searched")
     parser.add_argument("--batch", type=int, help="rows of a batch, and of the queue")
     parser.add_argument("--runners", type=int, default=0)
     given = parser.parse_args()
