@@ -70,6 +70,13 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_workers": _Family("gauge", "Workers that accept requests."),
     "deepseek_runners": _Family("gauge", "Processes ready to run the model for their workers."),
     "deepseek_runner_ends_total": _Family("counter", "Such processes that ended untold and were replaced, by reason: died, hung."),
+    "deepseek_ingest_contents_total": _Family("counter", "Contents that came, by topic and outcome: stored, duplicate, refused."),
+    "deepseek_ingest_records_total": _Family("counter", "Records of stored contents, by topic and outcome: kept, rejected."),
+    "deepseek_ingest_bytes_total": _Family("counter", "Bytes of stored contents, by topic."),
+    "deepseek_ingest_waiting_contents": _Family("gauge", "Contents that are stored and not in a part yet."),
+    "deepseek_ingest_waiting_bytes": _Family("gauge", "Bytes of contents that are stored, or being received, and not in a part yet."),
+    "deepseek_ingest_parts_total": _Family("counter", "Parts written, by topic."),
+    "deepseek_ingest_failures_total": _Family("counter", "Times that writing a part failed and is tried again."),
 }
 
 

@@ -128,12 +128,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def limited(head_timeout_s: float, *, shed: Shed) -> type[LimitedProtocol]:
+def limited(head_timeout_s: float, *, shed: Shed = lambda _: None) -> type[LimitedProtocol]:
     """Return the protocol with settings of its own.
 
     Args:
         head_timeout_s: How long a client may take to send the head of a request.
-        shed: Is given the path of a request, and says why it is refused at once, or nothing.
+        shed: Is given the path of a request, and says why it is refused at once, or nothing; refuses none where not given.
     """
     return type("LimitedProtocol", (LimitedProtocol,), {"head_timeout_s": head_timeout_s, "shed": staticmethod(shed)})
 
