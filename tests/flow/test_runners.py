@@ -97,7 +97,7 @@ def test_killed_runners_cost_no_request_and_no_memory(runs, keys, tmp_path):  # 
 
         left = runners_of(server)
         assert server.stop() == 0
-        assert not any(psutil.pid_exists(one) for one in left)
+        wait_for(lambda: not any(psutil.pid_exists(one) for one in left), 60, server.log)
 
 
 @pytest.mark.slow
