@@ -1,181 +1,133 @@
-"""Requests a second at p99 <= 50 ms: this framework's server beside FastAPI, LitServe and BentoML, with the same predictor behind each.
+"""Requests a second at p99 <= 50 ms: this framework's server beside LitServe, BentoML and plain FastAPI.
 
-Load is open: requests are sent when a Poisson process says so, whether or not earlier ones are answered, and a latency counts from the
-moment at which its request was due (no coordinated omission). Server and load generator are pinned to cores of their own. Contestants
-that are not installed are passed over. Prints a JSON line for each.
+Two contests. `identical`: everybody's handler makes the same call of the same predictor, everybody's dynamic batching is on (64 rows, 2 ms;
+BentoML's adapts itself to 50 ms; FastAPI has none), access logs are off. `defaults`: everybody as the documentation begins, ours being
+`deepseek serve RUN`. Load is open (see `load/generator.py`); a rate counts where p99 <= 50 ms and at least 99.9 % are answered. The server
+and all its processes are pinned to one core and one thread, the generator to another; contestants take turns, and medians of the rounds
+are compared. What the generator can do at most is measured first.
 
-Run: python benchmarks/serving.py [RUN] [--seconds 5] [--contestants deepseek,no-batching,fastapi,litserve,bentoml]
+The others run in an environment of their own, whose libraries go before the framework's:
+    python -m venv /tmp/peers && /tmp/peers/bin/pip install litserve bentoml fastapi uvicorn uvloop httptools orjson
+    python benchmarks/serving.py --peers-python /tmp/peers/bin/python
+Without it only this framework is measured. Prints one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import importlib.util
 import json
 import os
-import random
-import socket
 import statistics
 import subprocess
-import sys
+import sysconfig
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import deepseek
+from load.generator import Generator, Result, Search, request_of, sustained
+from load.models import Workload, make
+from load.targets import PREDICT, ceiling, cores, free_port, our_command, served
 
 HERE = Path(__file__).parent / "serving"
 P99_S = 0.05
-CONNECTIONS = 256
+CONTESTS = ("identical", "defaults")
+IDENTICAL = ["--set", "serve.batching.max_size=64", "--set", "serve.batching.max_wait_ms=2"]
 
 
-def row_of(run: str) -> dict[str, object]:
-    from deepseek.artifacts import Bundle
-    from deepseek.data.preparation import Preparation
-    from deepseek.serving.rows import RowReader
-
-    return RowReader(Preparation.from_json(Bundle.open(Path(run)).read("data.json"))).example()
-
-
-def commands(run: str, port: int) -> dict[str, tuple[str, list[str], str, str]]:
-    """By contestant: the library it needs, its command, and the addresses of readiness and predictions."""
-    python, path = sys.executable, "/v1/models/model/predict"
-    ours = [python, "-m", "deepseek", "serve", f"model={run}", "--port", str(port)]
-    uvicorn = [python, "-m", "uvicorn", "plain_fastapi:app", "--app-dir", str(HERE), "--port", str(port), "--log-level", "warning"]
-    return {
-        "deepseek": ("uvicorn", ours, "/readyz", path),
-        "no-batching": ("uvicorn", [*ours, "--set", "serve.batching.max_size=1"], "/readyz", path),
-        "fastapi": ("fastapi", uvicorn, "/readyz", "/predict"),
-        "litserve": ("litserve", [python, str(HERE / "lit.py"), str(port)], "/readyz", "/predict"),
-        "bentoml": (
-            "bentoml",
-            [python, "-m", "bentoml", "serve", f"{HERE / 'bento.py'}:Served", "--port", str(port)],
-            "/readyz",
-            "/predict",
-        ),
-    }
+def contestant(name: str, contest: str, *, run: str, port: int, python: str) -> tuple[list[str], str, str]:
+    """Return a contestant's command, and the addresses of readiness and predictions."""
+    if name == "deepseek":
+        return our_command(run, port, *(IDENTICAL if contest == "identical" else [])), "/readyz", PREDICT
+    if name == "litserve":
+        return [python, str(HERE / "lit.py"), str(port)], "/health", "/predict"
+    if name == "bentoml":
+        return [python, "-m", "bentoml", "serve", "bento:Model", "--working-dir", str(HERE), "--port", str(port)], "/readyz", "/predict"
+    quiet = ["--no-access-log", "--log-level", "warning"] if contest == "identical" else []
+    return [python, "-m", "uvicorn", "plain_fastapi:app", "--app-dir", str(HERE), "--port", str(port), *quiet], "/health", "/predict"
 
 
-@contextmanager
-def served(command: list[str], url: str, environment: dict[str, str], cores: set[int]) -> Iterator[int]:
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
-        os.sched_setaffinity(process.pid, cores)
-        try:
-            for _ in range(600):
-                try:
-                    with urllib.request.urlopen(url, timeout=1) as reply:
-                        if reply.status == 200:
-                            break
-                except (urllib.error.URLError, OSError):
-                    time.sleep(0.1)
-                if process.poll() is not None:
-                    log.seek(0)
-                    raise SystemExit(f"{command} ended:\n{log.read().decode(errors='replace')[-2000:]}")
-            yield process.pid
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+def body_of(name: str, contest: str, row: dict[str, Any]) -> bytes:
+    if name != "bentoml":
+        return json.dumps(row).encode()
+    return json.dumps({"rows": [row]} if contest == "identical" else {"row": row}).encode()
 
 
-async def connection(port: int, due: asyncio.Queue[float | None], request: bytes, latencies: list[float], failures: list[str]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while (moment := await due.get()) is not None:
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
-        await reader.readexactly(length)
-        latencies.append(time.perf_counter() - moment)
-        if b" 200 " not in head.split(b"\r\n")[0]:
-            failures.append(head.split(b"\r\n")[0].decode())
-    writer.close()
+def answered(name: str, contest: str, body: bytes) -> Any:
+    """Return what a response says is predicted."""
+    found = json.loads(body)
+    return (found[0] if name == "bentoml" and contest == "identical" else found)["prediction"]
 
 
-async def load(port: int, request: bytes, rate: float, seconds: float) -> dict[str, float]:
-    """Return latencies at a rate; a first second is not counted."""
-    due: asyncio.Queue[float | None] = asyncio.Queue()
-    latencies: list[float] = []
-    failures: list[str] = []
-    clients = [asyncio.create_task(connection(port, due, request, latencies, failures)) for _ in range(CONNECTIONS)]
-    draw, moment, end = random.Random(0), time.perf_counter(), time.perf_counter() + seconds + 1
-    warm = 0
-    while moment < end:
-        await asyncio.sleep(max(0.0, moment - time.perf_counter()))
-        due.put_nowait(moment)
-        warm += moment < end - seconds
-        moment += draw.expovariate(rate)
-    for _ in clients:
-        due.put_nowait(None)
-    done, late = await asyncio.wait(clients, timeout=10)
-    for task in late:
-        task.cancel()
-    counted = sorted(latencies[warm:]) or [float("inf")]
-    return {
-        "rate": rate, "p50_ms": 1e3 * statistics.median(counted), "p99_ms": 1e3 * counted[min(len(counted) - 1, int(0.99 * len(counted)))],
-        "failed": len(failures) + len(late) + sum(task.exception() is not None for task in done),
+def highest(name: str, contest: str, workload: Workload, given: argparse.Namespace) -> Search:
+    """Search the highest rate that holds."""
+    port = free_port()
+    command, ready, path = contestant(name, contest, run=workload.run, port=port, python=given.peers_python)
+    environment = {
+        "RUN": workload.run, "CONTEST": contest, "FRAMEWORK_PACKAGES": sysconfig.get_paths()["purelib"],
+        "FRAMEWORK_SOURCE": str(Path(deepseek.__file__).parents[1]),
     }  # fmt: skip
+    if name != "deepseek":
+        environment["PYTHONPATH"] = ""
+    requests = [request_of(path, body_of(name, contest, row)) for row in workload.rows]
+
+    def right(number: int, body: bytes) -> bool:
+        return bool(answered(name, contest, body) == workload.answers[number]["prediction"])
+
+    with served(command, port, ready=ready, core=cores()[0], environment=environment):
+        generator = Generator(port, requests, check=right)
+        generator.run(20, 1.0)
+
+        def measure(rate: float) -> Result:
+            return generator.run(rate, given.seconds)
+
+        found = sustained(measure, p99_s=P99_S, lowest=given.lowest, highest=given.highest, steps=given.steps)
+        generator.close()
+    return found
 
 
-def sustained(port: int, request: bytes, seconds: float, highest: float) -> dict[str, float]:
-    """Return the highest rate whose p99 is kept and of which nothing fails: doubled until it is not, then halved in between."""
-    best: dict[str, float] = {"rate": 0.0}
-    low, high = 0.0, 50.0
-    while high <= highest and (found := asyncio.run(load(port, request, high, seconds)))["p99_ms"] <= 1e3 * P99_S and not found["failed"]:
-        best, low, high = found, high, 2 * high
-    for _ in range(4):
-        middle = (low + high) / 2
-        found = asyncio.run(load(port, request, middle, seconds))
-        if found["p99_ms"] <= 1e3 * P99_S and not found["failed"]:
-            best, low = found, middle
-        else:
-            high = middle
-    return best
+def versions(python: str) -> dict[str, str]:
+    names = ("litserve", "bentoml", "fastapi", "uvicorn", "pydantic", "starlette")
+    code = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {names}}}))"
+    found: dict[str, str] = json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("run", nargs="?", help="what is served; a small model of generated customers where not given")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--peers-python", help="the Python of an environment with litserve, bentoml and fastapi")
+    parser.add_argument("--models", nargs="+", default=["tabular", "resnet18"], choices=["tabular", "resnet18", "text"])
+    parser.add_argument("--contests", nargs="+", default=list(CONTESTS), choices=CONTESTS)
+    parser.add_argument("--contestants", nargs="+", default=["deepseek", "litserve", "bentoml", "fastapi"])
+    parser.add_argument("--rounds", type=int, default=1, help="3 for the published figures")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a trial of one rate; 10 for the published figures")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--lowest", type=float, default=25.0)
     parser.add_argument("--highest", type=float, default=50_000.0)
-    parser.add_argument("--contestants", default="deepseek,no-batching,fastapi,litserve,bentoml")
     given = parser.parse_args()
+    names = given.contestants if given.peers_python else ["deepseek"]
+    os.sched_setaffinity(0, {cores()[1]})
+    found: dict[str, Any] = {"benchmark": "serving", "p99_ms": 1e3 * P99_S, "generator_ceiling": round(ceiling(cores()[0]))}
+    found["versions"] = versions(given.peers_python) if given.peers_python else {}
     with tempfile.TemporaryDirectory() as folder:
-        compare(given, given.run or trained(Path(folder)))
+        for workload in [make(name, Path(folder)) for name in given.models]:
+            for contest in given.contests:
+                rounds: dict[str, list[Search]] = {name: [] for name in names}
+                for _ in range(given.rounds):
+                    for name in names:
+                        rounds[name].append(highest(name, contest, workload, given))
+                found[f"{workload.name} {contest}"] = summary(rounds)
+    print(json.dumps(found), flush=True)
 
 
-def trained(folder: Path) -> str:
-    table = deepseek.example("customers", folder)
-    return str(deepseek.train(table, target="churned", out=folder / "runs", overrides=["train.epochs=3"], progress=False).run)
-
-
-def compare(given: argparse.Namespace, served_run: str) -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    server, client = ({*cores[:-1]}, {cores[-1]}) if len(cores) > 1 else ({cores[0]}, {cores[0]})
-    os.sched_setaffinity(0, client)
-    run, row = str(Path(served_run).absolute()), row_of(served_run)
-    for name in given.contestants.split(","):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        library, command, ready, path = commands(run, port)[name]
-        if importlib.util.find_spec(library) is None:
-            print(json.dumps({"contestant": name, "skipped": f"{library} is not installed"}), flush=True)
-            continue
-        body = json.dumps({"rows": [row]} if name == "bentoml" else row).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        environment = {"RUN": run, "OMP_NUM_THREADS": str(len(server))}
-        with served(command, f"http://127.0.0.1:{port}{ready}", environment, server):
-            asyncio.run(load(port, head + body, 20, 1.0))
-            result = sustained(port, head + body, given.seconds, given.highest)
-        print(json.dumps({"contestant": name, **{key: round(value, 2) for key, value in result.items()}}), flush=True)
+def summary(rounds: dict[str, list[Search]]) -> dict[str, Any]:
+    """Return each contestant's median rate with its rounds, and ours against the best of the others."""
+    rates = {name: statistics.median(one.rate for one in measured) for name, measured in rounds.items()}
+    made: dict[str, Any] = {name: {"rate": round(rates[name], 1), "rounds": [one.row() for one in rounds[name]]} for name in rounds}
+    others = [rate for name, rate in rates.items() if name != "deepseek"]
+    if others and max(others) > 0:
+        made["times_the_best_other"] = round(rates["deepseek"] / max(others), 2)
+    return made
 
 
 if __name__ == "__main__":

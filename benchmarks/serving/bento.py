@@ -1,19 +1,32 @@
-"""BentoML with its batching, the same predictor."""
+"""BentoML: its batching where the back-ends are identical, else as its documentation begins: one row a call."""
 
-import os
+import sys
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 import bentoml
-import pyarrow as pa
+from predicting import MAX_SIZE, TUNED, Served
 
-import deepseek
+if TUNED:
 
+    @bentoml.service(workers=1, traffic={"timeout": 30, "max_concurrency": 100_000}, logging={"access": {"enabled": False}})
+    class Model:
+        def __init__(self) -> None:
+            self.served = Served()
 
-@bentoml.service(traffic={"timeout": 30})
-class Served:
-    def __init__(self) -> None:
-        self.predictor = deepseek.load(os.environ["RUN"])
+        @bentoml.api(batchable=True, max_batch_size=MAX_SIZE, max_latency_ms=50)
+        def predict(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return self.served.predict(rows)
 
-    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=50)
-    def predict(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return self.predictor.predict(pa.Table.from_pylist(rows)).to_pylist()
+else:
+
+    @bentoml.service
+    class Model:  # type: ignore[no-redef]
+        def __init__(self) -> None:
+            self.served = Served()
+
+        @bentoml.api
+        def predict(self, row: dict[str, Any]) -> dict[str, Any]:
+            return self.served.predict([row])[0]

@@ -1,35 +1,44 @@
-"""LitServe with its batching, the same predictor."""
+"""LitServe: its batching and fast queue where the back-ends are identical, else as its documentation begins: one row a call."""
 
-import os
 import sys
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 import litserve
-import pyarrow as pa
-
-import deepseek
+from predicting import MAX_SIZE, TUNED, WAIT_MS, Served
 
 
-class Predictor(litserve.LitAPI):
+class One(litserve.LitAPI):
     def setup(self, device: str) -> None:
-        self.predictor = deepseek.load(os.environ["RUN"])
+        self.served = Served()
 
     def decode_request(self, request: dict[str, Any]) -> dict[str, Any]:
         return request
 
-    def batch(self, inputs: list[dict[str, Any]]) -> pa.Table:
-        return pa.Table.from_pylist(inputs)
-
-    def predict(self, table: pa.Table) -> list[dict[str, Any]]:
-        return self.predictor.predict(table).to_pylist()
-
-    def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return output
+    def predict(self, row: dict[str, Any]) -> dict[str, Any]:
+        return self.served.predict([row])[0]
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
         return output
 
 
+class Many(One):
+    def batch(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return inputs
+
+    def predict(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:  # type: ignore[override]
+        return self.served.predict(rows)
+
+    def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return output
+
+
 if __name__ == "__main__":
-    api = Predictor(max_batch_size=64, batch_timeout=0.002)
-    litserve.LitServer(api, accelerator="cpu", healthcheck_path="/readyz").run(port=int(sys.argv[1]), generate_client_file=False)
+    port = int(sys.argv[1])
+    if TUNED:
+        server = litserve.LitServer(Many(max_batch_size=MAX_SIZE, batch_timeout=WAIT_MS / 1000), accelerator="cpu", fast_queue=True)
+        server.run(port=port, num_api_servers=1, log_level="warning", generate_client_file=False)
+    else:
+        litserve.LitServer(One(), accelerator="cpu").run(port=port, generate_client_file=False)

@@ -1,25 +1,25 @@
-"""What people write themselves: FastAPI, a pydantic model, the same predictor, one row a request."""
+"""What people write themselves: FastAPI, a typed body, the predictor, one row a request; it has no batching."""
 
-import os
+import sys
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+sys.path.insert(0, str(Path(__file__).parent))
+
 from fastapi import FastAPI
+from predicting import Served
 from pydantic import create_model
 
-import deepseek
-
-predictor = deepseek.load(os.environ["RUN"])
-Row = create_model("Row", **dict.fromkeys(predictor.columns, (Any, ...)))
+served = Served()
+Row = create_model("Row", **dict.fromkeys(served.columns, (Any, ...)))
 app = FastAPI()
 
 
-@app.get("/readyz")
-def ready() -> dict[str, str]:
+@app.get("/health")
+def health() -> dict[str, str]:
     return {"status": "ready"}
 
 
 @app.post("/predict")
-def predict(row: Row) -> dict[str, Any]:
-    given = {name: [value] for name, value in row.model_dump().items()}
-    return predictor.predict(pa.table(given)).to_pylist()[0]
+def predict(row: Row) -> dict[str, Any]:  # type: ignore[valid-type]
+    return served.predict([row.model_dump()])[0]  # type: ignore[attr-defined]

@@ -389,6 +389,39 @@ def test_a_server_that_is_told_to_stop_answers_what_it_has_accepted(runs, keys, 
             socket.create_connection(("127.0.0.1", server.port), timeout=2).close()
 
 
+def test_what_has_no_room_is_refused_before_it_is_read(runs, keys, tmp_path):
+    waiting = [
+        "serve.batching.max_wait_ms=60000",
+        "serve.batching.max_queue=1",
+        "serve.batching.max_size=2",
+        "serve.drain=1s",
+        "serve.read_timeout=3s",
+    ]
+    options = [part for one in waiting for part in ("--set", one)]
+    with serving(runs[0], keys, tmp_path, *options) as server, server.client() as client:
+        body = json.dumps(ROW).encode()
+        first = threading.Thread(target=lambda: answers.append(raw(server, head(len(body)) + body, *pipelined, patience=30)))
+        answers, close = [], "Connection: close\r\n"
+        pipelined = [head(len(body), more=f"X-Request-Id: second\r\n{close}") + body]  # waits for the first, and is not refused before it
+        first.start()
+        wait_for(lambda: b'deepseek_queue_rows{model="shop"} 1' in client.get("/metrics").content, 20, server.log)
+        for number in range(2):  # on one connection: it is kept
+            refused = client.post(PREDICT, content=b"no JSON", headers={"x-request-id": f"r{number}"})
+            assert (refused.status_code, refused.headers["retry-after"], refused.headers["x-request-id"]) == (429, "1", f"r{number}")
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert refused.json()["request_id"] == f"r{number}"
+        assert client.post("/v1/models/none/predict", json=ROW).status_code == 404
+        chunked = client.post(PREDICT, content=iter([b"no ", b"JSON"]))  # of unknown length: the application reads it
+        assert chunked.status_code == 400
+        assert b"429" in raw(server, head(len(body), more=close) + body).split(b"\r\n")[0]
+        slow = raw(server, head(1000), b"{", patience=30)  # would be refused when its body has come, which it does not
+        assert b"408" in slow.split(b"\r\n")[0]
+        assert b'status="429"' in client.get("/metrics").content
+        server.stop()
+        first.join(30)
+        assert not answers[0].startswith(b"HTTP/1.1 429")
+
+
 def test_sighup_takes_up_the_newest_run_of_a_name(runs, keys, tmp_path):
     folder = tmp_path / "shop"
     import shutil

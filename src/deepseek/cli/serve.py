@@ -19,6 +19,9 @@ def serve_verb(  # noqa: PLR0913 - its arguments are the verb's options
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on; serve.host.")] = None,
     port: Annotated[int | None, typer.Option(metavar="N", help="Port, 0 for any free one; serve.port.")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that share the port; serve.workers.")] = None,
+    runners: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes of a worker that run the network, 0 for none; serve.runners.")
+    ] = None,
     backend: Annotated[str | None, typer.Option(metavar="NAME", help="What runs the network; serve.backend.")] = None,
     keys: Annotated[str | None, typer.Option(metavar="FILE", help="File with the keys that clients show; serve.keys.")] = None,
     max_body: Annotated[str | None, typer.Option(metavar="SIZE", help="Largest body, such as 10MB; serve.max_body.")] = None,
@@ -38,8 +41,10 @@ def serve_verb(  # noqa: PLR0913 - its arguments are the verb's options
     for text in overrides:
         apply_override(value, {}, text)
     section = value.get("serve", {}) if set(value) <= {"serve"} else value
-    options = {"host": host, "port": port, "workers": workers, "backend": backend, "keys": keys, "max_body": max_body, "state": state}
-    options["watch"] = watch or None
+    options = {
+        "host": host, "port": port, "workers": workers, "runners": runners, "backend": backend, "keys": keys, "max_body": max_body,
+        "state": state, "watch": watch or None,
+    }  # fmt: skip
     given = {name: option for name, option in options.items() if option is not None}
     deepseek.serve(runs, settings={**(section if isinstance(section, Mapping) else {}), **given}, plugins=plugins)
     return Output({"stopped": True}, "stopped")

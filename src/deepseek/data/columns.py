@@ -109,7 +109,9 @@ def as_float64(array: pa.Array, name: str | None = None) -> np.ndarray:
     if not (is_number(kind) or pa.types.is_boolean(kind)):
         which = "a column" if name is None else f"the column {name!r}"
         raise ColumnError(f"{which} of type {kind} stands where numbers are needed", hint="say what it is in the recipe under data.fields")
-    return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+    if kind != pa.float64():  # for a single row, a cast that changes nothing is a good part of the price
+        values = values.cast(pa.float64(), safe=False)
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def to_float64(column: pa.Array, name: str) -> np.ndarray:
@@ -196,10 +198,11 @@ def spell(column: pa.Array, name: str) -> tuple[list[str | None], np.ndarray]:
         if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
             texts = [_spell_number(value) for value in values.cast(pa.float64()).to_pylist()]
         else:
-            texts = values.cast(pa.string()).to_pylist()
+            texts = (values if pa.types.is_string(values.type) else values.cast(pa.string())).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise ColumnError(f"the column {name!r} holds {kind}, which cannot be a category", hint="leave it out or name its kind") from None
-    return texts, encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    indices = encoded.indices.fill_null(-1) if encoded.indices.null_count else encoded.indices
+    return texts, indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _spell_number(value: float | None) -> str | None:

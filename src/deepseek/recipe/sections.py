@@ -322,6 +322,8 @@ class ServeSection(Section):
     """The port; 0 for any free one."""
     workers: Count = 1
     """Processes that share the port; one that dies is replaced."""
+    runners: Annotated[Integer, Ge(0)] = 0
+    """Processes of each worker that run the network, so that one that dies costs no request; 0 runs it in the worker itself."""
     backend: Text = AUTO
     """What runs the network."""
     keys: Text | None = None

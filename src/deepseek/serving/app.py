@@ -28,7 +28,7 @@ from deepseek.serving.models import Models, ServedModel
 from deepseek.serving.observers import Observers
 from deepseek.serving.openapi import document
 from deepseek.serving.page import page, policy
-from deepseek.serving.problems import ClientGoneError, RefusedError
+from deepseek.serving.problems import ClientGoneError, RefusedError, RowsLostError
 from deepseek.serving.replies import all_bad, as_stream, merged
 from deepseek.serving.rows import Rows
 
@@ -40,6 +40,7 @@ LARGE_BODY = 64 * 1024
 
 MANY_ROWS = 256
 """More answers are written in a thread, for the same reason."""
+_MODELS, _PREDICT = b"/v1/models/", b"/predict"
 
 Handler = Callable[[Request, str], Awaitable[None]]
 
@@ -130,6 +131,22 @@ class App:
             if endpoint == "predict" and request.model:
                 seconds = asyncio.get_running_loop().time() - request.began
                 self.metrics.histogram("deepseek_request_seconds", model=request.model).observe(seconds)
+
+    def shed(self, path: bytes) -> RefusedError | None:
+        """Return why a prediction is refused before its body is looked at: its model's queue is full; nothing where it has room.
+
+        To refuse must be far cheaper than to answer: else a server that is asked for ten times what it can do has no time left for that.
+
+        Args:
+            path: The path as it came.
+        """
+        if not (path.startswith(_MODELS) and path.endswith(_PREDICT)):
+            return None
+        model = self.models.find(path[len(_MODELS) : -len(_PREDICT)].decode("latin-1"))
+        refused = None if model is None else model.batcher.full
+        if refused is not None and model is not None:
+            self.metrics.cell("deepseek_requests_total", model=model.name, endpoint="predict", status=str(refused.status)).add()
+        return refused
 
     def _route(self, request: Request) -> tuple[Handler, str, str]:
         parts = tuple(request.path.strip("/").split("/"))
@@ -297,20 +314,15 @@ class App:
         gone = request.watch()
         while rows.batch.num_rows:
             try:
-                async with asyncio.timeout_at(deadline):
-                    return await model.batcher.submit(rows.batch, deadline=deadline, gone=gone)
-            except TimeoutError:
-                raise RefusedError(
-                    504, "the time that the request may take has passed", hint="send fewer rows, or allow more time"
-                ) from None
+                return await model.batcher.submit(rows.batch, deadline=deadline, gone=gone)
+            except RowsLostError as error:
+                rows.lose(error.lost)
+                return error.answers if rows.batch.num_rows else None
             except DataError as error:
                 found = await asyncio.get_running_loop().run_in_executor(None, model.bad_rows, rows.batch)
                 if not found:
                     raise RefusedError(422, error.message, hint=error.hint) from None
-                places = rows.places
-                for place, message in found.items():
-                    rows.bad[places[place]] = [{"field": None, "given": None, "allowed": None, "message": message}]
-                rows.batch = rows.batch.filter(pa.array([place not in found for place in range(rows.batch.num_rows)]))
+                rows.set_aside(found)
         return None
 
     async def _answer(self, model: ServedModel, request: Request, rows: Rows, answers: pa.Table | None) -> None:

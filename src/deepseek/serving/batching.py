@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from deepseek.errors import DataError
 from deepseek.recipe.sections import BatchingSection
-from deepseek.serving.problems import ClientGoneError, RefusedError
+from deepseek.serving.problems import ClientGoneError, RefusedError, RowsLostError
 
 Answer = Callable[[pa.RecordBatch], pa.Table]
 
@@ -42,7 +42,7 @@ class _Entry:
 
 
 class Batcher:
-    """Gathers rows and answers them in a thread of its own, so that the event loop never waits.
+    """Gathers rows and answers them in threads of its own, so that the event loop never waits.
 
     While the network is busy, rows gather by themselves; when it is free, the oldest request waits for others `max_wait_ms` at most. A
     request whose deadline has passed or whose client has gone is dropped before it costs anything. More than `max_queue` waiting rows are
@@ -53,24 +53,44 @@ class Batcher:
         settings: Sizes and times.
         watch: Is told what happens.
         alone: Answers every request by itself, for models whose preparation looks at neighbouring rows.
-        thread: Where the network runs, instead of in a new thread.
+        lanes: How many batches are answered at the same time.
+        thread: Where the network runs, instead of in threads of its own.
     """
 
     def __init__(
-        self, answer: Answer, settings: BatchingSection, watch: Watch, *, alone: bool = False, thread: Executor | None = None
+        self,
+        answer: Answer,
+        settings: BatchingSection,
+        watch: Watch,
+        *,
+        alone: bool = False,
+        lanes: int = 1,
+        thread: Executor | None = None,
     ) -> None:
-        self._answer, self._settings, self._watch, self._alone = answer, settings, watch, alone
+        self._answer, self._settings, self._watch, self._alone, self._lanes = answer, settings, watch, alone, lanes
         self._queue: deque[_Entry] = deque()
         self._rows = 0
-        self._running: asyncio.Task[None] | None = None
+        self._running = 0
+        self._begins = self._closing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._row_seconds = 0.0
-        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="deepseek-model")
+        self._threads = thread or ThreadPoolExecutor(lanes, thread_name_prefix="deepseek-model")
 
     @property
     def waiting(self) -> int:
         """How many rows wait."""
         return self._rows
+
+    @property
+    def running(self) -> int:
+        """How many batches are being answered."""
+        return self._running
+
+    @property
+    def full(self) -> RefusedError | None:
+        """Why not even a single row has room now, or nothing where one has."""
+        return self._full(1) if self._rows >= self._settings.max_queue else None
 
     async def submit(self, batch: pa.RecordBatch, *, deadline: float, gone: Callable[[], bool]) -> pa.Table:
         """Return the answers of a request's rows, in their order.
@@ -87,11 +107,16 @@ class Batcher:
         """
         if self._rows + batch.num_rows > self._settings.max_queue:
             raise self._full(batch.num_rows)
-        entry = _Entry(batch, deadline, gone, asyncio.get_running_loop().time())
+        loop = asyncio.get_running_loop()
+        entry = _Entry(batch, deadline, gone, loop.time())
         self._queue.append(entry)
         self._count(batch.num_rows)
         self._wake()
-        return await entry.future
+        timer = loop.call_at(deadline, _expire, entry)
+        try:
+            return await entry.future
+        finally:
+            timer.cancel()
 
     def _full(self, rows: int) -> RefusedError:
         most = self._settings.max_queue
@@ -107,15 +132,16 @@ class Batcher:
         self._watch.queued(self._rows)
 
     def _wake(self) -> None:
-        if self._running is not None or not self._queue:
+        if self._begins or self._running >= self._lanes or not self._queue:
             return
         loop = asyncio.get_running_loop()
         due = self._queue[0].came + self._settings.max_wait_ms / 1000
-        if self._rows >= self._settings.max_size or due <= loop.time() or self._alone:
+        if self._rows >= self._settings.max_size or due <= loop.time() or self._alone or self._closing:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._running = loop.create_task(self._run())
+            self._begins = True
+            loop.call_soon(self._begin)  # after the requests that came at the same time
         elif self._timer is None:
             self._timer = loop.call_at(due, self._time_out)
 
@@ -123,13 +149,21 @@ class Batcher:
         self._timer = None
         self._wake()
 
-    async def _run(self) -> None:
+    def _begin(self) -> None:
+        self._begins = False
+        taken = self._take()
+        if taken:
+            self._running += 1
+            task = asyncio.get_running_loop().create_task(self._run(taken))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._wake()
+
+    async def _run(self, taken: list[_Entry]) -> None:
         try:
-            taken = self._take()
-            if taken:
-                await self._answer_together(taken)
+            await self._answer_together(taken)
         finally:
-            self._running = None
+            self._running -= 1
             self._wake()
 
     def _take(self) -> list[_Entry]:
@@ -146,9 +180,7 @@ class Batcher:
                 entry.future.set_exception(ClientGoneError("the client has gone"))
             elif entry.deadline <= now:
                 self._watch.dropped("deadline")
-                entry.future.set_exception(
-                    RefusedError(504, "the time that the request may take has passed", hint="send fewer, or allow more time")
-                )
+                _expire(entry)
             else:
                 taken.append(entry)
                 rows += entry.batch.num_rows
@@ -158,8 +190,11 @@ class Batcher:
         loop = asyncio.get_running_loop()
         batch = taken[0].batch if len(taken) == 1 else pa.concat_batches([entry.batch for entry in taken])
         began = time.perf_counter()
+        lost: dict[int, str] = {}
         try:
-            answers = await loop.run_in_executor(self._thread, self._in_pieces, batch)
+            answers = await loop.run_in_executor(self._threads, self._in_pieces, batch)
+        except RowsLostError as error:
+            answers, lost = error.answers, error.lost
         except DataError as error:
             await self._find_fault(taken, error)
             return
@@ -168,10 +203,7 @@ class Batcher:
                 _give(entry, error)
             return
         self._time(batch.num_rows, time.perf_counter() - began)
-        start = 0
-        for entry in taken:
-            _give(entry, answers.slice(start, entry.batch.num_rows))
-            start += entry.batch.num_rows
+        _share(taken, answers, lost)
 
     async def _find_fault(self, taken: list[_Entry], error: DataError) -> None:
         """Answer every request by itself, as one of them has a value that cannot be prepared."""
@@ -185,17 +217,44 @@ class Batcher:
         size = self._settings.max_size
         if batch.num_rows <= size or self._alone:
             return self._answer(batch)
-        return pa.concat_tables(self._answer(batch.slice(start, size)) for start in range(0, batch.num_rows, size))
+        answers, lost = [], dict[int, str]()
+        for start in range(0, batch.num_rows, size):
+            try:
+                answers.append(self._answer(batch.slice(start, size)))
+            except RowsLostError as error:
+                answers.append(error.answers)
+                lost |= {start + row: why for row, why in error.lost.items()}
+        whole = pa.concat_tables(answers)
+        if lost:
+            raise RowsLostError(lost, whole)
+        return whole
 
     def _time(self, rows: int, seconds: float) -> None:
         self._watch.batch(rows, seconds)
         self._row_seconds = 0.9 * self._row_seconds + 0.1 * seconds / max(rows, 1)
 
     async def close(self) -> None:
-        """Wait until everything accepted is answered, and end the thread."""
-        while self._queue or self._running is not None:
+        """Wait until everything accepted is answered, which now waits for no more rows, and end the threads."""
+        self._closing = True
+        self._wake()
+        while self._queue or self._running:
             await asyncio.sleep(0.005)
-        self._thread.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
+
+
+def _expire(entry: _Entry) -> None:
+    _give(entry, RefusedError(504, "the time that the request may take has passed", hint="send fewer rows, or allow more time"))
+
+
+def _share(taken: list[_Entry], answers: pa.Table, lost: Mapping[int, str]) -> None:
+    """Give each request the answers of its own rows, in their order; `lost` names the rows that have none."""
+    start = place = 0
+    for entry in taken:
+        end = start + entry.batch.num_rows
+        own = {row - start: lost[row] for row in range(start, end) if row in lost} if lost else {}
+        part = answers.slice(place, end - start - len(own))
+        _give(entry, RowsLostError(own, part) if own else part)
+        start, place = end, place + part.num_rows
 
 
 def _give(entry: _Entry, result: pa.Table | Exception) -> None:

@@ -91,6 +91,8 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_gpu_utilization_ratio": _Family("gauge", "Share of the last moments in which a GPU computed, 0 to 1."),
     "deepseek_gpu_memory_used_bytes": _Family("gauge", "Memory of a GPU that is taken, by whomever."),
     "deepseek_gpu_memory_bytes": _Family("gauge", "Memory of a GPU."),
+    "deepseek_runners": _Family("gauge", "Processes ready to run the model for their workers."),
+    "deepseek_runner_ends_total": _Family("counter", "Such processes that ended untold and were replaced, by reason: died, hung."),
     "deepseek_ingest_contents_total": _Family("counter", "Contents that came, by topic and outcome: stored, duplicate, refused."),
     "deepseek_ingest_records_total": _Family("counter", "Records of stored contents, by topic and outcome: kept, rejected."),
     "deepseek_ingest_bytes_total": _Family("counter", "Bytes of stored contents, by topic."),
@@ -148,16 +150,17 @@ class Metrics:
             file.truncate(8 * SLOTS)
             self._map = mmap.mmap(file.fileno(), 8 * SLOTS)
         self._values = memoryview(self._map).cast("d")
-        self._cells: dict[tuple[str, ...], Cell] = {}
-        self._histograms: dict[tuple[str, ...], Histogram] = {}
+        self._cells: dict[tuple[Any, ...], Cell] = {}
+        self._histograms: dict[tuple[Any, ...], Histogram] = {}
 
     def cell(self, name: str, **labels: str) -> Cell:
         """Return the number of a counter or gauge with these labels; the same object each time."""
-        return self._cell((name, *(f"{key}={value}" for key, value in labels.items())), {"name": name, "labels": labels})
+        key = (name, *labels.items())
+        return self._cells.get(key) or self._cell(key, {"name": name, "labels": labels})
 
     def histogram(self, name: str, **labels: str) -> Histogram:
         """Return the histogram of this name with these labels; the same object each time."""
-        key = (name, *(f"{label}={value}" for label, value in labels.items()))
+        key = (name, *labels.items())
         made = self._histograms.get(key)
         if made is None:
             bounds = FAMILIES[name].bounds
@@ -167,7 +170,7 @@ class Metrics:
             self._histograms[key] = made
         return made
 
-    def _cell(self, key: tuple[str, ...], meaning: dict[str, Any]) -> Cell:
+    def _cell(self, key: tuple[Any, ...], meaning: dict[str, Any]) -> Cell:
         made = self._cells.get(key)
         if made is None:
             # past the last place, numbers are kept for nobody: labels are names of models and statuses, which are few

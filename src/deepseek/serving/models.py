@@ -16,7 +16,7 @@ from typing import Protocol
 import pyarrow as pa
 from PIL import Image
 
-from deepseek.artifacts import Bundle
+from deepseek.artifacts import Bundle, sha256_file
 from deepseek.data.cleaning.base import Cleaner
 from deepseek.data.preparation import Preparation
 from deepseek.errors import DataError, InputError, UnknownNameError
@@ -24,12 +24,14 @@ from deepseek.fields import Kind
 from deepseek.inference import Predictor
 from deepseek.monitoring.outcomes import Target
 from deepseek.recipe.sections import ServeSection
+from deepseek.registry import load_plugin
 from deepseek.serving.answers import AnswerWriter
 from deepseek.serving.batching import Batcher
 from deepseek.serving.feedback import FeedbackReader
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.problems import RefusedError
 from deepseek.serving.rows import RowReader
+from deepseek.serving.runners import WARM_ROUNDS, Job, Runners
 from deepseek.serving.state import version_of
 
 log = logging.getLogger("deepseek.serving")
@@ -76,7 +78,8 @@ class ServedModel:
         thread: Executor | None = None,
     ) -> None:
         self.name, self.path = name, str(path)
-        self.predictor: Answers = Predictor.load(path, backend=settings.backend, plugins=plugins)
+        for plugin in plugins:
+            load_plugin(plugin, Path())
         bundle = Bundle.open(Path(path))
         self.version, self.bundle = version_of(bundle), str(bundle.path.absolute())
         preparation = Preparation.from_json(bundle.read("data.json"))
@@ -84,21 +87,34 @@ class ServedModel:
         self.outcome = _outcome(preparation)
         self.feedback = FeedbackReader(preparation.target, max_rows=settings.max_rows)
         self.reader = RowReader(preparation, max_rows=settings.max_rows)
-        self.writer = AnswerWriter(self._warm().schema)
-        self.in_use = 0
-        self._watch = _Watch(name, metrics)
-        self._info = metrics.cell("deepseek_model_info", model=name, version=self.version, backend=settings.backend)
         # a step that looks at rows before would mix the rows of different clients
         alone = any(type(cleaner).start is not Cleaner.start for cleaner in preparation.cleaners)
-        self.batcher = Batcher(self.predictor.answer, settings.batching, self._watch, alone=alone, thread=thread)
+        self.in_use = 0
+        self._watch = _Watch(name, metrics)
+        self._runners: Runners | None = None
+        if settings.runners:
+            job = Job(
+                bundle.path.absolute(), sha256_file(bundle.path / "manifest.json"), settings.backend, tuple(plugins),
+                warm=self._blank(), rowwise=not alone, timeout_s=settings.timeout,
+            )  # fmt: skip
+            self._runners = Runners(name, job, settings.runners, watch=self._watch)
+        self.predictor: Answers = self._runners or Predictor.load(path, backend=settings.backend, plugins=plugins)
+        self.writer = AnswerWriter(self._runners.schema if self._runners else self._warm().schema)
+        self._info = metrics.cell("deepseek_model_info", model=name, version=self.version, backend=settings.backend)
+        self.batcher = Batcher(
+            self.predictor.answer, settings.batching, self._watch, alone=alone, lanes=max(1, settings.runners), thread=thread
+        )
 
     def _warm(self) -> pa.Table:
         """Answer rows without values: libraries make their kernels and buffers on first use, which no client is to wait for."""
-        values = {reader.name: _blank_image() if reader.kind is Kind.IMAGE else None for reader in self.reader.fields}
-        row = pa.RecordBatch.from_arrays([pa.array([values[one.name]], one.type) for one in self.reader.fields], schema=self.reader.schema)
-        for _ in range(3):
+        row = self._blank()
+        for _ in range(WARM_ROUNDS):
             answers = self.predictor.answer(row)
         return answers
+
+    def _blank(self) -> pa.RecordBatch:
+        values = {reader.name: _blank_image() if reader.kind is Kind.IMAGE else None for reader in self.reader.fields}
+        return pa.RecordBatch.from_arrays([pa.array([values[one.name]], one.type) for one in self.reader.fields], schema=self.reader.schema)
 
     def begin(self) -> None:
         """Say that this worker answers with it."""
@@ -109,7 +125,13 @@ class ServedModel:
         self._info.set(0)
         while self.in_use:
             await asyncio.sleep(0.01)
+        await self.close()
+
+    async def close(self) -> None:
+        """Answer what was accepted, and let it go."""
         await self.batcher.close()
+        if self._runners is not None:
+            self._runners.close()
 
     def describe(self) -> dict[str, object]:
         """Return what a client may want to know."""
@@ -173,6 +195,10 @@ class Models:
         """The models in the order they were given."""
         return list(self._served.values())
 
+    def find(self, name: str) -> ServedModel | None:
+        """Return the model of a name, or nothing."""
+        return self._served.get(name)
+
     def get(self, name: str) -> ServedModel:
         """Return the model of a name.
 
@@ -215,7 +241,7 @@ class Models:
     async def close(self) -> None:
         """Answer what was accepted, and let go of everything."""
         for model in self.all():
-            await model.batcher.close()
+            await model.close()
 
 
 def named_paths(runs: Sequence[str | PathLike[str]]) -> dict[str, str]:
@@ -281,3 +307,9 @@ class _Watch:
 
     def queued(self, rows: int) -> None:
         self._queue.set(rows)
+
+    def runners(self, change: int) -> None:
+        self._metrics.cell("deepseek_runners", model=self._name).add(change)
+
+    def runner_ended(self, reason: str) -> None:
+        self._metrics.cell("deepseek_runner_ends_total", model=self._name, reason=reason).add()

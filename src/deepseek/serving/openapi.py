@@ -15,7 +15,8 @@ _WORDS = {
     408: "The body came too slowly.", 413: "The body, or the number of rows, is too large.", 415: "Bodies of this type cannot be read.",
     422: "No row can be answered; `errors` names each field, what was given and what is allowed.",
     429: "Too many rows wait; `Retry-After` says when to try again.", 504: "The deadline passed before the answer was there.",
-    503: "Outcomes cannot be kept now; `Retry-After` says when to try again.",
+    500: "What runs the model failed on these rows.",
+    503: "Nothing is there to run the model, or to keep outcomes; `Retry-After` says when to try again.",
 }  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def _predict(model: dict[str, Any], *, keys: bool) -> dict[str, Any]:
     if images:
         parts = {field["name"]: {} if field["kind"] == "image" else field["schema"] for field in model["fields"]}
         content["multipart/form-data"] = {"schema": {"type": "object", "properties": parts, "required": list(parts)}}
-    codes = [400, 404, 408, 413, 415, 422, 429, 504, *([401] if keys else [])]
+    codes = [400, 404, 408, 413, 415, 422, 429, 500, 503, 504, *([401] if keys else [])]
     target = ", ".join(model["target"])
     made: dict[str, Any] = {
         "operationId": f"predict-{name}",

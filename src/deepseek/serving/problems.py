@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import DeepSeekError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MEDIA_TYPE = b"application/problem+json"
 
@@ -34,6 +37,19 @@ class RefusedError(DeepSeekError):
         """Return the problem document."""
         value = {"type": "about:blank", "title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.message}
         return {**value, **({"hint": self.hint} if self.hint else {}), **self.members, "request_id": request_id}
+
+
+class RowsLostError(DeepSeekError):
+    """Rows that cannot be answered, as whatever answers them dies of them; the others are answered.
+
+    Args:
+        lost: Why, by the row's place.
+        answers: The answers of the other rows, in their order.
+    """
+
+    def __init__(self, lost: Mapping[int, str], answers: pa.Table) -> None:
+        super().__init__(f"{len(lost):,} rows cannot be answered: {next(iter(lost.values()), '')}")
+        self.lost, self.answers = dict(lost), answers
 
 
 class ClientGoneError(DeepSeekError):

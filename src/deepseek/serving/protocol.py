@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from deepseek.serving import problems
+from deepseek.serving.http import request_id
 from deepseek.serving.problems import RefusedError
+
+Shed = Callable[[bytes], RefusedError | None]
 
 LARGEST_HEAD_BYTES = 64 * 1024
 LINGER_S = 1.0
@@ -19,6 +23,8 @@ class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with a limit to the head of a request; a client that sends a byte now and then would hold it for ever."""
 
     head_timeout_s = 10.0
+    shed: Shed = staticmethod(lambda _: None)
+    _shedding: RefusedError | None = None
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _leaving = False
@@ -48,11 +54,45 @@ class LimitedProtocol(HttpToolsProtocol):
         self._wait_for_head()
 
     def on_headers_complete(self) -> None:
-        """Stop waiting; from here the application watches the time."""
+        """Stop waiting; from here the application watches the time. What it has no room for goes no further."""
+        self._shedding = self.shed(self.url) if self._may_shed() else None
+        if self._shedding is not None:
+            return
         self._stop_waiting()
         super().on_headers_complete()
         if self._leaving:
             self.cycle.keep_alive = False
+
+    def _may_shed(self) -> bool:
+        """Whether a request can be refused here: it has its turn, its body is small and announced, and the client takes its answers."""
+        if self._leaving or self.pipeline or self.flow.write_paused or self.expect_100_continue:
+            return False
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        length = next((value for name, value in self.headers if name == b"content-length"), b"")
+        return length.isdigit() and int(length[:9]) <= LARGEST_HEAD_BYTES
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body, unless its request is refused."""
+        if self._shedding is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take the end of a request; one that is refused gets its answer now."""
+        refused, self._shedding = self._shedding, None
+        if refused is None:
+            super().on_message_complete()
+            return
+        self._stop_waiting()
+        given = next((value for name, value in self.headers if name == b"x-request-id"), None)
+        keep = self.parser.should_keep_alive()
+        self.transport.write(_refusal(refused, request_id(given), keep=keep))
+        self.server_state.total_requests += 1
+        self._unset_keepalive_if_required()
+        if keep:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        else:
+            self.transport.close()
 
     def shutdown(self) -> None:
         """Answer what is on its way, and close."""
@@ -88,17 +128,25 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def limited(head_timeout_s: float) -> type[LimitedProtocol]:
-    """Return the protocol with a time-out of its own.
+def limited(head_timeout_s: float, *, shed: Shed = lambda _: None) -> type[LimitedProtocol]:
+    """Return the protocol with settings of its own.
 
     Args:
         head_timeout_s: How long a client may take to send the head of a request.
+        shed: Is given the path of a request, and says why it is refused at once, or nothing; refuses none where not given.
     """
-    return type("LimitedProtocol", (LimitedProtocol,), {"head_timeout_s": head_timeout_s})
+    return type("LimitedProtocol", (LimitedProtocol,), {"head_timeout_s": head_timeout_s, "shed": staticmethod(shed)})
 
 
 def _response(status: int, detail: str) -> bytes:
-    document = RefusedError(status, detail).document("")
+    return _refusal(RefusedError(status, detail), "", keep=False)
+
+
+def _refusal(refused: RefusedError, request: str, *, keep: bool) -> bytes:
+    document = refused.document(request)
     body = orjson.dumps(document)
-    head = f"HTTP/1.1 {status} {document['title']}\r\ncontent-type: {problems.MEDIA_TYPE.decode()}\r\n"
-    return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
+    more = "".join(f"{name.lower()}: {value}\r\n" for name, value in refused.headers.items())
+    named = f"x-request-id: {request}\r\n" if request else ""
+    head = f"HTTP/1.1 {refused.status} {document['title']}\r\ncontent-type: {problems.MEDIA_TYPE.decode()}\r\n{more}{named}"
+    end = "" if keep else "connection: close\r\n"
+    return f"{head}content-length: {len(body)}\r\nx-content-type-options: nosniff\r\n{end}\r\n".encode() + body

@@ -40,6 +40,7 @@ class Rows:
         single: Whether one row was given as itself, not in a list.
         warnings: What the client should know.
         keys: Whom each given row is about, where an experiment asks for that.
+        lost: Those of the bad ones that are none of the client's fault: what answers died of them.
     """
 
     count: int
@@ -48,6 +49,24 @@ class Rows:
     single: bool = False
     warnings: list[str] = field(default_factory=list)
     keys: list[str | None] | None = None
+    lost: set[int] = field(default_factory=set)
+
+    def set_aside(self, found: Mapping[int, str]) -> None:
+        """Move rows that cannot be answered after all to the bad ones.
+
+        Args:
+            found: Why, by the row's place in `batch`.
+        """
+        places = self.places
+        for place, message in found.items():
+            self.bad[places[place]] = [{"field": None, "given": None, "allowed": None, "message": message}]
+        self.batch = self.batch.filter(pa.array([place not in found for place in range(self.batch.num_rows)]))
+
+    def lose(self, found: Mapping[int, str]) -> None:
+        """Move rows that killed what answers to the bad ones, as the server's failure."""
+        places = self.places
+        self.lost.update(places[place] for place in found)
+        self.set_aside(found)
 
     @property
     def places(self) -> list[int]:
@@ -81,7 +100,8 @@ class RowReader:
         self.schema = pa.schema([pa.field(reader.name, reader.type) for reader in self.fields])
         self._known = frozenset(self.names)
         self._direct = [reader for reader in self.fields if reader.direct]
-        self._struct = pa.struct([pa.field(reader.name, reader.type) for reader in self._direct])
+        self._converted = [reader for reader in self.fields if not reader.direct]
+        self._struct = pa.struct(list(self.schema))
 
     def read_json(self, body: bytes, key: str | None = None) -> Rows:
         """Read a JSON body: one row as an object, several as an array or under `rows`.
@@ -119,13 +139,21 @@ class RowReader:
                 if type(row) is not dict:
                     bad[place] = [_error(None, row, "an object with a value for each field")]
             rows = [row if type(row) is dict else {} for row in rows]
-        whole = None if bad else self._read_at_once(rows)
+        batch = None if bad else self._read_at_once(rows)
+        if batch is None:
+            batch = self._without(self._read_each(rows, bad), bad)
+        made = Rows(len(rows), batch, bad, single)
+        if key is not None:
+            made.keys = [_key(row.get(key)) for row in rows]
+        if any(len(row) != len(self.names) for row in rows):
+            self._tell_of_others((name for row in rows if row.keys() != self._known for name in row if name != key), made)
+        return made
+
+    def _read_each(self, rows: Sequence[dict[str, Any]], bad: Bad) -> pa.RecordBatch:
+        """Return column by column what can be read, and note what cannot."""
         columns = []
         for reader in self.fields:
             name = reader.name
-            if whole is not None and reader.direct:
-                columns.append(whole.field(name))
-                continue
             try:
                 values = [row[name] for row in rows]
             except KeyError:
@@ -135,24 +163,21 @@ class RowReader:
                 if values[place] is not None or name in rows[place]:
                     bad.setdefault(place, []).append(_error(name, values[place], reader.allowed))
             columns.append(column)
-        made = Rows(len(rows), self._without(pa.RecordBatch.from_arrays(columns, schema=self.schema), bad), bad, single)
-        if key is not None:
-            made.keys = [_key(row.get(key)) for row in rows]
-        if any(len(row) != len(self.names) for row in rows):
-            self._tell_of_others((name for row in rows if row.keys() != self._known for name in row if name != key), made)
-        return made
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
-    def _read_at_once(self, rows: Sequence[Mapping[str, Any]]) -> pa.StructArray | None:
-        """Return all columns that need no step between, or nothing where a value is not as it should be: then each is looked at by itself.
+    def _read_at_once(self, rows: Sequence[dict[str, Any]]) -> pa.RecordBatch | None:
+        """Return all columns, or nothing where a value is not as it should be: then each is looked at by itself.
 
         One call instead of one a column: for a small request that is most of what reading it costs.
         """
         try:
-            if all(reader.takes([row[reader.name] for row in rows]) for reader in self._direct):
-                return pa.array(rows, self._struct)
-        except (KeyError, pa.ArrowInvalid, OverflowError):  # a field is missing, or a whole number is beyond what float64 holds exactly
+            if not all(reader.takes([row[reader.name] for row in rows]) for reader in self._direct):
+                return None
+            if self._converted:
+                rows = [row | {reader.name: reader.convert(row[reader.name]) for reader in self._converted} for row in rows]
+            return pa.RecordBatch.from_struct_array(pa.array(rows, self._struct))
+        except (KeyError, ValueError, OverflowError):  # a field is missing or wrong, or a whole number beyond what float64 holds exactly
             return None
-        return None
 
     def _absent(self, reader: FieldReader, rows: Sequence[Mapping[str, Any]], bad: Bad) -> list[Any]:
         values = [row.get(reader.name, _ABSENT) for row in rows]

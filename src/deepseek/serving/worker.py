@@ -140,7 +140,8 @@ def run_worker(
     app = App(models, settings, control=control, keys=Keys.read(settings.keys), metrics=metrics, observers=told)
     config = uvicorn.Config(
         app,
-        loop="uvloop", http=limited(settings.read_timeout), ws="none", interface="asgi3", lifespan="on", log_config=None, access_log=False,
+        loop="uvloop", http=limited(settings.read_timeout, shed=app.shed),
+        ws="none", interface="asgi3", lifespan="on", log_config=None, access_log=False,
         server_header=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(settings.drain)), proxy_headers=False,
     )  # fmt: skip
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

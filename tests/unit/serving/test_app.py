@@ -12,7 +12,7 @@ from deepseek import serving
 from deepseek.errors import BundleError, DataError, InputError, RecipeError
 from deepseek.serving.keys import Keys
 from deepseek.serving.models import named_paths
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.problems import RefusedError, RowsLostError
 from deepseek.serving.server import settings_of
 
 ROW = {
@@ -207,6 +207,28 @@ def test_a_defect_is_a_500_that_tells_nothing_and_the_next_is_answered(app, monk
     assert "secret" not in json.dumps(value)
     monkeypatch.setattr(model.batcher, "_answer", answer)
     assert post(app, ROW).status_code == 200
+
+
+def test_rows_that_kill_the_model_are_the_servers_failure_and_the_others_are_answered(app):
+    model = app.models.get("people")
+    answer = model.batcher._answer
+
+    def deadly(batch):
+        ages = batch["age"].to_pylist()
+        lost = {place: "it died" for place, age in enumerate(ages) if age == 13}
+        if lost:
+            good = [place for place in range(len(ages)) if place not in lost]
+            raise RowsLostError(lost, answer(batch.take(good)) if good else model.writer.schema.empty_table())
+        return answer(batch)
+
+    model.batcher._answer = deadly
+    poison, wrong = {**ROW, "age": 13}, {**ROW, "age": "old"}
+    assert is_problem(post(app, poison), 500)["detail"] == "it died"
+    assert "2 rows are bad" in is_problem(post(app, [poison, wrong]), 500)["detail"]
+    mixed = post(app, [wrong, ROW, poison, ROW])
+    assert mixed.status_code == 207
+    assert [entry.get("error", {}).get("status") for entry in mixed.json()["answers"]] == [422, None, 500, None]
+    assert mixed.json()["answers"][1]["prediction"] == post(app, ROW).json()["prediction"]
 
 
 def test_health_readiness_and_the_page(app):

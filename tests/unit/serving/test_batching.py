@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from deepseek.errors import DataError
 from deepseek.recipe.sections import BatchingSection
 from deepseek.serving.batching import Batcher
-from deepseek.serving.problems import ClientGoneError, RefusedError
+from deepseek.serving.problems import ClientGoneError, RefusedError, RowsLostError
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -33,8 +33,9 @@ class Clock(asyncio.SelectorEventLoop):
         return future
 
     def _run_once(self):
-        if not self._ready and self._scheduled and not self.busy:
-            self.now = max(self.now, self._scheduled[0]._when)
+        due = [timer.when() for timer in self._scheduled if not timer.cancelled()]
+        if not self._ready and due and not self.busy:
+            self.now = max(self.now, min(due))
         super()._run_once()
 
 
@@ -81,7 +82,7 @@ async def held(batcher, model):
     """Keep the model busy with one row, so that what comes next gathers."""
     model.open.clear()
     task = asyncio.ensure_future(ask(batcher, 0))
-    while batcher.waiting or batcher._running is None:
+    while batcher.waiting or not batcher.running:
         await asyncio.sleep(0)
     return task
 
@@ -90,8 +91,8 @@ def ask(batcher, *values, deadline=1e9, gone=lambda: False):
     return batcher.submit(rows(*values), deadline=deadline, gone=gone)
 
 
-def batcher_of(model, *, alone=False, watch=None, **settings):
-    return Batcher(model.answer, BatchingSection(**settings), watch or Watch(), alone=alone)
+def batcher_of(model, *, alone=False, watch=None, lanes=1, **settings):
+    return Batcher(model.answer, BatchingSection(**settings), watch or Watch(), alone=alone, lanes=lanes)
 
 
 @settings(max_examples=40, deadline=None)
@@ -225,6 +226,57 @@ def test_a_defect_of_the_model_reaches_those_who_wait_and_the_next_are_answered(
     assert run(main) == [4]
 
 
+def losing(model, poison):
+    """Answers all rows but one, as runners do that die of it."""
+
+    def answer(batch):
+        answers = model.answer(batch)
+        lost = {place: "it died" for place, value in enumerate(batch["x"].to_pylist()) if value == poison}
+        if lost:
+            raise RowsLostError(lost, answers.filter(pc.not_equal(answers["y"], 2 * poison)))
+        return answers
+
+    return answer
+
+
+def test_a_row_that_kills_costs_only_itself():
+    async def main():
+        model = Model()
+        batcher = batcher_of(model, max_size=4)
+        batcher._answer = losing(model, 7)
+        first = await held(batcher, model)
+        later = [asyncio.ensure_future(ask(batcher, *values)) for values in ((1, 2), (7,), (3,), (4, 5, 6, 8, 9, 7, 10))]
+        await asyncio.sleep(0)
+        model.open.set()
+        await first
+        return await asyncio.gather(*later, return_exceptions=True)
+
+    one, alone, other, pieces = run(main)
+    assert (one["y"].to_pylist(), other["y"].to_pylist()) == ([2, 4], [6])
+    assert (list(alone.lost), alone.answers.num_rows) == ([0], 0)
+    assert (list(pieces.lost), pieces.answers["y"].to_pylist()) == ([5], [8, 10, 12, 16, 18, 20])
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_as_many_batches_run_at_once_as_there_are_lanes(lanes):
+    async def main():
+        model, begun = Model(), threading.Semaphore(0)
+        batcher = batcher_of(model, lanes=lanes, max_size=1)
+        batcher._answer = lambda batch: (begun.release(), model.answer(batch))[1]
+        model.open.clear()
+        asked = [asyncio.ensure_future(ask(batcher, number)) for number in range(3)]
+        for _ in range(lanes):
+            while not begun.acquire(blocking=False):
+                await asyncio.sleep(0)
+        running, waiting = batcher.running, batcher.waiting
+        model.open.set()
+        answers = await asyncio.gather(*asked)
+        await batcher.close()
+        return running, waiting, [answer["y"].to_pylist() for answer in answers]
+
+    assert run(main) == (lanes, 3 - lanes, [[0], [2], [4]])
+
+
 def test_a_large_request_goes_through_in_pieces():
     async def main():
         model = Model()
@@ -254,10 +306,12 @@ def test_requests_stay_apart_where_preparation_looks_at_neighbours():
 
 def test_closing_answers_what_was_accepted():
     async def main():
-        batcher = batcher_of(Model(), max_wait_ms=50, max_size=100)
+        batcher = batcher_of(Model(), max_wait_ms=60_000, max_size=100)
         waiting = [asyncio.ensure_future(ask(batcher, value)) for value in range(5)]
         await asyncio.sleep(0)
         await batcher.close()
-        return [(await one)["y"].to_pylist() for one in waiting]
+        return [(await one)["y"].to_pylist() for one in waiting], asyncio.get_running_loop().time()
 
-    assert run(main) == [[0], [2], [4], [6], [8]]
+    answers, now = run(main)
+    assert answers == [[0], [2], [4], [6], [8]]
+    assert now < 1  # who stops waits for no more rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
@@ -34,6 +35,12 @@ class Backend(ABC):
     @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the decoded answers of a batch of prepared arrays, by name, each with as many rows as the batch."""
+
+
+def told_threads() -> int | None:
+    """Return how many threads the environment says a process may compute with (`OMP_NUM_THREADS`), or nothing where it does not."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else None
 
 
 def without_empty(run: Callable[[Mapping[str, np.ndarray]], list[np.ndarray]], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from annotated_types import Ge
 
 from deepseek.artifacts import Bundle
 from deepseek.errors import BundleError, MissingExtraError
-from deepseek.inference.backends.base import Backend, without_empty
+from deepseek.inference.backends.base import Backend, told_threads, without_empty
 from deepseek.inference.reading import AGAIN, input_names, read_export, read_preparation
 
 ONNX_FILE = "model.onnx"
@@ -21,7 +21,7 @@ class OnnxRuntimeBackend(Backend):
 
     Args:
         bundle: The opened bundle.
-        threads: How many threads a batch is computed with; one a core where not given.
+        threads: How many threads a batch is computed with; where not given as many as `OMP_NUM_THREADS` says, else one a core.
 
     Raises:
         BundleError: The bundle holds no such file, or it is no model of these inputs.
@@ -66,6 +66,7 @@ def _session(bundle: Bundle, threads: int | None) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # warnings are about what its optimiser did not take
+    threads = threads or told_threads()
     if threads is not None:
         options.intra_op_num_threads = threads
     # its threads spin while they wait for the next batch, which takes the cores from whatever else runs

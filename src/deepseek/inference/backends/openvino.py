@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from deepseek.artifacts import Bundle
 from deepseek.errors import BundleError, MissingExtraError
-from deepseek.inference.backends.base import Backend, without_empty
+from deepseek.inference.backends.base import Backend, told_threads, without_empty
 from deepseek.inference.backends.onnxruntime import ONNX_FILE, require_same
 from deepseek.inference.reading import AGAIN, read_export
 
@@ -26,7 +26,7 @@ class OpenVinoBackend(Backend):
 
     Args:
         bundle: The opened bundle.
-        threads: How many threads a batch is computed with; OpenVINO's own choice where not given.
+        threads: How many threads a batch is computed with; where not given as many as `OMP_NUM_THREADS` says, else OpenVINO's own choice.
 
     Raises:
         BundleError: The bundle holds neither file, or it is no model of these inputs.
@@ -39,7 +39,7 @@ class OpenVinoBackend(Backend):
     def __init__(self, bundle: Bundle, /, *, threads: Annotated[int, Ge(1)] | None = None) -> None:
         export = read_export(bundle)
         self._outputs = export.outputs
-        self._model = _compiled(bundle, export.precision, threads)
+        self._model = _compiled(bundle, export.precision, threads or told_threads())
         self._inputs = [value.any_name for value in self._model.inputs]
         self._local = threading.local()
         require_same(bundle, self._inputs, outputs=len(self._model.outputs), wanted=self._outputs)
