@@ -12,7 +12,12 @@ from deepseek.exporters.export import exported
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import family
 
-SPECS = {"onnx": {"type": "onnx", "opset": 18}, "openvino": {"type": "openvino"}}
+SPECS = {
+    "onnx": {"type": "onnx", "opset": 18},
+    "onnx int8": {"type": "onnx", "precision": "int8"},
+    "openvino": {"type": "openvino"},
+    "openvino int8": {"type": "openvino", "precision": "int8"},
+}
 TABLE, TEXT, IMAGE = ("a size", "kind"), ("text",), ("photo",)
 MODELS = {
     "mlp": ({"type": "mlp", "width": 8, "depth": 1}, TABLE),

@@ -20,7 +20,7 @@ AUTO = "auto"
 MEASURED = "auto"
 """The folder, among a run's exports, of the one that was chosen by measuring."""
 
-_UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+_UNITS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
 def open_backend(bundle: Bundle, spec: Spec = AUTO) -> tuple[Bundle, Backend]:
