@@ -175,6 +175,7 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
+    "cli/compress.py": "the verb's options",
     "cli/serve.py": "the verb's options",
     "cli/tune.py": "the verb's options",
     "cli/watch.py": "the verb's options",

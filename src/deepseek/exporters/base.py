@@ -9,7 +9,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -124,12 +124,16 @@ class Exporter(ABC):
         """
         raise ExportError(f"the exporter {type(self).__name__} has no INT8", hint="export to onnx or openvino")
 
-    def check(self, folder: Path) -> None:
+    def check(self, folder: Path) -> dict[str, Any]:
         """Check files that were written as only the format's own reader can, beyond answering with them.
+
+        Returns:
+            What `export.json` says of it.
 
         Raises:
             ExportError: It does not read them.
         """
+        return {}
 
     def candidate(self, bundle: Bundle) -> Predictor:
         """Return what answers with the files of a bundle that was written a moment ago, to be compared with the original."""

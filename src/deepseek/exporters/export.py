@@ -36,7 +36,7 @@ def exported(original: Original, exporter: Exporter, folder: Path, *, int8: Int8
 
     def write(target: Path) -> None:
         exporter.write(original.graph, target)
-        exporter.check(target)
+        document.update(exporter.check(target))
 
     with hidden_bundle(original, folder, document=document, write=write, copies=exporter.copies) as bundle:
         candidate = exporter.candidate(bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def exported_int8(original: Original, exporter: Exporter, folder: Path, *, setti
         tried: list[dict[str, Any]] = []
         for trial in trials(quantizer, calibration, fall_back=settings.fall_back):
             document = document_of(original, backend=exporter.backend, precision="int8")
-            write = _writer(exporter, quantizer, trial)
+            write = partial(_write, exporter, quantizer, floats=trial.floats, document=document)
             with hidden_bundle(original, folder, document=document, write=write) as bundle:
                 candidate = exporter.candidate(bundle)
                 drop = drop_of(original, candidate, allowed=settings.max_drop)
@@ -60,12 +61,9 @@ def exported_int8(original: Original, exporter: Exporter, folder: Path, *, setti
     raise ExportError(_refusal(original, quantizer, settings, tried), hint="nothing was kept; allow more with max_drop, or export in fp32")
 
 
-def _writer(exporter: Exporter, quantizer: Quantizer, trial: Trial) -> Any:
-    def write(target: Path) -> None:
-        quantizer.write(target, floats=trial.floats)
-        exporter.check(target)
-
-    return write
+def _write(exporter: Exporter, quantizer: Quantizer, target: Path, *, floats: frozenset[str], document: dict[str, Any]) -> None:
+    quantizer.write(target, floats=floats)
+    document.update(exporter.check(target))
 
 
 def _told(quantizer: Quantizer, trial: Trial, tried: Sequence[dict[str, Any]], *, rows: int) -> dict[str, Any]:
