@@ -75,7 +75,10 @@ def test_the_table_holds_what_each_form_costs(run, tmp_path, capsys):
     assert all(row["peak_memory"] > 1e7 and row["ms_1"] > 0 and row["ms_32"] > 0 for row in rows.values())
     assert rows["onnxruntime"]["lost"] == pytest.approx(0, abs=1e-4)
     assert kept["rows"] == 150
-    assert main(["compress", str(run.run), "--backend", "onnx", "--method", "static", "--max-drop", "0.05", "--out", str(tmp_path / "out")]) == 0
+    assert (
+        main(["compress", str(run.run), "--backend", "onnx", "--method", "static", "--max-drop", "0.05", "--out", str(tmp_path / "out")])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "onnxruntime int8 static" in printed
     assert "none of 3 layers" in printed
@@ -138,7 +141,9 @@ def test_the_layer_that_spoils_the_answers_falls_back(run, tmp_path, monkeypatch
     assert document["int8"]["sensitivity"][0]["layers"] == value["floats"]
     assert [trial["floats"] for trial in document["int8"]["trials"]] == [0, 1]
     with pytest.raises(ExportError, match="in every trial"):
-        deepseek.compress(run, quantize={"backend": "onnx", "method": "static", "max_drop": 0.02, "fall_back": False}, out=tmp_path / "none")
+        deepseek.compress(
+            run, quantize={"backend": "onnx", "method": "static", "max_drop": 0.02, "fall_back": False}, out=tmp_path / "none"
+        )
 
 
 def test_auto_measures_int8_where_it_is_asked_to(run, tmp_path):

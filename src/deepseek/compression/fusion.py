@@ -64,9 +64,10 @@ def folded(module: nn.Module, run: Callable[[nn.Module], object]) -> Folded:
 
 def kernels(run: Callable[[], object]) -> Counter[str]:
     """Return how often each operator of PyTorch is computed in a run, by name; views and fresh memory compute nothing, and are left out."""
-    with torch.no_grad(), _Kernels() as seen:
+    counts: Counter[str] = Counter()
+    with torch.no_grad(), _Kernels(counts):
         run()
-    return seen.counts
+    return counts
 
 
 @dataclass
@@ -97,10 +98,10 @@ class _Calls(TorchFunctionMode):
         return out
 
 
-class _Kernels(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
+class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts = counts
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         name = func.overloadpacket.__name__
@@ -112,7 +113,9 @@ class _Kernels(TorchDispatchMode):
 def _pairs(module: nn.Module, seen: _Calls) -> list[tuple[Any, Any]]:
     """Return each layer with the normalisation that alone takes what it gives."""
     layers = {id(part.weight): part for part in module.modules() if isinstance(part, _LAYERS)}
-    normalizations = {id(part.running_mean): part for part in module.modules() if isinstance(part, _NORMALIZATIONS) and part.running_mean is not None}
+    normalizations = {
+        id(part.running_mean): part for part in module.modules() if isinstance(part, _NORMALIZATIONS) and part.running_mean is not None
+    }
     uses = Counter(tensor for call in seen.calls for tensor in set(call.inputs))
     owners = Counter(id(parameter) for part in module.modules() for parameter in part.parameters(recurse=False))
     made = {

@@ -33,7 +33,7 @@ def peak_memory(bundle: Bundle, backend: str, arrays: Mapping[str, np.ndarray], 
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "batch.npz"
-        np.savez(file, **{f"array_{place}": array for place, array in enumerate(arrays.values())})
+        np.savez(file, *arrays.values())
         command = [sys.executable, "-c", _CHILD, str(bundle.path), backend, str(file), json.dumps(list(arrays)), json.dumps(list(plugins))]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -57,7 +57,7 @@ def answer_alone(bundle: str, backend: str, file: str, names: str, plugins: str)
         load_plugin(plugin, Path())
     _, opened = open_backend(Bundle.open(Path(bundle)), backend)
     with np.load(file, allow_pickle=False) as arrays:
-        opened.run({name: arrays[f"array_{place}"] for place, name in enumerate(json.loads(names))})
+        opened.run({name: arrays[f"arr_{place}"] for place, name in enumerate(json.loads(names))})
     sys.stdout.write(f"{_peak()}\n")
 
 

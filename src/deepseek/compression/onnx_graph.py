@@ -58,7 +58,9 @@ def layers_of(model: onnx.ModelProto, operators: frozenset[str]) -> tuple[str, .
     return tuple(
         node.name
         for node in model.graph.node
-        if node.op_type in operators and (rank := ranks.get(node.input[LAYERS[node.op_type]], 0)) > 1 and (node.op_type != "MatMul" or rank == 2)
+        if node.op_type in operators
+        and (rank := ranks.get(node.input[LAYERS[node.op_type]], 0)) > 1
+        and (node.op_type != "MatMul" or rank == 2)
     )
 
 
@@ -120,4 +122,4 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
     from onnx.helper import tensor_dtype_to_np_dtype
 
-    return prod(tensor.dims) * int(tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return int(prod(tensor.dims)) * int(tensor_dtype_to_np_dtype(tensor.data_type).itemsize)

@@ -40,7 +40,8 @@ class OnnxQuantizer(Quantizer):
         path: The float32 graph.
         calibration: The rows on which ranges are measured.
         settings: How; `method` is `static` or `dynamic`.
-        form: `onnxruntime`: unsigned activations, which processors are quickest with; `tensorrt`: signed and symmetric ones, biases in float32.
+        form: `onnxruntime`: unsigned activations, which processors are quickest with; `tensorrt`: signed and symmetric ones, and biases in
+            float32.
 
     Raises:
         ExportError: The graph has no layer that could be in INT8, or more than 2 GB of weights.
@@ -98,6 +99,8 @@ class OnnxQuantizer(Quantizer):
 
     def _quantized(self, floats: frozenset[str]) -> onnx.ModelProto:
         chosen = [layer for layer in self.layers if layer not in floats]
+        if not chosen:  # of no names the quantizer would take all
+            return deepcopy(self._model)
         try:
             made = self._dynamic(chosen) if self.method == "dynamic" else self._static(chosen)
         except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:

@@ -185,4 +185,3 @@ def node_counts(path: Path) -> dict[str, int]:
         kind = node.get_rt_info()["layerType"].astype(str)
         counts[kind] = counts.get(kind, 0) + 1
     return counts
-

@@ -85,7 +85,8 @@ def _groups(layers: Sequence[str]) -> list[tuple[str, ...]]:
 def _error(wanted: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> float:
     """Return the largest change of an output in relation to its size."""
     changes = [
-        np.sqrt(np.mean(np.square(after.astype(np.float64) - before))) / max(float(np.sqrt(np.mean(np.square(before.astype(np.float64))))), 1e-12)
+        np.sqrt(np.mean(np.square(after.astype(np.float64) - before)))
+        / max(float(np.sqrt(np.mean(np.square(before.astype(np.float64))))), 1e-12)
         for before, after in zip(wanted, got, strict=True)
     ]
     return float(np.nan_to_num(max(changes), nan=np.inf))

@@ -17,14 +17,15 @@ class Int8Settings:
     """How a network is brought to INT8, and what it may lose by it.
 
     Attributes:
-        method: `static` measures the range of every activation beforehand, on training rows; `dynamic` measures it in each batch; `auto` tries
-            what the backend has.
+        method: `static` measures the range of every activation beforehand, on training rows; `dynamic` measures it in each batch; `auto`
+            tries what the backend has.
         backend: `onnx` (ONNX Runtime), `openvino`, or `auto` for both where they are installed.
         calibration_rows: On how many training rows ranges are measured, at least 1.
-        calibration: How a range comes from what was seen: from the smallest to the largest value (`minmax`), where least information is lost
-            (`entropy`), or without the outermost values (`percentile`).
+        calibration: How a range comes from what was seen: from the smallest to the largest value (`minmax`), where least information is
+            lost (`entropy`), or without the outermost values (`percentile`).
         per_channel: Whether each output channel of a weight has a scale of its own.
-        max_drop: How much of the monitored metric may be lost on validation rows, from 0 to 1; of a metric without bound, the part of its value.
+        max_drop: How much of the monitored metric may be lost on validation rows, from 0 to 1; of a metric without bound, the part of its
+            value.
         fall_back: Whether the layers that spoil the answers most stay in float32 where the whole in INT8 loses more than it may.
 
     Raises:

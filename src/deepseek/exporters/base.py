@@ -18,7 +18,7 @@ from deepseek.artifacts import Bundle
 from deepseek.compression.calibration import Calibration
 from deepseek.compression.fusion import folded
 from deepseek.compression.quantizer import Quantizer
-from deepseek.compression.settings import Int8Settings
+from deepseek.compression.settings import Int8Settings, Method
 from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import ExportError, MissingExtraError
@@ -96,7 +96,7 @@ class Exporter(ABC):
     backend: ClassVar[str]
     libraries: tuple[str, ...] = ()
     copies: ClassVar[tuple[str, ...]] = ()
-    methods: ClassVar[tuple[str, ...]] = ()
+    methods: ClassVar[tuple[Method, ...]] = ()
     precision: Precision = "fp32"
 
     @abstractmethod

@@ -24,9 +24,9 @@ from deepseek.exporters.writing import Exported, document_of, hidden_bundle
 def exported_int8(original: Original, exporter: Exporter, folder: Path, *, settings: Int8Settings) -> Iterator[Exported]:
     """Write a bundle in INT8 into a hidden folder, and take it away when the block ends.
 
-    The float32 graph comes first and has to answer as the original does. Then all layers are brought to INT8; where the metric on the rows that
-    were not trained on falls by more than it may, the layers that change the answers to training rows most stay in float32, more of them each
-    time.
+    The float32 graph comes first and has to answer as the original does. Then all layers are brought to INT8; where the metric on the rows
+    that were not trained on falls by more than it may, the layers that change the answers to training rows most stay in float32, more of
+    them each time.
 
     Args:
         original: What is exported, with training rows.
@@ -81,6 +81,6 @@ def _refusal(original: Original, quantizer: Quantizer, settings: Int8Settings, t
     numbers = ", ".join(f"{one['metric']:.5g} with {one['floats']} of {len(quantizer.layers)} layers in float32" for one in tried)
     name = original.predictor.task.monitor
     return (
-        f"in INT8 ({quantizer.method}) {name} loses more than {100 * settings.max_drop:g} points in every trial: it was {original.metric:.5g}, "
-        f"and is {numbers}"
+        f"in INT8 ({quantizer.method}) {name} loses more than {100 * settings.max_drop:g} points in every trial: it was "
+        f"{original.metric:.5g}, and is {numbers}"
     )

@@ -19,7 +19,7 @@ from deepseek.compression.calibration import Calibration
 from deepseek.compression.onnx_graph import LAYERS
 from deepseek.compression.onnx_int8 import Form, OnnxQuantizer
 from deepseek.compression.quantizer import Quantizer
-from deepseek.compression.settings import Int8Settings
+from deepseek.compression.settings import Int8Settings, Method
 from deepseek.errors import ExportError
 from deepseek.exporters.base import AnswerGraph, Exporter
 from deepseek.inference.backends.onnxruntime import ONNX_FILE
@@ -40,7 +40,7 @@ class OnnxExporter(Exporter):
 
     backend = "onnxruntime"
     libraries = ("onnx", "onnxscript", "onnxruntime")
-    methods = ("static", "dynamic")
+    methods: ClassVar[tuple[Method, ...]] = ("static", "dynamic")
     form: ClassVar[Form] = "onnxruntime"
 
     def __init__(self, *, precision: Literal["fp32", "int8"] = "fp32", opset: Annotated[int, Ge(18), Le(24)] = 20) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
@@ -12,7 +12,7 @@ from deepseek.compression.calibration import Calibration
 from deepseek.compression.onnx_graph import LAYERS, layers_of
 from deepseek.compression.openvino_int8 import OpenVinoQuantizer
 from deepseek.compression.quantizer import Quantizer
-from deepseek.compression.settings import Int8Settings
+from deepseek.compression.settings import Int8Settings, Method
 from deepseek.errors import ExportError
 from deepseek.exporters.base import AnswerGraph, Exporter
 from deepseek.exporters.onnx import OnnxExporter
@@ -30,8 +30,8 @@ class OpenVinoExporter(Exporter):
     """
 
     backend = "openvino"
-    libraries = ("onnx", "onnxscript", "onnxruntime", "openvino")
-    methods = ("static",)
+    libraries: tuple[str, ...] = ("onnx", "onnxscript", "onnxruntime", "openvino")
+    methods: ClassVar[tuple[Method, ...]] = ("static",)
 
     def __init__(self, *, precision: Literal["fp32", "bf16", "int8"] = "fp32", opset: Annotated[int, Ge(18), Le(24)] = 20) -> None:
         self.precision = precision

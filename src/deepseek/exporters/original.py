@@ -56,7 +56,7 @@ class Original:
         return self.metric_of(self.predictor)
 
     def metric_of(self, predictor: Predictor) -> float:
-        """Return the monitored metric of another form of the same model, on the same rows; raises `InputError` where they have no target."""
+        """Return the monitored metric of another form of the model, on the same rows; raises `InputError` where they have no target."""
         task = self.predictor.task
         measured = measure_batches(predictor.backend, task, predictor.preparation, tables=self.batches())
         return float(measured["metrics"][task.monitor])

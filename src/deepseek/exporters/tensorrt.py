@@ -9,7 +9,7 @@ from deepseek import progress
 from deepseek.compression.calibration import Calibration
 from deepseek.compression.onnx_int8 import Form
 from deepseek.compression.quantizer import Quantizer
-from deepseek.compression.settings import Int8Settings
+from deepseek.compression.settings import Int8Settings, Method
 from deepseek.errors import ExportError
 from deepseek.exporters.base import AnswerGraph
 from deepseek.exporters.onnx import OnnxExporter
@@ -34,7 +34,7 @@ class TensorRtExporter(OnnxExporter):
         opset: The version of ONNX's operators.
     """
 
-    methods = ("static",)
+    methods: ClassVar[tuple[Method, ...]] = ("static",)
     form: ClassVar[Form] = "tensorrt"
 
     def write(self, graph: AnswerGraph, folder: Path) -> None:

@@ -19,11 +19,11 @@ TORCH_FILE = "model.pt2"
 
 
 class TorchExporter(Exporter):
-    """Writes `model.pt2`, a program of `torch.export`: graph transforms, network and decoding, for any number of rows and any length of texts.
+    """Writes `model.pt2`, a program of `torch.export`: graph transforms, network and decoding, for any number of rows and length of texts.
 
     Opening such a file is to trust whoever wrote it: PyTorch may unpickle parts of it, and evaluates its symbolic sizes as Python. deepseek
-    therefore opens it once, right after writing, to compare its answers, and never again: the exported bundle also holds the network as JSON
-    and safetensors, and that is what deepseek answers with.
+    therefore opens it once, right after writing, to compare its answers, and never again: the exported bundle also holds the network as
+    JSON and safetensors, and that is what deepseek answers with.
     """
 
     backend = "torch"

@@ -88,7 +88,9 @@ def keep(made: Exported, target: Path, more: Mapping[str, Any] | None = None, *,
         table: Its `compression.json`; none where not given.
     """
     document = {**made.document, **(more or {})}
-    return replace_bundle(target, made.bundle, document=document, files=made.files, more={} if table is None else {COMPRESSION: dict(table)})
+    return replace_bundle(
+        target, made.bundle, document=document, files=made.files, more={} if table is None else {COMPRESSION: dict(table)}
+    )
 
 
 def replace_bundle(

@@ -68,8 +68,8 @@ def int8_candidates(settings: Int8Settings, *, spec: Mapping[str, Any] | None = 
     found = []
     for one in specs:
         exporter: Exporter = family("exporter").build(one)
-        for method in exporter.methods if settings.method == "auto" else (settings.method,):
-            if method in exporter.methods:
+        for method in exporter.methods:
+            if settings.method in ("auto", method):
                 label = f"{one['type'] if spec is not None else exporter.backend} int8 {method}"
                 found.append(Candidate(label, one, replace(settings, method=method, backend="auto")))
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -44,7 +44,8 @@ from deepseek.validation import problems_of
 
 INT8 = "int8"
 """The folder of the compressed bundle among a run's exports."""
-Quantize = Literal["int8"] | Mapping[str, Any]
+Quantize = str | Mapping[str, Any]
+"""`int8`, or a mapping with the keys of a recipe's `compress.quantize`."""
 
 
 @keeping_signal_stack()
@@ -169,9 +170,7 @@ def int8_settings(quantize: Quantize | QuantizeSection) -> Int8Settings:
     return Int8Settings(**quantize.model_dump(exclude={"precision"}))
 
 
-def _table(
-    original: Original, made: Mapping[str, Exported], timings: Iterable[Timing], *, plugins: Sequence[str]
-) -> list[dict[str, Any]]:
+def _table(original: Original, made: Mapping[str, Exported], timings: Iterable[Timing], *, plugins: Sequence[str]) -> list[dict[str, Any]]:
     """Return one row for PyTorch and for each form."""
     arrays, times = arrays_of(original, max(SIZES)), {timing.name: timing_row(timing) for timing in timings}
     rows = [

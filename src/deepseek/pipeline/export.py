@@ -45,9 +45,10 @@ def export(
 
     Args:
         run: A run's folder or its bundle.
-        to: `onnx`, `openvino`, `tensorrt`, `torch`, a mapping with the `type` and its settings (`{"type": "openvino", "precision": "bf16"}`),
-            or `auto`, which measures PyTorch and every export that agrees with it, and keeps the fastest.
-        quantize: `int8`, or a mapping of the settings that `compress` takes: the format in INT8; for `auto`, INT8 is measured with the others.
+        to: `onnx`, `openvino`, `tensorrt`, `torch`, a mapping with the `type` and its settings (`{"type": "openvino", "precision":
+            "bf16"}`), or `auto`, which measures PyTorch and every export that agrees with it, and keeps the fastest.
+        quantize: `int8`, or a mapping of the settings that `compress` takes: the format in INT8; for `auto`, INT8 is measured with the
+            others.
         rows: The rows that both are asked: a path or a table, with the target where the precision is not float32. The run's own validation
             rows where not given.
         calibrate: The rows on which ranges are measured in INT8; the run's training rows where not given.
@@ -122,7 +123,9 @@ def _spec(to: Spec, *, quantized: bool) -> dict[str, Any]:
     name, arguments = split_spec("exporter", to)
     if name == MEASURED:
         if arguments:
-            raise InputError(f"'auto' takes no settings; given: {dict(arguments)!r}", hint="it tries every precision that the processor has")
+            raise InputError(
+                f"'auto' takes no settings; given: {dict(arguments)!r}", hint="it tries every precision that the processor has"
+            )
         return {"type": MEASURED}
     if name not in registry.names():
         raise UnknownNameError("format of exports", name, [*registry.names(), MEASURED])

@@ -27,7 +27,9 @@ _CALIBRATE = "give training rows with --calibrate FILE"
 
 
 def rows_to_compare(bundle: Bundle, rows: Any) -> Rows:
-    """Return what gives the rows that both are asked: a source's, or the validation rows of the bundle's run; training rows where it has no others.
+    """Return what gives the rows that both are asked: a source's, or the validation rows of the bundle's run.
+
+    Where the run has none, its test rows are taken, and where it has neither, training rows.
 
     Args:
         bundle: The bundle that is exported.
@@ -42,7 +44,7 @@ def rows_to_compare(bundle: Bundle, rows: Any) -> Rows:
 
 
 def rows_to_calibrate(bundle: Bundle, rows: Any, most: int) -> Rows:
-    """Return what gives the rows on which ranges are measured: a source's, or a sample of the training rows of the bundle's run, never others.
+    """Return what gives the rows on which ranges are measured: a source's, or a sample of the training rows of the bundle's run.
 
     Args:
         bundle: The bundle that is exported.

@@ -14,8 +14,8 @@ from deepseek.data.splits import NAMES
 from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
 from deepseek.pipeline.choices import Choices, choose
-from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.compress import INT8, compress_to, int8_settings
+from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.export import export, require_compression, require_exporters
 from deepseek.pipeline.fitting import Job, fit
 from deepseek.pipeline.recipes import open_recipe

@@ -116,7 +116,15 @@ def test_all_problems_come_at_once_with_file_and_line(tmp_path: Path) -> None:
         "data:\n  sorce: a.csv\n  target: 1\ntrain:\n  epochs: many\n  optimizer: {type: fake, widt: 2}\ncompress: {quantise: int8}\n"
     )
     found = {one.path: one for one in problems(tmp_path / "bad.yaml", "train.l1=-1")}
-    assert set(found) == {"data.source", "data.sorce", "data.target", "train.epochs", "train.optimizer.widt", "compress.quantise", "train.l1"}
+    assert set(found) == {
+        "data.source",
+        "data.sorce",
+        "data.target",
+        "train.epochs",
+        "train.optimizer.widt",
+        "compress.quantise",
+        "train.l1",
+    }
     assert (found["data.sorce"].line, found["data.sorce"].suggestion) == (2, "source")
     assert (found["data.source"].line, found["data.source"].file) == (1, "bad.yaml")
     assert found["train.epochs"].message == "must be a whole number or 'auto'; given: 'many'"
