@@ -10,7 +10,6 @@ import deepseek
 from deepseek import progress
 from deepseek.cli.options import Json, Plugins, RunPath
 from deepseek.cli.output import Output, as_table
-from deepseek.recipe.overrides import apply_override
 
 
 def compress_verb(  # noqa: PLR0913 (what can be said on the command line)
@@ -36,6 +35,8 @@ def compress_verb(  # noqa: PLR0913 (what can be said on the command line)
     as_json: Json = False,
 ) -> Output:
     """Bring a model to INT8, and keep the fastest form that loses no more than it may."""
+    from deepseek.recipe.overrides import apply_override
+
     progress.quiet(as_json)
     given: dict[str, Any] = {"precision": quantize, "method": method, "backend": backend, "max_drop": max_drop}
     for setting in settings:

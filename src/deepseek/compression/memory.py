@@ -16,7 +16,7 @@ from deepseek.artifacts import Bundle
 from deepseek.inference.backends.choice import open_backend
 from deepseek.registry import load_plugin
 
-_CHILD = "import sys; from deepseek.compression.memory import answer_alone; answer_alone(*sys.argv[1:])"
+_CHILD = "import sys; from deepseek.compression.memory import answer_alone; answer_alone(sys.argv[1])"
 
 
 def peak_memory(bundle: Bundle, backend: str, arrays: Mapping[str, np.ndarray], *, plugins: Sequence[str] = ()) -> int | None:
@@ -34,7 +34,8 @@ def peak_memory(bundle: Bundle, backend: str, arrays: Mapping[str, np.ndarray], 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "batch.npz"
         np.savez(file, *arrays.values())
-        command = [sys.executable, "-c", _CHILD, str(bundle.path), backend, str(file), json.dumps(list(arrays)), json.dumps(list(plugins))]
+        task = {"bundle": str(bundle.path), "backend": backend, "file": str(file), "names": list(arrays), "plugins": list(plugins)}
+        command = [sys.executable, "-c", _CHILD, json.dumps(task)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -43,21 +44,18 @@ def peak_memory(bundle: Bundle, backend: str, arrays: Mapping[str, np.ndarray], 
     return int(done.stdout)
 
 
-def answer_alone(bundle: str, backend: str, file: str, names: str, plugins: str) -> None:
+def answer_alone(task: str) -> None:
     """Answer a batch, and print the most bytes that this process has held: what the fresh process does.
 
     Args:
-        bundle: The bundle's folder.
-        backend: What runs it.
-        file: The batch's arrays.
-        names: Their names, as JSON.
-        plugins: The plugins to be loaded before, as JSON.
+        task: As JSON: the `bundle`, the `backend`, the `file` with the batch's arrays, their `names`, and the `plugins` to be loaded before.
     """
-    for plugin in json.loads(plugins):
+    given = json.loads(task)
+    for plugin in given["plugins"]:
         load_plugin(plugin, Path())
-    _, opened = open_backend(Bundle.open(Path(bundle)), backend)
-    with np.load(file, allow_pickle=False) as arrays:
-        opened.run({name: arrays[f"arr_{place}"] for place, name in enumerate(json.loads(names))})
+    _, opened = open_backend(Bundle.open(Path(given["bundle"])), given["backend"])
+    with np.load(given["file"], allow_pickle=False) as arrays:
+        opened.run({name: arrays[f"arr_{place}"] for place, name in enumerate(given["names"])})
     sys.stdout.write(f"{_peak()}\n")
 
 
