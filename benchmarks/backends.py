@@ -1,8 +1,8 @@
 """Which backend answers a row alone fastest: ResNet-50 at 224² and an encoder of BERT's size, against eager float32 with the same threads.
 
 Twelve layers of width 768 with twelve heads and 128 tokens; ResNet-50 for pictures of 224 pixels. The weights are random but for the head, which
-is fitted on the network's features of training rows, so that there is a metric to lose and there are answers to flip: gratings of ten
-directions in noise, and texts of two classes that prefer other words. Every form goes through the gates of `deepseek export`: float32 has to agree to
+is fitted on the network's features of training rows, so that there is a metric to lose and there are answers to flip: pictures of ten
+tints in noise, and texts of two classes that prefer other words. Every form goes through the gates of `deepseek export`: float32 has to agree to
 1e-4, bfloat16 and INT8 may lose a tenth and a half of a point of accuracy. Then all take turns, and medians are compared. Prints one JSON line;
 with `--isa avx2` from a process in which oneDNN may use AVX2 only, as on processors without units for bfloat16 and INT8.
 
@@ -53,15 +53,13 @@ SMALL = {"resnet50": {**RESNET, "depth": 18}, "encoder12": {**ENCODER, "width": 
 
 
 def pictures(rows: int, side: int, seed: int) -> pa.RecordBatch:
-    """Return gratings of ten directions in noise."""
+    """Return pictures of ten tints, each a little off, in noise."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, CLASSES, rows)
-    y, x = np.mgrid[:side, :side] / side
     files = []
     for label in labels:
-        angle = np.pi * label / CLASSES
-        wave = np.sin(2 * np.pi * (12 * (x * np.cos(angle) + y * np.sin(angle)) + draw.random()))
-        pixels = 128 + 40 * wave[..., None] + draw.normal(0, 60, (side, side, 3))
+        tint = 30 * np.cos(2 * np.pi * (label / CLASSES + np.arange(3) / 3)) + draw.normal(0, 5, 3)
+        pixels = 128 + tint + draw.normal(0, 40, (side, side, 3))
         file = BytesIO()
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG", compress_level=1)
         files.append(file.getvalue())
