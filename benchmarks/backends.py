@@ -101,6 +101,9 @@ def _fit_head(trained: Any, preparation: Preparation, rows: pa.RecordBatch) -> N
     """Let normalisations see the rows, then fit the last layer by ridge regression."""
     from deepseek.data.batch import as_inputs
 
+    for part in trained.modules():
+        if hasattr(part, "downsample"):  # branches that begin small, as Goyal et al. (2017) start them, keep a random network's features apart
+            nn.init.constant_(getattr(part, "bn3", part.bn2).weight, 0.1)
     batches = [rows.slice(start, 16) for start in range(0, rows.num_rows, 16)]
     inputs = [as_inputs(preparation.arrays(batch)) for batch in batches]
     norms = [part for part in trained.modules() if isinstance(part, nn.BatchNorm2d)]
@@ -117,7 +120,7 @@ def _fit_head(trained: Any, preparation: Preparation, rows: pa.RecordBatch) -> N
         wanted = nn.functional.one_hot(target).double()
         mean, spread = features.mean(0), features.std(0) + 1e-6
         x = (features - mean) / spread
-        weights = torch.linalg.solve(x.T @ x + 0.1 * len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ (wanted - wanted.mean(0)))
+        weights = torch.linalg.solve(x.T @ x + len(x) * torch.eye(x.shape[1], dtype=x.dtype), x.T @ (wanted - wanted.mean(0)))
         head = next(part for part in trained.head.modules() if isinstance(part, nn.Linear))
         head.weight.copy_((5 * weights / spread[:, None]).T)
         head.bias.copy_(5 * (wanted.mean(0) - (mean / spread) @ weights))
