@@ -102,7 +102,9 @@ def _fit_head(trained: Any, preparation: Preparation, rows: pa.RecordBatch) -> N
     from deepseek.data.batch import as_inputs
 
     for part in trained.modules():
-        if hasattr(part, "downsample"):  # branches that begin small, as Goyal et al. (2017) start them, keep a random network's features apart
+        if hasattr(
+            part, "downsample"
+        ):  # branches that begin small, as Goyal et al. (2017) start them, keep a random network's features apart
             nn.init.constant_(getattr(part, "bn3", part.bn2).weight, 0.1)
     batches = [rows.slice(start, 16) for start in range(0, rows.num_rows, 16)]
     inputs = [as_inputs(preparation.arrays(batch)) for batch in batches]

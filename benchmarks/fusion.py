@@ -1,9 +1,9 @@
 """What fusing operators gains: counts of kernels and nodes before and after, and the time of a row alone.
 
-ResNet-18, a network of depthwise convolutions and a small transformer encoder, with normalisations as training leaves them. Eager PyTorch counts
-as 1; beside it the same with batch normalisations folded into the layers before them (`deepseek.compression.fusion`), torch.compile, and the
-exported graph in ONNX Runtime with its optimisations off and on. Contestants take turns, and medians are compared; every contestant's
-answers agree with eager's to 1e-5. Prints one JSON line.
+ResNet-18, a network of depthwise convolutions and a small transformer encoder, with normalisations as training leaves them. Eager PyTorch
+counts as 1; beside it the same with batch normalisations folded into the layers before them (`deepseek.compression.fusion`),
+torch.compile, and the exported graph in ONNX Runtime with its optimisations off and on. Contestants take turns, and medians are compared;
+every contestant's answers agree with eager's to 1e-5. Prints one JSON line.
 
     python benchmarks/fusion.py --threads 1 2
     python benchmarks/fusion.py --side 32 --rounds 3 --no-compile
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ class Depthwise(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 128, 256, 256, 512)) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             stride = 1 if before == after else 2
             layers += [nn.Conv2d(before, before, 3, stride, 1, groups=before, bias=False), nn.BatchNorm2d(before), nn.ReLU()]
             layers += [nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]

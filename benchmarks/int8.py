@@ -1,9 +1,9 @@
 """What INT8 saves and what it costs: models that were trained with nothing said but the target, on public data.
 
-Fashion-MNIST (a compact network of convolutions), Adult (TabM), SST-2 (a bag of n-grams, and a small transformer). Each is trained, brought to
-INT8 in every way there is (`deepseek.compress`), and the kept form is measured on the official test rows, which nothing was chosen on. The table
-holds metric, other answers, bytes of files and weights, the time of 1 and of 32 rows, and the peak memory of a fresh process, for each form.
-Prints one JSON line a set.
+Fashion-MNIST (a compact network of convolutions), Adult (TabM), SST-2 (a bag of n-grams, and a small transformer). Each is trained,
+brought to INT8 in every way there is (`deepseek.compress`), and the kept form is measured on the official test rows, which nothing was
+chosen on. The table holds metric, other answers, bytes of files and weights, the time of 1 and of 32 rows, and the peak memory of a fresh
+process, for each form. Prints one JSON line a set.
 
     python benchmarks/int8.py
     python benchmarks/int8.py sst2 --set train.epochs=1
@@ -30,7 +30,7 @@ DATA = Path(os.environ.get("DEEPSEEK_DATA", "data"))
 TRANSFORMER = "model={type: text_transformer, width: 256, depth: 4, heads: 4, pool: mean}"
 
 
-def fashion(folder: Path) -> tuple[Any, Any, str, list[str]]:
+def fashion(_: Path) -> tuple[Any, Any, str, list[str]]:
     return DATA / "fashion_mnist" / "fashion_mnist.npz", None, "y", []
 
 
@@ -66,9 +66,9 @@ def measure(name: str, *, run: str | None, overrides: list[str], max_drop: float
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         source, test, target, more = SETS[name](folder)
-        made = run or deepseek.train(
-            source, target=target, test=test, out=folder / "runs", overrides=[*more, *overrides], progress=False
-        ).run
+        made = (
+            run or deepseek.train(source, target=target, test=test, out=folder / "runs", overrides=[*more, *overrides], progress=False).run
+        )
         value = deepseek.compress(made, quantize={"max_drop": max_drop}, out=folder / "int8")
         rows = {row["name"]: row for row in value["table"]}
         kept, plain = rows[value["chosen"]], rows[value["chosen"].split(" int8")[0]]

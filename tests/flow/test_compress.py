@@ -152,13 +152,14 @@ def test_auto_measures_int8_where_it_is_asked_to(run, tmp_path):
     assert {"torch", "onnxruntime", "openvino", "onnxruntime int8 static", "onnxruntime int8 dynamic", "openvino int8 static"} <= names
 
 
-def test_a_format_is_exported_in_int8_beside_its_float32(run, capsys):
-    assert main(["export", str(run.run), "--to", "onnx"]) == 0
-    assert main(["export", str(run.run), "--to", "onnx", "--precision", "int8"]) in (0, 4)
+def test_a_format_in_int8_stands_beside_its_float32_and_is_not_taken_for_it(run):
+    deepseek.compress(run, quantize={"backend": "onnx", "method": "dynamic", "max_drop": 0.05})
+    deepseek.export(run, to="onnx")
+    deepseek.export(run, to="onnx", quantize={"method": "dynamic", "max_drop": 0.05})
     exports = Path(run.run) / "export"
-    assert (exports / "onnx" / "model.onnx").is_file()
-    predictor = deepseek.load(run.run, backend="onnxruntime")
-    assert predictor.bundle.path == exports / "onnx"  # of both, the one with the arithmetic of training
+    assert {"int8", "onnx", "onnx-int8"} <= {path.name for path in exports.iterdir()}
+    assert json.loads((exports / "onnx-int8" / "export.json").read_text())["precision"] == "int8"
+    assert deepseek.load(run.run, backend="onnxruntime").bundle.path == exports / "onnx"  # the one with the arithmetic of training
 
 
 @pytest.mark.parametrize(

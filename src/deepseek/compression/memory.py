@@ -48,7 +48,7 @@ def answer_alone(task: str) -> None:
     """Answer a batch, and print the most bytes that this process has held: what the fresh process does.
 
     Args:
-        task: As JSON: the `bundle`, the `backend`, the `file` with the batch's arrays, their `names`, and the `plugins` to be loaded before.
+        task: As JSON: the `bundle`, the `backend`, the `file` with the batch's arrays, their `names`, and the `plugins` to be loaded.
     """
     given = json.loads(task)
     for plugin in given["plugins"]:

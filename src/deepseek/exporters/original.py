@@ -68,7 +68,9 @@ class Original:
             InputError: There are none.
         """
         if self.training is None:
-            raise InputError("ranges are measured on training rows, and none are given", hint="give them with --calibrate FILE")
+            raise InputError(
+                "ranges are measured on training rows, and none are given", hint="give them: deepseek compress --calibrate FILE"
+            )
         return Calibration.of(self.training(), self.predictor.arrays, most=rows)
 
 

@@ -23,7 +23,7 @@ MOST_ROWS = 2000
 """The most rows that an export is compared on."""
 _BATCH_ROWS = 256
 _ROWS = "give rows to compare on with --rows FILE"
-_CALIBRATE = "give training rows with --calibrate FILE"
+_CALIBRATE = "give training rows: deepseek compress --calibrate FILE, in Python calibrate=ROWS"
 
 
 def rows_to_compare(bundle: Bundle, rows: Any) -> Rows:
