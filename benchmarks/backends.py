@@ -1,6 +1,6 @@
 """Which backend answers a row alone fastest: ResNet-50 at 224² and an encoder of BERT's size, against eager float32 with the same threads.
 
-Twelve layers of width 768 with twelve heads and 128 tokens; ResNet-50 for pictures of 224 pixels. Weights are random but for the head, which
+Twelve layers of width 768, twelve heads and 128 tokens; ResNet-50 for pictures of 224 pixels. Weights are random but for the head, which
 is fitted on the network's features of training rows, so that there is a metric to lose and there are answers to flip: pictures of ten tints
 in noise, and texts of two classes that prefer other words. Every form goes through the gates of `deepseek export`: float32 has to agree to
 1e-4, bfloat16 and INT8 may lose a tenth and a half of a point of accuracy. Then all take turns, and medians are compared. Prints one JSON
