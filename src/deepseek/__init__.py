@@ -27,6 +27,7 @@ _PUBLIC = {
     "evaluate": "deepseek.pipeline.evaluate",
     "predict": "deepseek.pipeline.predict",
     "export": "deepseek.pipeline.export",
+    "compress": "deepseek.pipeline.compress",
     "report": "deepseek.pipeline.report",
     "watch": "deepseek.pipeline.watch",
     "doctor": "deepseek.pipeline.doctor",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
     from deepseek.pipeline.compare import compare as compare
+    from deepseek.pipeline.compress import compress as compress
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export

@@ -16,6 +16,7 @@ _TRUNKS = "deepseek.models.trunks"
 _TASKS = "deepseek.tasks"
 _CALLBACKS = "deepseek.training.callbacks"
 _BACKENDS = "deepseek.inference.backends"
+_EXPORTERS = "deepseek.exporters"
 
 FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
     "search": (
@@ -227,7 +228,12 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "exporter": (
-        "deepseek.exporters.base:Exporter",
-        {"onnx": "deepseek.exporters.onnx:OnnxExporter", "openvino": "deepseek.exporters.openvino:OpenVinoExporter"},
+        f"{_EXPORTERS}.base:Exporter",
+        {
+            "onnx": f"{_EXPORTERS}.onnx:OnnxExporter",
+            "openvino": f"{_EXPORTERS}.openvino:OpenVinoExporter",
+            "tensorrt": f"{_EXPORTERS}.tensorrt:TensorRtExporter",
+            "torch": f"{_EXPORTERS}.torch:TorchExporter",
+        },
     ),
 }

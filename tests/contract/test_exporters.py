@@ -12,7 +12,15 @@ from deepseek.exporters.export import exported
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import family
 
-SPECS = {"onnx": {"type": "onnx", "opset": 18}, "openvino": {"type": "openvino"}}
+SPECS = {
+    "onnx": {"type": "onnx", "opset": 18},
+    "onnx int8": {"type": "onnx", "precision": "int8"},
+    "openvino": {"type": "openvino"},
+    "openvino int8": {"type": "openvino", "precision": "int8"},
+    "tensorrt": {"type": "tensorrt"},
+    "tensorrt int8": {"type": "tensorrt", "precision": "int8"},
+    "torch": {"type": "torch"},
+}
 TABLE, TEXT, IMAGE = ("a size", "kind"), ("text",), ("photo",)
 MODELS = {
     "mlp": ({"type": "mlp", "width": 8, "depth": 1}, TABLE),
@@ -55,15 +63,16 @@ def photos(count):
     return pa.array(files)
 
 
+@pytest.mark.parametrize("exporter", ["onnx", "torch"])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_exports(name, tmp_path):
+def test_every_model_exports(name, exporter, tmp_path):
     model, columns = MODELS[name]
     batch = rows()
     if "photo" in columns:
         batch = batch.append_column("photo", photos(batch.num_rows))
     fields = tuple(Field(column, KINDS[column]) for column in (*columns, "label"))
     original = original_in(tmp_path, model, batch=batch.select([*columns, "label"]), schema=Schema(fields, ("label",)))
-    with exported(original, family("exporter").build("onnx"), tmp_path) as made:
+    with exported(original, family("exporter").build(exporter), tmp_path) as made:
         assert made.parity.rows == batch.num_rows
         assert made.parity.flipped == 0
         assert made.parity.difference < 1e-5

@@ -129,7 +129,7 @@ def test_the_command_line_says_how_well_it_agrees(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"to": "torch"}, "pickle"),
+        ({"to": "torch", "quantize": "int8"}, "has no INT8"),
         ({"to": {"type": "auto", "precision": "bf16"}}, "takes no settings"),
         ({"rows": {"age": [1.0]}}, "lacks 'city', 'note'"),
         ({"rows": {"age": [], "city": [], "note": []}}, "no row to compare"),

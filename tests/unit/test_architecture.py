@@ -182,6 +182,7 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
+    "cli/compress.py": "the verb's options",
     "cli/ingest.py": "the verb's options",
     "cli/experiment.py": "the verb's options",
     "cli/serve.py": "the verb's options",

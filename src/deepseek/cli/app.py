@@ -12,6 +12,7 @@ from deepseek import __version__
 from deepseek.cli import (
     compare,
     components,
+    compress,
     doctor,
     evaluate,
     example,
@@ -40,6 +41,7 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "evaluate": evaluate.evaluate_verb,
     "predict": predict.predict_verb,
     "export": export.export_verb,
+    "compress": compress.compress_verb,
     "watch": watch.watch_verb,
     "report": report.report_verb,
     "serve": serve.serve_verb,

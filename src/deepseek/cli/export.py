@@ -8,6 +8,7 @@ import typer
 
 import deepseek
 from deepseek import progress
+from deepseek.cli.compress import compression_text
 from deepseek.cli.options import Json, Plugins, RunPath
 from deepseek.cli.output import Output, as_table
 
@@ -15,9 +16,12 @@ from deepseek.cli.output import Output, as_table
 def export_verb(
     run: RunPath,
     *,
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, openvino, or auto: measures which backend is fastest.")] = "onnx",
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", help="onnx, openvino, tensorrt, torch, or auto: measures which backend is fastest.")
+    ] = "onnx",
     precision: Annotated[
-        Literal["fp32", "bf16"] | None, typer.Option(help="The arithmetic, for openvino; fp32 where not given.", show_default=False)
+        Literal["fp32", "bf16", "int8"] | None,
+        typer.Option(help="The arithmetic; fp32 where not given. With auto, int8 is measured with the others.", show_default=False),
     ] = None,
     rows: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Rows that both models are asked; the run's validation rows where not given.")
@@ -28,8 +32,12 @@ def export_verb(
 ) -> Output:
     """Export a model, and keep it only where real rows are answered alike."""
     progress.quiet(as_json)
-    value = deepseek.export(run, to=to if precision is None else {"type": to, "precision": precision}, rows=rows, out=out, plugins=plugins)
-    return Output(value, as_table(_lines(value)))
+    if precision == "int8":
+        value = deepseek.export(run, to=to, quantize="int8", rows=rows, out=out, plugins=plugins)
+    else:
+        spec = to if precision is None else {"type": to, "precision": precision}
+        value = deepseek.export(run, to=spec, rows=rows, out=out, plugins=plugins)
+    return Output(value, compression_text(value) if "table" in value else as_table(_lines(value)))
 
 
 def _lines(value: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -5,17 +5,24 @@ Legend of shapes: `b` rows · `l` elements of a ragged input.
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from deepseek.artifacts import Bundle
+from deepseek.compression.calibration import Calibration
+from deepseek.compression.fusion import folded
+from deepseek.compression.quantizer import Quantizer
+from deepseek.compression.settings import Int8Settings, Method
 from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
-from deepseek.errors import MissingExtraError
+from deepseek.errors import ExportError, MissingExtraError
+from deepseek.inference.predictor import Predictor
 from deepseek.tasks.model import TaskModel
 
 Precision = Literal["fp32", "bf16", "int8"]
@@ -26,6 +33,8 @@ EXAMPLE_ROWS, EXAMPLE_LENGTH = 3, 5
 class AnswerGraph(nn.Module):
     """Graph transforms, network and decoding as one function of tensors: what is exported.
 
+    It holds a copy of the network in which batch normalisations are folded into the layers before them.
+
     Args:
         model: The trained network with its task.
         inputs: What it meets, by name.
@@ -34,15 +43,19 @@ class AnswerGraph(nn.Module):
         inputs: What the network meets, by name.
         names: The arguments, in order: the inputs' names, with `NAME_mask` behind each ragged one.
         outputs: What is returned, in order: the names under which the task decodes.
+        folded: Which normalisations are part of which layers.
+        written: Folders with the graph as ONNX, by the version of its operators: several formats are made of it, and it is written once.
     """
 
     def __init__(self, model: TaskModel, inputs: Mapping[str, InputSpec]) -> None:
         super().__init__()
-        self.model = model.eval()
         self.inputs = dict(inputs)
         self.names = [name for spec in inputs.values() for name in ((spec.name, mask_name(spec.name)) if spec.ragged else (spec.name,))]
+        made = folded(model, lambda copy: cast("TaskModel", copy).predict(self.example()))
+        self.model, self.folded = cast("TaskModel", made.module), made.pairs
+        self.written: dict[int, tempfile.TemporaryDirectory[str]] = {}
         with torch.inference_mode():
-            self.outputs = tuple(model.predict(self.example()))
+            self.outputs = tuple(self.model.predict(self.example()))
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
         """Return the decoded answers, each `[b, …]`."""
@@ -75,16 +88,20 @@ class Exporter(ABC):
     Attributes:
         backend: The name of the backend that runs them.
         libraries: What has to be importable.
+        copies: The files of the original bundle that stand beside what is written.
+        methods: The ways to INT8 that it has, the first being the ordinary one.
         precision: The type of the arithmetic; what is not `fp32` is compared by metric, not by number.
     """
 
     backend: ClassVar[str]
-    libraries: ClassVar[tuple[str, ...]] = ()
+    libraries: tuple[str, ...] = ()
+    copies: ClassVar[tuple[str, ...]] = ()
+    methods: ClassVar[tuple[Method, ...]] = ()
     precision: Precision = "fp32"
 
     @abstractmethod
     def write(self, graph: AnswerGraph, folder: Path) -> None:
-        """Write the files.
+        """Write the files; in float32 also where the precision is `int8`, of which `quantizer` then makes the rest.
 
         Args:
             graph: What is exported.
@@ -93,6 +110,34 @@ class Exporter(ABC):
         Raises:
             ExportError: The network has an operation that the format has no form of.
         """
+
+    def quantizer(self, folder: Path, calibration: Calibration, settings: Int8Settings) -> Quantizer:
+        """Return what brings the files to INT8.
+
+        Args:
+            folder: Where the float32 files are.
+            calibration: Training rows on which ranges are measured.
+            settings: How.
+
+        Raises:
+            ExportError: The format has no INT8.
+        """
+        raise ExportError(f"the exporter {type(self).__name__} has no INT8", hint="export to onnx or openvino")
+
+    def check(self, folder: Path) -> dict[str, Any]:
+        """Check files that were written as only the format's own reader can, beyond answering with them.
+
+        Returns:
+            What `export.json` says of it.
+
+        Raises:
+            ExportError: It does not read them.
+        """
+        return {}
+
+    def candidate(self, bundle: Bundle) -> Predictor:
+        """Return what answers with the files of a bundle that was written a moment ago, to be compared with the original."""
+        return Predictor.load(bundle.path, backend=self.backend)
 
     def require_libraries(self) -> None:
         """Check that what the exporter needs is installed.

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Le
 
+from deepseek.compression.calibration import Calibration
+from deepseek.compression.onnx_graph import LAYERS
+from deepseek.compression.onnx_int8 import Form, OnnxQuantizer
+from deepseek.compression.quantizer import Quantizer
+from deepseek.compression.settings import Int8Settings, Method
 from deepseek.errors import ExportError
 from deepseek.exporters.base import AnswerGraph, Exporter
 from deepseek.inference.backends.onnxruntime import ONNX_FILE
@@ -26,18 +34,34 @@ class OnnxExporter(Exporter):
     Its inputs have the names of the batch's, `NAME_mask` among them. A recurrent network becomes ONNX's own LSTM or GRU.
 
     Args:
+        precision: The arithmetic: `fp32`, or `int8`, whose ranges are measured on training rows.
         opset: The version of ONNX's operators; runtimes of some years ago read 18, newer ones more.
     """
 
     backend = "onnxruntime"
     libraries = ("onnx", "onnxscript", "onnxruntime")
+    methods: ClassVar[tuple[Method, ...]] = ("static", "dynamic")
+    form: ClassVar[Form] = "onnxruntime"
 
-    def __init__(self, *, opset: Annotated[int, Ge(18), Le(24)] = 20) -> None:
+    def __init__(self, *, precision: Literal["fp32", "int8"] = "fp32", opset: Annotated[int, Ge(18), Le(24)] = 20) -> None:
+        self.precision = precision
         self.opset = opset
 
     def write(self, graph: AnswerGraph, folder: Path) -> None:
         """Write the file; weights beyond 2 GB go into a second one beside it."""
         self.require_libraries()
+        if self.opset not in graph.written:
+            made = tempfile.TemporaryDirectory()
+            self._write(graph, Path(made.name))
+            graph.written[self.opset] = made
+        for file in Path(graph.written[self.opset].name).iterdir():
+            shutil.copyfile(file, folder / file.name)
+
+    def quantizer(self, folder: Path, calibration: Calibration, settings: Int8Settings) -> Quantizer:
+        """Return ONNX Runtime's quantizer."""
+        return OnnxQuantizer(folder / ONNX_FILE, calibration, settings=settings, form=self.form)
+
+    def _write(self, graph: AnswerGraph, folder: Path) -> None:
         with _hushed():
             try:
                 program = torch.onnx.export(
@@ -58,10 +82,23 @@ class OnnxExporter(Exporter):
                 ) from error
             assert program is not None
             # where each operation stood in which file of this machine: nobody's business, and half of a small model's size
+            _name_layers(program.model.graph)
             for node in program.model.graph.all_nodes():
                 node.metadata_props.clear()
             program.model.metadata_props.clear()
             program.save(folder / ONNX_FILE)
+
+
+def _name_layers(graph: Any) -> None:
+    """Name each node with weights as the module that it comes from, so that people can be told of it."""
+    taken: dict[str, int] = {}
+    for node in graph:
+        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+        path = [name for name in ast.literal_eval(scopes)[1:-1] if name] if scopes else []
+        if node.op_type in LAYERS and path and any(value is not None and value.is_initializer() for value in node.inputs):
+            name = path[-1].removeprefix("model.")
+            taken[name] = taken.get(name, 0) + 1
+            node.name = name if taken[name] == 1 else f"{name}:{taken[name]}"
 
 
 OPERATORS: dict[Any, Callable[..., Any]] = {}

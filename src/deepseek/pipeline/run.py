@@ -14,8 +14,9 @@ from deepseek.data.splits import NAMES
 from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
 from deepseek.pipeline.choices import Choices, choose
+from deepseek.pipeline.compress import INT8, compress_to, int8_settings
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
-from deepseek.pipeline.export import export, require_exporters
+from deepseek.pipeline.export import export, require_compression, require_exporters
 from deepseek.pipeline.fitting import Job, fit
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
@@ -67,6 +68,8 @@ def run(
         hint = "search with: deepseek tune RECIPE; or train with the values as they stand: --set tune=null"
         raise InputError("the recipe has a section 'tune', which asks for many trainings", hint=hint)
     require_exporters(checked.export)
+    if checked.compress is not None and checked.compress.int8 is not None:
+        require_compression(checked.compress.int8)
     if resume:
         folder, checked = _resumed(given or RunFolder.open(Path(out) / checked.name), checked)
         if folder.metrics.is_file():
@@ -237,12 +240,19 @@ def _train(
 
 
 def _export(recipe: Recipe, folder: RunFolder) -> None:
-    """Export a finished run as its recipe asks; what is there already stays."""
+    """Compress and export a finished run as its recipe asks; what is there already stays."""
+    section = recipe.compress.int8 if recipe.compress is not None else None
+    if section is not None and not (folder.export / INT8).is_dir():
+        formats = ("onnx", "openvino") if section.backend == AUTO else (section.backend,)
+        kept = compress_to(folder.path, settings=int8_settings(section), formats=formats)
+        progress.log(f"compressed to {kept['bundle']}: {kept['chosen']}")
     for spec in recipe.export:
         name = spec if isinstance(spec, str) else spec["type"]
-        if not (folder.export / name).is_dir():
-            made = export(folder.path, to=spec)
-            progress.log(f"exported to {made['bundle']}, run by {made['backend']}")
+        int8 = not isinstance(spec, str) and spec.get("precision") == INT8
+        quantize = section.model_dump() if section is not None and (int8 or name == AUTO) else None
+        if not (folder.export / (f"{name}-{INT8}" if int8 else name)).is_dir():
+            made = export(folder.path, to=spec, quantize=quantize)
+            progress.log(f"exported to {made['bundle']}")
 
 
 def _finished(folder: RunFolder) -> RunResult:

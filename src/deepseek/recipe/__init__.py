@@ -1,14 +1,16 @@
 """Recipes: one YAML file says everything about a run, and is checked before anything starts."""
 
 from deepseek.recipe.load import load_recipe
-from deepseek.recipe.recipe import NOT_BUILT, Recipe
+from deepseek.recipe.recipe import Recipe
 from deepseek.recipe.schema import json_schema
 from deepseek.recipe.secrets import resolve_secret, resolve_secrets
 from deepseek.recipe.sections import (
     AUTO,
     CheckpointSection,
+    CompressSection,
     DataSection,
     EarlyStoppingSection,
+    QuantizeSection,
     SplitSection,
     TrainSection,
     TuneSection,
@@ -16,10 +18,11 @@ from deepseek.recipe.sections import (
 
 __all__ = [
     "AUTO",
-    "NOT_BUILT",
     "CheckpointSection",
+    "CompressSection",
     "DataSection",
     "EarlyStoppingSection",
+    "QuantizeSection",
     "Recipe",
     "SplitSection",
     "TrainSection",

@@ -17,9 +17,6 @@ from deepseek.recipe.rules import broken_rules
 from deepseek.recipe.sections import RecipeSections
 from deepseek.validation import problems_of, shown
 
-NOT_BUILT = ("compress",)
-"""Sections that have a place in a recipe and no code behind them yet."""
-
 DEFAULT = "default"
 
 
@@ -49,14 +46,11 @@ class Recipe(RecipeSections):
         """
         if not isinstance(value, Mapping):
             raise RecipeError([Problem("", f"a recipe is a mapping of sections; given: {shown(value)}")])
-        problems = [Problem(name, f"the section {name!r} is not built yet; leave it out") for name in NOT_BUILT if name in value]
-        built = {key: part for key, part in value.items() if key not in NOT_BUILT}
         try:
-            recipe = cls.model_validate(built, context={"given": dict(given or {}), "folder": folder or Path()})
+            recipe = cls.model_validate(value, context={"given": dict(given or {}), "folder": folder or Path()})
         except ValidationError as error:
-            raise RecipeError([*problems, *problems_of(error, cls, built, what="the recipe")]) from None
-        problems += broken_rules(recipe)
-        if problems:
+            raise RecipeError(problems_of(error, cls, value, what="the recipe")) from None
+        if problems := broken_rules(recipe):
             raise RecipeError(problems)
         return recipe
 

@@ -136,6 +136,16 @@ def _doubled_callbacks(recipe: RecipeSections) -> Iterator[Problem]:
             yield Problem(f"train.callbacks.{index}", f"{callback['type']!r} is asked for a second time; 'train.{key}' is given already")
 
 
+def _compression(recipe: RecipeSections) -> Iterator[Problem]:
+    if recipe.compress is None:
+        return
+    int8 = recipe.compress.int8
+    if int8 is None:
+        yield Problem("compress", "says nothing that could be done; give it 'quantize: int8', or leave the section out")
+    elif int8.method == "dynamic" and int8.backend == "openvino":
+        yield Problem("compress.quantize.method", "OpenVINO has no dynamic INT8; take 'static', or the backend 'onnx'")
+
+
 RULES: tuple[Rule, ...] = (
     _split_shares,
     _split_ways,
@@ -147,6 +157,7 @@ RULES: tuple[Rule, ...] = (
     _ema,
     _validation,
     _doubled_callbacks,
+    _compression,
 )
 """Every cross-field check, in the order of the recipe's sections."""
 

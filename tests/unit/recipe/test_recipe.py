@@ -4,9 +4,18 @@ from pathlib import Path
 import pytest
 
 from deepseek.errors import InputError, RecipeError
-from deepseek.recipe import NOT_BUILT, Recipe, json_schema, load_recipe, resolve_secret
+from deepseek.recipe import Recipe, json_schema, load_recipe, resolve_secret
 from deepseek.recipe.quantities import parse_duration_s
-from deepseek.recipe.sections import CheckpointSection, DataSection, EarlyStoppingSection, RecipeSections, SplitSection, TrainSection
+from deepseek.recipe.sections import (
+    CheckpointSection,
+    CompressSection,
+    DataSection,
+    EarlyStoppingSection,
+    QuantizeSection,
+    RecipeSections,
+    SplitSection,
+    TrainSection,
+)
 
 TEXT = """\
 data:
@@ -104,10 +113,18 @@ def test_show_prints_each_value_with_its_origin(file: Path) -> None:
 
 def test_all_problems_come_at_once_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(
-        "data:\n  sorce: a.csv\n  target: 1\ntrain:\n  epochs: many\n  optimizer: {type: fake, widt: 2}\ncompress: {}\n"
+        "data:\n  sorce: a.csv\n  target: 1\ntrain:\n  epochs: many\n  optimizer: {type: fake, widt: 2}\ncompress: {quantise: int8}\n"
     )
     found = {one.path: one for one in problems(tmp_path / "bad.yaml", "train.l1=-1")}
-    assert set(found) == {"data.source", "data.sorce", "data.target", "train.epochs", "train.optimizer.widt", "compress", "train.l1"}
+    assert set(found) == {
+        "data.source",
+        "data.sorce",
+        "data.target",
+        "train.epochs",
+        "train.optimizer.widt",
+        "compress.quantise",
+        "train.l1",
+    }
     assert (found["data.sorce"].line, found["data.sorce"].suggestion) == (2, "source")
     assert (found["data.source"].line, found["data.source"].file) == (1, "bad.yaml")
     assert found["train.epochs"].message == "must be a whole number or 'auto'; given: 'many'"
@@ -115,15 +132,31 @@ def test_all_problems_come_at_once_with_file_and_line(tmp_path: Path) -> None:
     assert (found["train.l1"].file, found["train.l1"].line) == ("--set", None)
 
 
-@pytest.mark.parametrize("name", NOT_BUILT)
-def test_a_section_that_is_not_built_says_so(name: str) -> None:
-    (found,) = problems({**MINIMAL, name: {}})
-    assert found.message.startswith(f"the section '{name}' is not built yet")
+@pytest.mark.parametrize(
+    ("compress", "path", "said"),
+    [
+        ({}, "compress", "says nothing that could be done"),
+        ({"quantize": {"method": "dynamic", "backend": "openvino"}}, "compress.quantize.method", "no dynamic INT8"),
+        ({"quantize": {"max_drop": 2}}, "compress.quantize.max_drop", "must be at most 1"),
+        ({"quantize": "int4"}, "compress.quantize", "int8"),
+    ],
+)
+def test_compression_that_cannot_be_is_refused(compress: object, path: str, said: str) -> None:
+    (found,) = problems({**MINIMAL, "compress": compress})
+    assert (found.path, said in found.message) == (path, True), found.message
+
+
+def test_the_bare_word_is_the_section_with_its_defaults() -> None:
+    recipes = [Recipe.from_value({**MINIMAL, "compress": {"quantize": value}}) for value in ("int8", {"precision": "int8"})]
+    assert recipes[0].compress is not None
+    assert recipes[1].compress is not None
+    assert recipes[0].compress.int8 == recipes[1].compress.int8
 
 
 SECTIONS = {
     "": RecipeSections, "data": DataSection, "data.split": SplitSection, "train": TrainSection,
-    "train.early_stopping": EarlyStoppingSection, "train.checkpoint": CheckpointSection,
+    "train.early_stopping": EarlyStoppingSection, "train.checkpoint": CheckpointSection, "compress": CompressSection,
+    "compress.quantize": QuantizeSection,
 }  # fmt: skip
 KEYS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
 

@@ -20,7 +20,7 @@ AUTO = "auto"
 MEASURED = "auto"
 """The folder, among a run's exports, of the one that was chosen by measuring."""
 
-_UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+_UNITS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
 def open_backend(bundle: Bundle, spec: Spec = AUTO) -> tuple[Bundle, Backend]:
@@ -71,7 +71,9 @@ def _chosen(bundle: Bundle) -> tuple[Bundle, Spec]:
 
 
 def _runnable(bundle: Bundle, name: str, files: tuple[str, ...]) -> Bundle:
-    for candidate in (bundle, *_exports(bundle)):
+    # the same arithmetic as in training goes before what was exported in fewer bits
+    exports = sorted(_exports(bundle), key=lambda export: read_export(export).precision != "fp32")
+    for candidate in (bundle, *exports):
         if any(file in candidate.manifest["files"] for file in files):
             return candidate
     raise InputError(

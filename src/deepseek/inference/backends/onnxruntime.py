@@ -11,6 +11,7 @@ from annotated_types import Ge
 from deepseek.artifacts import Bundle
 from deepseek.errors import BundleError, MissingExtraError
 from deepseek.inference.backends.base import Backend, told_threads, without_empty
+from deepseek.inference.backends.references import require_own_files
 from deepseek.inference.reading import AGAIN, input_names, read_export, read_preparation
 
 ONNX_FILE = "model.onnx"
@@ -72,6 +73,7 @@ def _session(bundle: Bundle, threads: int | None) -> Any:
     # its threads spin while they wait for the next batch, which takes the cores from whatever else runs
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     path = bundle.file(ONNX_FILE)
+    require_own_files(bundle, path)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (states.Fail, states.InvalidArgument, states.InvalidGraph, states.InvalidProtobuf, states.NotImplemented, RuntimeError) as error:

@@ -13,6 +13,7 @@ from deepseek.artifacts import Bundle
 from deepseek.errors import BundleError, MissingExtraError
 from deepseek.inference.backends.base import Backend, told_threads, without_empty
 from deepseek.inference.backends.onnxruntime import ONNX_FILE, require_same
+from deepseek.inference.backends.references import require_own_files
 from deepseek.inference.reading import AGAIN, read_export
 
 OPENVINO_FILE = "model.xml"
@@ -62,6 +63,7 @@ def _compiled(bundle: Bundle, precision: str, threads: int | None) -> Any:
     except ModuleNotFoundError:
         raise MissingExtraError("openvino", "deploy", "the backend 'openvino'") from None
     path = bundle.file(OPENVINO_FILE if OPENVINO_FILE in bundle.manifest["files"] else ONNX_FILE)
+    require_own_files(bundle, path)
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",

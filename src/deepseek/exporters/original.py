@@ -1,0 +1,84 @@
+"""What is exported: a bundle's network, with rows to compare and to calibrate on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from deepseek.artifacts import Bundle
+from deepseek.compression.calibration import Calibration
+from deepseek.errors import InputError
+from deepseek.exporters.base import AnswerGraph
+from deepseek.inference.backends.torch import TorchBackend
+from deepseek.inference.evaluation import measure_batches
+from deepseek.inference.predictor import Predictor
+from deepseek.inference.reading import EXPORT
+
+Rows = Callable[[], Iterator[pa.RecordBatch]]
+"""Gives rows from their beginning."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """What is exported, with rows to compare on.
+
+    Attributes:
+        predictor: The original, in PyTorch.
+        batches: Gives the rows that both are asked, from their beginning; they were not trained on.
+        graph: What is exported of it.
+        training: Gives rows that it was trained on, where an export has to measure ranges.
+    """
+
+    predictor: Predictor
+    batches: Rows
+    graph: AnswerGraph
+    training: Rows | None = None
+
+    @classmethod
+    def of(cls, bundle: Bundle, batches: Rows, *, training: Rows | None = None) -> Original:
+        """Open a bundle in PyTorch; raises as `require_original` does."""
+        require_original(bundle)
+        backend = TorchBackend(bundle)
+        predictor = Predictor(bundle, backend)
+        return cls(predictor, batches, AnswerGraph(backend.model, predictor.preparation.inputs), training)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle."""
+        return self.predictor.bundle
+
+    @cached_property
+    def metric(self) -> float:
+        """The metric that the task is monitored by, on the rows."""
+        return self.metric_of(self.predictor)
+
+    def metric_of(self, predictor: Predictor) -> float:
+        """Return the monitored metric of another form of the model, on the same rows; raises `InputError` where they have no target."""
+        task = self.predictor.task
+        measured = measure_batches(predictor.backend, task, predictor.preparation, tables=self.batches())
+        return float(measured["metrics"][task.monitor])
+
+    def calibration(self, rows: int) -> Calibration:
+        """Return so many training rows as the network is given them.
+
+        Raises:
+            InputError: There are none.
+        """
+        if self.training is None:
+            raise InputError(
+                "ranges are measured on training rows, and none are given", hint="give them: deepseek compress --calibrate FILE"
+            )
+        return Calibration.of(self.training(), self.predictor.arrays, most=rows)
+
+
+def require_original(bundle: Bundle) -> None:
+    """Check that a bundle holds the network itself.
+
+    Raises:
+        InputError: It is an export.
+    """
+    if EXPORT in bundle.manifest["files"]:
+        raise InputError(f"{bundle.path} is an export itself", hint="export the run that it was made from")

@@ -1,0 +1,94 @@
+"""The rows that an export is compared, and calibrated, on: out of the run's own data, or out of a source that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from deepseek.artifacts import Bundle
+from deepseek.data.landing import LandedTable
+from deepseek.data.sources import open_source
+from deepseek.data.sources.base import rooted_batches
+from deepseek.errors import BundleError, DataError, InputError
+from deepseek.exporters.original import Rows
+from deepseek.inference.predictor import Predictor
+from deepseek.pipeline.analysis.finished import FinishedRun
+from deepseek.pipeline.analysis.predictions import sample_of
+from deepseek.pipeline.sources import source_changed
+
+MOST_ROWS = 2000
+"""The most rows that an export is compared on."""
+_BATCH_ROWS = 256
+_ROWS = "give rows to compare on with --rows FILE"
+_CALIBRATE = "give training rows: deepseek compress --calibrate FILE, in Python calibrate=ROWS"
+
+
+def rows_to_compare(bundle: Bundle, rows: Any) -> Rows:
+    """Return what gives the rows that both are asked: a source's, or the validation rows of the bundle's run.
+
+    Where the run has none, its test rows are taken, and where it has neither, training rows.
+
+    Args:
+        bundle: The bundle that is exported.
+        rows: A path or a table, or nothing for the run's own.
+
+    Raises:
+        InputError: The bundle belongs to no run, or the run's rows cannot be had.
+    """
+    if rows is not None:
+        return _given(bundle, rows, MOST_ROWS)
+    return _own(bundle, ("validation", "test", "train"), most=MOST_ROWS, hint=_ROWS)
+
+
+def rows_to_calibrate(bundle: Bundle, rows: Any, most: int) -> Rows:
+    """Return what gives the rows on which ranges are measured: a source's, or a sample of the training rows of the bundle's run.
+
+    Args:
+        bundle: The bundle that is exported.
+        rows: A path or a table, or nothing for the run's own.
+        most: How many.
+
+    Raises:
+        InputError: The bundle belongs to no run, or the run's rows cannot be had.
+    """
+    return _given(bundle, rows, most) if rows is not None else _own(bundle, ("train",), most=most, hint=_CALIBRATE)
+
+
+def _given(bundle: Bundle, rows: Any, most: int) -> Rows:
+    predictor = Predictor.load(bundle.path, backend="torch")
+    source = open_source(rows).as_text(predictor.preparation.text_columns)
+    predictor.require_columns(source.schema().names)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        left = most
+        for batch in rooted_batches(source.read(batch_rows=_BATCH_ROWS), source.root):
+            yield batch.slice(0, left)
+            left -= batch.num_rows
+            if left <= 0:
+                return
+
+    return batches
+
+
+def _own(bundle: Bundle, splits: tuple[str, ...], *, most: int, hint: str) -> Rows:
+    """Return what gives rows of the first of the splits that there is, as they were read."""
+    try:
+        run = FinishedRun.open(bundle.path)
+    except BundleError:
+        raise InputError(f"{bundle.path} belongs to no run, whose {splits[0]} rows could be asked", hint=hint) from None
+    try:
+        if source_changed(run.recipe, run.data):
+            raise InputError("the source has changed since the run", hint=hint)
+        dataset = run.dataset()
+    except DataError as error:
+        raise InputError(f"the rows of the run cannot be had here: {error.message}", hint=hint) from error
+    split = next(name for name in splits if dataset.open(name) is not None)
+    data = dataset.open(split)
+    assert data is not None
+    places = sample_of(len(data), most, run.recipe.seed)
+    numbers = places if data.source_rows is None else np.asarray(data.source_rows[places], dtype=np.int64)
+    table = LandedTable.open(dataset.landed["test" if split == "test" and "test" in dataset.landed else "source"])
+    return lambda: table.batches(rows=np.sort(numbers), batch_rows=_BATCH_ROWS)
