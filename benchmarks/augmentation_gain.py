@@ -16,12 +16,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from scipy import stats
 
 import deepseek
@@ -34,63 +34,53 @@ ARMS: dict[str, Arms] = {
     "fashion": {"without": [SHIFTED], "with": [SHIFTED, MIXED]},
     "sst2": {"without": [], "with": [{"type": "eda", "probability": 0.5, "share": 0.1}]},
 }
-Source = dict[str, Any]
+PARTS = ("train", "val", "test")
 
 
-def fashion(seed: int, share: float) -> tuple[Source, Source]:
-    """Return a share of the training images with validation rows beside them, and the test rows."""
+def fashion(seed: int, share: float, folder: Path) -> tuple[Path, list[str]]:
+    """Write a share of the training images, others to validate on, and the test images; return the file and keys of the recipe."""
     with np.load(DATA / "fashion_mnist" / "fashion_mnist.npz") as file:
         images, labels = file["x_train"], file["y_train"]
-        test = {"image": file["x_test"], "label": file["y_test"]}
-    order = np.random.default_rng(seed).permutation(len(labels))
+        test = file["x_test"], file["y_test"]
     place = np.empty(len(labels), dtype=np.int64)  # of each row among those of its class, in random order
+    order = np.random.default_rng(seed).permutation(len(labels))
     for label in np.unique(labels):
         rows = order[labels[order] == label]
         place[rows] = np.arange(len(rows))
     each = round(share * len(labels) / len(np.unique(labels)))
-    train, validation = np.flatnonzero(place < each), np.flatnonzero((place >= each) & (place < each + each // 2))
-    rows = np.concatenate([train, validation])
-    part = np.repeat(["train", "validation"], [len(train), len(validation)])
-    return {"image": images[rows], "label": labels[rows], "part": part}, test
+    kept = np.flatnonzero(place < each), np.flatnonzero((place >= each) & (place < each + each // 2))
+    pairs = [*((images[rows], labels[rows]) for rows in kept), test]
+    arrays = {f"{axis}_{part}": array for part, pair in zip(PARTS, pairs, strict=True) for axis, array in zip("xy", pair, strict=True)}
+    np.savez(folder / "fashion.npz", **arrays)
+    return folder / "fashion.npz", []
 
 
-def sst2(seed: int, share: float) -> tuple[Source, Source]:
-    """Return a share of the training sentences with the validation rows beside them, and the test rows."""
-    train, validation, test = (_sentences(name) for name in ("train", "dev", "test"))
-    rows = np.random.default_rng(seed).permutation(len(train["label"]))[: round(share * len(train["label"]))]
-    some = {name: [values[row] for row in rows] for name, values in train.items()}
-    part = ["train"] * len(rows) + ["validation"] * len(validation["label"])
-    return {**{name: some[name] + validation[name] for name in some}, "part": part}, test
-
-
-def _sentences(name: str) -> dict[str, list[str]]:
-    lines = (DATA / "sst2" / f"stsa.binary.{name}").read_text(encoding="latin-1").split("\n")
-    found = [line for line in lines if line]
-    return {"text": [line[2:] for line in found], "label": ["positive" if line[0] == "1" else "negative" for line in found]}
+def sst2(seed: int, share: float, folder: Path) -> tuple[Path, list[str]]:
+    """Write a share of the training sentences, and the validation and test rows; return the file and keys of the recipe."""
+    found: dict[str, list[str]] = {"text": [], "y": [], "part": []}
+    for name, part in (("train", "train"), ("dev", "validation"), ("test", "test")):
+        text = (DATA / "sst2" / f"stsa.binary.{name}").read_text(encoding="latin-1")
+        lines = [line for line in text.split("\n") if line]
+        if part == "train":
+            lines = [lines[row] for row in np.random.default_rng(seed).permutation(len(lines))[: round(share * len(lines))]]
+        found["text"] += [line[2:] for line in lines]
+        found["y"] += ["positive" if line[0] == "1" else "negative" for line in lines]
+        found["part"] += [part] * len(lines)
+    pq.write_table(pa.table(found), folder / "sst2.parquet")
+    return folder / "sst2.parquet", ["data.split={column: part}", "data.fields={text: text}"]
 
 
 SETS = {"fashion": fashion, "sst2": sst2}
 
 
 def accuracy(name: str, arm: str, seed: int, arguments: argparse.Namespace) -> float:
-    source, test = SETS[name](seed, arguments.share)
-    recipe = {
-        "data": {
-            "source": source if name == "fashion" else pa.table(source),
-            "test": test if name == "fashion" else pa.table(test),
-            "target": "label",
-            "augment": ARMS[name][arm],
-            "split": {"column": "part"},
-        },
-        "train": {
-            "seed": seed,
-            "epochs": arguments.epochs,
-            "early_stopping": False,
-            **({"max_steps": arguments.steps} if arguments.steps else {}),
-        },
-    }
+    """Return one arm's accuracy on the test rows."""
+    keys = [f"seed={seed}", f"train.epochs={arguments.epochs}", "train.early_stopping=false", f"data.augment={json.dumps(ARMS[name][arm])}"]
+    keys += [f"train.max_steps={arguments.steps}"] if arguments.steps else []
     with tempfile.TemporaryDirectory() as folder:
-        return float((deepseek.run(recipe, out=folder).metrics["test"] or {})["accuracy"])
+        file, more = SETS[name](seed, arguments.share, Path(folder))
+        run = deepseek.train(file, target="y", out=Path(folder) / "runs", overrides=[*keys, *more], progress=False)
+    return float((run.metrics["test"] or {})["accuracy"])
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -114,17 +104,13 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def names(given: list[str]) -> Iterator[str]:
-    yield from given or SETS
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("data", nargs="*", choices=[*SETS, []], default=[])
+    parser.add_argument("data", nargs="*", default=list(SETS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--share", type=float, default=0.1, help="how much of the labelled rows is used")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--steps", type=int, help="the most steps, to try the script out")
     asked = parser.parse_args()
-    for each in names(asked.data):
+    for each in asked.data:
         print(json.dumps(measure(each, asked)), flush=True)

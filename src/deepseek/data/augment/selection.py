@@ -22,7 +22,7 @@ def changed_where(chosen: Tensor, x: Tensor, change: Callable[[Tensor], Tensor])
         return torch.where(chosen.to(x.device).view(-1, *[1] * (x.ndim - 1)), change(x), x)
     out = x.clone(memory_format=torch.contiguous_format)
     rows = chosen.nonzero().flatten()
-    for part in rows.split(max(BLOCK_BYTES // max(x[:1].nbytes, 1), 1)):
+    for part in torch.split(rows, max(BLOCK_BYTES // max(x[:1].nbytes, 1), 1)):
         _words(out).index_copy_(0, part, _words(change(x.index_select(0, part))))
     return out
 

@@ -130,12 +130,10 @@ def _bytes(x: Tensor, matrix: Tensor, padding: Padding, fill: float) -> Tensor:
 def _words(x: Tensor, fill: float) -> Tensor:
     """Return each pixel as one int32, flat, with a border of `fill`: one pixel before and two behind, which a corner may touch."""
     rows, height, width, channels = x.shape
-    border = 0
-    pixels: Tensor | None = None
-    for channel in reversed(range(channels)):
+    pixels, border = x[..., -1].to(torch.int32), int(fill)
+    for channel in reversed(range(channels - 1)):
         border = border << 8 | int(fill)
-        value = x[..., channel].to(torch.int32)
-        pixels = value if pixels is None else pixels.bitwise_left_shift_(8).bitwise_or_(value)
+        pixels = pixels.bitwise_left_shift_(8).bitwise_or_(x[..., channel])
     border -= (border >> 31) << 32  # as a signed number
     words = torch.full((rows, height + 3, width + 3), border, dtype=torch.int32, device=x.device)
     words[:, 1:-2, 1:-2] = pixels
