@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from deepseek.data.augment.base import mix_seed
-from deepseek.data.augment.image_augmenter import IMAGE, Worker
+from deepseek.data.augment.worker import IMAGE, Worker
 from deepseek.data.batch import Batch
 from deepseek.data.prepared import PreparedDataset
 from deepseek.errors import InputError

@@ -90,11 +90,11 @@ class Mixing(Augmentation):
         chosen, share = self._draw(draw, rows)
         partner = self._partners(draw, rows)
         share = torch.where(chosen, share, 1.0)
-        inputs, share = self.mixed(batch, share, partner, draw)
+        inputs, share = self.mixed(batch, share, partner, draw=draw)
         return mix_targets(replace(batch, inputs={**batch.inputs, **inputs}), share, partner, classes=self.classes)
 
     @abstractmethod
-    def mixed(self, batch: Batch, share: Tensor, partner: Tensor, draw: Draw) -> tuple[dict[str, Tensor], Tensor]:
+    def mixed(self, batch: Batch, share: Tensor, partner: Tensor, *, draw: Draw) -> tuple[dict[str, Tensor], Tensor]:
         """Return the mixed inputs, and how much each row's own part in them really is, float32 `[b]`.
 
         Args:
@@ -142,7 +142,7 @@ class MixUp(Mixing):
 
     kinds = (Kind.IMAGE, Kind.NUMBER, Kind.AUDIO, Kind.SERIES, Kind.VOLUME)
 
-    def mixed(self, batch: Batch, share: Tensor, partner: Tensor, draw: Draw) -> tuple[dict[str, Tensor], Tensor]:
+    def mixed(self, batch: Batch, share: Tensor, partner: Tensor, *, draw: Draw) -> tuple[dict[str, Tensor], Tensor]:
         """Return weighted sums of the rows, and the shares as they were given."""
         changed = {}
         for name in self.inputs:
@@ -180,7 +180,7 @@ class CutMix(Mixing):
             raise InputError("cutmix mixes targets by area, and the target is a number", hint="take mixup, which mixes numbers too")
         super().begin(known)
 
-    def mixed(self, batch: Batch, share: Tensor, partner: Tensor, draw: Draw) -> tuple[dict[str, Tensor], Tensor]:
+    def mixed(self, batch: Batch, share: Tensor, partner: Tensor, *, draw: Draw) -> tuple[dict[str, Tensor], Tensor]:
         """Return images with a rectangle of their partners', and the share of the area that was kept: what the border cuts off counts."""
         y, x = Draw(draw.generator, 0, draw.total).uniform(draw.total, 2)[self._place(draw, len(batch))].unbind(1)
         side = (1 - share).sqrt()
