@@ -11,6 +11,7 @@ _SOURCES = "deepseek.data.sources"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
+_AUGMENT = "deepseek.data.augment"
 _ENCODERS = "deepseek.models.encoders"
 _TRUNKS = "deepseek.models.trunks"
 _TASKS = "deepseek.tasks"
@@ -92,11 +93,37 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "augmentation": (
-        "deepseek.data.augment.base:Augmentation",
+        f"{_AUGMENT}.base:Augmentation",
         {
-            "flip": "deepseek.data.augment.flip:Flip",
-            "shift": "deepseek.data.augment.shift:Shift",
-            "erase": "deepseek.data.augment.erase:Erase",
+            "flip": f"{_AUGMENT}.flip:Flip",
+            "shift": f"{_AUGMENT}.shift:Shift",
+            "erase": f"{_AUGMENT}.erase:Erase",
+            "turn": f"{_AUGMENT}.turn:Turn",
+            "affine": f"{_AUGMENT}.affine:Affine",
+            "rotate": f"{_AUGMENT}.affine:Rotate",
+            "scale": f"{_AUGMENT}.affine:Scale",
+            "crop": f"{_AUGMENT}.affine:Crop",
+            "colour": f"{_AUGMENT}.colour:Colour",
+            "grey": f"{_AUGMENT}.colour:Grey",
+            "noise": f"{_AUGMENT}.noise:Noise",
+            "blur": f"{_AUGMENT}.blur:Blur",
+            "mixup": f"{_AUGMENT}.mixing:MixUp",
+            "cutmix": f"{_AUGMENT}.mixing:CutMix",
+            "choose": f"{_AUGMENT}.choose:Choose",
+            "image_augmenter": f"{_AUGMENT}.image_augmenter:ImageAugmenter",
+            "eda": f"{_AUGMENT}.eda:Eda",
+            "back_translation": f"{_AUGMENT}.rewording:BackTranslation",
+            "clause_swap": f"{_AUGMENT}.rewording:ClauseSwap",
+            "audio_noise": f"{_AUGMENT}.audio:AudioNoise",
+            "audio_shift": f"{_AUGMENT}.audio:AudioShift",
+            "gain": f"{_AUGMENT}.audio:Gain",
+            "spec_mask": f"{_AUGMENT}.audio:SpecMask",
+            "jitter": f"{_AUGMENT}.series:Jitter",
+            "magnitude": f"{_AUGMENT}.series:Magnitude",
+            "time_warp": f"{_AUGMENT}.series:TimeWarp",
+            "window_slice": f"{_AUGMENT}.series:WindowSlice",
+            "window_warp": f"{_AUGMENT}.series:WindowWarp",
+            "permute": f"{_AUGMENT}.series:Permute",
         },
     ),
     "embedding": (

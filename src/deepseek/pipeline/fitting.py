@@ -11,6 +11,7 @@ from typing import Any
 
 from deepseek import progress
 from deepseek.artifacts import RunFolder, read_json, write_json
+from deepseek.data.augment import Known, build_augmentations
 from deepseek.data.loader import Loader, rows_within
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
@@ -139,7 +140,7 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
         data.get("validation"),
         settings=_settings(job),
         callbacks=[DecisionFile(run), measurement, *_callbacks(job)],
-        augment=[family("augmentation").build(spec, preparation.inputs) for spec in job.augment],
+        augment=build_augmentations(job.augment, preparation.inputs, known_of(preparation, data["train"])),
         folder=job.run,
         ranks=ranks,
         data_id=job.data_id,
@@ -168,6 +169,12 @@ def measure(model: TaskModel, dataset: PreparedDataset, ranks: RankContext) -> d
     size = rows_within(dataset, EVALUATION_ROWS) * ranks.ranks
     loader = Loader(dataset, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
     return evaluate_exactly(model, model.task, loader.batches(0), context=ranks)
+
+
+def known_of(preparation: Preparation, train: PreparedDataset) -> Known:
+    """Return what augmentations may learn from: the target, the training rows, and how they were made."""
+    transforms = {spec.name: transform for transform in preparation.transforms for spec in transform.inputs}
+    return Known(None if preparation.target is None else preparation.target.spec, train, transforms)
 
 
 def _settings(job: Job) -> TrainSettings:

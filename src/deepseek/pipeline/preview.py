@@ -13,6 +13,8 @@ import torch
 
 from deepseek import progress
 from deepseek.artifacts import CACHE, StageCache, write_text
+from deepseek.data.augment import build_augmentations
+from deepseek.data.batch import Batch
 from deepseek.data.landing import LandedTable
 from deepseek.data.padding import MASK, mask_name
 from deepseek.data.preparation import Preparation
@@ -26,10 +28,10 @@ from deepseek.fields import Kind
 from deepseek.inference import build_model
 from deepseek.models.network import parameter_count
 from deepseek.pipeline.dataset import Dataset, make_dataset
+from deepseek.pipeline.fitting import known_of
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import choices_json, resolve, settings_of
 from deepseek.recipe import Recipe
-from deepseek.registry import family
 from deepseek.reporting.pictures import picture
 from deepseek.reporting.preview import preview_page
 from deepseek.tasks.base import TARGET
@@ -102,7 +104,7 @@ def preview(
         "network": view.network(),
     }
     if output is not None:
-        write_text(Path(output), preview_page(facts, pictures=view.pictures(rows)))
+        write_text(Path(output), preview_page(facts, pictures=view.pictures(rows), labels=view.labels(rows)))
     return facts
 
 
@@ -128,7 +130,7 @@ class _View:
             train,
             dataset.open("validation"),
             settings=settings,
-            augment=[family("augmentation").build(spec, self._preparation.inputs) for spec in augment],
+            augment=build_augmentations(augment, self._preparation.inputs, known_of(self._preparation, train)),
         )
         self._read, self._met = self._trainer.peek()
         with torch.inference_mode():
@@ -198,7 +200,7 @@ class _View:
             "size_bytes": sum(item["size_bytes"] for item in listed),
             "tensors": listed,
             "padding": padding,
-            "augmented": [type(step).__name__.lower() for step in self._trainer.augment],
+            "augmented": [name for step in self._trainer.augment for name in step.names],
         }
 
     def network(self) -> dict[str, Any]:
@@ -213,15 +215,23 @@ class _View:
 
     def pictures(self, count: int) -> Pictures:
         """Return, by input of images, the batch's first images as PNG: each as it is stored, then as several epochs change it."""
-        found: Pictures = {}
-        for name, spec in self._preparation.inputs.items():
-            if spec.kind is Kind.IMAGE:
-                epochs = range(DRAWS if self._trainer.augment else 0)
-                steps = [epoch * self._trainer.loader.steps for epoch in epochs]  # a draw is for a batch of so many rows
-                batches = [self._read, *(self._trainer.augmented(self._read, step) for step in steps)]
-                rows = range(min(count, len(self._read)))
-                found[name] = [[picture(batch.inputs[name][row].numpy()) for batch in batches] for row in rows]
-        return found
+        names = [name for name, spec in self._preparation.inputs.items() if spec.kind is Kind.IMAGE]
+        batches, rows = self._drawn() if names else [], range(min(count, len(self._read)))
+        return {name: [[picture(batch.inputs[name][row].numpy()) for batch in batches] for row in rows] for name in names}
+
+    def labels(self, count: int) -> list[list[str]]:
+        """Return beside each picture of `pictures` what its target has become; nothing where no augmentation mixes rows."""
+        target = self._preparation.target
+        if target is None or target.spec.kind not in ("classes", "binary") or not any(step.softens for step in self._trainer.augment):
+            return []
+        targets = [batch.targets[TARGET] for batch in self._drawn()]
+        return [[_shares(target.spec, drawn[row]) for drawn in targets] for row in range(min(count, len(self._read)))]
+
+    def _drawn(self) -> list[Batch]:
+        """Return the first batch as it is read, and as the first steps of several epochs change it."""
+        epochs = range(DRAWS if self._trainer.augment else 0)
+        steps = [epoch * self._trainer.loader.steps for epoch in epochs]  # a draw is for a batch of so many rows
+        return [self._read, *(self._trainer.augmented(self._read, step) for step in steps)]
 
     def _places(self, count: int) -> np.ndarray:
         assert self._read.row is not None
@@ -295,6 +305,16 @@ def _class_weights(model: TaskModel, spec: TargetSpec) -> list[float] | None:
     codes = torch.arange(len(spec.classes))
     weights = model.task.row_weights(codes.float() if spec.kind == "binary" else codes)
     return None if weights is None else [float(weight) for weight in weights]
+
+
+def _shares(spec: TargetSpec, target: torch.Tensor) -> str:
+    """Return a row's target in words: its class, or how much of which."""
+    if spec.kind == "binary":
+        shares = [float(1 - target), float(target)]
+    else:
+        shares = target.tolist() if target.ndim else [float(code == int(target)) for code in range(len(spec.classes))]
+    named = sorted(zip(shares, spec.classes, strict=True), key=lambda part: -part[0])
+    return ", ".join(name if share == 1 else f"{share:.0%} {name}" for share, name in named if share)
 
 
 def _encoder_of(model: TaskModel, spec: InputSpec) -> str:

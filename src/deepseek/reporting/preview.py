@@ -28,19 +28,22 @@ from deepseek.reporting.page import (
 Facts = Mapping[str, Any]
 
 
-def preview_page(preview: Facts, *, pictures: Mapping[str, Sequence[Sequence[bytes]]] | None = None) -> str:
+def preview_page(
+    preview: Facts, *, pictures: Mapping[str, Sequence[Sequence[bytes]]] | None = None, labels: Sequence[Sequence[str]] = ()
+) -> str:
     """Return the page of a preview as one HTML document.
 
     Args:
         preview: What `deepseek.preview` returns.
         pictures: By input of images, each image as PNG: as stored, then as it may be changed.
+        labels: What the target of each picture is, where rows are mixed.
     """
     page = Page(f"Preview of {preview['name']}", subtitle="what the network will see; nothing was trained")
     page.section("Overview", _overview(preview), *[callout(warning, kind="warning") for warning in preview["warnings"]])
     page.section("Target", *_target(preview["target"]))
     page.section("Row by row", *[_row(row, preview["target"]) for row in preview["rows"]], note=_ROWS_NOTE)
     for name, images in (pictures or {}).items():
-        page.section(f"Images: {name}", *_images(images, preview["batch"]["augmented"]))
+        page.section(f"Images: {name}", *_images(images, preview["batch"]["augmented"], labels))
     page.section("Inputs", _inputs(preview["inputs"]))
     page.section("The first training batch", *_batch(preview["batch"]))
     page.section("Network", *_network(preview["network"]))
@@ -120,15 +123,17 @@ def _met(value: object) -> object:
     return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def _images(images: Sequence[Sequence[bytes]], augmented: Sequence[str]) -> list[Html]:
+def _images(images: Sequence[Sequence[bytes]], augmented: Sequence[str], labels: Sequence[Sequence[str]]) -> list[Html]:
     if not augmented:
         made = [picture(drawn[0], "image/png", description="an image as it is stored", width=112) for drawn in images]
         return [paragraph("As they are stored; the recipe changes none of them."), cards(made)]
     said = paragraph(f"First as stored, then as the first step of each epoch would change it: {', '.join(augmented)}.")
     words = ["as stored", *(f"epoch {epoch}" for epoch in range(max(map(len, images)) - 1))]
-    lines = [
-        [picture(image, "image/png", description=word, width=112) for image, word in zip(drawn, words, strict=True)] for drawn in images
-    ]
+    lines: list[list[object]] = []
+    for row, drawn in enumerate(images):
+        lines.append([picture(image, "image/png", description=word, width=112) for image, word in zip(drawn, words, strict=True)])
+        if labels:
+            lines.append(list(labels[row]))
     return [said, table(words, lines, head_first=False)]
 
 

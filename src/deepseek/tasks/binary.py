@@ -49,6 +49,11 @@ class BinaryTask(Task):
 
     def row_losses(self, out: Tensor, target: Tensor) -> Tensor:
         """Return one loss a row, `[b]`, for log-odds `[b, m, 1]` and targets between 0 and 1, `[b]`."""
+        if self._class_weights is not None:
+            # the row's weight is that of both classes mixed: each must have its own part in it; 0 and 1 stay what they are
+            negative, positive = self._class_weights.to(target.device, torch.float32).unbind()
+            weight = torch.lerp(negative, positive, target.float())
+            target = torch.where(weight > 0, target * positive / weight, target)
         return self._loss.rows(out, target)
 
     def row_weights(self, target: Tensor) -> Tensor | None:

@@ -62,9 +62,10 @@ class Metric(ABC):
 
         Args:
             decoded: What the task's `decode` returned for it.
-            batch: The batch, with hard targets; its weights count.
+            batch: The batch; its weights count. Of soft targets, as mixing augmentations make, the class with the largest share counts as
+                the true one, and a label or the positive class from one half on.
         """
-        target = batch.targets[TARGET]
+        target = self._hardened(batch.targets[TARGET])
         self.state = {name: tensor.to(target.device) for name, tensor in self.state.items()}
         weight = torch.ones(target.shape[0], device=target.device) if batch.weight is None else batch.weight
         # an answer that is NaN has no place among bins and classes: it comes with the weight NaN, which no sum loses again
@@ -78,6 +79,11 @@ class Metric(ABC):
     @abstractmethod
     def compute(self) -> float:
         """Return the number for all rows so far; NaN where it is not defined (no rows, a single class, or an answer that is NaN)."""
+
+    def _hardened(self, target: Tensor) -> Tensor:
+        if self.target.kind == "classes" and target.is_floating_point() and target.ndim == 2:
+            return target.argmax(dim=1)
+        return (target >= 0.5).to(target.dtype) if self.target.kind in ("binary", "labels") and target.is_floating_point() else target
 
     def by_column(self) -> dict[str, float]:
         """Return the number of each target column by its name; nothing where there is one column, or the metric knows none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
@@ -46,6 +47,9 @@ class MulticlassTask(Task):
 
     def row_losses(self, out: Tensor, target: Tensor) -> Tensor:
         """Return one loss a row, `[b]`, for `[b, m, classes]` and codes int64 `[b]` or shares float `[b, classes]`."""
+        if self._class_weights is not None and target.is_floating_point():
+            # the row's weight is that of its classes mixed: each class must have its own part in it
+            target = torch.nn.functional.normalize(target * self._class_weights.to(target), p=1.0, dim=1)
         return self._loss.rows(out, target)
 
     def row_weights(self, target: Tensor) -> Tensor | None:

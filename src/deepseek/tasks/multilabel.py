@@ -57,8 +57,10 @@ class MultilabelTask(Task):
         if self._positive_weights is None:
             return self._loss.rows(out, target)
         out = widened(out)
-        weight = torch.lerp(torch.ones_like(out[:1, :1]), self._positive_weights.to(out), by_output(target, out))
-        return (self._loss.terms(out, target) * weight).flatten(1).mean(dim=1)
+        wanted, positive = by_output(target, out), self._positive_weights.to(out)
+        weight = torch.lerp(torch.ones_like(out[:1, :1]), positive, wanted)
+        # of a soft target the true part has the positive weight and the false part 1; 0 and 1 stay what they are
+        return (self._loss.terms(out, wanted * positive / weight) * weight).flatten(1).mean(dim=1)
 
     def decode(self, out: Tensor) -> dict[str, Tensor]:
         """Return `probability`, float32 `[b, labels]`."""

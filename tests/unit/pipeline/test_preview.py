@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +97,18 @@ def test_the_batch_is_the_one_that_the_run_trains_on_first(tmp_path, monkeypatch
     assert not torch.equal(met.inputs["x"], read.inputs["x"])
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/png") == 3 * 7
+
+
+def test_what_becomes_of_mixed_labels_is_shown_beside_their_pictures(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (80, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", x=images, y=np.arange(80) % 4)
+    recipe = {"data": {"source": str(tmp_path / "images.npz"), "target": "y", "augment": ["flip", "mixup"]}}
+    seen = deepseek.preview(recipe, out=tmp_path / "runs", output=tmp_path / "page.html", rows=8)
+    page = (tmp_path / "page.html").read_text()
+    assert seen["batch"]["augmented"] == ["flip", "mixup"]
+    assert len(re.findall(r"<td>\d+% [0-3], \d+% [0-3]</td>", page)) > 4
+    deepseek.preview(recipe, overrides=["data.augment=[flip]"], out=tmp_path / "runs", output=tmp_path / "page.html", rows=8)
+    assert "% 1</td>" not in (tmp_path / "page.html").read_text()
 
 
 def test_an_image_of_a_folder_is_shown(tmp_path):

@@ -6,12 +6,31 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from deepseek.data.augment.base import Augmentation, Draw
+from deepseek.data.augment.back_translation import back_translate
+from deepseek.data.augment.base import Augmentation, Draw, Known, mix_seed
+from deepseek.data.augment.choose import build_method
+from deepseek.data.augment.geometry import Composed, composed
+from deepseek.data.augment.image_augmenter import ImageAugmenter
+from deepseek.data.augment.wording import easy_augment
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
-from deepseek.registry import Spec, family
+from deepseek.registry import Spec
 
-__all__ = ["Augment", "Augmentation", "Draw"]
+__all__ = ["Augment", "Augmentation", "Draw", "ImageAugmenter", "Known", "back_translate", "build_augmentations", "easy_augment"]
+
+
+def build_augmentations(specs: Sequence[Spec], inputs: Mapping[str, InputSpec], known: Known | None = None) -> list[Augmentation]:
+    """Return augmentations ready for the first step; neighbours that resample images are one, which interpolates once.
+
+    Args:
+        specs: The augmentations, in order.
+        inputs: The batch's inputs.
+        known: What they may learn from.
+    """
+    parts = [build_method(spec, inputs) for spec in specs]
+    for part in parts:
+        part.begin(known or Known())
+    return composed(parts)
 
 
 class Augment:
@@ -21,13 +40,14 @@ class Augment:
     resumed or not, the changes are the same.
 
     Args:
-        specs: The augmentations, in order.
+        specs: The augmentations, in order; objects and functions of images are taken as well as names and mappings.
         inputs: The batch's inputs.
         seed: The run's seed.
+        known: What they may learn from: how many classes there are, the training rows.
     """
 
-    def __init__(self, specs: Sequence[Spec], inputs: Mapping[str, InputSpec], *, seed: int = 0) -> None:
-        self.parts: list[Augmentation] = [family("augmentation").build(spec, inputs) for spec in specs]
+    def __init__(self, specs: Sequence[Spec], inputs: Mapping[str, InputSpec], *, seed: int = 0, known: Known | None = None) -> None:
+        self.parts = build_augmentations(specs, inputs, known)
         self._seed = seed
 
     def apply(self, batch: Batch, step: int, *, start: int = 0, total: int | None = None) -> Batch:
@@ -39,19 +59,18 @@ class Augment:
             start: Where these rows begin in the global batch (`Loader.share`).
             total: The rows of the global batch; those of `batch` where not given.
         """
-        for index, part in enumerate(self.parts):
+        index = 0
+
+        def draw() -> Draw:
+            nonlocal index
             # a stream for each augmentation, so that adding one leaves what the others draw as it was
-            generator = torch.Generator().manual_seed(_mix(self._seed, step, index))
-            batch = part.apply(batch, Draw(generator, start, len(batch) if total is None else total))
+            generator = torch.Generator().manual_seed(mix_seed(self._seed, step, index))
+            index += 1
+            return Draw(generator, start, len(batch) if total is None else total)
+
+        for part in self.parts:
+            if isinstance(part, Composed):
+                batch = part.moved(batch, [one.draws(draw(), len(batch)) for one in part.parts])
+            else:
+                batch = part.apply(batch, draw())
         return batch
-
-
-def _mix(*numbers: int) -> int:
-    """Return 63 bits that differ for different numbers (splitmix64's finalizer after each)."""
-    state = 0
-    for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) % 2**64
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) % 2**64
-        state ^= state >> 31
-    return state >> 1

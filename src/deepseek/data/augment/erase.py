@@ -10,8 +10,12 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from deepseek.data.augment.base import Augmentation, Draw
+from deepseek.data.augment.selection import picked
+from deepseek.data.augment.warp import blocks
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
+
+BLOCK_ELEMENTS = 1 << 20
 
 
 class Erase(Augmentation):
@@ -44,9 +48,14 @@ class Erase(Augmentation):
         for name in self.images:
             x = batch.inputs[name]
             chosen, y, z = drawn.to(x.device).unbind(1)
-            inside = self._span(y, x.shape[1])[:, :, None] & self._span(z, x.shape[2])[:, None, :]
-            inside &= (chosen < self.probability)[:, None, None]
-            changed[name] = x.masked_fill(inside[..., None], self.fill)
+            # a mask in the image's own layout, channel by channel: several times as fast as one that is spread over them
+            across = self._span(z, x.shape[2]).repeat_interleave(x.shape[3], dim=1).view(torch.uint8)
+            down = (self._span(y, x.shape[1]) & (chosen < self.probability)[:, None]).view(torch.uint8)
+            out, fill = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_tensor(self.fill)
+            for part in blocks(x, BLOCK_ELEMENTS // max(x[:1].numel(), 1)):
+                inside = (down[part, :, None] & across[part, None, :]).view(torch.bool)
+                out[part] = picked(inside, fill, x[part].reshape(inside.shape)).view(x[part].shape)
+            changed[name] = out
         return self.replace(batch, changed)
 
     def _span(self, drawn: Tensor, size: int) -> Tensor:

@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Le
+from torch import Tensor
 
-from deepseek.data.augment.base import Augmentation, Draw
-from deepseek.data.batch import Batch
+from deepseek.data.augment.base import Draw
+from deepseek.data.augment.geometry import Geometric
+from deepseek.data.augment.selection import changed_where
 from deepseek.data.transforms.base import InputSpec
 
 
-class Flip(Augmentation):
+class Flip(Geometric):
     """Mirrors each image with some probability; right where left and right (or top and bottom) mean the same.
 
     Args:
@@ -21,6 +23,8 @@ class Flip(Augmentation):
         probability: How likely an image is mirrored.
         direction: `horizontal` swaps left and right, `vertical` top and bottom.
     """
+
+    resamples = False
 
     def __init__(
         self,
@@ -31,15 +35,20 @@ class Flip(Augmentation):
         direction: Literal["horizontal", "vertical"] = "horizontal",
     ) -> None:
         super().__init__(inputs)
-        self.require_images()
         self.probability, self.direction = probability, direction
 
-    def apply(self, batch: Batch, draw: Draw) -> Batch:
-        """Return the batch with images `[b, h, w, c]` mirrored or not; all images of a row alike."""
-        chosen = draw.uniform(len(batch)) < self.probability
+    def draws(self, draw: Draw, rows: int) -> Tensor:
+        """Return one number a row, `[b]`."""
+        return draw.uniform(rows)
+
+    def maps(self, drawn: Tensor, height: int, width: int) -> Tensor:
+        """Return the mirror where a row is chosen, `[b, 3, 3]`."""
+        axis, size = (0, width) if self.direction == "horizontal" else (1, height)
+        mirror = torch.eye(3, dtype=torch.float64)
+        mirror[axis, axis], mirror[axis, 2] = -1, size
+        return torch.where((drawn < self.probability)[:, None, None], mirror, torch.eye(3, dtype=torch.float64))
+
+    def pixels(self, x: Tensor, drawn: Tensor, *, nearest: bool) -> Tensor:
+        """Return images mirrored or not, exactly."""
         axis = 2 if self.direction == "horizontal" else 1
-        changed = {}
-        for name in self.images:
-            x = batch.inputs[name]
-            changed[name] = torch.where(chosen.to(x.device).view(-1, 1, 1, 1), x.flip(axis), x)
-        return self.replace(batch, changed)
+        return changed_where(drawn < self.probability, x, lambda rows: rows.flip(axis))

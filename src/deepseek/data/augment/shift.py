@@ -9,12 +9,12 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from deepseek.data.augment.base import Augmentation, Draw
-from deepseek.data.batch import Batch
+from deepseek.data.augment.base import Draw
+from deepseek.data.augment.geometry import Geometric, translation
 from deepseek.data.transforms.base import InputSpec
 
 
-class Shift(Augmentation):
+class Shift(Geometric):
     """Moves each image by a random number of pixels: the crop after padding of Krizhevsky et al. (2012, https://doi.org/10.1145/3065386).
 
     All images of a batch move in one gather, each by its own amount.
@@ -26,6 +26,8 @@ class Shift(Augmentation):
         padding: What moves in from outside: `zero`, or the image's own mirror (`reflect`).
     """
 
+    resamples = False
+
     def __init__(
         self,
         inputs: Mapping[str, InputSpec],
@@ -36,15 +38,18 @@ class Shift(Augmentation):
         padding: Literal["zero", "reflect"] = "zero",
     ) -> None:
         super().__init__(inputs)
-        self.require_images()
-        self.pixels, self.fraction, self.padding = pixels, fraction, padding
+        self.furthest, self.fraction, self.padding = pixels, fraction, padding
 
-    def apply(self, batch: Batch, draw: Draw) -> Batch:
-        """Return the batch with images `[b, h, w, c]` moved; all images of a row by the same share of the furthest move."""
-        drawn = draw.uniform(len(batch), 2)
-        return self.replace(batch, {name: self._move(batch.inputs[name], drawn) for name in self.images})
+    def draws(self, draw: Draw, rows: int) -> Tensor:
+        """Return two numbers a row, `[b, 2]`: how far down and how far across, as shares of the furthest move."""
+        return draw.uniform(rows, 2)
 
-    def _move(self, x: Tensor, drawn: Tensor) -> Tensor:
+    def maps(self, drawn: Tensor, height: int, width: int) -> Tensor:
+        """Return moves by whole pixels, `[b, 3, 3]`."""
+        return translation(-self._offset(drawn[:, 1], width), -self._offset(drawn[:, 0], height))
+
+    def pixels(self, x: Tensor, drawn: Tensor, *, nearest: bool) -> Tensor:
+        """Return images moved, exactly; all images of a row by the same share of the furthest move."""
         rows, height, width, channels = x.shape
         drawn = drawn.to(x.device)
         y, y_inside = self._places(drawn[:, 0], height)
@@ -58,9 +63,11 @@ class Shift(Augmentation):
 
     def _places(self, drawn: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Return for each row and place along an axis where its pixel comes from, `[b, size]`, and whether that lies inside."""
-        furthest = min(self.pixels if self.pixels is not None else round(self.fraction * size), size - 1)
-        offset = (drawn * (2 * furthest + 1)).long().clamp(max=2 * furthest) - furthest
-        place = torch.arange(size, device=drawn.device) + offset[:, None]
+        place = torch.arange(size, device=drawn.device) + self._offset(drawn, size)[:, None]
         inside = (place >= 0) & (place < size)
         mirrored = (size - 1 - (size - 1 - place.abs()).abs()) if size > 1 else torch.zeros_like(place)
         return mirrored, inside
+
+    def _offset(self, drawn: Tensor, size: int) -> Tensor:
+        furthest = min(self.furthest if self.furthest is not None else round(self.fraction * size), size - 1)
+        return (drawn * (2 * furthest + 1)).long().clamp(max=2 * furthest) - furthest
