@@ -27,6 +27,8 @@ FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shel
 BROAD_EXCEPTS = {
     "registry.py": "plugins are foreign code: whatever they raise is their failure",
     "data/loader.py": "the edge of a thread: the error is handed to the consumer, who raises it",
+    "data/sources/sql/drain.py": "the edge of a thread: the error is handed to the reader, who raises it",
+    "data/sources/sql/failures.py": "connectorx ends in a panic of Rust, whose class derives from BaseException and cannot be imported",
     "training/callbacks/tracker.py": "trackers are foreign code before foreign servers: none of their failures may end a training",
     "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
     "serving/app.py": "the edge of the process: a defect is answered with a 500, logged with its traceback, and the others are served",
@@ -176,6 +178,7 @@ POSITIONAL_EXEMPT = {
 
 PARAMETERS_EXEMPT = {
     "cli/serve.py": "the verb's options",
+    "cli/train.py": "the verb's options",
     "cli/tune.py": "the verb's options",
     "cli/watch.py": "the verb's options",
     "pipeline/train.py": "train() is the public function whose arguments are a recipe in short",

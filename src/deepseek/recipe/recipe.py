@@ -14,6 +14,7 @@ from deepseek.errors import Problem, RecipeError
 from deepseek.recipe.document import Key, dump_document, dump_line
 from deepseek.recipe.overrides import parse_path, place
 from deepseek.recipe.rules import broken_rules
+from deepseek.recipe.secrets import conceal_password
 from deepseek.recipe.sections import RecipeSections
 from deepseek.validation import problems_of, shown
 
@@ -51,6 +52,8 @@ class Recipe(RecipeSections):
             raise RecipeError([Problem("", f"a recipe is a mapping of sections; given: {shown(value)}")])
         problems = [Problem(name, f"the section {name!r} is not built yet; leave it out") for name in NOT_BUILT if name in value]
         built = {key: part for key, part in value.items() if key not in NOT_BUILT}
+        if isinstance(data := built.get("data"), Mapping):  # before anything of it can be shown or saved
+            built["data"] = {key: conceal_password(part) if key in ("source", "test") else part for key, part in data.items()}
         try:
             recipe = cls.model_validate(built, context={"given": dict(given or {}), "folder": folder or Path()})
         except ValidationError as error:
