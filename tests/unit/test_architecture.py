@@ -28,7 +28,6 @@ BROAD_EXCEPTS = {
     "registry.py": "plugins are foreign code: whatever they raise is their failure",
     "data/loader.py": "the edge of a thread: the error is handed to the consumer, who raises it",
     "data/sources/sql/drain.py": "the edge of a thread: the error is handed to the reader, who raises it",
-    "data/sources/sql/failures.py": "connectorx ends in a panic of Rust, whose class derives from BaseException and cannot be imported",
     "training/callbacks/tracker.py": "trackers are foreign code before foreign servers: none of their failures may end a training",
     "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
     "serving/app.py": "the edge of the process: a defect is answered with a 500, logged with its traceback, and the others are served",

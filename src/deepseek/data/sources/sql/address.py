@@ -83,6 +83,8 @@ class Address:
         options: dict[str, Any] = {}
         if self.dialect in _DRIVERS:
             options = {"connect_args": {"connect_timeout": _CONNECT_S}}
+        if self.dialect == "postgresql":  # a database of the encoding SQL_ASCII has none of its own
+            options["connect_args"]["client_encoding"] = "utf8"
         try:
             return sa.create_engine(self._url, poolclass=sa.pool.NullPool, **options)
         except sa.exc.NoSuchModuleError:

@@ -73,10 +73,14 @@ class AlchemyEngine(Engine):
             yield pa.record_batch([*arrays, unread], names=[*(column.name for column in columns), UNREAD])
 
     def _rows(self, text: str, rows: int) -> Iterator[Sequence[Any]]:
-        with talking(self.address, doing=ASKING), self.alchemy.connect() as connection:
-            result = connection.execution_options(stream_results=True, max_row_buffer=rows).exec_driver_sql(text)
-            while found := result.fetchmany(rows):
-                yield found
+        with talking(self.address, doing=ASKING), self.connected(stream_results=True, max_row_buffer=rows) as connection:
+            result = connection.exec_driver_sql(text)
+            try:
+                while found := result.fetchmany(rows):
+                    yield found
+            except GeneratorExit:
+                connection.invalidate()  # what is not wanted any more is not fetched to the end
+                raise
 
 
 class _Seen:

@@ -74,6 +74,8 @@ def delivered(batch: pa.RecordBatch, columns: Sequence[Column], numbers: Sequenc
             values = _plain(array, column.type)
             if column.bounds is not None:
                 values, unread = _within(values, column.bounds, place=place, unread=unread)
+            if pa.types.is_string(column.type):
+                values, unread = _text(values, place=place, unread=unread)
             arrays.append(values)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             values, unread = convert(_storage(array).to_pylist(), column.type, place=place, unread=unread)
@@ -96,6 +98,21 @@ def convert(values: Sequence[Any], kind: pa.DataType, *, place: int, unread: pa.
             kept.append(None)
             said[row] = said[row] or f"{place}:{value!r:.200}"
     return pa.array(kept, kind), pa.array(said, pa.string())
+
+
+def _text(array: pa.Array, *, place: int, unread: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Return a column of texts without what is no UTF-8: a database may hold any bytes as text, and clients do not look."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        kept, said = array.view(pa.binary()).to_pylist(), unread.to_pylist()
+        for row, value in enumerate(kept):
+            try:
+                kept[row] = None if value is None else value.decode()
+            except UnicodeDecodeError:
+                kept[row], said[row] = None, said[row] or f"{place}:{value!r:.200}"
+        return pa.array(kept, pa.string()), pa.array(said, pa.string())
+    return array, unread
 
 
 def _within(array: pa.Array, bounds: tuple[int, int], *, place: int, unread: pa.Array) -> tuple[pa.Array, pa.Array]:

@@ -71,9 +71,13 @@ class Engine(ABC):
 
     def described(self, relation: Relation) -> list[tuple[Any, ...]]:
         """Return what the driver says of the columns: for each its name, its type's code and what else the DB API gives."""
-        with talking(self.address, doing=ASKING), self.alchemy.connect() as connection:
+        with talking(self.address, doing=ASKING), self.connected() as connection:
             found = connection.exec_driver_sql(self.written(relation.no_rows())).cursor
             return [tuple(entry) for entry in found.description]
+
+    def connected(self, **options: Any) -> sa.Connection:
+        """Return a connection on which a statement is taken as it is: a percent sign in it begins no parameter."""
+        return self.alchemy.connect().execution_options(no_parameters=True, **options)
 
     def bare(self, relation: Relation, names: Sequence[str]) -> list[Any]:
         """Return the columns of a relation as expressions."""

@@ -10,9 +10,10 @@ equal to Arrow.
 from __future__ import annotations
 
 import ast
+import itertools
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +36,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge,
 }
 _EXACT = 2**53
+_MOST_DOUBTFUL = 6
 
 
 class _Part(NamedTuple):
@@ -64,20 +66,33 @@ def understood(where: pc.Expression, columns: Mapping[str, Column]) -> Filter:
         where: The filter.
         columns: The columns of the table, by name.
     """
-    text = _SET.sub(lambda match: match.group(2), str(where))
+    text = _SET.sub(lambda match: match.group(2).replace("\\", "\\\\"), str(where))  # there, texts are printed as they are
     text = text.replace("{nan_is_null=true}", "True").replace("null[bool]", "None")
     text = _MOMENT.sub(lambda match: f"moment({match.group(0)!r})", text)
     try:
-        part = _Reader(columns).condition(ast.parse(text, mode="eval").body)
-        known = bool(part.arrow.equals(where))
-    except (SyntaxError, ValueError, TypeError, KeyError, RecursionError, pa.ArrowException):
-        known = False
-    return Filter(part.names, part.sql) if known else Filter(None, None)
+        tree = ast.parse(text, mode="eval").body
+        sides = [side for node in ast.walk(tree) if isinstance(node, ast.Compare) for side in (node.left, *node.comparators)]
+        doubtful = sum(_is_whole(side) for side in sides)
+        for floats in itertools.product((False, True), repeat=doubtful) if doubtful <= _MOST_DOUBTFUL else ():
+            part = _Reader(columns, iter(floats)).condition(tree)
+            if part.arrow.equals(where):
+                return Filter(part.names, part.sql)
+    except (SyntaxError, ValueError, TypeError, KeyError, RecursionError, StopIteration, pa.ArrowException):
+        pass
+    return Filter(None, None)
 
 
 class _Reader:
-    def __init__(self, columns: Mapping[str, Column]) -> None:
+    """Builds up a filter again.
+
+    Args:
+        columns: The columns of the table, by name.
+        floats: For each whole number in the text, whether it is a float: Arrow prints 3.0 as 3.
+    """
+
+    def __init__(self, columns: Mapping[str, Column], floats: Iterator[bool]) -> None:
         self._columns = columns
+        self._floats = floats
 
     def condition(self, node: ast.expr) -> _Part:
         match node:
@@ -118,13 +133,14 @@ class _Reader:
     def _comparison(self, left: ast.expr, compared: type[ast.cmpop], right: ast.expr) -> _Part:
         compare = _COMPARISONS[compared]
         if isinstance(left, ast.Name):
-            value = _value(right)
+            value = self._value(right)
             arrow, name = compare(pc.field(left.id), pc.scalar(value)), left.id
-        else:
-            assert isinstance(right, ast.Name)
-            value = _value(left)
+        elif isinstance(right, ast.Name):
+            value = self._value(left)
             arrow, name = compare(pc.scalar(value), pc.field(right.id)), right.id
             compare = _turned(compare)
+        else:
+            raise ValueError(ast.dump(left))
         return _Part(arrow, frozenset({name}), self._compared(self._columns[name], compare, value))
 
     def _compared(self, column: Column, compare: Callable[[Any, Any], Any], value: Any) -> Any:
@@ -151,6 +167,13 @@ class _Reader:
             )
         return None
 
+    def _value(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Call(func=ast.Name(id="moment"), args=[ast.Constant(value=str(text))]):
+                return _moment(text)
+        value = ast.literal_eval(node)
+        return float(value) if type(value) is int and next(self._floats) else value
+
     def _absent(self, name: str, *, nan: bool) -> _Part:
         column = self._columns[name]
         arrow = pc.is_null(pc.field(name), nan_is_null=True) if nan else pc.field(name).is_null()
@@ -176,11 +199,9 @@ class _Reader:
         return _Part(arrow, frozenset({name}), sql)
 
 
-def _value(node: ast.expr) -> Any:
-    match node:
-        case ast.Call(func=ast.Name(id="moment"), args=[ast.Constant(value=str(text))]):
-            return _moment(text)
-    return ast.literal_eval(node)
+def _is_whole(node: ast.expr) -> bool:
+    inner = node.operand if isinstance(node, ast.UnaryOp) else node
+    return isinstance(inner, ast.Constant) and type(inner.value) is int
 
 
 def _moment(text: str) -> pa.Scalar:

@@ -224,7 +224,7 @@ class SqlSource(Source):
 
     def _ask_version(self) -> list[str]:
         engine = self._engine
-        with talking(engine.address, doing="the query under `version` is refused"), engine.alchemy.connect() as connection:
+        with talking(engine.address, doing="the query under `version` is refused"), engine.connected() as connection:
             row = connection.exec_driver_sql(str(self._version)).fetchone()
         if row is None:
             raise DataError(
