@@ -140,7 +140,7 @@ class _Reader:
             arrow, name = compare(pc.scalar(value), pc.field(right.id)), right.id
             compare = _turned(compare)
         else:
-            raise ValueError(ast.dump(left))
+            raise ValueError(ast.dump(left))  # noqa: TRY004 - what is no comparison of a column is not understood
         return _Part(arrow, frozenset({name}), self._compared(self._columns[name], compare, value))
 
     def _compared(self, column: Column, compare: Callable[[Any, Any], Any], value: Any) -> Any:
