@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -70,10 +71,16 @@ def bare(url: str, _: Path) -> Callable[[], int]:
     return lambda: sum(batch.num_rows for batch in connectorx.read_sql(url, QUERY, return_type="arrow_stream", batch_size=65_536))
 
 
+def import_all() -> None:
+    for name in ("sqlalchemy", "psycopg", "pymysql", "connectorx", "adbc_driver_postgresql.dbapi", "deepseek.data.sources.sql.source"):
+        importlib.import_module(name)
+
+
 def land(url: str, folder: Path) -> Callable[[], int]:
     from deepseek.data.landing import land as to_disk
     from deepseek.data.sources import open_source
 
+    import_all()
     return lambda: to_disk(open_source({"type": "sql", "url": url, "table": "customers"}), [], folder).rows
 
 
@@ -83,6 +90,7 @@ def prepare(url: str, folder: Path) -> Callable[[], int]:
     from deepseek.pipeline.dataset import make_dataset
     from deepseek.recipe import load_recipe
 
+    import_all()
     progress.quiet()
     recipe = load_recipe({"data": {"source": {"type": "sql", "url": url, "table": "customers"}, "target": "churned"}})
 

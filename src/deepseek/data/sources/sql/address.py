@@ -59,7 +59,10 @@ class Address:
     @property
     def plain(self) -> str:
         """The URL for drivers that read it themselves: `postgresql://…` or `mysql://…`, password and all."""
-        return self._url.set(drivername=self.dialect).render_as_string(hide_password=False)
+        plain = self._url.set(drivername=self.dialect)
+        if self.dialect == "mysql":  # PyMySQL wants it; connectorx is always in UTF-8 and knows no such option
+            plain = plain.difference_update_query(["charset"])
+        return plain.render_as_string(hide_password=False)
 
     def scrub(self, text: str) -> str:
         """Return a driver's message without the password, however it is spelled there."""
@@ -68,6 +71,19 @@ class Address:
             for spelled in sorted({secret, quote(secret, safe=""), quote_plus(secret)}, key=len, reverse=True):
                 text = text.replace(spelled, "***")
         return text
+
+    def stamp(self) -> tuple[tuple[str, int, int], ...] | None:
+        """Return size and time of change of the files that SQLite keeps; nothing for a server."""
+        if self.file is None:
+            return None
+        files = [file for file in (self.file, self.log) if file.is_file()]
+        return tuple((str(file), status.st_size, status.st_mtime_ns) for file in files for status in (file.stat(),))
+
+    @property
+    def log(self) -> Path:
+        """The file beside SQLite's own where what was written last may stand alone."""
+        assert self.file is not None
+        return self.file.with_name(f"{self.file.name}-wal")
 
     def open(self) -> sa.Engine:
         """Return an engine of SQLAlchemy that keeps no connection between calls.

@@ -27,5 +27,8 @@ def engine_for(address: Address, wanted: EngineName) -> Engine:
     if wanted == "sqlalchemy":
         return AlchemyEngine(address)
     if wanted not in ("auto", name):
-        raise InputError(f"the engine {wanted!r} does not read {address.dialect}", hint=f"allowed: auto, {name}, sqlalchemy")
+        raise InputError(
+            f"the engine {wanted!r} does not read {address.dialect}",
+            hint=f"allowed: {', '.join(dict.fromkeys(('auto', name, 'sqlalchemy')))}",
+        )
     return engine(address)

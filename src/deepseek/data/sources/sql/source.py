@@ -43,6 +43,7 @@ class _Plan(NamedTuple):
     order: tuple[Column, ...]
     key: tuple[Column, ...]
     checked: bool
+    warning: str | None = None
 
 
 class SqlSource(Source):
@@ -121,11 +122,8 @@ class SqlSource(Source):
         what = [self._table, self._query, self._order_by, None if self._where is None else self._where.text]
         if self._version is not None:
             return sha256_json([str(self._engine.address), *what, self._persist(self._ask_version)])
-        file = self._engine.address.file
-        if file is None or not file.is_file():
-            return None
-        log = file.with_name(f"{file.name}-wal")  # what was written last may stand there alone
-        return sha256_json([*what, sha256_file(file), sha256_file(log) if log.is_file() else None])
+        files = self._engine.address.stamp()
+        return sha256_json([*what, *(sha256_file(Path(name)) for name, _, _ in files)]) if files else None
 
     def rejects(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows of the last complete read that hold a value which its column's type cannot; `line` is the row, from 0."""
@@ -155,8 +153,8 @@ class SqlSource(Source):
         key = given + [name for name in primary if name not in given] if given else primary
         if not key:
             what = "the query" if self._query is not None else f"the table {self._table!r}"
-            progress.warn(f"{what} has no known key: its rows are ordered by all of their columns; name a key with order_by to be faster")
-            return _Plan(columns, columns, (), checked=False)
+            said = f"{what} has no known key: its rows are ordered by all of their columns; name a key with order_by to be faster"
+            return _Plan(columns, columns, (), checked=False, warning=said)
         known = bool(primary) or any(set(unique) <= set(given) for unique in unique_keys(engine, relation))
         ordered = tuple(by_name[name] for name in key)
         resumable = all(_goes_on(column, known=known) for column in ordered)
@@ -165,6 +163,8 @@ class SqlSource(Source):
     def _batches(self, names: Sequence[str], where: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield good rows with these columns, whatever happens to the connection on the way."""
         plan, rejects = self._plan, list[pa.RecordBatch]()
+        if plan.warning is not None:
+            progress.warn(plan.warning)
         selected = [*names, *(column.name for column in plan.order if plan.key or plan.checked)]
         selected = list(dict.fromkeys(selected))
         trail = KeyTrail(plan.order if plan.checked else plan.key, checked=plan.checked)
