@@ -326,7 +326,7 @@ class TestFilters:
             "score <= 2.5 or age == 89",
             'seen >= timestamp("2024-03-20T00:00:00")',
             "not (city is None) and 10 <= id < 20",
-            "paid > 495",
+            "paid > 495.1 or paid == 3.25",
         ],
     )
     def test_fewer_rows_and_bytes_come_for_the_same_answer(self, people, monkeypatch, text):

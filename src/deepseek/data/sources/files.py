@@ -190,16 +190,12 @@ def filtered(table: pa.Table, where: pc.Expression) -> pa.Table:
         DataError: The expression does not fit the table.
     """
     try:
-        if any(map(pa.types.is_decimal128, table.schema.types)):  # Arrow compares none of few digits with a whole number
-            return table.cast(_widest(table.schema)).filter(where).cast(table.schema)
         return table.filter(where)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, TypeError) as error:
-        raise DataError(f"the filter {where} does not fit the table: {error}", hint=f"columns: {', '.join(table.column_names)}") from error
-
-
-def _widest(schema: pa.Schema) -> pa.Schema:
-    kinds = [pa.decimal128(38, field.type.scale) if pa.types.is_decimal128(field.type) else field.type for field in schema]
-    return pa.schema([field.with_type(kind) for field, kind in zip(schema, kinds, strict=True)], metadata=schema.metadata)
+        hint = f"columns: {', '.join(table.column_names)}"
+        if any(map(pa.types.is_decimal, table.schema.types)):  # Arrow compares none with a whole number
+            hint += "; a decimal is compared with a number that has a point: price > 5.0"
+        raise DataError(f"the filter {where} does not fit the table: {error}", hint=hint) from error
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

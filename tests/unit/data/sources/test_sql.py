@@ -248,6 +248,12 @@ def sqlite_rows(table, where):
 
 
 class TestMistakes:
+    def test_a_decimal_compared_with_a_whole_number_says_how_to_write_it(self):
+        from deepseek.data.sources.files import filtered
+
+        with pytest.raises(DataError, match=r"price > 5\.0"):
+            filtered(pa.table({"paid": pa.array([Decimal("1.50")], pa.decimal128(10, 2))}), pc.field("paid") > 1)
+
     def test_an_unknown_table_is_an_error_with_the_one_that_was_meant(self, opened):
         with pytest.raises(UnknownNameError, match="did you mean 'customers'"):
             opened(table="custmers").schema()

@@ -157,7 +157,8 @@ class _Reader:
             allowed = whole or (pa.types.is_float64(kind) and compare is not operator.ne)
             return compare(column.compare, sa.literal(plain)) if allowed else None
         if isinstance(plain, float) and abs(plain) < _EXACT and compare is not operator.ne:
-            fits = pa.types.is_float64(kind) or pa.types.is_integer(kind)
+            # a decimal of up to 15 digits is told from every other by its float, which Arrow compares
+            fits = pa.types.is_float64(kind) or pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.precision <= 15)
             return compare(column.compare, sa.literal_column(repr(plain))) if fits else None
         if isinstance(value, pa.Scalar) and value.type == kind and compare is not operator.ne and not getattr(plain, "microsecond", 0):
             # zones are UTC here and in the session; casts in MySQL round fractions of a second
