@@ -1,17 +1,20 @@
 """Every built-in source keeps the public contract."""
 
+import asyncio
 import json
 import sqlite3
 from contextlib import closing
 
+import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from deepseek.data.sources import open_source
+from deepseek.data.sources import Source, open_source
 from deepseek.data.sources.contract import SourceContract
+from deepseek.serving.ingest import make_app
 
 TABLE = pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "w"], "c": [0.5, 1.5, None, 2.5]})
 
@@ -132,3 +135,66 @@ class TestSqlite(SourceContract):
         with closing(sqlite3.connect(tmp_path / "t.db")) as database, database:
             database.execute("update t set b = 'y' where a = 1")
         assert source.fingerprint() != before
+
+
+class TestIngest(SourceContract):
+    """Three posts to one topic, of which the second has a record that is none, and an image to another; read joined."""
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        take_in(
+            tmp_path / "in",
+            ("visits", b'[{"n": 1, "who": "a", "dose": 1}, {"n": 2, "who": "b", "dose": 0.5}]', {"content-type": "application/json"}),
+            ("visits", b'{"n": 3, "who": null, "dose": null}\n[]\n', {"content-type": "application/x-ndjson"}),
+            ("notes", b"well", {"content-type": "text/plain", "x-who": "b", "uuid": "note-1"}),
+        )
+        spec = {"type": "ingest", "path": "in", "topics": ["visits", "notes"], "join": {"key": "who", "within": "1h"}}
+        return Projected(open_source(spec, folder=tmp_path), ["n", "who", "dose", "notes.text", "notes._uuid"])
+
+    @pytest.fixture
+    def expected(self):
+        columns = {"n": [1, 2, 3], "who": ["a", "b", None], "dose": [1.0, 0.5, None]}
+        return pa.table({**columns, "notes.text": [None, "well", None], "notes._uuid": [None, "note-1", None]})
+
+    def test_its_rejects_name_the_content_and_the_line(self, source):
+        (one,) = [row for batch in source.rejects() for row in batch.to_pylist()]
+        assert (one["line"], one["raw"]) == (2, "[]")
+        assert one["reason"].startswith("visits, content ")
+        assert "a list instead of an object" in one["reason"]
+
+
+class Projected(Source):
+    """A source without the columns whose values nobody can know before: hashes and times of arrival."""
+
+    def __init__(self, inner, names):
+        super().__init__()
+        self.inner, self.names = inner, names
+
+    def schema(self):
+        return pa.schema([self.inner.schema().field(name) for name in self.names])
+
+    def read(self, *, columns=None, where=None, batch_rows=65_536):
+        return self.inner.read(columns=self.names if columns is None else columns, where=where, batch_rows=batch_rows)
+
+    def fingerprint(self):
+        return self.inner.fingerprint()
+
+    def rejects(self):
+        return self.inner.rejects()
+
+    def as_text(self, columns):
+        return Projected(self.inner.as_text(columns), self.names)
+
+
+def take_in(folder, *posts):
+    """Post contents, each `(topic, body, headers)`, and wait until they are in parts."""
+
+    async def main():
+        app = make_app(folder)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in") as client:
+            for topic, body, headers in posts:
+                response = await client.post(f"/v1/ingest/{topic}", content=body, headers=headers)
+                assert response.status_code in (200, 207), response.text
+        await app.close()
+
+    asyncio.run(main())

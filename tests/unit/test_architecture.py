@@ -33,6 +33,9 @@ BROAD_EXCEPTS = {
     "serving/app.py": "the edge of the process: a defect is answered with a 500, logged with its traceback, and the others are served",
     "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers are foreign code: answers go on whatever they raise",
+    "serving/ingest/app.py": "the edge of the process, as serving/app.py",
+    "serving/ingest/compactor.py": "the edge of a thread: what came is kept, the failure counted and logged, and the next try comes",
+    "serving/ingest/index.py": "the edge of a thread: the error is handed to those who wait for the commit",
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
 }
@@ -176,6 +179,7 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
+    "cli/ingest.py": "the verb's options",
     "cli/serve.py": "the verb's options",
     "cli/train.py": "the verb's options",
     "cli/tune.py": "the verb's options",

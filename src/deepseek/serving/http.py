@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -34,10 +34,11 @@ class Request:
         id: What the client calls the request (`X-Request-Id`), or a new id.
         misnamed: Whether what the client calls it is no id.
         model: The model that was asked; empty where none was.
+        read: Whether the whole body was read.
         status: The status of the response, once it is sent.
     """
 
-    __slots__ = ("_receive", "_send", "_watcher", "began", "headers", "id", "method", "misnamed", "model", "path", "status")
+    __slots__ = ("_receive", "_send", "_watcher", "began", "headers", "id", "method", "misnamed", "model", "path", "read", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
@@ -49,7 +50,7 @@ class Request:
         self.misnamed = given is not None and not _ID.fullmatch(given)
         self.id = uuid4().hex if given is None or self.misnamed else given.decode()
         self.began = asyncio.get_running_loop().time()
-        self.model, self.status = "", 0
+        self.model, self.status, self.read = "", 0, False
 
     @property
     def content_type(self) -> bytes:
@@ -67,30 +68,82 @@ class Request:
             RefusedError: It is too large (413), or too slow (408).
             ClientGoneError: The client has gone.
         """
-        length = self.headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length[:18]) > limit:
-            raise _too_large(limit)
-        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise RefusedError(415, "the body is compressed", hint="send it as it is, without Content-Encoding")
+        self._check_head(limit)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._read(limit)
         except TimeoutError:
             raise RefusedError(408, f"the body did not come within {timeout_s:g} s", headers={"Connection": "close"}) from None
 
+    async def pieces(self, *, limit: int, pause_s: float, slowest: int) -> AsyncIterator[bytes]:
+        """Yield the body as it comes; nothing more is taken from the socket until the caller asks for the next piece.
+
+        Args:
+            limit: Most bytes in all.
+            pause_s: How long the client may send nothing.
+            slowest: The bytes a second that it must keep up, else a byte now and then would hold the connection for ever.
+
+        Raises:
+            RefusedError: It is too large (413), or too slow (408).
+            ClientGoneError: The client has gone.
+        """
+        self._check_head(limit)
+        loop = asyncio.get_running_loop()
+        began, waited, size = loop.time(), 0.0, 0
+        while not self.read:
+            try:
+                async with asyncio.timeout(pause_s):
+                    piece = await self._piece()
+            except TimeoutError:
+                raise _too_slow(f"nothing came for {pause_s:g} s") from None
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            if loop.time() - began - waited > pause_s + size / slowest:
+                raise _too_slow(f"the body came with less than {slowest:,} bytes a second")
+            asked = loop.time()
+            yield piece
+            waited += loop.time() - asked  # what the caller does with a piece is not the client's time
+
+    async def skip(self, *, limit: int, timeout_s: float) -> None:
+        """Read and forget what is left of the body, so that the client gets to reading the response, where that is little and soon there.
+
+        Args:
+            limit: Most bytes.
+            timeout_s: How long to wait for them.
+        """
+        left = limit
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self.read and left > 0:
+                    left -= len(await self._piece())
+        except (TimeoutError, ClientGoneError):
+            return
+
+    def _check_head(self, limit: int) -> None:
+        length = self.headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length[:18]) > limit:
+            raise _too_large(limit)
+        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise RefusedError(415, "the body is compressed", hint="send it as it is, without Content-Encoding")
+
     async def _read(self, limit: int) -> bytes:
         parts, size = [], 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError("the client has gone")
-            part = message.get("body", b"")
+        while not self.read:
+            part = await self._piece()
             size += len(part)
             if size > limit:
                 raise _too_large(limit)
             parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _piece(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError("the client has gone")
+        self.read = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
 
     def watch(self) -> Callable[[], bool]:
         """Begin to watch for the client's going; to be called once the body is read."""
@@ -121,6 +174,10 @@ class Request:
         headers = [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
         body = orjson.dumps(refused.document(self.id), option=_WRITING, default=str)
         await self.answer(refused.status, body, problems.MEDIA_TYPE, headers=headers)
+
+
+def _too_slow(detail: str) -> RefusedError:
+    return RefusedError(408, detail, headers={"Connection": "close"})
 
 
 def _too_large(limit: int) -> RefusedError:

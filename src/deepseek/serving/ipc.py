@@ -9,6 +9,7 @@ import pyarrow as pa
 from deepseek.serving.problems import RefusedError
 
 _SCHEMA, _DICTIONARY, _RECORDS = 1, 2, 3
+_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, struct.error, IndexError)
 _HINT = "send an uncompressed Arrow IPC stream of plain columns: pyarrow.ipc.new_stream(sink, table.schema)"
 
 
@@ -26,18 +27,42 @@ def read_stream(body: bytes, *, max_rows: int) -> pa.RecordBatch:
         RefusedError: It is no such stream.
     """
     try:
-        rows = 0
-        for message in pa.ipc.MessageReader.open_stream(body):
-            rows += _rows_of(message.metadata.to_pybytes())
-            if rows > max_rows:
-                raise RefusedError(413, f"the stream has more than {max_rows:,} rows", hint="send them in several requests")
+        _check_messages(body, max_rows)
         with pa.ipc.open_stream(body) as stream:
             table = stream.read_all()
         table.validate(full=True)
         columns = [column.combine_chunks() if column.num_chunks != 1 else column.chunk(0) for column in table.columns]
-    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, struct.error, IndexError) as error:
-        raise RefusedError(400, f"the body is no Arrow stream that can be read: {str(error)[:200]}", hint=_HINT) from None
+    except _DAMAGE as error:
+        raise _unreadable(error) from None
     return pa.RecordBatch.from_arrays(columns, names=table.schema.names)
+
+
+def check_messages(body: bytes | pa.Buffer, *, max_rows: int) -> None:
+    """See that an Arrow IPC stream has no compressed buffers, no dictionaries and not too many rows, before anything of it is read.
+
+    Args:
+        body: The stream.
+        max_rows: Most rows that it may have.
+
+    Raises:
+        RefusedError: It has, or is no such stream.
+    """
+    try:
+        _check_messages(body, max_rows)
+    except _DAMAGE as error:
+        raise _unreadable(error) from None
+
+
+def _check_messages(body: bytes | pa.Buffer, max_rows: int) -> None:
+    rows = 0
+    for message in pa.ipc.MessageReader.open_stream(body):
+        rows += _rows_of(message.metadata.to_pybytes())
+        if rows > max_rows:
+            raise RefusedError(413, f"the stream has more than {max_rows:,} rows", hint="send them in several requests")
+
+
+def _unreadable(error: BaseException) -> RefusedError:
+    return RefusedError(400, f"the body is no Arrow stream that can be read: {str(error)[:200]}", hint=_HINT)
 
 
 def _rows_of(metadata: bytes) -> int:

@@ -68,6 +68,13 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_observer_dropped_total": _Family("counter", "Answers that an observer was not told of, as its queue was full."),
     "deepseek_observer_failures_total": _Family("counter", "Errors that an observer raised."),
     "deepseek_workers": _Family("gauge", "Workers that accept requests."),
+    "deepseek_ingest_contents_total": _Family("counter", "Contents that came, by topic and outcome: stored, duplicate, refused."),
+    "deepseek_ingest_records_total": _Family("counter", "Records of stored contents, by topic and outcome: kept, rejected."),
+    "deepseek_ingest_bytes_total": _Family("counter", "Bytes of stored contents, by topic."),
+    "deepseek_ingest_waiting_contents": _Family("gauge", "Contents that are stored and not in a part yet."),
+    "deepseek_ingest_waiting_bytes": _Family("gauge", "Bytes of contents that are stored, or being received, and not in a part yet."),
+    "deepseek_ingest_parts_total": _Family("counter", "Parts written, by topic."),
+    "deepseek_ingest_failures_total": _Family("counter", "Times that writing a part failed and is tried again."),
 }
 
 

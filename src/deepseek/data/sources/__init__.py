@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
+from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, INGESTED, Source
 from deepseek.errors import DataError, InputError
 from deepseek.registry import family
 
@@ -43,8 +43,8 @@ def open_source(value: object, *, folder: Path = Path()) -> Source:
 
     Args:
         value: A path or a pattern (the suffix says the format; `.gz` and `.zip` may follow it), a list of paths, a folder (of class
-            subfolders, or of table files of one suffix), a source's spec (`{type: csv, path: …}`, `{type: sql, url: …, table: …}`), a
-            source, or a table in memory: pandas, polars, Arrow, NumPy, a Hugging Face dataset.
+            subfolders, of table files of one suffix, or of what `deepseek ingest` took in), a source's spec (`{type: csv, path: …}`,
+            `{type: sql, url: …, table: …}`), a source, or a table in memory: pandas, polars, Arrow, NumPy, a Hugging Face dataset.
         folder: What relative paths are relative to.
 
     Raises:
@@ -82,6 +82,8 @@ def is_database(value: object) -> bool:
 def _open_path(value: str, folder: Path) -> Source:
     full = folder / Path(value).expanduser()
     if full.is_dir():
+        if (full / INGESTED).is_file():
+            return _build("ingest", value, folder)
         return _open_folder(full, value, folder)
     names = glob.glob(str(full), recursive=True) if glob.has_magic(value) and not full.exists() else []  # noqa: PTH207
     return _build(_type_of([Path(name) for name in names] or [full]), value, folder)

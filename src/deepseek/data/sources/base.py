@@ -17,6 +17,8 @@ ROOT_KEY = b"deepseek.root"
 """The key of a column's Arrow metadata under which the folder stands that paths in it are relative to."""
 HASHED_KEY = b"deepseek.hashed"
 """The key that says that the files which a column names are in the source's own fingerprint."""
+INGESTED = "ingest.json"
+"""The file that marks a folder which `deepseek ingest` wrote."""
 SPLITS = {
     "train": "train",
     "training": "train",

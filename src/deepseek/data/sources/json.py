@@ -41,7 +41,7 @@ class _RecordSource(FileSource):
         super().__init__(folder, path=path)
         self.encoding, self.on_bad_line = check_encoding(encoding), on_bad_line
         self._texts: frozenset[str] = frozenset()
-        self._planned: tuple[object, pa.Schema] | None = None
+        self._planned: tuple[object, pa.Schema, int] | None = None
 
     def as_text(self, columns: Collection[str]) -> Self:
         """Return a source that reads these keys as text; keys of nested objects keep the types of their values."""
@@ -57,9 +57,17 @@ class _RecordSource(FileSource):
         """Return every key of every record as a column, with the narrowest type that holds all its values."""
         return _flat_schema(self._nested())
 
+    def records(self) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+        """Yield the objects in blocks, each with its line, as they are in the files: no value is made like the others of its column."""
+        for file in self.files():
+            for block in self._blocks(file):
+                yield _numbered(block, _ignore)
+
     def rejects(self) -> Iterator[pa.RecordBatch]:
         """Yield the records that are no JSON object."""
         found: list[tuple[int, str, str]] = []
+        if self._planned is not None and self._planned[0] == self.stamp() and not self._planned[2]:
+            return  # a whole pass found none
         for file in self.files():
             for block in self._blocks(file):
                 _parse(block, lambda *bad: found.append(bad))
@@ -69,10 +77,10 @@ class _RecordSource(FileSource):
     def _nested(self) -> pa.Schema:
         stamp = self.stamp()
         if self._planned is None or self._planned[0] != stamp:
-            self._planned = (stamp, self._survey())
+            self._planned = (stamp, *self._survey())
         return self._planned[1]
 
-    def _survey(self) -> pa.Schema:
+    def _survey(self) -> tuple[pa.Schema, int]:
         schema = pa.schema([])
         records = bad = 0
         for file in self.files():
@@ -91,7 +99,7 @@ class _RecordSource(FileSource):
             raise DataError(f"{bad:,} of {records + bad:,} records of {self.path!r} are no JSON objects", hint=self._hint)
         if not records or not schema.names:
             raise DataError(f"{self.path!r} holds no records", hint=self._hint)
-        return pa.schema([field.with_type(pa.string()) if self._is_text(field) else field for field in schema])
+        return pa.schema([field.with_type(pa.string()) if self._is_text(field) else field for field in schema]), bad
 
     def _is_text(self, field: pa.Field) -> bool:
         return field.name in self._texts and not pa.types.is_nested(field.type)
@@ -192,7 +200,8 @@ class _Text:
     """A JSON text that is read from its beginning and forgotten behind."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks, self.rest, self.at, self._lines, self._tail = blocks, "", 0, 1, b""
+        self._blocks, self.rest, self.at, self._tail = blocks, "", 0, b""
+        self._lines, self._counted = 1, 0
         self._decoder = json.JSONDecoder(parse_constant=_no_constant)
 
     def more(self) -> bool:
@@ -200,7 +209,7 @@ class _Text:
         block = next(self._blocks, None)
         if block is None:
             return False
-        self._lines += self.rest.count("\n", 0, self.at)
+        self.line()
         # UTF-8 blocks may end inside a character; what is incomplete waits for the next.
         data = self._tail + block
         whole = len(data)
@@ -211,12 +220,14 @@ class _Text:
         else:
             whole = len(data)
         self._tail = data[whole:]
-        self.rest, self.at = self.rest[self.at :] + data[:whole].decode(), 0
+        self.rest, self.at, self._counted = self.rest[self.at :] + data[:whole].decode(), 0, 0
         return True
 
     def line(self) -> int:
         """Return the number of the line where it stands."""
-        return self._lines + self.rest.count("\n", 0, self.at)
+        self._lines += self.rest.count("\n", self._counted, self.at)
+        self._counted = self.at
+        return self._lines
 
     def peek(self) -> str:
         """Return the next character that is no white space, or nothing at the end."""
@@ -261,7 +272,7 @@ def _table(block: list[Raw], schema: pa.Schema | None, reject: _OnReject) -> pa.
     except (pa.ArrowException, ValueError):
         records = _parse(block, reject)
         names = schema.names if schema else list(dict.fromkeys(key for record in records for key in record))
-        arrays = [_column([record.get(name) for record in records], schema.field(name).type if schema else None) for name in names]
+        arrays = [column_of([record.get(name) for record in records], schema.field(name).type if schema else None) for name in names]
         return pa.table(arrays, names=names) if names else pa.table({})
 
 
@@ -280,6 +291,10 @@ def _by_arrow(block: list[Raw], schema: pa.Schema | None) -> pa.Table:
 
 
 def _parse(block: list[Raw], reject: _OnReject) -> list[dict[str, Any]]:
+    return [record for _, record in _numbered(block, reject)]
+
+
+def _numbered(block: list[Raw], reject: _OnReject) -> list[tuple[int, dict[str, Any]]]:
     records = []
     for line, text in block:
         try:
@@ -288,14 +303,14 @@ def _parse(block: list[Raw], reject: _OnReject) -> list[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             record, reason = None, f"no JSON: {error}"
         if reason is None:
-            records.append(record)
+            records.append((line, record))
         else:
             reject(line, reason, text.decode(errors="replace")[:_RAW_CHARACTERS])
     return records
 
 
-def _column(values: list[Any], kind: pa.DataType | None) -> pa.Array:
-    """Return parsed values as a column; values that do not go together become text."""
+def column_of(values: list[Any], kind: pa.DataType | None = None) -> pa.Array:
+    """Return parsed values as a column, of a type where given; values that do not go together become text."""
     try:
         if kind is not None and pa.types.is_timestamp(kind):
             return pa.array(values, pa.string()).cast(kind)

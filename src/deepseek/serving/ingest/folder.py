@@ -1,0 +1,91 @@
+"""The folder of one server: its lock, its index, what it holds from a server that died."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from deepseek.artifacts.files import plain_disk_errors, write_json
+from deepseek.data.ingested import COUNTERS, FORMAT, Manifest
+from deepseek.data.sources.base import INGESTED
+from deepseek.errors import InputError
+from deepseek.serving.ingest.compactor import Compactor
+from deepseek.serving.ingest.contents import Lander
+from deepseek.serving.ingest.expected import Expected
+from deepseek.serving.ingest.index import Index
+from deepseek.serving.ingest.intake import Intake
+from deepseek.serving.ingest.parts import Parts
+from deepseek.serving.ingest.settings import IngestSettings
+from deepseek.serving.ingest.spool import clear, sync_folder
+from deepseek.serving.metrics import Metrics
+
+log = logging.getLogger("deepseek.ingest")
+
+
+class IngestFolder:
+    """A folder that is being written: one server at a time, in one process.
+
+    Args:
+        path: The folder; made where it is not there.
+        settings: Sizes and times.
+        expected: What the records of a topic have to be, by its name.
+
+    Attributes:
+        index: What came.
+        intake: What takes more in.
+        compactor: What puts it into parts.
+        metrics: Where it is counted.
+
+    Raises:
+        InputError: Another server writes to the folder, or other things are in it.
+        RunError: The disk refuses.
+    """
+
+    def __init__(self, path: Path, settings: IngestSettings, *, expected: Callable[[str], Expected] | None = None) -> None:
+        self.path, self.settings = path, settings
+        spool = path / "spool"
+        with plain_disk_errors(path):
+            if not (path / INGESTED).is_file() and path.is_dir() and any(path.iterdir()):
+                raise InputError(
+                    f"the folder {str(path)!r} holds other things", hint="name a new folder, or one that deepseek ingest wrote"
+                )
+            spool.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise InputError(f"another server writes to {str(path)!r}", hint="stop it, or name another folder") from None
+        if not (path / INGESTED).is_file():
+            write_json(path / INGESTED, {"format": FORMAT})
+        self._numbers = Path(tempfile.mkdtemp(prefix="deepseek-ingest-"))
+        self.metrics = Metrics(self._numbers)
+        self.index = Index(path)
+        sync_folder(path)
+        if gone := clear(spool, self.index.spooled()):
+            log.info("%d files that were half received when a server ended are taken away", gone)
+        lander = Lander(most_records=settings.max_records, expected=expected, columns=lambda topic: _columns_of(path, topic))
+        self.intake = Intake(spool, self.index, lander, settings=settings)
+        self.compactor = Compactor(self.index, Parts(path, self.index, size=settings.part), self.metrics, every_s=settings.flush)
+        self.compactor.start()
+
+    def close(self) -> None:
+        """Put into parts what was taken in, and let others write."""
+        self.intake.close()
+        self.compactor.stop()
+        self.index.close()
+        self._lock.close()
+        shutil.rmtree(self._numbers, ignore_errors=True)
+
+
+def _columns_of(folder: Path, topic: str) -> set[str]:
+    """Return the columns that a topic's parts have; only their ends are read."""
+    manifest = Manifest.read(folder, topic)
+    paths = [manifest.path(folder, part, "rows") for part in manifest.parts]
+    return {name for path in paths if path for name in pq.read_schema(path).names} - set(COUNTERS)

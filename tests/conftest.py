@@ -1,0 +1,13 @@
+"""What holds for every test."""
+
+import signal
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c():
+    """Let SIGINT mean Ctrl-C also where the suite runs in the background of a shell, which ignores it there, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
