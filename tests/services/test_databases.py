@@ -25,6 +25,9 @@ from deepseek.data.expressions import RowExpression
 from deepseek.data.sources import open_source
 from deepseek.data.sources.contract import SourceContract
 from deepseek.data.sources.sql.engines import Engine
+from deepseek.data.sources.sql.failures import LostError
+from deepseek.data.sources.sql.mysql import MysqlEngine
+from deepseek.data.sources.sql.postgresql import PostgresqlEngine
 from deepseek.errors import DataError, UnknownNameError
 
 TABLE = pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "w"], "c": [0.5, 1.5, None, 2.5]})
@@ -81,8 +84,6 @@ def rejects(source):
 def fetched(monkeypatch):
     """How many rows and bytes come from the server."""
     counts = {"rows": 0, "bytes": 0}
-    from deepseek.data.sources.sql.mysql import MysqlEngine
-    from deepseek.data.sources.sql.postgresql import PostgresqlEngine
 
     def counting(plain):
         def stream(self, *arguments, **named):
@@ -539,6 +540,31 @@ class TestLostServer:
         assert any("was lost after" in line for line in said)
         assert table.equals(expected)
 
+    @pytest.mark.parametrize("order_by", [None, ["age", "name"]])
+    def test_a_key_of_text_goes_on_by_the_database_s_own_order(self, mortal, monkeypatch, order_by):
+        kind, url, _start, _kill = mortal
+        text = "varchar(20) character set latin1" if kind == "mariadb" else "varchar(20)"
+        names = sorted({f"{word}{n}" for n in range(1000) for word in ("é", "E", "z", "Z", "it's ", "b\\")})
+        names = [name for name in names if name.lower() == name or kind == "postgresql"]  # its collation takes Z for z
+        ask(url, f"create table named (name {text} primary key, age int{' not null' if order_by else ''})")
+        ask(url, "insert into named values (%s, %s)", rows=[(name, len(name)) for name in names])
+        source = open_source({"type": "sql", "url": url, "table": "named", "order_by": order_by or [], "retries": 9})
+        expected = read(source)
+        assert expected.num_rows == len(names)
+        for lost_after in (1, 700, len(names) - 1):  # the connection is lost in the client, so that the place is known
+            _lost_once(monkeypatch, lost_after)
+            assert read(source, batch_rows=100).equals(expected)
+            monkeypatch.undo()
+
+    def test_a_key_that_may_be_missing_is_none_to_go_on_from(self, mortal, monkeypatch):
+        _, url, _, _ = mortal
+        ask(url, "create table gaps (id int primary key, age int)", "insert into gaps values (%s, %s)", rows=[(1, 5), (2, None), (3, 4)])
+        source = open_source({"type": "sql", "url": url, "table": "gaps", "order_by": "age"})
+        assert set(read(source)["id"].to_pylist()) == {1, 2, 3}
+        _lost_once(monkeypatch, 1)
+        with pytest.raises(DataError, match="was lost after 1 rows were read"):
+            list(source.read(batch_rows=1))
+
     def test_without_a_unique_key_the_error_says_how_far_it_came(self, filled, monkeypatch):
         kind, url, _start, kill = filled
         source = open_source({"type": "sql", "url": url, "table": "loose", "retries": 1})
@@ -571,6 +597,26 @@ class TestLostServer:
             assert read(open_source({"type": "sql", "url": url, "table": "few", "retries": 12}))["id"].to_pylist() == [5]
         finally:
             starter.join()
+
+
+def _lost_once(monkeypatch, rows):
+    """Lose the connection once, after so many rows."""
+    left = [rows]
+
+    def losing(plain):
+        def stream(self, *arguments, **named):
+            for batch in plain(self, *arguments, **named):
+                if left and left[0] <= batch.num_rows:
+                    yield batch.slice(0, left.pop())
+                    raise LostError("as if the server had gone")
+                if left:
+                    left[0] -= batch.num_rows
+                yield batch
+
+        return stream
+
+    for engine in (PostgresqlEngine, MysqlEngine):
+        monkeypatch.setattr(engine, "stream", losing(engine.stream))
 
 
 def _slowly(monkeypatch, pause):

@@ -25,6 +25,7 @@ class Column:
         type: The Arrow type that it is delivered with.
         value: What is selected: the column, or a cast of it to what the client reads exactly.
         order: What rows are ordered by, so that those which differ in this column come in a settled order.
+        key: What a key is ordered by and compared with, where the database has an index of that and not of `order`.
         compare: What a filter compares; nothing where the database's comparison and Arrow's may differ.
         unread: True for values that Arrow or the client cannot hold; nothing where there are none such, or the client tells them.
         spelled: The value as text, for what is said of an unread one.
@@ -39,6 +40,12 @@ class Column:
     unread: ColumnElement[Any] | None = None
     spelled: ColumnElement[Any] | None = None
     bounds: tuple[int, int] | None = None
+    key: ColumnElement[Any] | None = None
+
+    @property
+    def keyed(self) -> ColumnElement[Any]:
+        """What rows are ordered by where the column is part of a unique key."""
+        return self.order if self.key is None else self.key
 
 
 def unread_column(columns: Sequence[Column], numbers: Sequence[int]) -> ColumnElement[Any] | None:

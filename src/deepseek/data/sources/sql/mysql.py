@@ -92,7 +92,7 @@ def _column(entry: Sequence[Any], column: Any) -> Column:
         return Column(name, pa.string(), shape, shape)
     if code in _TEXTS or code == _JSON:
         # what a collation takes for the same still has to come in a settled order
-        return Column(name, pa.null(), column, sa.cast(column, sa.BINARY), column)
+        return Column(name, pa.null(), column, sa.cast(column, sa.BINARY), column, key=column)
     return Column(name, pa.null(), column, column, column)
 
 

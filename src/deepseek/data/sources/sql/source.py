@@ -45,6 +45,11 @@ class _Plan(NamedTuple):
     checked: bool
     warning: str | None = None
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether the database does not promise that the columns of the order tell rows apart."""
+        return self.checked or self.warning is not None
+
 
 class SqlSource(Source):
     """Read a table, or the result of a query, from a database.
@@ -155,9 +160,12 @@ class SqlSource(Source):
             what = "the query" if self._query is not None else f"the table {self._table!r}"
             said = f"{what} has no known key: its rows are ordered by all of their columns; name a key with order_by to be faster"
             return _Plan(columns, columns, (), checked=False, warning=said)
-        known = bool(primary) or any(set(unique) <= set(given) for unique in unique_keys(engine, relation))
+        unique, never_missing = unique_keys(engine, relation) if given else ([], set(primary))
+        known = bool(primary) or any(set(one) <= set(given) for one in unique)
         ordered = tuple(by_name[name] for name in key)
-        resumable = all(_goes_on(column, known=known) for column in ordered)
+        # nothing comes behind a missing value: where there may be one, reading cannot go on
+        complete = not known or set(key) <= never_missing
+        resumable = complete and all(_goes_on(column, known=known) for column in ordered)
         return _Plan(columns, ordered, ordered if resumable else (), checked=not known)
 
     def _batches(self, names: Sequence[str], where: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -168,7 +176,7 @@ class SqlSource(Source):
         selected = [*names, *(column.name for column in plan.order if plan.key or plan.checked)]
         selected = list(dict.fromkeys(selected))
         trail = KeyTrail(plan.order if plan.checked else plan.key, checked=plan.checked)
-        reading = Reading(plan.columns, tuple(column.order for column in plan.order), where)
+        reading = Reading(plan.columns, tuple(column.order if plan.unsettled else column.keyed for column in plan.order), where)
         for batch in self._persistently(reading, selected, trail, resumable=bool(plan.key), batch_rows=batch_rows):
             unread = batch.column(batch.num_columns - 1)
             good = batch.select(names)

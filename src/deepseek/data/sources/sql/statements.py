@@ -89,7 +89,7 @@ def _behind(after: Sequence[tuple[Column, Any]]) -> ColumnElement[bool]:
     """Return what holds for rows whose key comes behind another: its first part is greater, or is the same and the next is greater."""
     import sqlalchemy as sa
 
-    parts = [(column.order, sa.literal(value)) for column, value in after]
+    parts = [(column.keyed, sa.literal(value)) for column, value in after]
     choices = [
         sa.and_(*(column == value for column, value in parts[:place]), parts[place][0] > parts[place][1]) for place in range(len(parts))
     ]

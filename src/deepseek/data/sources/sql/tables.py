@@ -55,14 +55,14 @@ def primary_key(engine: Engine, relation: Relation) -> list[str]:
         return [str(name) for name in found.get("constrained_columns") or ()]
 
 
-def unique_keys(engine: Engine, relation: Relation) -> list[list[str]]:
-    """Return the sets of columns that no two rows of a table share and that are never missing."""
+def unique_keys(engine: Engine, relation: Relation) -> tuple[list[list[str]], set[str]]:
+    """Return the sets of columns that no two rows of a table share, and the columns that have a value in every row."""
     if relation.table is None:
-        return []
+        return [], set()
     with _inspector(engine, "the table's keys cannot be found") as inspector:
         never_missing = {column["name"] for column in inspector.get_columns(relation.table, relation.schema) if not column["nullable"]}
         found = [one["column_names"] for one in inspector.get_unique_constraints(relation.table, relation.schema)]
-    return [[str(name) for name in names] for names in found if names and set(names) <= never_missing]
+    return [[str(name) for name in names] for names in found if names and set(names) <= never_missing], never_missing
 
 
 @contextmanager
