@@ -56,6 +56,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "arrow": f"{_SOURCES}.arrow:ArrowSource",
             "npz": f"{_SOURCES}.npz:NpzSource",
             "folder": f"{_SOURCES}.folder:FolderSource",
+            "sql": f"{_SOURCES}.sql.source:SqlSource",
             "ingest": f"{_SOURCES}.ingest:IngestSource",
         },
     ),

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 
 import httpx
 import numpy as np
@@ -112,6 +114,27 @@ class TestFolder(SourceContract):
 
     def test_its_root_stands_in_the_metadata(self, source, tmp_path):
         assert source.schema().field("image").metadata == {b"deepseek.root": str(tmp_path).encode(), b"deepseek.hashed": b"1"}
+
+
+@pytest.mark.parametrize("named", ["key", "no_key", "query"])
+class TestSqlite(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path, named):
+        with closing(sqlite3.connect(tmp_path / "t.db")) as database, database:
+            database.execute(f"create table t (a integer {'primary key' if named == 'key' else ''}, b text, c real)")
+            database.executemany("insert into t values (?, ?, ?)", [tuple(row.values()) for row in reversed(TABLE.to_pylist())])
+        rows = {"query": "select * from t where a > 0 order by b;", "order_by": "a"} if named == "query" else {"table": "t"}
+        return open_source({"type": "sql", "url": "sqlite:///t.db", **rows}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        return TABLE
+
+    def test_its_fingerprint_follows_the_content(self, source, tmp_path):
+        before = source.fingerprint()
+        with closing(sqlite3.connect(tmp_path / "t.db")) as database, database:
+            database.execute("update t set b = 'y' where a = 1")
+        assert source.fingerprint() != before
 
 
 class TestIngest(SourceContract):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from deepseek.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override a key of the recipe; may be repeated.")]
@@ -12,3 +14,21 @@ Out = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Folder that h
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe, a YAML file.")]
 Plugins = Annotated[list[str], typer.Option("--plugin", metavar="FILE", help="A plugin that the bundle needs; may be repeated.")]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or a bundle.")]
+Table = Annotated[str | None, typer.Option("--table", metavar="NAME", help="The table, where SOURCE is a database's URL.")]
+Query = Annotated[str | None, typer.Option("--query", metavar="SELECT", help="A query in the place of a table.")]
+
+
+def source_given(source: str, *, table: str | None, query: str | None) -> Any:
+    """Return the source that the command line names: a path as it is, a table or query of a database as a spec.
+
+    Raises:
+        InputError: A table or query is named of something that is no database.
+    """
+    if table is None and query is None:
+        return source
+    from deepseek.data.sources import is_database  # not needed for `--help`
+
+    if not is_database(source):
+        option = "--table" if query is None else "--query"
+        raise InputError(f"{option} goes with a database's URL, and SOURCE is {source!r}", hint="such as postgresql://me@localhost/shop")
+    return {"type": "sql", "url": source, **({} if table is None else {"table": table}), **({} if query is None else {"query": query})}

@@ -8,21 +8,23 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, Plugins, RunPath
+from deepseek.cli.options import Json, Plugins, Query, RunPath, Table, source_given
 from deepseek.cli.output import Output, as_text
 
 
 def predict_verb(
     run: RunPath,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table of rows; for images and texts also files.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table of rows, or a database's URL; for images and texts also files.")],
     *,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="File for the answers: .csv, .parquet, .arrow, .feather or .jsonl.")
     ],
+    table: Table = None,
+    query: Query = None,
     plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """Write a model's answers to the rows of a table."""
     progress.quiet(as_json)
-    value = deepseek.predict(run, source, output, plugins=plugins)
+    value = deepseek.predict(run, source_given(source, table=table, query=query), output, plugins=plugins)
     return Output(value, as_text(value))

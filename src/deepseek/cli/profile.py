@@ -9,7 +9,7 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json
+from deepseek.cli.options import Json, Query, Table, source_given
 from deepseek.cli.output import Output, as_table, page_line
 
 _MARKS = {"high": "!!", "medium": "! ", "low": "  "}
@@ -17,8 +17,10 @@ _LOW_SHOWN = 10
 
 
 def profile_verb(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table, or a folder of images by class.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table, a folder of images by class, or a database's URL.")],
     *,
+    table: Table = None,
+    query: Query = None,
     target: Annotated[str | None, typer.Option("--target", "-t", metavar="COLUMN", help="The column to predict.")] = None,
     against: Annotated[str | None, typer.Option("--against", metavar="SOURCE", help="Other rows, to be compared with these.")] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="An HTML file for the same with pictures.")] = None,
@@ -26,7 +28,7 @@ def profile_verb(
 ) -> Output:
     """Say what a table holds, and what drifted."""
     progress.quiet(as_json)
-    found = deepseek.profile(source, target=target, against=against, output=output)
+    found = deepseek.profile(source_given(source, table=table, query=query), target=target, against=against, output=output)
     return Output(found, _text(found, output))
 
 

@@ -26,7 +26,7 @@ from deepseek.fields import Kind
 from deepseek.inference import Predictor
 from deepseek.pipeline.result import RunResult
 from deepseek.pipeline.run import run
-from deepseek.pipeline.sources import path_of
+from deepseek.pipeline.sources import named_source
 from deepseek.recipe import load_recipe
 
 _ONE_FIT = threading.Lock()
@@ -127,7 +127,7 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
         self._folder = TemporaryDirectory(prefix="deepseek-")
         out = Path(self._folder.name if self.out is None else self.out)
         recipe = self._recipe(table, target, weight, task)
-        recipe["data"]["source"] = path_of(table, out)
+        recipe["data"]["source"] = named_source(table, out)
         with progress.hushed(not self.verbose), progress.collected_warnings() as said:
             self.run_: RunResult = run(load_recipe(recipe, overrides=self._overrides()), out=out)
         self._predictor = Predictor.load(self.run_.bundle)

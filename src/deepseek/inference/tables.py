@@ -15,6 +15,7 @@ from deepseek.data.sources.folder import FolderSource
 from deepseek.data.sources.listed_files import ListedFiles
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Kind
+from deepseek.registry import family
 
 if TYPE_CHECKING:
     from deepseek.data.sources.base import Source
@@ -48,7 +49,7 @@ def open_rows(given: Any, schema: Schema, columns: Sequence[str]) -> Source:
         given = _one_dimension(given, columns)
     elif _has_no_names(given):
         given = _by_place(given, columns)
-    elif isinstance(given, Mapping) and given and all(map(_is_scalar, given.values())):
+    elif isinstance(given, Mapping) and given and all(map(_is_scalar, given.values())) and not _is_spec(given, columns):
         given = [given]
     return open_source(given)
 
@@ -152,6 +153,11 @@ def _is_table(given: Any, column: str) -> bool:
 
 def _is_path(value: object) -> bool:
     return isinstance(value, str | PathLike)
+
+
+def _is_spec(given: Mapping[str, Any], columns: Sequence[str]) -> bool:
+    """Whether a mapping names a source, rather than being a row that has a column `type`."""
+    return "type" not in columns and given.get("type") in family("source").names()
 
 
 def _is_scalar(value: object) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek import progress
-from deepseek.artifacts import StageCache, plain_disk_errors, read_json, sha256_json, write_json
+from deepseek.artifacts import StageCache, plain_disk_errors, read_json, sha256_file, sha256_json, write_json
 from deepseek.data.columns import is_number, is_text
 from deepseek.data.landing import LandedTable, land
 from deepseek.data.leaks import check_leaks
@@ -137,7 +137,8 @@ class _Road:
         require(self.recipe, source.schema().names)
         if data.spellings:
             source = RespelledSource(source, data.spellings)
-        content = source.fingerprint() or uuid4().hex
+        known = source.fingerprint()
+        content = known or uuid4().hex
         checks = [family("check").build(check) for check in data.checks]
         for check in checks:
             check.folder = self.recipe.folder
@@ -160,6 +161,8 @@ class _Road:
 
         folder, _ = self.cache.folder("landed", key, build)
         table = LandedTable.open(folder)
+        if known is None:  # read anew, but what is the same as before needs no new preparation
+            key["content"] = sha256_file(table.path)
         landed = _Landed(table, sha256_json(key), read_json(folder / "manifest.json"))
         counts = table.counts
         if lost := counts.read - counts.kept:

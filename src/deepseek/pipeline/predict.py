@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +19,9 @@ from deepseek.data.unknown_categories import Unknown
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference import Predictor
 from deepseek.inference.tables import skipped_files
+
+if TYPE_CHECKING:
+    from deepseek.data.sources.base import Source
 
 
 class _Writer(Protocol):
@@ -75,7 +78,17 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
     finally:
         if partial.exists():
             partial.unlink()
-    return {"output": str(target), "rows": rows, "warnings": [*skipped_files(opened), *unknown.warnings("rows")]}
+    return {"output": str(target), "rows": rows, "warnings": [*skipped_files(opened), *_unread(opened), *unknown.warnings("rows")]}
+
+
+def _unread(source: Source) -> list[str]:
+    """Say how many rows have no answer since the source could not read them, where there are such."""
+    batches = [batch for batch in source.rejects() if batch.num_rows]
+    if not batches:
+        return []
+    reason, line = batches[0].column("reason")[0].as_py(), batches[0].column("line")[0].as_py()
+    count = sum(batch.num_rows for batch in batches)
+    return [f"{count} rows could not be read and have no answer; the first is line {line}: {reason}"]
 
 
 def _joined(batch: pa.RecordBatch, separator: str) -> pa.RecordBatch:

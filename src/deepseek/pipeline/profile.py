@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,8 @@ def profile(
 
 
 def _name_of(source: Any) -> str:
+    if isinstance(source, Mapping) and isinstance(source.get("table"), str):
+        return str(source["table"])
     return Path(fspath(source)).name if isinstance(source, str | PathLike) else "table"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from deepseek.artifacts import RunFolder
 from deepseek.data.sources import open_source
 from deepseek.errors import ColumnError, InputError, UnknownNameError
-from deepseek.pipeline.sources import check_sources, path_of, reading_hint, source_of
+from deepseek.pipeline.sources import check_sources, named_source, reading_hint, source_of
 from deepseek.recipe import Recipe, load_recipe
 
 
@@ -51,12 +51,12 @@ def recipe_of(
         InputError: The target is missing or misspelt, or an override is wrong.
         DataError: The data cannot be opened.
     """
-    data: dict[str, Any] = {"source": path_of(source, Path(out)), **_split_of(source, overrides)}
+    data: dict[str, Any] = {"source": named_source(source, Path(out)), **_split_of(source, overrides)}
     recipe: dict[str, Any] = {"name": name or _name_of(source), "data": data}
     first = load_recipe(recipe, overrides=overrides)  # an override may say how the source is to be read
     data["target"] = _target(target, source_of(first, first.data.source).schema().names, source)
     if test is not None:
-        data["test"] = path_of(test, Path(out))
+        data["test"] = named_source(test, Path(out))
     if time_limit is not None:
         recipe["train"] = {"time_limit": time_limit}
     checked = load_recipe(recipe, overrides=overrides)
@@ -88,5 +88,9 @@ def _target(target: str | Sequence[str] | None, columns: Sequence[str], source: 
 
 
 def _name_of(source: Any) -> str:
-    stem = Path(fspath(source)).name.split(".")[0] if isinstance(source, str | PathLike) else "table"
+    if isinstance(source, Mapping):  # a spec, whose URL is nobody's name
+        stem = str(source.get("table") or source.get("path") or "table").rpartition("/")[2]
+        stem = stem.rpartition(".")[2] if "table" in source else stem.partition(".")[0]
+    else:
+        stem = Path(fspath(source)).name.split(".")[0] if isinstance(source, str | PathLike) else "table"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "table"

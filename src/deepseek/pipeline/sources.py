@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from deepseek.artifacts import CACHE, StageCache
-from deepseek.data.sources import open_source
+from deepseek.data.sources import is_database, open_source
 from deepseek.data.sources.base import rooted
 from deepseek.errors import UnknownNameError
 from deepseek.recipe import Recipe, resolve_secrets
@@ -83,18 +83,22 @@ def require_test_columns(recipe: Recipe, names: Sequence[str]) -> None:
             raise UnknownNameError("column of the test rows", name, names, hint=reading_hint(names))
 
 
-def path_of(source: Any, out: Path) -> str:
-    """Return a path for a source, so that a recipe can name it: a table in memory is written beside the runs first.
+def named_source(source: Any, out: Path) -> Any:
+    """Return a source as a recipe names it, by path, URL or spec: a table in memory is written beside the runs first.
 
     Args:
-        source: A path, or a table in memory.
+        source: A path, a database's URL, a source's spec, or a table in memory.
         out: The folder that holds the runs.
 
     Raises:
         DataError: It is no table.
     """
+    if is_database(source):
+        return source
     if isinstance(source, str | PathLike):
         return str(Path(fspath(source)).absolute())
+    if isinstance(source, Mapping) and isinstance(source.get("type"), str):
+        return dict(source)
     opened = open_source(source)
 
     def build(folder: Path) -> None:

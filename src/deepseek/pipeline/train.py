@@ -30,7 +30,8 @@ def train(  # noqa: PLR0913 (what is said on the command line)
 
     Args:
         source: A path (CSV, JSON, JSON Lines, Parquet, Arrow, npz, a folder of images by class; also with `*`), or a pandas, polars or
-            Arrow table, a mapping of NumPy arrays, or a Hugging Face dataset.
+            Arrow table, a mapping of NumPy arrays, a Hugging Face dataset, or the spec of a source, such as
+            `{"type": "sql", "url": "…", "table": "customers"}`.
         target: The column to predict, or several, in a list or with commas. A folder of classes needs none.
         test: Test rows of their own, given like `source`; else a part of `source` is kept for testing.
         out: The folder that holds the runs.

@@ -3,7 +3,7 @@
 from deepseek.recipe.load import load_recipe
 from deepseek.recipe.recipe import Recipe
 from deepseek.recipe.schema import json_schema
-from deepseek.recipe.secrets import resolve_secret, resolve_secrets
+from deepseek.recipe.secrets import conceal_password, resolve_secret, resolve_secrets, without_password
 from deepseek.recipe.sections import (
     AUTO,
     CheckpointSection,
@@ -27,8 +27,10 @@ __all__ = [
     "SplitSection",
     "TrainSection",
     "TuneSection",
+    "conceal_password",
     "json_schema",
     "load_recipe",
     "resolve_secret",
     "resolve_secrets",
+    "without_password",
 ]

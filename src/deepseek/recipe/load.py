@@ -95,8 +95,8 @@ def _load_plugins(plugins: object, folder: Path) -> Iterator[Problem]:
 def _default_name(value: dict[str, Any], path: Path | None) -> str:
     data = value.get("data")
     source = data.get("source") if isinstance(data, dict) else None
-    source = source.get("path") if isinstance(source, dict) else source
-    stem = path.stem if path else Path(source).stem if isinstance(source, str) else ""
+    source = (source.get("path") or source.get("table")) if isinstance(source, dict) else source
+    stem = path.stem if path else Path(source).stem if isinstance(source, str) and "://" not in source else ""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "run"
 
 

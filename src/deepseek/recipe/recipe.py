@@ -14,6 +14,7 @@ from deepseek.errors import Problem, RecipeError
 from deepseek.recipe.document import Key, dump_document, dump_line
 from deepseek.recipe.overrides import parse_path, place
 from deepseek.recipe.rules import broken_rules
+from deepseek.recipe.secrets import conceal_password
 from deepseek.recipe.sections import RecipeSections
 from deepseek.validation import problems_of, shown
 
@@ -46,6 +47,9 @@ class Recipe(RecipeSections):
         """
         if not isinstance(value, Mapping):
             raise RecipeError([Problem("", f"a recipe is a mapping of sections; given: {shown(value)}")])
+        if isinstance(data := value.get("data"), Mapping):  # before anything of it can be shown or saved
+            concealed = {key: conceal_password(part) if key in ("source", "test") else part for key, part in data.items()}
+            value = {**value, "data": concealed}
         try:
             recipe = cls.model_validate(value, context={"given": dict(given or {}), "folder": folder or Path()})
         except ValidationError as error:

@@ -7,9 +7,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from deepseek import progress
 from deepseek.errors import InputError
 
 _REFERENCE = re.compile(r"\$\{ENV:([A-Za-z_][A-Za-z0-9_]*)\}")
+_ACCOUNT = re.compile(r"(?P<before>\A[A-Za-z][A-Za-z0-9+._-]*://[^:/?#@\s]*:)(?P<password>.+)(?P<after>@[^@]*)", re.DOTALL)
+_OPTION = re.compile(
+    r"(?P<before>\A[A-Za-z][A-Za-z0-9+._-]*://.*[?&](?:password|passwd|pwd|sslpassword)=)(?P<password>[^&#]+)(?P<after>)", re.IGNORECASE
+)
+_SECRET_NAME = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN", re.IGNORECASE)
+PASSWORD = "DEEPSEEK_PASSWORD"  # noqa: S105 - the name of a variable
+"""The environment variable that stands for a password that was given as it is; a second password gets `_2`, and so on."""
 
 
 def resolve_secrets(value: Any) -> Any:
@@ -36,3 +44,62 @@ def resolve_secret(text: str) -> str:
         return os.environ[match.group(1)]
 
     return _REFERENCE.sub(look_up, text)
+
+
+def without_password(text: str) -> str:
+    """Return a URL as it may be printed: `***` in the place of a password; other text comes back as it is.
+
+    Example:
+        >>> without_password("postgresql://me:hush@localhost/shop")
+        'postgresql://me:***@localhost/shop'
+    """
+    for pattern in (_ACCOUNT, _OPTION):
+        text = pattern.sub(lambda match: f"{match['before']}{_kept(match['password'])}{match['after']}", text)
+    return text
+
+
+def conceal_password(source: Any) -> Any:
+    """Return a source's URL, or its spec with the key `url`, with a literal password replaced by a reference to the environment.
+
+    What is saved of a recipe must not hold a password that was typed into a URL. A variable that holds the whole URL or the password is
+    referred to where there is one, as after `deepseek train "$DATABASE_URL"`. Else the password becomes `${ENV:DEEPSEEK_PASSWORD}`: that
+    variable is set for this process and its children only, and whoever runs the recipe again is asked for it.
+
+    Args:
+        source: A source as a recipe names it; whatever holds no URL with a password comes back as it is.
+    """
+    if isinstance(source, str):
+        return _concealed(source)
+    if isinstance(source, Mapping) and isinstance(source.get("url"), str):
+        return {**source, "url": _concealed(source["url"])}
+    return source
+
+
+def _concealed(text: str) -> str:
+    if without_password(text) == text:
+        return text
+    for name in sorted(os.environ):
+        if os.environ[name] == text:
+            return f"${{ENV:{name}}}"
+    for pattern in (_ACCOUNT, _OPTION):
+        text = pattern.sub(lambda match: f"{match['before']}{_reference(match['password'])}{match['after']}", text)
+    return text
+
+
+def _kept(password: str) -> str:
+    return password if _REFERENCE.fullmatch(password) else "***"
+
+
+def _reference(password: str) -> str:
+    """Return the reference to the variable that holds a password, which is set where there is none."""
+    if _REFERENCE.fullmatch(password):
+        return password
+    for name in sorted(os.environ):
+        if _SECRET_NAME.search(name) and os.environ[name] == password:
+            return f"${{ENV:{name}}}"
+    number = 1
+    while (name := PASSWORD if number == 1 else f"{PASSWORD}_{number}") in os.environ:
+        number += 1
+    os.environ[name] = password
+    progress.warn(f"the password in the URL is not saved: set the environment variable {name} to run this recipe again")
+    return f"${{ENV:{name}}}"

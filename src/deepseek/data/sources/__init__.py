@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,12 @@ from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, INGESTED, Source
 from deepseek.errors import DataError, InputError
 from deepseek.registry import family
 
-__all__ = ["DEFAULT_BATCH_ROWS", "Source", "open_source"]
+__all__ = ["DEFAULT_BATCH_ROWS", "Source", "is_database", "open_source"]
+
+_DATABASE = re.compile(
+    r"(?:postgres(?:ql)?|mysql|mariadb|sqlite|mssql|oracle|duckdb|snowflake|redshift|bigquery|trino|presto|clickhouse\w*|cockroachdb|db2"
+    r"|ibm_db_sa|firebird|hana|teradatasql|vertica|databricks|crate|exa|[a-z][a-z0-9_]*\+[a-z0-9_]+)(?:\+\w+)?://"
+)
 
 _TYPES = {
     ".csv": "csv",
@@ -37,8 +43,8 @@ def open_source(value: object, *, folder: Path = Path()) -> Source:
 
     Args:
         value: A path or a pattern (the suffix says the format; `.gz` and `.zip` may follow it), a list of paths, a folder (of class
-            subfolders, of table files of one suffix, or of what `deepseek ingest` took in), a source's spec (`{type: csv, path: …}`), a
-            source, or a table in memory: pandas, polars, Arrow, NumPy, a Hugging Face dataset.
+            subfolders, of table files of one suffix, or of what `deepseek ingest` took in), a source's spec (`{type: csv, path: …}`,
+            `{type: sql, url: …, table: …}`), a source, or a table in memory: pandas, polars, Arrow, NumPy, a Hugging Face dataset.
         folder: What relative paths are relative to.
 
     Raises:
@@ -50,6 +56,8 @@ def open_source(value: object, *, folder: Path = Path()) -> Source:
     """
     if isinstance(value, Source):
         return value
+    if is_database(value):
+        return cast(Source, family("source").build({"type": "sql", "url": value}, folder))
     if isinstance(value, str | Path):
         return _open_path(str(value), folder)
     if isinstance(value, Mapping) and isinstance(value.get("type"), str):
@@ -64,6 +72,11 @@ def open_source(value: object, *, folder: Path = Path()) -> Source:
         f"the data is given as a {type(value).__name__}",
         hint="give a path, a mapping with the key type, a pandas, polars or Arrow table, arrays, or a Hugging Face dataset",
     )
+
+
+def is_database(value: object) -> bool:
+    """Whether a value is a database's URL; which table of it is read has to be said beside it."""
+    return isinstance(value, str) and _DATABASE.match(value) is not None
 
 
 def _open_path(value: str, folder: Path) -> Source:

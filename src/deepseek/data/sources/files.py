@@ -192,7 +192,10 @@ def filtered(table: pa.Table, where: pc.Expression) -> pa.Table:
     try:
         return table.filter(where)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, TypeError) as error:
-        raise DataError(f"the filter {where} does not fit the table: {error}", hint=f"columns: {', '.join(table.column_names)}") from error
+        hint = f"columns: {', '.join(table.column_names)}"
+        if any(map(pa.types.is_decimal, table.schema.types)):  # Arrow compares none with a whole number
+            hint += "; a decimal is compared with a number that has a point: price > 5.0"
+        raise DataError(f"the filter {where} does not fit the table: {error}", hint=hint) from error
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -1,0 +1,1 @@
+"""Databases as sources: PostgreSQL through ADBC, MySQL and MariaDB through connectorx, whatever else SQLAlchemy reaches through it."""
