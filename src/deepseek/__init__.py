@@ -30,6 +30,9 @@ _PUBLIC = {
     "compress": "deepseek.pipeline.compress",
     "report": "deepseek.pipeline.report",
     "watch": "deepseek.pipeline.watch",
+    "loop": "deepseek.pipeline.loop.process",
+    "replay": "deepseek.pipeline.loop.replay",
+    "learn": "deepseek.pipeline.learn",
     "doctor": "deepseek.pipeline.doctor",
     "example": "deepseek.data.examples",
     "profile": "deepseek.pipeline.profile",
@@ -59,6 +62,9 @@ if TYPE_CHECKING:
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export
+    from deepseek.pipeline.learn import learn as learn
+    from deepseek.pipeline.loop.process import loop as loop
+    from deepseek.pipeline.loop.replay import replay as replay
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile

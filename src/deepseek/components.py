@@ -46,6 +46,14 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "command": f"{_ALARMS}.command:CommandAlarm",
         },
     ),
+    "detector": (
+        "deepseek.statistics.detectors:Detector",
+        {
+            "adwin": "deepseek.statistics.detectors:Adwin",
+            "ddm": "deepseek.statistics.detectors:Ddm",
+            "page_hinkley": "deepseek.statistics.detectors:PageHinkley",
+        },
+    ),
     "source": (
         f"{_SOURCES}.base:Source",
         {

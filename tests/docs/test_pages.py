@@ -13,12 +13,18 @@ from deepseek.components import FAMILIES
 from deepseek.recipe.sections import (
     AlarmSection,
     BatchingSection,
+    CanarySection,
     DataSection,
     ExperimentSection,
+    FreshRowsSection,
     GuardSection,
+    LearnSection,
     MonitorSection,
+    OnAlarmSection,
+    OnlineSection,
     RecipeSections,
     ServeSection,
+    ShadowSection,
     SplitSection,
     TrainSection,
     TuneSection,
@@ -62,6 +68,7 @@ def test_every_option_on_the_page_exists():
     [
         *(RecipeSections, DataSection, SplitSection, TrainSection, TuneSection),
         *(ServeSection, BatchingSection, ExperimentSection, GuardSection, MonitorSection, AlarmSection, WindowSection),
+        *(OnAlarmSection, FreshRowsSection, ShadowSection, CanarySection, OnlineSection, LearnSection),
     ],
 )
 def test_every_key_of_a_recipe_is_on_its_page(section):

@@ -84,3 +84,24 @@ def test_models_share_a_database_and_old_ones_open(url):
         assert one.delete(["old"]) == 1
         assert (one.counts()["requests"], two.counts()["requests"]) == (1, 2)
         assert two.forget_before(5.0) == 2
+
+
+def test_labelled_rows_and_alarms_are_read_for_the_loop(url):
+    with Store(url) as whole:
+        store, other = whole.of("loop/001@aa"), whole.of("loop/002@bb")
+        store.append_requests([Request(f"l{n}", float(n), "yes", None, {"age": n}) for n in range(5)])
+        other.append_requests([Request("l9", 9.0, "yes", None, {"age": 9})])
+        store.append_labels([("l4", "no"), ("l1", "yes"), ("l2", "no"), ("l1", "no")], 5.0)
+        other.append_labels([("l9", "no")], 9.0)
+        assert [(row.id, row.inputs, row.label) for row in store.labelled_rows(most=2)] == [
+            ("l2", {"age": 2}, "no"),
+            ("l4", {"age": 4}, "no"),
+        ]
+        assert [(row.id, row.label) for row in store.labelled_rows(since=1.0)] == [("l1", "yes"), ("l2", "no"), ("l4", "no")]
+        assert [row.id for row in other.labelled_rows()] == ["l9"]
+        for name in ("a", "b"):
+            store.save_alarm(1.0, {"name": name})
+        (first, _), (second, event) = store.alarms_after(0)
+        assert event == {"name": "b"}
+        assert store.alarms_after(first) == [(second, event)]
+        assert other.alarms_after(0) == []

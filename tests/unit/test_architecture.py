@@ -35,6 +35,7 @@ BROAD_EXCEPTS = {
     "serving/experiments/arms.py": "a challenger is foreign to its champion: whatever it raises, the champion answers in its stead",
     "serving/threads.py": "the edge of a thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers are foreign code: answers go on whatever they raise",
+    "pipeline/loop/machine.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written down and told",
     "serving/recorder.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
     "serving/runner.py": "the edge of the process: what foreign code raises goes to the worker, whose requests it belongs to",
     "serving/ingest/app.py": "the edge of the process, as serving/app.py",
@@ -183,9 +184,10 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
-    "cli/compress.py": "the verb's options",
+    "cli/loop.py": "the verb's options",
     "cli/ingest.py": "the verb's options",
     "cli/experiment.py": "the verb's options",
+    "cli/compress.py": "the verb's options",
     "cli/serve.py": "the verb's options",
     "cli/train.py": "the verb's options",
     "cli/tune.py": "the verb's options",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deepseek.artifacts.files import check_hashes, fresh_folder, hash_files, plain_disk_errors, read_json, write_json
+from deepseek.artifacts.run import standing_runs
 from deepseek.errors import BundleError, closest
 
 FORMAT = "deepseek-bundle"
@@ -32,12 +33,12 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Open a bundle, the bundle inside a run, or that of the newest finished run of a name (`runs/NAME`).
+        """Open a bundle, the bundle inside a run, or that of the newest finished run of a name (`runs/NAME`) that is not held.
 
         Raises:
             BundleError: There is none, it is from a newer version, or a file is missing, added or changed.
         """
-        runs = sorted((child for child in path.glob("*") if child.name.isdigit()), key=lambda child: int(child.name), reverse=True)
+        runs = sorted(standing_runs(path), key=lambda child: int(child.name), reverse=True)
         for candidate in (path, path / "bundle", *(run / "bundle" for run in runs)):
             if (candidate / _MANIFEST).is_file():
                 return cls._open(candidate)

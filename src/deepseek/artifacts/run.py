@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepseek.artifacts.files import plain_disk_errors
+from deepseek.artifacts.files import plain_disk_errors, write_json
 from deepseek.errors import BundleError
+
+HELD = "held.json"
+"""A file in the folder of a run that does not stand for its name: one that is not, or no more, deployed. It says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Return an existing run: its own folder, its bundle, or the folder of its name (then the newest run in it).
+        """Return an existing run: its own folder, its bundle, or the folder of its name (then the newest run in it that is not held).
 
         Raises:
             BundleError: There is no run there.
@@ -50,10 +53,31 @@ class RunFolder:
             path = path.parent
         if (path / "recipe.yaml").is_file():
             return cls(path)
-        numbered = sorted((child for child in path.glob("*") if child.name.isdigit() and (child / "recipe.yaml").is_file()), key=_number)
+        numbered = sorted((child for child in standing_runs(path) if (child / "recipe.yaml").is_file()), key=_number)
         if not numbered:
             raise BundleError(f"{path} is no run", hint="give the folder that `deepseek train` printed, for example runs/NAME/001")
         return cls(numbered[-1])
+
+    @property
+    def held(self) -> bool:
+        """Whether the run does not stand for its name."""
+        return (self.path / HELD).is_file()
+
+    def hold(self, why: str) -> None:
+        """Let the name of the run stand for other runs, until it is released.
+
+        Args:
+            why: The reason, in words.
+
+        Raises:
+            RunError: The folder cannot be written to.
+        """
+        write_json(self.path / HELD, {"why": why})
+
+    def release(self) -> None:
+        """Let the name stand for this run again, if it is the newest."""
+        with plain_disk_errors(self.path):
+            (self.path / HELD).unlink(missing_ok=True)
 
     @property
     def recipe(self) -> Path:
@@ -104,6 +128,11 @@ class RunFolder:
     def export(self) -> Path:
         """The exported bundles, a folder each."""
         return self.path / "export"
+
+
+def standing_runs(name: Path) -> list[Path]:
+    """Return the numbered folders below that of a name which may stand for it: all but those that are held."""
+    return [child for child in name.glob("*") if child.name.isdigit() and not (child / HELD).is_file()]
 
 
 def _number(path: Path) -> int:

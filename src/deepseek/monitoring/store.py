@@ -51,6 +51,11 @@ JOIN = (
     "WHERE r.id = p.id AND r.model = p.model AND l.id = p.id AND l.model = p.model{only p} ORDER BY l.seq LIMIT :most"
 )
 """SQLite keeps the order of a `CROSS JOIN`: it begins with what waits, which is short, not with the log, which is long."""
+LABELLED = (
+    "SELECT p.id, p.at, p.inputs, l.label, l.at FROM deepseek_requests p JOIN deepseek_labels l ON l.id = p.id AND l.model = p.model "
+    "WHERE p.at >= :since AND l.seq = (SELECT MIN(o.seq) FROM deepseek_labels o WHERE o.id = p.id AND o.model = p.model){only p} "
+    "ORDER BY p.at DESC, p.seq DESC LIMIT :most"
+)
 _WAIT_S = 30.0
 _AT_ONCE = 500
 _UNCLAIMED = "unclaimed"
@@ -74,6 +79,16 @@ class Joined(NamedTuple):
     prediction: Any
     probability: list[float] | None
     label: Any
+
+
+class LabelledRow(NamedTuple):
+    """A row that was answered and whose truth has come: id, time of the request, what is kept of the inputs, the label and its time."""
+
+    id: str
+    at: float
+    inputs: Any
+    label: Any
+    labelled_at: float = 0.0
 
 
 class _Database(Protocol):
@@ -248,6 +263,19 @@ class Store:
             for name, at, said, *rest in found
         ]
 
+    def labelled_rows(self, *, since: float = 0.0, most: int = 20_000) -> list[LabelledRow]:
+        """Return the newest rows whose labels have come, the oldest first, each once; of several labels for one id the first counts.
+
+        Args:
+            since: The earliest time of a request, in seconds.
+            most: The most rows.
+        """
+        found = self._query(LABELLED, {"since": since, "most": most})
+        return [
+            LabelledRow(name, at, None if kept is None else json.loads(kept), json.loads(label), told)
+            for name, at, kept, label, told in found[::-1]
+        ]
+
     def save_window(self, began: float, ended: float, content: Mapping[str, Any]) -> None:
         """Keep what a window came to."""
         self._append("deepseek_windows", [{"began": began, "ended": ended, "content": json.dumps(content)}])
@@ -266,6 +294,16 @@ class Store:
         """Return the latest alarms' events, the oldest first."""
         found = self._query("SELECT content FROM deepseek_alarms WHERE 1 = 1{only} ORDER BY seq DESC LIMIT :most", {"most": most})
         return [json.loads(content) for (content,) in reversed(found)]
+
+    def alarms_after(self, seq: int, most: int = 1_000) -> list[tuple[int, dict[str, Any]]]:
+        """Return the alarms' events with their numbers in the log, those after a number, the oldest first.
+
+        Args:
+            seq: The number of the last event that is known; 0 for none.
+            most: The most events.
+        """
+        sql = "SELECT seq, content FROM deepseek_alarms WHERE seq > :seq{only} ORDER BY seq LIMIT :most"
+        return [(int(number), json.loads(content)) for number, content in self._query(sql, {"seq": seq, "most": most})]
 
     def save_state(self, name: str, content: Any) -> None:
         """Keep a value under a name, in the place of the one before."""

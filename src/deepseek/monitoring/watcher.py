@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -20,6 +21,7 @@ import pyarrow as pa
 from deepseek import progress
 from deepseek.artifacts import Bundle
 from deepseek.errors import InputError, RunError
+from deepseek.inference.reading import read_preparation
 from deepseek.monitoring.alarms.base import AlarmEvent
 from deepseek.monitoring.outcomes import labels_of, outcomes_of, predictions_of
 from deepseek.monitoring.performance import Performance
@@ -33,6 +35,8 @@ from deepseek.recipe.sections import MonitorSection
 
 SAVE_S = 1.0
 """Seconds between two savings of a window that is not full: what a kill may cost the sketches. The log itself loses nothing."""
+BYTES = "base64"
+"""The key under which the log keeps bytes, such as an image's file."""
 METRIC_ALARM = "metric:"
 DRIFT_ALARM = "drift:"
 _STATE = "watcher"
@@ -81,6 +85,7 @@ class Watcher:
         self.model = str(opened.path)
         self.reference = ModelReference.load(opened)
         self.settings = settings or MonitorSettings()
+        self._columns = _columns_of(opened, self.reference)
         self.name = log_name(opened)
         self.store = store.of(self.name)
         self.performance = Performance(self.reference, self.settings)
@@ -312,7 +317,7 @@ class Watcher:
     def _kept(self, table: pa.Table) -> list[Any]:
         if self.settings.keep_inputs == "nothing":
             return [None] * table.num_rows
-        rows = table.select([name for name in self.reference.inputs if name in table.column_names]).to_pylist()
+        rows = table.select([name for name in self._columns if name in table.column_names]).to_pylist()
         if self.settings.keep_inputs == "values":
             return [{name: _as_json(value) for name, value in row.items()} for row in rows]
         key = self._hash_key()
@@ -359,6 +364,13 @@ class Watcher:
             self._policy(name).load_json(policy)
 
 
+def _columns_of(bundle: Bundle, reference: ModelReference) -> list[str]:
+    """Return the columns whose values are kept: all that the model takes, points in time too, which no window compares."""
+    if "data.json" not in bundle.manifest["files"]:
+        return list(reference.inputs)
+    return list(read_preparation(bundle).columns)
+
+
 def log_name(bundle: Bundle) -> str:
     """Return what logs know a model by: `NAME/NNN@HASH`; of a bundle that lies in no run the hash alone."""
     digest = hashlib.sha256((bundle.path / "manifest.json").read_bytes()).hexdigest()[:12]
@@ -398,4 +410,6 @@ def _drift_sentence(one: Mapping[str, Any]) -> str:
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {BYTES: base64.b64encode(value).decode("ascii")}
     return value if value is None or isinstance(value, str | int | float | bool | list) else str(value)

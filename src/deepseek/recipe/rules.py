@@ -146,6 +146,22 @@ def _compression(recipe: RecipeSections) -> Iterator[Problem]:
         yield Problem("compress.quantize.method", "OpenVINO has no dynamic INT8; take 'static', or the backend 'onnx'")
 
 
+def _closed_loop(recipe: RecipeSections) -> Iterator[Problem]:
+    monitor = recipe.monitor
+    if monitor is None or monitor.on_alarm is None or monitor.on_alarm.action == "none":
+        return
+    then = monitor.on_alarm
+    if monitor.keep_inputs != "values":
+        why = "must be values, as monitor.on_alarm makes a new model of the rows that were asked; or say monitor.on_alarm.action: none"
+        yield Problem("monitor.keep_inputs", f"{why}; given: {monitor.keep_inputs}")
+    if then.recent.least > then.recent.most:
+        yield Problem("monitor.on_alarm.recent.least", f"must be at most recent.most, {then.recent.most}; given: {then.recent.least}")
+    if "drift" in then.alarms and not monitor.drift:
+        yield Problem("monitor.on_alarm.alarms", "names drift, but monitor.drift is false: no such alarm is ever raised")
+    if then.canary.outcomes > then.canary.rows:
+        yield Problem("monitor.on_alarm.canary.outcomes", f"must be at most canary.rows, {then.canary.rows}; given: {then.canary.outcomes}")
+
+
 RULES: tuple[Rule, ...] = (
     _split_shares,
     _split_ways,
@@ -158,6 +174,7 @@ RULES: tuple[Rule, ...] = (
     _validation,
     _doubled_callbacks,
     _compression,
+    _closed_loop,
 )
 """Every cross-field check, in the order of the recipe's sections."""
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     AlarmSpec = dict[str, Any]
     PrunerSpec = dict[str, Any] | str
     ExporterSpec = dict[str, Any] | Auto
+    DetectorSpec = dict[str, Any]
     Count = int
     Seed = int
     Share = float
@@ -55,6 +56,7 @@ else:
     AlarmSpec = component("alarm")
     PrunerSpec = component("pruner")
     ExporterSpec = component("exporter", AUTO)
+    DetectorSpec = component("detector")
     Count = Annotated[Integer, Ge(1)]
     Seed = Annotated[Integer, Ge(0), Lt(2**63)]
     Share = Annotated[Number, Ge(0)]
@@ -372,6 +374,79 @@ class WindowSection(Section):
     """Time after which a window ends whatever it holds."""
 
 
+class FreshRowsSection(Section):
+    """Which labelled rows of production a new model is made of and judged on."""
+
+    most: Count = 20_000
+    """Most rows, the newest."""
+    least: Count = 500
+    """Fewest; with fewer the loop waits for more."""
+    since: Literal["change", "all"] = "change"
+    """Whether rows from before the change that the labels show are left out: they are of the old world."""
+
+
+class ShadowSection(Section):
+    """The stage in which the new model is asked beside the old one, and its answers are not given."""
+
+    rows: Annotated[Integer, Ge(0)] = 200
+    """Answers without a failure after which the stage ends; 0 leaves it out."""
+
+
+class CanarySection(Section):
+    """The stage in which the new model answers a part of the requests."""
+
+    share: Annotated[Number, Gt(0), Le(1)] = 0.1
+    """The part of the requests."""
+    rows: Annotated[Integer, Ge(0)] = 500
+    """Answers after which the stage ends, if labels have not shown before that it is better or worse; 0 leaves it out."""
+    outcomes: Annotated[Integer, Ge(0)] = 0
+    """Labels of such answers that are waited for as well."""
+
+
+class OnlineSection(Section):
+    """How a model learns on from where it is."""
+
+    passes: Count = 5
+    """Passes over the fresh rows; the weights after the best of them are kept."""
+    learning_rate: Positive = 1e-3
+    """The learning rate, constant."""
+
+
+class OnAlarmSection(Section):
+    """What `deepseek loop` does when an alarm is raised."""
+
+    action: Literal["retrain", "online", "none"] = "retrain"
+    """Train anew with the run's recipe, learn on from its weights, or nothing."""
+    alarms: Annotated[list[Literal["metric", "drift"]], Field(min_length=1)] = ["metric"]
+    """Which alarms begin a round."""
+    recent: FreshRowsSection = FreshRowsSection()
+    """Which labelled rows of production count."""
+    holdout: Annotated[Number, Gt(0), Lt(1)] = 0.3
+    """Share of them, the latest, that the new model is judged on and never sees."""
+    keep_old: Annotated[Number, Ge(0), Le(1)] | Auto = AUTO
+    """Share of the original training rows that is mixed in; `auto` tries all and none, and keeps what validates better on fresh rows."""
+    online: OnlineSection = OnlineSection()
+    """How it learns on, for the action `online`."""
+    min_gain: NotNegative = 0.0
+    """What the new model must be better by, surely: in the unit of `alarm.drop`."""
+    alpha: Annotated[Number, Gt(0), Lt(0.5)] = 0.05
+    """Largest probability that a new model that is no better passes, and that a good one is rolled back as worse."""
+    shadow: ShadowSection = ShadowSection()
+    """The stage beside the old model."""
+    canary: CanarySection = CanarySection()
+    """The stage with a part of the requests."""
+    patience: Duration = 604_800.0
+    """Time after which a stage that has not met its rows ends the round."""
+    follow_up: Flag = True
+    """Whether a model that was promoted is followed by another once twice as many rows have come as it was made of, while that helps."""
+    promote: Literal["auto", "manual"] = "auto"
+    """Whether a model that has passed everything is deployed by itself, or waits for `deepseek loop RUN --approve`."""
+    cooldown: Duration = 86_400.0
+    """Time after a round in which none begins."""
+    at_most: Count = 5
+    """Rounds in seven days."""
+
+
 class MonitorSection(Section):
     """How the model is watched in production."""
 
@@ -393,6 +468,31 @@ class MonitorSection(Section):
     """What the log keeps of inputs: nothing, a keyed hash of each row, or their values."""
     retention: Duration | None = None
     """Time after which the log forgets a request; never where not given."""
+    on_alarm: OnAlarmSection | None = None
+    """What `deepseek loop` does when an alarm is raised."""
+
+
+class LearnSection(Section):
+    """How a model learns from a stream, by `deepseek learn`."""
+
+    time: Text | None = None
+    """A column of times that the stream's rows are put in order by; as they come where not given."""
+    warmup: Count = 1_000
+    """First rows, which the transforms are fitted on where there is no run to go on from; they are answered and counted like all others."""
+    batch_rows: Count = 32
+    """Rows that are answered, and then learned from, together."""
+    optimizer: OptimizerSpec = {"type": "adam", "learning_rate": 1e-3}
+    """How gradients become steps."""
+    replay: Annotated[Integer, Ge(0)] = 64
+    """Batches kept for rehearsal; each new one is learned together with one of them."""
+    detectors: list[DetectorSpec] = [{"type": "adwin"}]
+    """What looks for changes in the errors; the first one's alarms are acted on."""
+    at_change: Literal["forget", "retrain", "nothing"] = "forget"
+    """What an alarm does: drop what is rehearsed and the optimizer's memory, also begin anew once `recent` rows have come, or nothing."""
+    recent: Count = 1_000
+    """Rows that a model begins anew with, and that the bundle's reference is made of."""
+    save_every: Count | None = None
+    """Rows after which the bundle is written; only at the end where not given."""
 
 
 class QuantizeSection(Section):
@@ -455,3 +555,5 @@ class RecipeSections(Section):
     """How the model is served, by `deepseek serve`."""
     monitor: MonitorSection | None = None
     """How the model is watched in production."""
+    learn: LearnSection | None = None
+    """How a model learns from a stream, by `deepseek learn`."""

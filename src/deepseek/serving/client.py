@@ -76,6 +76,17 @@ class Client:
         given = outcomes if isinstance(outcomes, Mapping) else list(outcomes)
         return self._ask("POST", f"/v1/models/{quote(name)}/feedback", given)
 
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return what a model is: its version, fields and classes.
+
+        Args:
+            name: The model.
+
+        Raises:
+            ServerError: There is no such model, or the server could not be reached.
+        """
+        return self._ask("GET", f"/v1/models/{quote(name)}")
+
     def load(self, name: str, path: str) -> dict[str, Any]:
         """Let a model's address be answered by another bundle.
 
@@ -101,11 +112,12 @@ class Client:
         """
         return self._ask("POST", f"/admin/models/{quote(name)}/experiment", {"arms": dict(arms), **settings})
 
-    def status(self, name: str) -> dict[str, Any]:
+    def status(self, name: str, *, leading: bool = False) -> dict[str, Any]:
         """Return the experiment that runs or was the last one, with what was found so far; without an admin key, without paths.
 
         Args:
             name: The model that is served.
+            leading: Whether a key that may not lead experiments is refused.
 
         Raises:
             ServerError: There was none, or the server could not be reached.
@@ -113,7 +125,7 @@ class Client:
         try:
             return self._ask("GET", f"/admin/models/{quote(name)}/experiment")
         except ServerError as error:
-            if error.status != 403:
+            if error.status != 403 or leading:
                 raise
             return self._ask("GET", f"/v1/models/{quote(name)}/experiment")
 

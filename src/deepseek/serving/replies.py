@@ -34,18 +34,21 @@ def _row_error(rows: Rows, row: int, *, detailed: bool = True) -> dict[str, Any]
     errors = rows.bad[row]
     told = "; ".join(error["message"] for error in errors[:TOLD_ERRORS])
     more = f"; and {len(errors) - TOLD_ERRORS} more" if len(errors) > TOLD_ERRORS else ""
-    value = {"status": 422, "detail": f"{told}{more}"}
-    return {**value, "errors": errors} if detailed else {"status": 422, "detail": errors[0]["message"]}
+    status = 500 if row in rows.lost else 422
+    value = {"status": status, "detail": f"{told}{more}"}
+    return {**value, "errors": errors} if detailed else {"status": status, "detail": errors[0]["message"]}
 
 
 def all_bad(rows: Rows) -> RefusedError:
     """Return the refusal of a request of whose rows none can be answered."""
+    status = 500 if rows.lost else 422
     if rows.single:
         error = _row_error(rows, 0)
-        return RefusedError(422, error["detail"], errors=error["errors"])
+        return RefusedError(status, error["detail"], errors=error["errors"])
     errors = [{"row": row, **error} for row in sorted(rows.bad)[:DETAILED_ROWS] for error in rows.bad[row]]
     more = f"; {len(rows.bad):,} rows are bad" if len(rows.bad) > 1 else ""
-    return RefusedError(422, f"no row can be answered: row {errors[0]['row']}: {errors[0]['message']}{more}", errors=errors[:DETAILED_ROWS])
+    detail = f"no row can be answered: row {errors[0]['row']}: {errors[0]['message']}{more}"
+    return RefusedError(status, detail, errors=errors[:DETAILED_ROWS])
 
 
 def as_stream(table: pa.Table) -> bytes:

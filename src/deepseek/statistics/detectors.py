@@ -8,20 +8,28 @@ in `statistics.sequential` do.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import Protocol
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from deepseek.errors import InputError
 
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+Share = Annotated[float, Gt(0), Lt(1)]
 
-class Detector(Protocol):
-    """What watches a stream for change."""
 
+class Detector(ABC):
+    """What watches a stream for change, in bounded memory; a [plugin](../guides/plugins.md) of the family `detector` derives from it."""
+
+    @abstractmethod
     def update(self, value: float) -> bool:
-        """Take in the next value; return whether the stream is found to have changed."""
+        """Take in the next value, such as whether an answer was wrong; return whether the stream is found to have changed."""
 
 
-class Adwin:
+class Adwin(Detector):
     """The window that shrinks by itself: it grows while its two ends agree and drops its old end where they do not.
 
     Bifet and Gavaldà, "Learning from time-changing data with adaptive windowing" (SDM 2007): Figure 1 with the bound of section 4.1
@@ -45,7 +53,7 @@ class Adwin:
         True
     """
 
-    def __init__(self, *, delta: float = 0.002, clock: int = 32, most: int = 5, least: int = 5, grace: int = 10) -> None:
+    def __init__(self, *, delta: Share = 0.002, clock: Count = 32, most: Count = 5, least: Count = 5, grace: Count = 10) -> None:
         if not 0 < delta < 1:
             raise InputError(f"delta is {delta}", hint="it lies between 0 and 1")
         self.delta, self.clock, self.most, self.least, self.grace = delta, clock, most, least, grace
@@ -132,7 +140,7 @@ class Adwin:
             self._levels.pop()
 
 
-class Ddm:
+class Ddm(Detector):
     """Alarm where the error rate has risen well above the lowest it had; for errors of 0 and 1.
 
     Gama et al., "Learning with drift detection" (SBIA 2004): the rate `p` and its standard error `s = sqrt(p (1 - p) / n)` are kept
@@ -148,7 +156,7 @@ class Ddm:
         warns: Whether the last value lay in the zone of warning.
     """
 
-    def __init__(self, *, warning: float = 2.0, alarm: float = 3.0, least: int = 30) -> None:
+    def __init__(self, *, warning: Positive = 2.0, alarm: Positive = 3.0, least: Count = 30) -> None:
         self.warning, self.alarm, self.least = warning, alarm, least
         self.warns = False
         self._rows, self._rate = 0, 0.0
@@ -173,7 +181,7 @@ class Ddm:
         return False
 
 
-class PageHinkley:
+class PageHinkley(Detector):
     """Alarm where the sum of what lies above (or below) the running mean has moved far from its extreme.
 
     Page, "Continuous inspection schemes" (Biometrika 1954), in the form of Hinkley (Biometrika 1971) for an unknown mean.
@@ -187,7 +195,13 @@ class PageHinkley:
     """
 
     def __init__(
-        self, *, delta: float = 0.005, threshold: float = 50.0, forget: float = 0.9999, least: int = 30, way: str = "both"
+        self,
+        *,
+        delta: Annotated[float, Ge(0)] = 0.005,
+        threshold: Positive = 50.0,
+        forget: Annotated[float, Gt(0), Le(1)] = 0.9999,
+        least: Count = 30,
+        way: Literal["up", "down", "both"] = "both",
     ) -> None:
         if way not in {"up", "down", "both"}:
             raise InputError(f"way is {way!r}", hint="allowed: up, down, both")

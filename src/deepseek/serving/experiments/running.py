@@ -197,6 +197,7 @@ class Running:
         answers = await call.ask(self.champion, asked)
         for place, errors in asked.bad.items():
             call.rows.bad[rows[place]] = errors
+        call.rows.lost.update(rows[place] for place in asked.lost)
         if answers is None:
             return []
         mine_too = mine.arm == CHAMPION
