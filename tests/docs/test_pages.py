@@ -93,6 +93,23 @@ def test_every_link_of_the_front_pages_leads_somewhere(name):
         assert not anchor or anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, anchor
 
 
+def test_every_section_of_the_benchmarks_has_figures_or_says_that_it_has_none():
+    page = (DOCS / "benchmarks.md").read_text()
+    sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    shown = re.compile(r"^<!-- figures: \w+ -->\n\n(Not measured yet\.|.*?^\|.*?\|$)", re.MULTILINE | re.DOTALL)
+    assert [name for name, text in sections.items() if "```bash" in text and not shown.search(text)] == []
+
+
+def test_every_family_is_on_the_page_of_plugins():
+    page = (DOCS / "guides" / "plugins.md").read_text()
+    assert [name for name in FAMILIES if f"`{name}`" not in page] == []
+
+
+def test_the_first_page_links_every_guide():
+    page = (DOCS / "index.md").read_text()
+    assert [guide.name for guide in (DOCS / "guides").glob("*.md") if f"(guides/{guide.name})" not in page] == []
+
+
 def test_every_benchmark_has_its_section():
     page = (DOCS / "benchmarks.md").read_text()
     assert [file.name for file in (ROOT / "benchmarks").glob("*.py") if f"benchmarks/{file.name}" not in page] == []
