@@ -469,6 +469,22 @@ def test_learning_on_from_the_weights(there):
     assert deepseek.compare(["runs/w/001", loop.champion.path])["runs"]
 
 
+def test_a_model_that_learned_on_has_the_forms_that_the_recipe_asks_for(there):
+    recipe = Path("runs/w/001/recipe.yaml")
+    small = "compress: {quantize: {backend: onnx, method: dynamic, max_drop: 0.5}}\n"
+    recipe.write_text(f"{recipe.read_text()}\n{small}")
+    shifted(turned=True)
+    loop = Loop(Path("runs/w"), overrides=("monitor.on_alarm.action=online", "monitor.on_alarm.online.passes=30"))
+    loop.run()
+    assert states()[-1] == "promoted"
+    assert (loop.champion.path / "export" / "int8" / "model.onnx").is_file()
+
+
+def test_what_a_new_model_is_made_by_is_the_recipe_alone(there):
+    with pytest.raises(InputError, match=r"'train\.epochs=5' is no key of the section 'monitor'"):
+        Loop(Path("runs/w"), overrides=("train.epochs=5",))
+
+
 def test_too_few_rows_are_waited_for(there):
     shifted(turned=True)
     loop = Loop(Path("runs/w"), overrides=("monitor.on_alarm.recent.least=2000",))

@@ -15,7 +15,7 @@ from deepseek.registry import describe, family, import_string
 ROOT = Path(deepseek.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 ORDER = [
-    "errors", "components", "validation", "registry", "progress",
+    "errors", "components", "validation", "registry", "progress", "processors",
     "fields", "statistics", "artifacts", "recipe", "search", "data", "profiling", "distributed", "models", "tasks", "optim", "training",
     "learning", "inference", "compression", "exporters", "explainers", "reporting", "monitoring", "serving", "tuning", "pipeline",
     "estimators", "cli",
@@ -44,7 +44,7 @@ BROAD_EXCEPTS = {
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
 }
-NO_TORCH = ["errors", "validation", "registry", "components", "progress", "fields", "statistics", "artifacts", "recipe", "search"]
+NO_TORCH = ORDER[: ORDER.index("data")]
 
 
 def relative(path: Path) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from deepseek.errors import InputError
+from deepseek.processors import usable_cores
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def limit_threads(ranks: int) -> int:
 
     Without it every rank starts as many threads as there are cores, and they fight for them.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(cores // ranks, 1)
+    threads = max(usable_cores() // ranks, 1)
     torch.set_num_threads(threads)
     return threads
 

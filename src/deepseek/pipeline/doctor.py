@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepseek import __version__
+from deepseek.processors import usable_cores
 from deepseek.registry import list_components
 
 DISTRIBUTION = "deepseek-framework"
@@ -62,7 +63,7 @@ def _cpu() -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "features": sorted(set((_line_of(Path("/proc/cpuinfo"), "flags") or "").split()) & set(_CPU_FLAGS)),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "usable_cores": usable_cores(),
         "threads": torch.get_num_threads(),
     }
 

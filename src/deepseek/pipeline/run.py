@@ -14,9 +14,9 @@ from deepseek.data.splits import NAMES
 from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
 from deepseek.pipeline.choices import Choices, choose
-from deepseek.pipeline.compress import INT8, compress_to, int8_settings
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
-from deepseek.pipeline.export import export, require_compression, require_exporters
+from deepseek.pipeline.delivery import deliver
+from deepseek.pipeline.export import require_compression, require_exporters
 from deepseek.pipeline.fitting import Job, fit
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
@@ -74,7 +74,7 @@ def run(
         folder, checked = _resumed(given or RunFolder.open(Path(out) / checked.name), checked)
         if folder.metrics.is_file():
             progress.log(f"{folder.path} is finished already")
-            _export(checked, folder)
+            deliver(checked, folder)
             return _finished(folder)
     else:
         folder = RunFolder.create(Path(out), checked.name)
@@ -87,7 +87,7 @@ def run(
     for warning in dataset.warnings:
         progress.warn(warning)
     result = follow(checked, dataset, folder, began=began)
-    _export(checked, folder)
+    deliver(checked, folder)
     return result
 
 
@@ -237,22 +237,6 @@ def _train(
     if not folder.bundle.is_dir():
         raise BundleError(f"{folder.bundle} was not written")
     return outcome
-
-
-def _export(recipe: Recipe, folder: RunFolder) -> None:
-    """Compress and export a finished run as its recipe asks; what is there already stays."""
-    section = recipe.compress.int8 if recipe.compress is not None else None
-    if section is not None and not (folder.export / INT8).is_dir():
-        formats = ("onnx", "openvino") if section.backend == AUTO else (section.backend,)
-        kept = compress_to(folder.path, settings=int8_settings(section), formats=formats)
-        progress.log(f"compressed to {kept['bundle']}: {kept['chosen']}")
-    for spec in recipe.export:
-        name = spec if isinstance(spec, str) else spec["type"]
-        int8 = not isinstance(spec, str) and spec.get("precision") == INT8
-        quantize = section.model_dump() if section is not None and (int8 or name == AUTO) else None
-        if not (folder.export / (f"{name}-{INT8}" if int8 else name)).is_dir():
-            made = export(folder.path, to=spec, quantize=quantize)
-            progress.log(f"exported to {made['bundle']}")
 
 
 def _finished(folder: RunFolder) -> RunResult:

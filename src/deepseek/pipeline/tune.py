@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import signal
 import threading
@@ -27,6 +26,7 @@ from deepseek.pipeline.recipes import open_recipe, recipe_of
 from deepseek.pipeline.run import resolve
 from deepseek.pipeline.sources import check_sources
 from deepseek.pipeline.trial import TrialRunner, best_recipe, measure_on_test, tidy
+from deepseek.processors import usable_cores
 from deepseek.recipe import AUTO, Recipe, load_recipe, resolve_secret
 from deepseek.recipe.document import Key
 from deepseek.recipe.load import ORIGIN
@@ -274,7 +274,7 @@ class _Search:
             return
         self.study().close()  # its tables are made once, not by several workers at the same moment
         spawn = multiprocessing.get_context("spawn")
-        threads = max((os.cpu_count() or 1) // self.section.workers, 1)
+        threads = max(usable_cores() // self.section.workers, 1)
         arguments = (str(self.folder.path), str(self.cache.root.parent), threads, self.until, progress.is_quiet())
         processes = [spawn.Process(target=_work, args=arguments, name=f"worker-{place}") for place in range(self.section.workers)]
         try:

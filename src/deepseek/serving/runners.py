@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from deepseek.errors import BundleError, DataError, DeepSeekError, InputError, RunError
 from deepseek.inference.backends.base import told_threads
+from deepseek.processors import usable_cores
 from deepseek.serving.channel import Channel, Kind, as_stream, read_document, read_table
 from deepseek.serving.problems import RefusedError, RowsLostError
 
@@ -333,5 +334,4 @@ def _error_of(told: dict[str, Any]) -> DeepSeekError:
 
 def _cores() -> int:
     """Return how many threads this process may compute with: runners share them."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return told_threads() or usable
+    return told_threads() or usable_cores()

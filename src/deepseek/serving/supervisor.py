@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from deepseek.errors import RunError
+from deepseek.processors import usable_cores
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.state import State
 
@@ -88,7 +89,7 @@ class Supervisor:
                 raise RunError(f"{self._failures} workers in a row ended before they answered, the last with status {status}")
 
     def _begin(self) -> None:
-        threads = max(1, (os.cpu_count() or 1) // self._settings.workers)
+        threads = max(1, usable_cores() // self._settings.workers)
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
         told = {
             "socket": self._listening.fileno(),

@@ -24,7 +24,7 @@ from deepseek.inference.saving import documents_of, write_model
 from deepseek.learning import OnlineLearner
 from deepseek.monitoring.reference import REFERENCE_FILE, sketch_inputs
 from deepseek.pipeline.dataset import make_dataset
-from deepseek.pipeline.export import export
+from deepseek.pipeline.delivery import deliver
 from deepseek.pipeline.fitting import measure
 from deepseek.pipeline.loop.champion import SPLIT, Champion
 from deepseek.pipeline.reference import reference_of
@@ -141,10 +141,8 @@ def finish_candidate(plan: Plan, folder: RunFolder) -> dict[str, Any]:
         else:
             began = time.perf_counter()
             follow(recipe, make_dataset(recipe, StageCache(folder.path.parents[1] / CACHE)), folder, began=began)
-    for spec in plan.champion.recipe.export:
-        name = spec if isinstance(spec, str) else spec["type"]
-        if not (folder.export / name).is_dir():
-            export(folder.path, to=spec)
+    own = _rows_of_forms(plan, folder) if plan.champion.then.action == "online" else {}
+    deliver(plan.champion.recipe, folder, **own)
     metrics: dict[str, Any] = read_json(folder.metrics)["metrics"]
     return metrics
 
@@ -154,8 +152,7 @@ def _learn_on(plan: Plan, folder: RunFolder, recipe: Recipe) -> None:
     began, champion = time.perf_counter(), plan.champion
     shutil.rmtree(folder.path / "prepared", ignore_errors=True)  # of a process that was killed in the midst of it
     shutil.rmtree(folder.bundle, ignore_errors=True)
-    with plain_disk_errors(folder.path), pa.memory_map(str(folder.path / ROWS_FOLDER / _ROWS_FILE)) as file:
-        table = pa.ipc.open_file(file).read_all()
+    table = _rows_in(folder)
     parts = {name: _prepared(champion, rows, folder, name) for name, rows in _by_use(table, plan.fresh).items()}
     data = {name: rows for name, rows in parts.items() if rows is not None and name != "old"}
     model, passes = _passes(champion, parts, seed=recipe.seed)
@@ -173,6 +170,18 @@ def _learn_on(plan: Plan, folder: RunFolder, recipe: Recipe) -> None:
     )
     outcome = {"metrics": metrics, "training_s": time.perf_counter() - began, "steps": passes, "stopped_reason": f"best of {passes} passes"}
     write_json(folder.metrics, {**outcome, "best": None, "samples_per_s": None, "seconds": time.perf_counter() - began, "warnings": []})
+
+
+def _rows_of_forms(plan: Plan, folder: RunFolder) -> dict[str, pa.Table]:
+    """Return the rows by which forms of a model that learned on are judged and calibrated: no stage of a run has kept any."""
+    parts = _by_use(_rows_in(folder), plan.fresh)
+    judging = next(parts[name] for name in ("validation", "test", "train") if parts[name].num_rows)
+    return {"rows": judging.drop_columns([SPLIT]), "calibrate": parts["train"].drop_columns([SPLIT])}
+
+
+def _rows_in(folder: RunFolder) -> pa.Table:
+    with plain_disk_errors(folder.path), pa.memory_map(str(folder.path / ROWS_FOLDER / _ROWS_FILE)) as file:
+        return pa.ipc.open_file(file).read_all()
 
 
 def _passes(champion: Champion, parts: Mapping[str, PreparedDataset | None], *, seed: int) -> tuple[TaskModel, int]:

@@ -56,6 +56,12 @@ class Champion:
             BundleError: There is no run there.
             InputError: It was never finished, or its recipe says nothing of a loop.
         """
+        for override in overrides:
+            if not override.startswith("monitor."):
+                raise InputError(
+                    f"{override!r} is no key of the section 'monitor'",
+                    hint="a new model is made as its recipe says; what may be set is such as monitor.on_alarm.alpha=0.1",
+                )
         folder = RunFolder.open(path)
         run = FinishedRun.open(folder.path)
         recipe = load_recipe(folder.recipe, overrides=overrides) if overrides else run.recipe
