@@ -16,12 +16,12 @@ from PIL import Image
 import deepseek
 from deepseek.data.ingested import Manifest
 from deepseek.data.sources import open_source
-from deepseek.errors import DataError, InputError, RecipeError
+from deepseek.errors import DataError, InputError, RecipeError, RunError
 from deepseek.serving.http import Request
-from deepseek.serving.ingest import make_app, spool
+from deepseek.serving.ingest import make_app, parts, spool
 from deepseek.serving.ingest.attributes import attributes_of
 from deepseek.serving.ingest.flowfiles import find_flow_files, package
-from deepseek.serving.ingest.index import Index
+from deepseek.serving.ingest.index import Index, Waiting
 from deepseek.serving.ingest.parts import Parts
 from deepseek.serving.ingest.spool import SMALL_BYTES, Spool
 from deepseek.serving.problems import RefusedError
@@ -290,6 +290,62 @@ def test_a_server_that_dies_between_two_steps_of_a_part_loses_and_doubles_nothin
     server.post(("t", b'{"a": 2}', JSON))
     assert [row["a"] for row in server.rows()] == [1, None, 2]
     assert not list((server.folder / "spool").iterdir())
+
+
+@pytest.mark.parametrize("step", ["sync_folder", "settle"])
+def test_a_part_whose_last_steps_fail_is_not_written_again_by_the_same_server(server, monkeypatch, step):
+    """The manifest counts the contents already: the next try makes up what is missing, and doubles nothing."""
+    write, settle, sync, counted, failures = Manifest.write, Index.settle, parts.sync_folder, [], []
+
+    def written(self, folder):
+        write(self, folder)
+        counted.append(self.version)
+
+    def failing(call):
+        def fail_once(*arguments):
+            if counted and not failures:
+                failures.append(step)
+                raise sqlite3.OperationalError("database or disk is full") if step == "settle" else OSError("no space left on device")
+            return call(*arguments)
+
+        return fail_once
+
+    monkeypatch.setattr(Manifest, "write", written)
+    if step == "settle":
+        monkeypatch.setattr(Index, "settle", failing(settle))
+    else:
+        monkeypatch.setattr(parts, "sync_folder", failing(sync))
+    server.options = {"settings": {"flush": "20ms"}}
+    body = json.dumps([{"a": "x" * 100}] * 2_000).encode()
+
+    async def main():
+        app = make_app(server.folder, **server.options)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in") as client:
+            await client.post("/v1/ingest/t", content=body, headers=JSON)
+            await client.post("/v1/ingest/t", content=png() + bytes(2 * SMALL_BYTES), headers={"content-type": "image/png"})
+            end = time.monotonic() + 60
+            while (state := (await client.get("/v1/ingest")).json())["waiting"] and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+        await app.close()
+        return state
+
+    assert asyncio.run(main())["waiting"] == 0
+    assert failures == [step]
+    assert Manifest.read(server.folder, "t").counts == {"contents": 2, "rows": 2_001, "rejected": 0}
+    assert len(server.rows()) == 2_001
+    assert not list((server.folder / "spool").iterdir())
+
+
+def test_a_content_that_the_manifest_names_is_never_drafted(server, monkeypatch):
+    """Whatever the index says: it is told of, as a row that is there twice would not be."""
+    monkeypatch.setattr(Index, "settle", lambda *_: [])
+    server.post(("t", b'{"a": 1}', JSON))
+    index = Index(server.folder)
+    monkeypatch.setattr(index, "next_waiting", lambda *_, **__: [Waiting(1, "u", 0, "", 1, "", {}, 1, 0, None, b"", None, None)])
+    with pytest.raises(RunError, match="is not written twice"):
+        Parts(server.folder, index, size=10**6).write("t")
+    index.close()
+    assert server.rows() == [{"a": 1}]
 
 
 def test_a_lost_index_is_made_again_from_the_parts(server):

@@ -141,14 +141,32 @@ class Index:
                 found.append(one)
         return found
 
-    def settle(self, topic: str, contents: Sequence[Waiting], part: int) -> None:
-        """Note that contents are in a part, and forget what only the part needs to hold."""
+    def is_waiting(self, topic: str, *, up_to: int) -> bool:
+        """Return whether a content of a topic up to this number is in no part yet."""
+        with self._connected() as database:
+            sql = "SELECT 1 FROM contents WHERE topic = ? AND seq <= ? AND part IS NULL LIMIT 1"
+            return database.execute(sql, (topic, up_to)).fetchone() is not None
+
+    def settle(self, topic: str, last: int, part: int) -> list[str]:
+        """Note that all contents up to a number are in parts, and forget what only these need to hold.
+
+        Args:
+            topic: Their topic.
+            last: The number of the last of them.
+            part: The part that it is in.
+
+        Returns:
+            The files of the spool that are needed no more.
+        """
         with self._connected() as database, database:
             database.execute("BEGIN IMMEDIATE")
-            _settle(database, topic, contents[-1].seq, part)
+            sql = "SELECT size, spooled FROM contents WHERE topic = ? AND seq <= ? AND part IS NULL"
+            found = database.execute(sql, (topic, last)).fetchall()
+            _settle(database, topic, last, part)
         with self._lock:
-            self.waiting -= len(contents)
-            self.waiting_bytes -= sum(one.size for one in contents)
+            self.waiting -= len(found)
+            self.waiting_bytes -= sum(size for size, _ in found)
+        return [spooled for _, spooled in found if spooled is not None]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return by topic how many contents and rows it has, how many records were refused, and how many contents wait."""
