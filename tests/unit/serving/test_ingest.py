@@ -220,6 +220,35 @@ def test_a_content_that_was_refused_may_come_again_mended_under_its_id(server):
     assert (reject["raw"], reject["line"]) == ("{]", None)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_content_that_a_wrong_schema_refused_may_come_again_as_it_was_once_the_schema_is_mended(tmp_path, together):
+    """It takes the place of its refusal: its good records are rows, and its bad ones are counted once."""
+    (tmp_path / "wrong.yaml").write_text("data: {source: x.csv, target: y, checks: [{type: required, column: id}]}\n")
+    (tmp_path / "right.yaml").write_text("data: {source: x.csv, target: y, checks: [{type: range, column: age, min: 0}]}\n")
+    post = ("t", b'[{"age": 3}, {"age": -1}]', {**JSON, "uuid": "u"})
+    server = Server(tmp_path / "in", schema=tmp_path / "wrong.yaml")
+    assert [one.status_code for one in server.post(post, post)] == [422, 422]
+    if not together:
+        server.post(("t", b'{"id": 1, "age": 1}', JSON))
+    then = server.get("/v1/ingest/t").json()
+    assert (then["rejected"], then["rows"]) == (2, 0 if together else 1)
+    server.options = {"schema": tmp_path / "right.yaml"}
+    stored, again = server.post(post, post)
+    assert (stored.status_code, stored.json()["duplicate"], stored.json()["rows"], stored.json()["rejected"]) == (207, False, 1, 1)
+    assert (again.json()["duplicate"], again.json()["number"]) == (True, stored.json()["number"])
+    assert [row["age"] for row in server.rows()][-1] == 3
+    assert [(row["raw"], row["line"]) for row in server.rejects()] == [('{"age":-1}', 1)]
+    for path in server.folder.glob("index.sqlite*"):  # the same from the parts alone
+        path.unlink()
+    now = server.get("/v1/ingest/t").json()
+    assert (now["rejected"], now["rows"]) == (1, 1 if together else 2)
+    if not together:  # an earlier version has the rejects that it had
+        (source,) = [server.source(version=2)]
+        assert sum(batch.num_rows for batch in source.rejects()) == 2
+    changed = ("t", b'[{"age": 4}]', post[2])
+    assert server.one(*changed).status_code == 409
+
+
 def test_bad_records_are_set_aside_and_named_and_the_others_kept(server):
     response = server.one("t", b'{"a": 1}\n[1]\n{"a": 2\n7\n', LINES)
     assert (response.status_code, response.json()["rows"], response.json()["rejected"]) == (207, 1, 3)
@@ -338,7 +367,6 @@ def test_a_part_whose_last_steps_fail_is_not_written_again_by_the_same_server(se
 
 def test_a_content_that_the_manifest_names_is_never_drafted(server, monkeypatch):
     """Whatever the index says: it is told of, as a row that is there twice would not be."""
-    monkeypatch.setattr(Index, "settle", lambda *_: [])
     server.post(("t", b'{"a": 1}', JSON))
     index = Index(server.folder)
     monkeypatch.setattr(index, "next_waiting", lambda *_, **__: [Waiting(1, "u", 0, "", 1, "", {}, 1, 0, None, b"", None, None)])

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deepseek.artifacts.files import sha256_file
-from deepseek.data.ingested import BLOBS, COUNTERS, FIRST_CHAIN, SEQ, Manifest, Part, PartFile, conform, merged, topic_folder
+from deepseek.data.ingested import BLOBS, COUNTERS, FIRST_CHAIN, ID, SEQ, Manifest, Part, PartFile, conform, merged, topic_folder
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, ROOT_KEY
 from deepseek.data.sources.files import reading, reject_batch
 from deepseek.errors import DataError
@@ -44,7 +44,7 @@ class Topic:
         if self._cut is None:
             return self.manifest.chain
         contents = self._table(self.manifest.parts[-1], "contents")
-        before = contents.filter(pc.less_equal(contents[SEQ], self._cut))
+        before = self._up_to_cut(contents)
         return str(before["chain"][-1].as_py()) if before.num_rows else FIRST_CHAIN
 
     @cached_property
@@ -85,9 +85,7 @@ class Topic:
             with reading(path), pq.ParquetFile(path) as opened:
                 present = [name for name in names if name in opened.schema_arrow.names]
                 for batch in opened.iter_batches(batch_size=batch_rows, columns=[*present, SEQ]):
-                    table = pa.Table.from_batches([batch])
-                    if self._cut is not None:
-                        table = table.filter(pc.less_equal(table[SEQ], self._cut))
+                    table = self._up_to_cut(pa.Table.from_batches([batch]))
                     yield from conform(table, target).to_batches()
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -96,15 +94,29 @@ class Topic:
         return pa.Table.from_batches(self.batches(columns), pa.schema([self.schema.field(name) for name in names]))
 
     def rejects(self) -> Iterator[pa.RecordBatch]:
-        """Yield the records that were refused when they came."""
+        """Yield the records that were refused when they came; those of a content that came again and was stored are the later one's."""
+        if not any("rejects" in part.files for part in self.manifest.parts):
+            return
+        replaced = self._replaced()
         for part in self.manifest.parts:
             if "rejects" in part.files:
-                table = self._table(part, "rejects")
-                if self._cut is not None:
-                    table = table.filter(pc.less_equal(table[SEQ], self._cut))
+                table = self._up_to_cut(self._table(part, "rejects"))
+                table = table.filter(pc.invert(pc.is_in(table[SEQ], replaced)))
                 reasons = [f"{self.name}, content {name}: {reason}" for name, reason in zip(*_lists(table, "_id", "reason"), strict=True)]
                 if reasons:
                     yield reject_batch(table["line"].to_pylist(), reasons, table["raw"].to_pylist())
+
+    def _replaced(self) -> pa.Array:
+        """Return the numbers of contents that were refused whole, and are stored under a later one: the schema was mended in between."""
+        parts = [self._up_to_cut(self._table(part, "contents")) for part in self.manifest.parts]
+        contents = pa.concat_tables([part.select([SEQ, ID, "sha256", "rows"]) for part in parts])
+        refused = contents.filter(pc.equal(contents["rows"], 0))
+        same = contents.filter(pc.is_in(contents[ID], refused[ID]))
+        last = {(row[ID], row["sha256"]): row[SEQ] for row in same.to_pylist()}
+        return pa.array([row[SEQ] for row in refused.to_pylist() if last[row[ID], row["sha256"]] > row[SEQ]], pa.int64())
+
+    def _up_to_cut(self, table: pa.Table) -> pa.Table:
+        return table if self._cut is None else table.filter(pc.less_equal(table[SEQ], self._cut))
 
     def _schema_of(self, part: Part) -> pa.Schema:
         path = self._checked(part, "rows")
