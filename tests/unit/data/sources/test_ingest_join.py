@@ -82,8 +82,9 @@ class Folder:
         Parts(self.path, index, size=10**6).write(topic)
         index.close()
 
-    def open(self, *topics, **join):
-        return open_source({"type": "ingest", "path": str(self.path), "topics": list(topics), **({"join": join} if join else {})})
+    def open(self, *topics, version=None, **join):
+        source = {"type": "ingest", "path": str(self.path), "topics": list(topics), "version": version}
+        return open_source({**source, **({"join": join} if join else {})})
 
 
 @pytest.fixture
@@ -127,6 +128,25 @@ def test_a_series_is_every_row_within_the_time_as_lists(folder):
     assert "pulse._id" not in source.schema().names
     before = folder.open("visits", "pulse", key="who", time="when", direction="before", series=["pulse"])
     assert columns(before, "n", "pulse.bpm")[3] == (3, [60, 62, 64])
+
+
+def test_rows_that_came_after_the_version_are_not_counted_as_unused(folder):
+    now = folder.open("visits", "scans", key="who", time="when", within="10s", version=3)
+    assert columns(now, "n", "scans.image") == [(0, "a"), (1, None), (2, None), (3, "b")]
+    assert now._joined.unused == {"scans": 0}
+    assert len(folder.open("scans")._topics[0].files()) == 1  # later scans lie in the same part
+    series = folder.open("visits", "scans", key="who", time="when", within="10s", series=["scans"], version=4)
+    list(series.read())
+    assert series._joined.unused == {"scans": 1}
+
+
+def test_only_the_columns_that_are_named_are_read_as_text(folder):
+    folder.add("beats", [{"who": 1, "n": 7, "bpm": 60}])
+    source = folder.open("visits", "beats", "pulse", key="who", series=["pulse"]).as_text(["n", "beats.bpm", "pulse.bpm"])
+    kinds = {field.name: str(field.type) for field in source.schema()}
+    assert (kinds["n"], kinds["beats.n"], kinds["beats.bpm"], kinds["beats.who"]) == ("string", "int64", "string", "int64")
+    assert kinds["pulse.bpm"].startswith("list<item: int64")
+    assert columns(source, "n", "beats.n", "beats.bpm")[0] == ("0", 7, "60")
 
 
 def test_direction_keeps_the_future_out(folder):
