@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from deepseek.artifacts.files import sha256_file
 from deepseek.data.ingested import BLOBS, COUNTERS, FIRST_CHAIN, ID, SEQ, Manifest, Part, PartFile, conform, merged, topic_folder
+from deepseek.data.ingested_columns import columns_up_to
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, ROOT_KEY
 from deepseek.data.sources.files import reading, reject_batch
 from deepseek.errors import DataError
@@ -49,9 +50,9 @@ class Topic:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns and the narrowest types that hold every value; columns of files say where their paths begin."""
-        schemas = [self._schema_of(part) for part in self.manifest.parts if "rows" in part.files]
-        whole = merged(schemas)
+        """The columns up to the last content and the narrowest types that hold them; those of files say where their paths begin."""
+        stored = [self._schema_of(part) for part in self.manifest.parts if "rows" in part.files]
+        whole = merged([pa.schema(list(columns_up_to(one, self._cut).values())) for one in stored])
         root = {ROOT_KEY: os.fsencode(topic_folder(self._folder, self.name))}
         fields = []
         for field in whole:
@@ -83,10 +84,12 @@ class Topic:
             if path is None:
                 continue
             with reading(path), pq.ParquetFile(path) as opened:
-                present = [name for name in names if name in opened.schema_arrow.names]
+                stored = columns_up_to(opened.schema_arrow, self._cut)
+                present = [name for name, field in stored.items() if field.name in names]
                 for batch in opened.iter_batches(batch_size=batch_rows, columns=[*present, SEQ]):
                     table = self._up_to_cut(pa.Table.from_batches([batch]))
-                    yield from conform(table, target).to_batches()
+                    own = [stored[name].name if name in stored else name for name in table.column_names]
+                    yield from conform(table.rename_columns(own), target).to_batches()
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows at once."""

@@ -33,6 +33,7 @@ from deepseek.data.ingested import (
     merged,
     topic_folder,
 )
+from deepseek.data.ingested_columns import came_with, stored_schema, to_stored
 from deepseek.errors import RunError
 from deepseek.serving.ingest.index import Index, Waiting
 from deepseek.serving.ingest.records import tables_of
@@ -131,13 +132,14 @@ class Parts:
             "rejects": lambda: draft.rejects(self._folder),
         }
         for kind, tables in sources.items():
-            schema = merged([table.schema for table in tables()])
+            schemas = [table.schema for table in tables()]
+            schema = stored_schema(schemas) if kind == "rows" else merged(schemas)
             if not schema.names:
                 continue
             path = folder / f"{number:08d}.{kind}.parquet"
             partial = path.with_suffix(".partial")
             with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-                for group in _groups(tables(), schema):
+                for group in _groups(tables(), schema, to_stored if kind == "rows" else conform):
                     writer.write_table(group)
             sync_file(partial)
             partial.replace(path)
@@ -171,7 +173,8 @@ class _Draft:
         yield from self._old(folder, "rows")
         for one in self.contents:
             if one.rows:
-                yield from _rows_of(folder, one)
+                for table in _rows_of(folder, one):
+                    yield came_with(table, one.seq)
 
     def rejects(self, folder: Path) -> Iterator[pa.Table]:
         yield from self._old(folder, "rejects")
@@ -232,12 +235,12 @@ def _with(table: pa.Table, values: dict[str, pa.Scalar]) -> pa.Table:
     return pa.table([*table.columns, *columns.values()], names=[*table.column_names, *columns])
 
 
-def _groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+def _groups(tables: Iterator[pa.Table], schema: pa.Schema, like: Callable[[pa.Table, pa.Schema], pa.Table]) -> Iterator[pa.Table]:
     """Join small tables: a file of a thousand groups of one row is slow to read."""
     held: list[pa.Table] = []
     rows = size = 0
     for table in tables:
-        held.append(conform(table, schema))
+        held.append(like(table, schema))
         rows, size = rows + table.num_rows, size + table.nbytes
         if rows >= GROUP_ROWS or size >= GROUP_BYTES:
             yield pa.concat_tables(held).combine_chunks()
