@@ -518,6 +518,16 @@ def test_names_that_are_made_up_for_each_content_do_not_become_columns_without_e
     assert "201 attributes" in server.one("u", b'{"a": 1}', {**JSON, **many}).json()["detail"]
 
 
+def test_types_that_are_made_up_for_each_content_do_not_become_columns_without_end(server, monkeypatch):
+    monkeypatch.setattr("deepseek.serving.ingest.contents.MOST_STORED", 4)
+    kind = {"content-type": "application/vnd.apache.arrow.stream"}
+    posts = [("t", stream(pa.table({"a": pa.array([None], pa.decimal128(digits))})), kind) for digits in range(1, 6)]
+    assert [one.status_code for one in server.post(*posts, posts[0])] == [200, 200, 200, 200, 422, 200]
+    known, response = server.post(posts[0], posts[-1])  # by another server, which finds them in the parts
+    assert known.status_code == 200
+    assert (response.status_code, "types in all, and this content has 1 others" in response.json()["detail"]) == (422, True)
+
+
 def test_which_headers_are_attributes():
     headers = {
         b"x-patient": b"7", b"x-api-key": b"secret", b"x-forwarded-for": b"me", b"filename": "é".encode(), b"user-agent": b"curl",

@@ -85,9 +85,9 @@ class IngestFolder:
         shutil.rmtree(self._numbers, ignore_errors=True)
 
 
-def _columns_of(folder: Path, topic: str) -> set[str]:
-    """Return the columns that a topic's parts have; only their ends are read."""
+def _columns_of(folder: Path, topic: str) -> set[tuple[str, str]]:
+    """Return the names and types of the columns that a topic's parts have; only their ends are read."""
     manifest = Manifest.read(folder, topic)
     paths = [manifest.path(folder, part, "rows") for part in manifest.parts]
     stored = [columns_up_to(pq.read_schema(path), None) for path in paths if path]
-    return {field.name for columns in stored for field in columns.values()} - set(COUNTERS)
+    return {(field.name, str(field.type)) for columns in stored for field in columns.values() if field.name not in COUNTERS}
