@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepseek.artifacts.files import read_json, write_json
+from deepseek.data.ingested_columns import one_column
 from deepseek.data.sources.base import INGESTED
 from deepseek.errors import DataError
 
@@ -174,25 +175,30 @@ def attribute_name(name: str) -> str:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table with the columns and types of a schema that was merged from its own and others: missing columns are null."""
+    """Return a table with the columns and types of a schema that was merged from its own and others.
+
+    Missing columns are null; of columns with the same name a row has a value in one at most.
+    """
     columns = []
     for target in schema:
-        place = table.schema.get_field_index(target.name)
-        if place < 0:
-            columns.append(pa.nulls(table.num_rows, target.type))
-        else:
-            columns.append(_as_type(table.column(place), target.type))
+        found = [_as_type(table.column(place), target.type) for place in table.schema.get_all_field_indices(target.name)]
+        columns.append(one_column(found, target.type, table.num_rows))
     return pa.table(columns, schema=schema)
 
 
 def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if column.type == kind:
         return column
-    if pa.types.is_string(kind):
-        return as_text(column)
+    bytes_or_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or _is_bytes(column.type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or (_is_bytes(kind) and not bytes_or_text):
+        return as_text(column).cast(kind)
     if pa.types.is_timestamp(kind):
         return column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False).cast(kind)
     return column.cast(kind, safe=False)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -16,12 +16,12 @@ from PIL import Image
 import deepseek
 from deepseek.data.ingested import Manifest
 from deepseek.data.sources import open_source
-from deepseek.errors import DataError, InputError, RecipeError
+from deepseek.errors import DataError, InputError, RecipeError, RunError
 from deepseek.serving.http import Request
-from deepseek.serving.ingest import make_app, spool
+from deepseek.serving.ingest import make_app, parts, spool
 from deepseek.serving.ingest.attributes import attributes_of
 from deepseek.serving.ingest.flowfiles import find_flow_files, package
-from deepseek.serving.ingest.index import Index
+from deepseek.serving.ingest.index import Index, Waiting
 from deepseek.serving.ingest.parts import Parts
 from deepseek.serving.ingest.spool import SMALL_BYTES, Spool
 from deepseek.serving.problems import RefusedError
@@ -220,6 +220,35 @@ def test_a_content_that_was_refused_may_come_again_mended_under_its_id(server):
     assert (reject["raw"], reject["line"]) == ("{]", None)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_content_that_a_wrong_schema_refused_may_come_again_as_it_was_once_the_schema_is_mended(tmp_path, together):
+    """It takes the place of its refusal: its good records are rows, and its bad ones are counted once."""
+    (tmp_path / "wrong.yaml").write_text("data: {source: x.csv, target: y, checks: [{type: required, column: id}]}\n")
+    (tmp_path / "right.yaml").write_text("data: {source: x.csv, target: y, checks: [{type: range, column: age, min: 0}]}\n")
+    post = ("t", b'[{"age": 3}, {"age": -1}]', {**JSON, "uuid": "u"})
+    server = Server(tmp_path / "in", schema=tmp_path / "wrong.yaml")
+    assert [one.status_code for one in server.post(post, post)] == [422, 422]
+    if not together:
+        server.post(("t", b'{"id": 1, "age": 1}', JSON))
+    then = server.get("/v1/ingest/t").json()
+    assert (then["rejected"], then["rows"]) == (2, 0 if together else 1)
+    server.options = {"schema": tmp_path / "right.yaml"}
+    stored, again = server.post(post, post)
+    assert (stored.status_code, stored.json()["duplicate"], stored.json()["rows"], stored.json()["rejected"]) == (207, False, 1, 1)
+    assert (again.json()["duplicate"], again.json()["number"]) == (True, stored.json()["number"])
+    assert [row["age"] for row in server.rows()][-1] == 3
+    assert [(row["raw"], row["line"]) for row in server.rejects()] == [('{"age":-1}', 1)]
+    for path in server.folder.glob("index.sqlite*"):  # the same from the parts alone
+        path.unlink()
+    now = server.get("/v1/ingest/t").json()
+    assert (now["rejected"], now["rows"]) == (1, 1 if together else 2)
+    if not together:  # an earlier version has the rejects that it had
+        (source,) = [server.source(version=2)]
+        assert sum(batch.num_rows for batch in source.rejects()) == 2
+    changed = ("t", b'[{"age": 4}]', post[2])
+    assert server.one(*changed).status_code == 409
+
+
 def test_bad_records_are_set_aside_and_named_and_the_others_kept(server):
     response = server.one("t", b'{"a": 1}\n[1]\n{"a": 2\n7\n', LINES)
     assert (response.status_code, response.json()["rows"], response.json()["rejected"]) == (207, 1, 3)
@@ -290,6 +319,61 @@ def test_a_server_that_dies_between_two_steps_of_a_part_loses_and_doubles_nothin
     server.post(("t", b'{"a": 2}', JSON))
     assert [row["a"] for row in server.rows()] == [1, None, 2]
     assert not list((server.folder / "spool").iterdir())
+
+
+@pytest.mark.parametrize("step", ["sync_folder", "settle"])
+def test_a_part_whose_last_steps_fail_is_not_written_again_by_the_same_server(server, monkeypatch, step):
+    """The manifest counts the contents already: the next try makes up what is missing, and doubles nothing."""
+    write, settle, sync, counted, failures = Manifest.write, Index.settle, parts.sync_folder, [], []
+
+    def written(self, folder):
+        write(self, folder)
+        counted.append(self.version)
+
+    def failing(call):
+        def fail_once(*arguments):
+            if counted and not failures:
+                failures.append(step)
+                raise sqlite3.OperationalError("database or disk is full") if step == "settle" else OSError("no space left on device")
+            return call(*arguments)
+
+        return fail_once
+
+    monkeypatch.setattr(Manifest, "write", written)
+    if step == "settle":
+        monkeypatch.setattr(Index, "settle", failing(settle))
+    else:
+        monkeypatch.setattr(parts, "sync_folder", failing(sync))
+    server.options = {"settings": {"flush": "20ms"}}
+    body = json.dumps([{"a": "x" * 100}] * 2_000).encode()
+
+    async def main():
+        app = make_app(server.folder, **server.options)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://in") as client:
+            await client.post("/v1/ingest/t", content=body, headers=JSON)
+            await client.post("/v1/ingest/t", content=png() + bytes(2 * SMALL_BYTES), headers={"content-type": "image/png"})
+            end = time.monotonic() + 60
+            while (state := (await client.get("/v1/ingest")).json())["waiting"] and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+        await app.close()
+        return state
+
+    assert asyncio.run(main())["waiting"] == 0
+    assert failures == [step]
+    assert Manifest.read(server.folder, "t").counts == {"contents": 2, "rows": 2_001, "rejected": 0}
+    assert len(server.rows()) == 2_001
+    assert not list((server.folder / "spool").iterdir())
+
+
+def test_a_content_that_the_manifest_names_is_never_drafted(server, monkeypatch):
+    """Whatever the index says: it is told of, as a row that is there twice would not be."""
+    server.post(("t", b'{"a": 1}', JSON))
+    index = Index(server.folder)
+    monkeypatch.setattr(index, "next_waiting", lambda *_, **__: [Waiting(1, "u", 0, "", 1, "", {}, 1, 0, None, b"", None, None)])
+    with pytest.raises(RunError, match="is not written twice"):
+        Parts(server.folder, index, size=10**6).write("t")
+    index.close()
+    assert server.rows() == [{"a": 1}]
 
 
 def test_a_lost_index_is_made_again_from_the_parts(server):
@@ -432,6 +516,16 @@ def test_names_that_are_made_up_for_each_content_do_not_become_columns_without_e
     assert "columns, and this content 2 others" in response.json()["detail"]
     many = {f"x-{n}": "a" for n in range(201)}
     assert "201 attributes" in server.one("u", b'{"a": 1}', {**JSON, **many}).json()["detail"]
+
+
+def test_types_that_are_made_up_for_each_content_do_not_become_columns_without_end(server, monkeypatch):
+    monkeypatch.setattr("deepseek.serving.ingest.contents.MOST_STORED", 4)
+    kind = {"content-type": "application/vnd.apache.arrow.stream"}
+    posts = [("t", stream(pa.table({"a": pa.array([None], pa.decimal128(digits))})), kind) for digits in range(1, 6)]
+    assert [one.status_code for one in server.post(*posts, posts[0])] == [200, 200, 200, 200, 422, 200]
+    known, response = server.post(posts[0], posts[-1])  # by another server, which finds them in the parts
+    assert known.status_code == 200
+    assert (response.status_code, "types in all, and this content has 1 others" in response.json()["detail"]) == (422, True)
 
 
 def test_which_headers_are_attributes():

@@ -105,7 +105,7 @@ class IngestSource(Source):
             yield from self._joined.rejects()
 
     def as_text(self, columns: Collection[str]) -> Self:
-        """Return a source that reads these columns as text; those of other topics are read as they are."""
+        """Return a source that reads these columns as text: those of other topics are `TOPIC.COLUMN`; lists stay what they are."""
         again = copy.copy(self)
         again.__dict__.pop("_topics", None)
         again.__dict__.pop("_joined", None)
@@ -124,7 +124,7 @@ class IngestSource(Source):
         for name in names:
             if name not in known:
                 raise UnknownNameError("topic", name, known)
-        topics = [Topic(folder, name, self.version, texts=self._texts) for name in names]
+        topics = [Topic(folder, name, self.version, texts=self._texts_of(name, first=name == names[0])) for name in names]
         last = max(topic.manifest.version for topic in topics)
         if self.version is not None and self.version > last:
             raise DataError(f"version is {self.version:,}, and the last content has the number {last:,}", hint="leave version out for all")
@@ -132,6 +132,15 @@ class IngestSource(Source):
             if not topic.schema.names:
                 raise DataError(f"the topic {topic.name!r} has no rows: every record was refused", hint="look at its rejects")
         return topics
+
+    def _texts_of(self, topic: str, *, first: bool) -> Collection[str]:
+        """Return the columns of a topic that are to be text: of those behind the first only what is named as theirs."""
+        if first:
+            return self._texts
+        if self.join is not None and topic in self.join.series:
+            return ()
+        prefix = f"{topic}."
+        return [name.removeprefix(prefix) for name in self._texts if name.startswith(prefix)]
 
     @cached_property
     def _joined(self) -> Joined | None:

@@ -148,9 +148,9 @@ class _Found:
         prefix = f"{topic.name}."
         self._prefix = prefix
         self._table = topic.table([name.removeprefix(prefix) for name in wanted if name.startswith(prefix) and name in joined.schema.names])
-        others = Others(joined._moments(topic))  # noqa: SLF001 - as above
+        moments = joined._moments(topic)  # noqa: SLF001 - as above
+        others, rows = Others(moments), len(moments)
         self._series = topic.name in how.series
-        rows = sum(part.rows for part in topic.manifest.parts)
         if self._series:
             self._order, self._begin, self._end = others.windows(base, within, how.direction)
             self.missing = self._begin == self._end

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deepseek.artifacts.files import sha256_file
-from deepseek.data.ingested import BLOBS, COUNTERS, FIRST_CHAIN, SEQ, Manifest, Part, PartFile, conform, merged, topic_folder
+from deepseek.data.ingested import BLOBS, COUNTERS, FIRST_CHAIN, ID, SEQ, Manifest, Part, PartFile, conform, merged, topic_folder
+from deepseek.data.ingested_columns import columns_up_to
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, ROOT_KEY
 from deepseek.data.sources.files import reading, reject_batch
 from deepseek.errors import DataError
@@ -44,14 +45,14 @@ class Topic:
         if self._cut is None:
             return self.manifest.chain
         contents = self._table(self.manifest.parts[-1], "contents")
-        before = contents.filter(pc.less_equal(contents[SEQ], self._cut))
+        before = self._up_to_cut(contents)
         return str(before["chain"][-1].as_py()) if before.num_rows else FIRST_CHAIN
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns and the narrowest types that hold every value; columns of files say where their paths begin."""
-        schemas = [self._schema_of(part) for part in self.manifest.parts if "rows" in part.files]
-        whole = merged(schemas)
+        """The columns up to the last content and the narrowest types that hold them; those of files say where their paths begin."""
+        stored = [self._schema_of(part) for part in self.manifest.parts if "rows" in part.files]
+        whole = merged([pa.schema(list(columns_up_to(one, self._cut).values())) for one in stored])
         root = {ROOT_KEY: os.fsencode(topic_folder(self._folder, self.name))}
         fields = []
         for field in whole:
@@ -83,12 +84,12 @@ class Topic:
             if path is None:
                 continue
             with reading(path), pq.ParquetFile(path) as opened:
-                present = [name for name in names if name in opened.schema_arrow.names]
+                stored = columns_up_to(opened.schema_arrow, self._cut)
+                present = [name for name, field in stored.items() if field.name in names]
                 for batch in opened.iter_batches(batch_size=batch_rows, columns=[*present, SEQ]):
-                    table = pa.Table.from_batches([batch])
-                    if self._cut is not None:
-                        table = table.filter(pc.less_equal(table[SEQ], self._cut))
-                    yield from conform(table, target).to_batches()
+                    table = self._up_to_cut(pa.Table.from_batches([batch]))
+                    own = [stored[name].name if name in stored else name for name in table.column_names]
+                    yield from conform(table.rename_columns(own), target).to_batches()
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows at once."""
@@ -96,15 +97,29 @@ class Topic:
         return pa.Table.from_batches(self.batches(columns), pa.schema([self.schema.field(name) for name in names]))
 
     def rejects(self) -> Iterator[pa.RecordBatch]:
-        """Yield the records that were refused when they came."""
+        """Yield the records that were refused when they came; those of a content that came again and was stored are the later one's."""
+        if not any("rejects" in part.files for part in self.manifest.parts):
+            return
+        replaced = self._replaced()
         for part in self.manifest.parts:
             if "rejects" in part.files:
-                table = self._table(part, "rejects")
-                if self._cut is not None:
-                    table = table.filter(pc.less_equal(table[SEQ], self._cut))
+                table = self._up_to_cut(self._table(part, "rejects"))
+                table = table.filter(pc.invert(pc.is_in(table[SEQ], replaced)))
                 reasons = [f"{self.name}, content {name}: {reason}" for name, reason in zip(*_lists(table, "_id", "reason"), strict=True)]
                 if reasons:
                     yield reject_batch(table["line"].to_pylist(), reasons, table["raw"].to_pylist())
+
+    def _replaced(self) -> pa.Array:
+        """Return the numbers of contents that were refused whole, and are stored under a later one: the schema was mended in between."""
+        parts = [self._up_to_cut(self._table(part, "contents")) for part in self.manifest.parts]
+        contents = pa.concat_tables([part.select([SEQ, ID, "sha256", "rows"]) for part in parts])
+        refused = contents.filter(pc.equal(contents["rows"], 0))
+        same = contents.filter(pc.is_in(contents[ID], refused[ID]))
+        last = {(row[ID], row["sha256"]): row[SEQ] for row in same.to_pylist()}
+        return pa.array([row[SEQ] for row in refused.to_pylist() if last[row[ID], row["sha256"]] > row[SEQ]], pa.int64())
+
+    def _up_to_cut(self, table: pa.Table) -> pa.Table:
+        return table if self._cut is None else table.filter(pc.less_equal(table[SEQ], self._cut))
 
     def _schema_of(self, part: Part) -> pa.Schema:
         path = self._checked(part, "rows")

@@ -25,7 +25,10 @@ from deepseek.serving.problems import RefusedError
 LARGEST_TEXT = 16_000_000
 MOST_ATTRIBUTES = 200
 MOST_COLUMNS = 5_000
+MOST_STORED = 20_000
+"""Of these with each of their types, as a part stores a column once for each."""
 TOLD_ERRORS = 100
+_TEXT = "string"
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 _NO_PART_OF_IT = frozenset({"uuid", "mime.type", "record.count"})
 
@@ -88,7 +91,7 @@ class Lander:
     Args:
         most_records: Most records of one content.
         expected: What the records of a topic have to be, by its name.
-        columns: The columns that a topic has already, by its name.
+        columns: The names and types of the columns that a topic has already, by its name.
     """
 
     def __init__(
@@ -96,11 +99,11 @@ class Lander:
         *,
         most_records: int,
         expected: Callable[[str], Expected] | None = None,
-        columns: Callable[[str], Collection[str]] = lambda _: (),
+        columns: Callable[[str], Collection[tuple[str, str]]] = lambda _: (),
     ) -> None:
         self._most, self._of, self._columns_of = most_records, expected, columns
         self._expected: dict[str, Expected] = {}
-        self._columns: dict[str, set[str]] = {}
+        self._columns: dict[str, set[tuple[str, str]]] = {}
         self._lock = threading.Lock()
 
     def land(self, given: Given) -> Content:
@@ -129,7 +132,7 @@ class Lander:
             landed = land_records(body, media, most=self._most, expected=self._expected_of(made.topic))
             made.rows, made.rejects = landed.rows, landed.rejects
             try:
-                self._see_columns(made, landed.names)
+                self._see_columns(made, landed.columns)
             except RefusedError:
                 landed.body.discard()
                 raise
@@ -141,7 +144,7 @@ class Lander:
             else:
                 made.spooled = landed.body.keep()
             return
-        self._see_columns(made, {media.kind})
+        self._see_columns(made, {(media.kind, _TEXT)})
         if media.kind == "text":
             made.payload = _stream({"text": _text(body, media)})
         else:
@@ -151,7 +154,7 @@ class Lander:
             made.payload = _stream({media.kind: made.blob})
             made.spooled = body.keep()
 
-    def _see_columns(self, content: Content, names: set[str]) -> None:
+    def _see_columns(self, content: Content, columns: set[tuple[str, str]]) -> None:
         """Keep a topic's columns few: names that are made up anew for each content would make a table of nothing but missing values."""
         if len(content.attributes) > MOST_ATTRIBUTES:
             raise RefusedError(422, f"the content has {len(content.attributes):,} attributes; at most {MOST_ATTRIBUTES} are allowed")
@@ -159,10 +162,15 @@ class Lander:
             if content.topic not in self._columns:
                 self._columns[content.topic] = set(self._columns_of(content.topic))
             known = self._columns[content.topic]
-            new = (names | {attribute_name(name) for name in content.attributes}) - known
-            if len(known) + len(new) > MOST_COLUMNS:
-                what = f"the topic has {len(known):,} columns, and this content {len(new):,} others, as {min(new)!r}"
+            new = (columns | {(attribute_name(name), _TEXT) for name in content.attributes}) - known
+            names = {name for name, _ in known} if new else set()
+            others = {name for name, _ in new} - names
+            if others and len(names) + len(others) > MOST_COLUMNS:
+                what = f"the topic has {len(names):,} columns, and this content {len(others):,} others, as {min(others)!r}"
                 raise RefusedError(422, f"{what}; at most {MOST_COLUMNS:,} are allowed", hint="give values names that do not change")
+            if new and len(known) + len(new) > MOST_STORED:
+                what = f"the topic's columns came with {len(known):,} types in all, and this content has {len(new):,} others, as {min(new)}"
+                raise RefusedError(422, f"{what}; at most {MOST_STORED:,} are allowed", hint="give a field one type")
             known |= new
 
     def _expected_of(self, topic: str) -> Expected | None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from deepseek.artifacts.files import plain_disk_errors, write_json
 from deepseek.data.ingested import COUNTERS, FORMAT, Manifest
+from deepseek.data.ingested_columns import columns_up_to
 from deepseek.data.sources.base import INGESTED
 from deepseek.errors import InputError
 from deepseek.serving.ingest.compactor import Compactor
@@ -84,8 +85,9 @@ class IngestFolder:
         shutil.rmtree(self._numbers, ignore_errors=True)
 
 
-def _columns_of(folder: Path, topic: str) -> set[str]:
-    """Return the columns that a topic's parts have; only their ends are read."""
+def _columns_of(folder: Path, topic: str) -> set[tuple[str, str]]:
+    """Return the names and types of the columns that a topic's parts have; only their ends are read."""
     manifest = Manifest.read(folder, topic)
     paths = [manifest.path(folder, part, "rows") for part in manifest.parts]
-    return {name for path in paths if path for name in pq.read_schema(path).names} - set(COUNTERS)
+    stored = [columns_up_to(pq.read_schema(path), None) for path in paths if path]
+    return {(field.name, str(field.type)) for columns in stored for field in columns.values() if field.name not in COUNTERS}

@@ -37,6 +37,13 @@ CREATE INDEX IF NOT EXISTS contents_id ON contents (topic, id);
 CREATE INDEX IF NOT EXISTS contents_waiting ON contents (topic, seq) WHERE part IS NULL;
 """
 
+_REJECTED = """
+CASE WHEN rows = 0 AND EXISTS (
+    SELECT 1 FROM contents AS later
+    WHERE later.topic = contents.topic AND later.id = contents.id AND later.sha256 = contents.sha256 AND later.seq > contents.seq
+) THEN 0 ELSE rejected END"""
+"""The rejects of a content; those of one that came again, and was stored, are the later one's."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -141,18 +148,38 @@ class Index:
                 found.append(one)
         return found
 
-    def settle(self, topic: str, contents: Sequence[Waiting], part: int) -> None:
-        """Note that contents are in a part, and forget what only the part needs to hold."""
+    def is_waiting(self, topic: str, *, up_to: int) -> bool:
+        """Return whether a content of a topic up to this number is in no part yet."""
+        with self._connected() as database:
+            sql = "SELECT 1 FROM contents WHERE topic = ? AND seq <= ? AND part IS NULL LIMIT 1"
+            return database.execute(sql, (topic, up_to)).fetchone() is not None
+
+    def settle(self, topic: str, last: int, part: int) -> list[str]:
+        """Note that all contents up to a number are in parts, and forget what only these need to hold.
+
+        Args:
+            topic: Their topic.
+            last: The number of the last of them.
+            part: The part that it is in.
+
+        Returns:
+            The files of the spool that are needed no more.
+        """
         with self._connected() as database, database:
             database.execute("BEGIN IMMEDIATE")
-            _settle(database, topic, contents[-1].seq, part)
+            sql = "SELECT size, spooled FROM contents WHERE topic = ? AND seq <= ? AND part IS NULL"
+            found = database.execute(sql, (topic, last)).fetchall()
+            _settle(database, topic, last, part)
         with self._lock:
-            self.waiting -= len(contents)
-            self.waiting_bytes -= sum(one.size for one in contents)
+            self.waiting -= len(found)
+            self.waiting_bytes -= sum(size for size, _ in found)
+        return [spooled for _, spooled in found if spooled is not None]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return by topic how many contents and rows it has, how many records were refused, and how many contents wait."""
-        sql = "SELECT topic, COUNT(*), SUM(rows), SUM(rejected), SUM(part IS NULL), MAX(seq) FROM contents GROUP BY topic ORDER BY topic"
+        sql = (
+            f"SELECT topic, COUNT(*), SUM(rows), SUM({_REJECTED}), SUM(part IS NULL), MAX(seq) FROM contents GROUP BY topic ORDER BY topic"  # noqa: S608
+        )
         with self._connected() as database:
             names = ("contents", "rows", "rejected", "waiting", "last")
             return {topic: dict(zip(names, numbers, strict=True)) for topic, *numbers in database.execute(sql)}
@@ -199,10 +226,13 @@ class Index:
 
 
 def _insert(database: sqlite3.Connection, content: Content, stored: list[Content]) -> Outcome:
-    """Store a content, unless it is there; one of which every record was refused holds its id for nobody else."""
+    """Store a content, unless it is there; one of which every record was refused holds its id for nobody else.
+
+    Neither does it for itself: the same bytes may be refused under one schema, and have rows under the next.
+    """
     known = database.execute("SELECT seq, sha256, rows FROM contents WHERE topic = ? AND id = ?", (content.topic, content.id)).fetchall()
     for seq, digest, rows in known:
-        if digest == content.sha256:
+        if digest == content.sha256 and (rows or not content.rows):
             return Outcome("duplicate", seq)
         if rows:
             return Outcome("other", seq)

@@ -33,6 +33,8 @@ from deepseek.data.ingested import (
     merged,
     topic_folder,
 )
+from deepseek.data.ingested_columns import came_with, stored_schema, to_stored
+from deepseek.errors import RunError
 from deepseek.serving.ingest.index import Index, Waiting
 from deepseek.serving.ingest.records import tables_of
 from deepseek.serving.ingest.spool import sync_file, sync_folder
@@ -64,26 +66,36 @@ class Parts:
         Raises:
             OSError: The disk refuses, as also `RunError` and `sqlite3.Error` say.
         """
+        manifest = Manifest.read(self._folder, topic)
+        self._settle(manifest)  # the last try may have failed when the manifest named its contents already
         contents = self._index.next_waiting(topic, most=MOST_CONTENTS, most_bytes=MOST_BYTES)
         if not contents:
             return None
+        if contents[0].seq <= manifest.version:
+            held = f"the content {contents[0].seq:,} of {topic!r} waits, and the manifest holds all up to {manifest.version:,}"
+            raise RunError(f"{held}; it is not written twice", hint="start the server again: it brings the index to what the manifests say")
         folder = topic_folder(self._folder, topic)
         (folder / "parts").mkdir(parents=True, exist_ok=True)
-        manifest = Manifest.read(self._folder, topic)
         kept, joined = self._tail(manifest, sum(one.size if one.blob is None else 0 for one in contents))
         for one in contents:
             self._place_blob(folder, one)
         number = manifest.parts[-1].number + 1 if manifest.parts else 1
         part = self._write_part(_Draft(manifest, joined, contents), number)
-        Manifest(topic, (*kept, part)).write(self._folder)
+        written = Manifest(topic, (*kept, part))
+        written.write(self._folder)
+        self._settle(written)
+        self._clean(folder / "parts", written)
+        return part
+
+    def _settle(self, manifest: Manifest) -> None:
+        """Have the index forget what a manifest names, once the disk has that manifest; where it has forgotten, nothing is done."""
+        if not manifest.parts or not self._index.is_waiting(manifest.topic, up_to=manifest.version):
+            return
+        folder = topic_folder(self._folder, manifest.topic)
         for place in (folder, folder.parent, self._folder):
             sync_folder(place)
-        self._index.settle(topic, contents, number)
-        for one in contents:
-            if one.spooled is not None:
-                (self._folder / "spool" / one.spooled).unlink(missing_ok=True)
-        self._clean(folder / "parts", Manifest(topic, (*kept, part)))
-        return part
+        for name in self._index.settle(manifest.topic, manifest.version, manifest.parts[-1].number):
+            (self._folder / "spool" / name).unlink(missing_ok=True)
 
     def _tail(self, manifest: Manifest, size: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
         """Part the parts into those that stay and those, at the end, that the new one takes in.
@@ -120,13 +132,14 @@ class Parts:
             "rejects": lambda: draft.rejects(self._folder),
         }
         for kind, tables in sources.items():
-            schema = merged([table.schema for table in tables()])
+            schemas = [table.schema for table in tables()]
+            schema = stored_schema(schemas) if kind == "rows" else merged(schemas)
             if not schema.names:
                 continue
             path = folder / f"{number:08d}.{kind}.parquet"
             partial = path.with_suffix(".partial")
             with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-                for group in _groups(tables(), schema):
+                for group in _groups(tables(), schema, to_stored if kind == "rows" else conform):
                     writer.write_table(group)
             sync_file(partial)
             partial.replace(path)
@@ -160,7 +173,8 @@ class _Draft:
         yield from self._old(folder, "rows")
         for one in self.contents:
             if one.rows:
-                yield from _rows_of(folder, one)
+                for table in _rows_of(folder, one):
+                    yield came_with(table, one.seq)
 
     def rejects(self, folder: Path) -> Iterator[pa.Table]:
         yield from self._old(folder, "rejects")
@@ -221,12 +235,12 @@ def _with(table: pa.Table, values: dict[str, pa.Scalar]) -> pa.Table:
     return pa.table([*table.columns, *columns.values()], names=[*table.column_names, *columns])
 
 
-def _groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+def _groups(tables: Iterator[pa.Table], schema: pa.Schema, like: Callable[[pa.Table, pa.Schema], pa.Table]) -> Iterator[pa.Table]:
     """Join small tables: a file of a thousand groups of one row is slow to read."""
     held: list[pa.Table] = []
     rows = size = 0
     for table in tables:
-        held.append(conform(table, schema))
+        held.append(like(table, schema))
         rows, size = rows + table.num_rows, size + table.nbytes
         if rows >= GROUP_ROWS or size >= GROUP_BYTES:
             yield pa.concat_tables(held).combine_chunks()

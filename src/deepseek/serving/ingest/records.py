@@ -58,13 +58,13 @@ class Landed:
         body: Arrow streams one behind the other, each a block with a schema of its own.
         rows: How many records they hold.
         rejects: The others.
-        names: The columns.
+        columns: The names and types of their columns.
     """
 
     body: Body
     rows: int
     rejects: list[Reject]
-    names: set[str]
+    columns: set[tuple[str, str]]
 
 
 def land_records(body: Body, media: MediaType, *, most: int, expected: Expected | None) -> Landed:
@@ -81,7 +81,7 @@ def land_records(body: Body, media: MediaType, *, most: int, expected: Expected 
     """
     rejects: list[Reject] = []
     made = Spool(body.folder)
-    rows, names = 0, set[str]()
+    rows, columns = 0, set[tuple[str, str]]()
     try:
         with _readable(body, media) as path, _plain_errors(path):
             blocks = (
@@ -96,12 +96,12 @@ def land_records(body: Body, media: MediaType, *, most: int, expected: Expected 
                 if len(rejects) > MOST_REJECTS:
                     break
                 if block.num_rows:
-                    names |= _write(made, block)
+                    columns |= _write(made, block)
         if len(rejects) > MOST_REJECTS:
             raise RefusedError(
                 422, f"more than {MOST_REJECTS:,} records are bad, the first at line {rejects[0].line}: {rejects[0].reason}", hint=_RECORDS
             )
-        return Landed(made.finish(), rows, rejects, names)
+        return Landed(made.finish(), rows, rejects, columns)
     except BaseException:
         made.discard()
         raise
@@ -237,8 +237,8 @@ def _arrow(path: Path, most: int) -> Iterator[pa.Table]:
                     yield table.slice(start, BLOCK_ROWS)
 
 
-def _write(spool: Spool, table: pa.Table) -> set[str]:
-    """Write a block; return the names of its columns."""
+def _write(spool: Spool, table: pa.Table) -> set[tuple[str, str]]:
+    """Write a block; return the names and types of its columns."""
     if table.num_columns > MOST_COLUMNS:
         raise RefusedError(422, f"the records have {table.num_columns:,} fields; at most {MOST_COLUMNS:,} are allowed")
     for place, one in enumerate(table.schema):
@@ -250,7 +250,7 @@ def _write(spool: Spool, table: pa.Table) -> set[str]:
     # joined to one chunk a column: a slice would be written with what it was cut from
     with pa.ipc.new_stream(pa.PythonFile(spool, mode="w"), named.schema) as writer:
         writer.write_table(named.combine_chunks())
-    return set(named.column_names)
+    return {(field.name, str(field.type)) for field in named.schema}
 
 
 def _storable(kind: pa.DataType) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from deepseek.data.ingested import as_text, conform, merged
+from deepseek.data.ingested import Manifest, as_text, conform, merged
 from deepseek.data.sources import open_source
 from deepseek.data.sources.moments import Moments, Others
 from deepseek.errors import ColumnError, DataError, InputError, RecipeError, UnknownNameError
@@ -69,9 +69,9 @@ class Folder:
         (path / "spool").mkdir(parents=True)
         (path / "ingest.json").write_text('{"format": 1}')
 
-    def add(self, topic, rows, attributes=None):
+    def add(self, topic, rows, attributes=None, *, write=True):
         index = Index(self.path)
-        number = index.waiting + sum(one["contents"] for one in index.counts().values())
+        number = sum(one["contents"] for one in index.counts().values())
         sink = pa.BufferOutputStream()
         table = pa.Table.from_pylist(rows)
         with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -79,11 +79,13 @@ class Folder:
         payload = sink.getvalue().to_pybytes()
         content = Content(topic, f"id-{number}", "00", len(payload), "x/y", attributes or {}, len(rows), payload=payload)
         index.add([content]).result()
-        Parts(self.path, index, size=10**6).write(topic)
+        if write:
+            Parts(self.path, index, size=10**6).write(topic)
         index.close()
 
-    def open(self, *topics, **join):
-        return open_source({"type": "ingest", "path": str(self.path), "topics": list(topics), **({"join": join} if join else {})})
+    def open(self, *topics, version=None, **join):
+        source = {"type": "ingest", "path": str(self.path), "topics": list(topics), "version": version}
+        return open_source({**source, **({"join": join} if join else {})})
 
 
 @pytest.fixture
@@ -129,6 +131,25 @@ def test_a_series_is_every_row_within_the_time_as_lists(folder):
     assert columns(before, "n", "pulse.bpm")[3] == (3, [60, 62, 64])
 
 
+def test_rows_that_came_after_the_version_are_not_counted_as_unused(folder):
+    now = folder.open("visits", "scans", key="who", time="when", within="10s", version=3)
+    assert columns(now, "n", "scans.image") == [(0, "a"), (1, None), (2, None), (3, "b")]
+    assert now._joined.unused == {"scans": 0}
+    assert len(folder.open("scans")._topics[0].files()) == 1  # later scans lie in the same part
+    series = folder.open("visits", "scans", key="who", time="when", within="10s", series=["scans"], version=4)
+    list(series.read())
+    assert series._joined.unused == {"scans": 1}
+
+
+def test_only_the_columns_that_are_named_are_read_as_text(folder):
+    folder.add("beats", [{"who": 1, "n": 7, "bpm": 60}])
+    source = folder.open("visits", "beats", "pulse", key="who", series=["pulse"]).as_text(["n", "beats.bpm", "pulse.bpm"])
+    kinds = {field.name: str(field.type) for field in source.schema()}
+    assert (kinds["n"], kinds["beats.n"], kinds["beats.bpm"], kinds["beats.who"]) == ("string", "int64", "string", "int64")
+    assert kinds["pulse.bpm"].startswith("list<item: int64")
+    assert columns(source, "n", "beats.n", "beats.bpm")[0] == ("0", 7, "60")
+
+
 def test_direction_keeps_the_future_out(folder):
     before = folder.open("visits", "scans", key="who", time="when", direction="before")
     assert columns(before, "n", "scans.image") == [(0, None), (1, None), (2, None), (3, "b")]
@@ -165,6 +186,47 @@ def test_joins_that_cannot_be_are_named(folder):
         open_source({"type": "ingest", "path": str(folder.path)}).schema()
     with pytest.raises(DataError, match="the last content has the number"):
         open_source({"type": "ingest", "path": str(folder.path), "topics": "visits", "version": 99}).schema()
+
+
+LATER = [
+    {"a": 1, "n": 2**53 + 1, "t": START, "v": [1, 2], "d": START.date(), "m": None},
+    {"a": 2.5, "n": 0.5, "v": [0.5], "a (2)": "a name that a second type might be stored under", "m": 1},
+    {"a": "x", "n": -0.0, "t": "soon", "v": 7, "d": START, "m": "y"},
+    {"a": True, "b": 5, "t": None, "m": b"bytes"},
+    {"a": "1", "b": "1"},
+]
+
+
+def state_of(folder, version):
+    source = folder.open("t", version=version)
+    return source.schema(), source.fingerprint(), [row for batch in source.read(batch_rows=2) for row in batch.to_pylist()]
+
+
+def test_rows_types_and_name_of_a_version_stay_whatever_comes_later(tmp_path):
+    """Every value, also those that a wider type would round: they are kept as they came, and read as what held them then."""
+    folder, seen = Folder(tmp_path / "in"), []
+    for row in LATER:
+        folder.add("t", [row, {"a": row["a"]}])
+        seen.append(state_of(folder, len(seen) + 1))
+    assert [str(schema.field("a").type) for schema, _, _ in seen] == ["int64", "double", "string", "string", "string"]
+    assert [(rows[0]["a"], rows[0]["n"]) for _, _, rows in seen[:2]] == [(1, 2**53 + 1), (1.0, float(2**53))]
+    assert [row["a"] for row in seen[-1][2][::2]] == ["1", "2.5", "x", "true", "1"]
+    assert [schema.get_field_index("b") >= 0 for schema, _, _ in seen] == [False, False, False, True, True]
+    assert len(Manifest.read(folder.path, "t").parts) == 1
+    for version, then in enumerate(seen, start=1):
+        assert state_of(folder, version) == then
+
+
+def test_contents_that_go_into_one_part_at_once_are_read_as_if_each_had_one_of_its_own(tmp_path):
+    one_by_one, at_once = Folder(tmp_path / "one by one"), Folder(tmp_path / "at once")
+    for row in LATER:
+        one_by_one.add("t", [row])
+        at_once.add("t", [row], write=row is LATER[-1])
+    assert Manifest.read(at_once.path, "t").parts[0].number == 1
+    for version in range(1, len(LATER) + 1):
+        (schema, _, rows), (expected, _, others) = state_of(at_once, version), state_of(one_by_one, version)
+        assert schema == expected
+        assert [{**row, "_at": None} for row in rows] == [{**row, "_at": None} for row in others]
 
 
 @pytest.mark.parametrize(
