@@ -21,8 +21,8 @@ $(VENV)/.test: $(VENV)/.base
 demo: $(VENV)/.base  ## the main job on real data, from nothing
 	$(BIN)/python examples/demo.py $(DEMO)
 
-test: $(VENV)/.test  ## the whole suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.test  ## the whole suite, a file at a time on each of two workers
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 unit: $(VENV)/.test  ## the everyday loop
 	$(BIN)/python -m pytest -x -q tests/unit
