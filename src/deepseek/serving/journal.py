@@ -158,7 +158,10 @@ class Journal:
         now = time.monotonic()
         if now - self._full_at < LOOK_AGAIN_S:
             return False
-        left = self._limit - _size_of(self._folder)
+        try:
+            left = self._limit - _size_of(self._folder)
+        except OSError as error:  # no handles are left, say: the next entry asks again
+            raise JournalFullError(f"the journal {self._folder} cannot be measured: {error}") from None
         if left < size:
             self._full_at = now
             return False

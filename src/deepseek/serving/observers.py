@@ -69,7 +69,7 @@ class Observers:
 
     def _work(self) -> None:
         while (told := self._queue.get()) is not None:
-            if self.journal is not None and not self.journal.answers(told):
+            if self.journal is not None and not self._written(self.journal, told):
                 self._unwritten.add()
             for observer in () if told.shadow else self._observers:
                 try:
@@ -77,6 +77,13 @@ class Observers:
                 except Exception:  # an observer is foreign code: serving goes on
                     self._failures.add()
                     log.exception("an observer failed")
+
+    def _written(self, journal: Journal, told: Answered) -> bool:
+        try:
+            return journal.answers(told)
+        except Exception:  # rows are as clients and models made them: what cannot be written costs itself, never those that follow
+            log.exception("answers of %s could not be written to the journal", told.model)
+            return False
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Hand on what waits, and stop."""
