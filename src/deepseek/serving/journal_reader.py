@@ -194,6 +194,8 @@ class _File:
                 found.append(records.read_answered(record.payload, self._schemas))
             elif record.kind == records.OUTCOMES:
                 found.append(records.read_outcomes(record.payload))
+            elif record.kind == records.UNANSWERED:
+                found.append(records.read_unanswered(record.payload))
             else:
                 self.finished = True
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
