@@ -41,8 +41,8 @@ class Recorder:
 
     A consumer that raises a `RunError` cannot take its entries now (a database is away, a disk full): it is asked again with the same
     entries while the others go on, and what it has not taken is not acknowledged, so that neither it nor a kill loses any. Any other error
-    is a defect in what it makes of these entries: logged, counted, and passed over. Where the journal itself cannot be read or acknowledged,
-    that is logged, counted for the consumer `journal`, and everything since the last acknowledgement is read again.
+    is a defect in what it makes of these entries: logged, counted, and passed over. Where the journal itself cannot be read or
+    acknowledged, that is logged, counted for the consumer `journal`, and everything since the last acknowledgement is read again.
 
     Args:
         reader: The journal.
