@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepseek.errors import RunError
+from deepseek.errors import InputError, RunError
 from deepseek.monitoring.store import Request, Store
 
 pytest.importorskip("sqlalchemy")
@@ -105,3 +105,49 @@ def test_labelled_rows_and_alarms_are_read_for_the_loop(url):
         assert event == {"name": "b"}
         assert store.alarms_after(first) == [(second, event)]
         assert other.alarms_after(0) == []
+
+
+NAMES = ["Abc", "aBC", "äbc", "abc", "abc ", "straße", "strasse"]
+
+
+def test_ids_and_models_that_differ_in_case_accents_or_blanks_alone_are_apart(url):
+    with Store(url) as whole:
+        store, other = whole.of("Case/001@aa"), whole.of("case/001@aa")
+        assert store.new_ids(asked(*NAMES)) == set(NAMES)
+        assert store.new_ids(asked(*NAMES, "new")) == {"new"}
+        assert other.new_ids(asked("abc")) == {"abc"}
+        store.append_labels([("aBC", "no"), ("abc ", "yes")], 2.0)
+        assert {(one.id, one.label) for one in store.join_new()} == {("aBC", "no"), ("abc ", "yes")}
+        assert other.join_new() == []
+        assert store.delete(["Abc"]) == 1
+        assert store.known(NAMES) == set(NAMES[1:])
+
+
+def test_an_id_that_is_too_long_is_refused_and_never_cut(url):
+    with Store(url) as whole:
+        store = whole.of("long/001@aa")
+        with pytest.raises(InputError, match="191 characters"):
+            store.append_requests(asked("short", "x" * 191))
+        with pytest.raises(InputError, match="191 characters"):
+            store.append_labels([("x" * 191, "no")], 1.0)
+        assert store.counts() == {"requests": 0, "labels": 0, "outcomes": 0}
+        assert store.append_requests(asked("ö" * 190)) == 1
+
+
+def test_tables_of_an_older_version_tell_ids_apart_once_opened(mariadb):
+    import sqlalchemy
+
+    kept = "VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+    with Store(mariadb) as whole, whole._database._engine.begin() as connection:
+        whole._database.rollback()
+        for table in ("requests", "labels", "pending", "outcomes"):
+            connection.execute(sqlalchemy.text(f"DELETE FROM deepseek_{table}"))
+            connection.execute(sqlalchemy.text(f"ALTER TABLE deepseek_{table} MODIFY id {kept} NOT NULL"))
+            connection.execute(sqlalchemy.text(f"ALTER TABLE deepseek_{table} MODIFY model {kept} DEFAULT '' NOT NULL"))
+        connection.execute(sqlalchemy.text("INSERT INTO deepseek_requests (id, at, prediction, model) VALUES ('Old', 1.0, '1', 'older')"))
+    for _ in range(2):
+        with Store(mariadb) as whole:
+            store = whole.of("older")
+            store.append_requests(asked("old"))
+            assert store.known(["Old", "old", "OLD"]) == {"Old", "old"}
+            assert whole.of("Older").requests() == []

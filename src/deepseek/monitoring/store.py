@@ -29,10 +29,14 @@ _KEYS = {
 _INSERTS = {
     "sqlite": ("INSERT OR IGNORE", ""),
     "postgresql": ("INSERT", " ON CONFLICT DO NOTHING"),
-    "mysql": ("INSERT IGNORE", ""),
-    "mariadb": ("INSERT IGNORE", ""),
+    "mysql": ("INSERT", " ON DUPLICATE KEY UPDATE {first} = {first}"),
+    "mariadb": ("INSERT", " ON DUPLICATE KEY UPDATE {first} = {first}"),
 }
-_ID = "VARCHAR(190)"
+LONGEST_ID = 190
+"""Most characters of an id in a database; a file takes any."""
+_ID = f"VARCHAR({LONGEST_ID})"
+_EXACT = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "utf8mb4_bin")
+"""Collations of MariaDB and MySQL that tell any two texts apart, the best first; the last, of old servers, overlooks blanks at the end."""
 _TABLES = (
     "deepseek_requests (seq {key}, id {id} NOT NULL, at DOUBLE PRECISION NOT NULL, prediction {text} NOT NULL, "
     "probability {text}, inputs {text}, {model}, UNIQUE (model, id){index_at})",
@@ -43,9 +47,12 @@ _TABLES = (
     "deepseek_alarms (seq {key}, at DOUBLE PRECISION NOT NULL, content {text} NOT NULL, {model})",
     "deepseek_state (name {id} NOT NULL PRIMARY KEY, content {text} NOT NULL)",
 )
-_MODEL = f"model {_ID} DEFAULT '' NOT NULL"
+_MODEL = "model {id} DEFAULT '' NOT NULL"
+_NAMES = {"id": "{id} NOT NULL", "name": "{id} NOT NULL", "model": "{id} DEFAULT '' NOT NULL"}
+"""Columns that rows are told apart by."""
 _REBUILT = {"requests": "id, at, prediction, probability, inputs", "pending": "id", "outcomes": "id"}
 """Tables whose ids were unique by themselves before logs were shared: they are made anew, in their order."""
+_OWN = frozenset(table.partition(" ")[0] for table in _TABLES)
 JOIN = (
     "SELECT r.id, r.prediction, r.probability, l.label FROM deepseek_pending p CROSS JOIN deepseek_requests r CROSS JOIN deepseek_labels l "
     "WHERE r.id = p.id AND r.model = p.model AND l.id = p.id AND l.model = p.model{only p} ORDER BY l.seq LIMIT :most"
@@ -60,6 +67,8 @@ _WAIT_S = 30.0
 _AT_ONCE = 500
 _UNCLAIMED = "unclaimed"
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+
+_FLAGGED = frozenset(f"{server}+{driver}" for server in ("mysql", "mariadb") for driver in ("pymysql", "mysqldb"))
 
 
 class Request(NamedTuple):
@@ -124,7 +133,11 @@ class Store:
             raise InputError(f"no log is kept in {dialect}", hint=f"allowed: a file, {', '.join(sorted(_KEYS))}")
         self._insert, self._conflict = _INSERTS[dialect]
         self._inlined = dialect in {"mysql", "mariadb"}  # they know no CREATE INDEX IF NOT EXISTS
+        self._bounded = dialect != "sqlite"
+        self._id = _ID
         with self.transaction():
+            if self._inlined:
+                self._tell_apart()
             self._share()
             for table in _TABLES:
                 self._database.execute(f"CREATE TABLE IF NOT EXISTS {self._columns(table)}")
@@ -166,7 +179,7 @@ class Store:
         if not found or "model" in found:
             return
         for table in ("labels", "windows", "alarms"):
-            self._database.execute(f"ALTER TABLE deepseek_{table} ADD COLUMN {_MODEL}")
+            self._database.execute(f"ALTER TABLE deepseek_{table} ADD COLUMN {_MODEL.format(id=self._id)}")
         for table, columns in _REBUILT.items():
             (made,) = (one for one in _TABLES if one.startswith(f"deepseek_{table} "))
             self._database.execute(f"ALTER TABLE deepseek_{table} RENAME TO deepseek_old_{table}")
@@ -176,10 +189,24 @@ class Store:
             self._database.execute(f"DROP TABLE deepseek_old_{table}")
         self.save_state(_UNCLAIMED, True)
 
+    def _tell_apart(self) -> None:
+        """Let ids that differ in case, accents or blanks alone be several, also in tables of older versions: by default they are one."""
+        known = {name for (name,) in self._query("SELECT COLLATION_NAME FROM information_schema.COLLATIONS")}
+        exact = next(name for name in _EXACT if name in known)
+        self._id = f"{_ID} CHARACTER SET utf8mb4 COLLATE {exact}"
+        found = self._query(
+            "SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() "
+            "AND COLUMN_NAME IN ('id', 'name', 'model') AND COLLATION_NAME <> :exact",
+            {"exact": exact},
+        )
+        for table, column in found:
+            if table in _OWN:
+                self._database.execute(f"ALTER TABLE {table} MODIFY {column} {_NAMES[column].format(id=self._id)}")
+
     def _columns(self, table: str) -> str:
         inline = {"index_at": ", INDEX (at)", "index_id": ", INDEX (id)"} if self._inlined else {"index_at": "", "index_id": ""}
         text = "LONGTEXT" if self._inlined else "TEXT"
-        return table.format(key=_KEYS[self._database.dialect], id=_ID, text=text, model=_MODEL, **inline)
+        return table.format(key=_KEYS[self._database.dialect], id=self._id, text=text, model=_MODEL.format(id=self._id), **inline)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -378,11 +405,18 @@ class Store:
             return 0
         if table != "deepseek_state":
             rows = [{**row, "model": self._model} for row in rows]
+        self._check(rows)
         names = ", ".join(rows[0])
         places = ", ".join(f":{name}" for name in rows[0])
         with self.transaction():
-            sql = f"{self._insert} INTO {table} ({names}) VALUES ({places}){self._conflict}"
+            sql = f"{self._insert} INTO {table} ({names}) VALUES ({places}){self._conflict.format(first=next(iter(rows[0])))}"
             return self._database.execute(sql, rows)
+
+    def _check(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse ids that the database would cut, or refuse for ever."""
+        if self._bounded and (long := [row[key] for row in rows for key in _NAMES if len(row.get(key, "")) > LONGEST_ID]):
+            shown = f"the id {long[0][:40]!r}… has {len(long[0]):,} characters"
+            raise InputError(shown, hint=f"a database keeps at most {LONGEST_ID} of them")
 
     def _erase(self, table: str, where: str, rows: Sequence[Mapping[str, Any]]) -> int:
         sql = self._mine_of(f"DELETE FROM {table} WHERE {where}{{only}}")  # noqa: S608 - tables and conditions from here
@@ -474,7 +508,10 @@ class _Remote:
         self._text = sqlalchemy.text
         try:
             scheme, _, rest = url.partition("://")
-            self._engine = sqlalchemy.create_engine(f"{_DRIVERS.get(scheme, scheme)}://{rest}", pool_pre_ping=True)
+            driver = _DRIVERS.get(scheme, scheme)
+            # without a flag that SQLAlchemy sets, a row that was there already counts as none that was touched
+            options = {"client_flag": 0} if driver in _FLAGGED else {}
+            self._engine = sqlalchemy.create_engine(f"{driver}://{rest}", pool_pre_ping=True, connect_args=options)
             self.dialect = str(self._engine.dialect.name)
             self._connection = self._engine.connect()
         except (ImportError, *self._errors) as error:

@@ -19,6 +19,8 @@ from deepseek.recipe.sections import RecipeSections
 from deepseek.validation import problems_of, shown
 
 DEFAULT = "default"
+_URLS = {"data": ("source", "test"), "train": ("callbacks",), "tune": ("storage",), "monitor": ("store", "notify")}
+"""Keys that may hold the URL of a database or of a server, by section."""
 
 
 class Recipe(RecipeSections):
@@ -47,9 +49,10 @@ class Recipe(RecipeSections):
         """
         if not isinstance(value, Mapping):
             raise RecipeError([Problem("", f"a recipe is a mapping of sections; given: {shown(value)}")])
-        if isinstance(data := value.get("data"), Mapping):  # before anything of it can be shown or saved
-            concealed = {key: conceal_password(part) if key in ("source", "test") else part for key, part in data.items()}
-            value = {**value, "data": concealed}
+        for section, keys in _URLS.items():  # before anything of it can be shown or saved
+            if isinstance(given_section := value.get(section), Mapping):
+                concealed = {key: conceal_password(part) if key in keys else part for key, part in given_section.items()}
+                value = {**value, section: concealed}
         try:
             recipe = cls.model_validate(value, context={"given": dict(given or {}), "folder": folder or Path()})
         except ValidationError as error:

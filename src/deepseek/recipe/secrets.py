@@ -16,6 +16,7 @@ _OPTION = re.compile(
     r"(?P<before>\A[A-Za-z][A-Za-z0-9+._-]*://.*[?&](?:password|passwd|pwd|sslpassword)=)(?P<password>[^&#]+)(?P<after>)", re.IGNORECASE
 )
 _SECRET_NAME = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN", re.IGNORECASE)
+_URLS = frozenset({"url", "uri"})
 PASSWORD = "DEEPSEEK_PASSWORD"  # noqa: S105 - the name of a variable
 """The environment variable that stands for a password that was given as it is; a second password gets `_2`, and so on."""
 
@@ -59,19 +60,21 @@ def without_password(text: str) -> str:
 
 
 def conceal_password(source: Any) -> Any:
-    """Return a source's URL, or its spec with the key `url`, with a literal password replaced by a reference to the environment.
+    """Return a URL, or a component's spec with the key `url` or `uri`, with a literal password replaced by a reference to the environment.
 
     What is saved of a recipe must not hold a password that was typed into a URL. A variable that holds the whole URL or the password is
     referred to where there is one, as after `deepseek train "$DATABASE_URL"`. Else the password becomes `${ENV:DEEPSEEK_PASSWORD}`: that
     variable is set for this process and its children only, and whoever runs the recipe again is asked for it.
 
     Args:
-        source: A source as a recipe names it; whatever holds no URL with a password comes back as it is.
+        source: A URL or a spec as a recipe names it, or a list of them; whatever holds no URL with a password comes back as it is.
     """
     if isinstance(source, str):
         return _concealed(source)
-    if isinstance(source, Mapping) and isinstance(source.get("url"), str):
-        return {**source, "url": _concealed(source["url"])}
+    if isinstance(source, list):
+        return [conceal_password(one) for one in source]
+    if isinstance(source, Mapping):
+        return {key: _concealed(part) if key in _URLS and isinstance(part, str) else part for key, part in source.items()}
     return source
 
 

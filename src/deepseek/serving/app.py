@@ -17,11 +17,11 @@ from deepseek.recipe.sections import ServeSection
 from deepseek.serving import metrics as prometheus
 from deepseek.serving.experiments.control import Control
 from deepseek.serving.experiments.routes import experiment_routes
-from deepseek.serving.experiments.running import HEADER, Call, Part, Running, table_of
+from deepseek.serving.experiments.running import HEADER, Call, Missed, Part, Running, table_of
 from deepseek.serving.experiments.settings import CHAMPION
 from deepseek.serving.forms import read_form
 from deepseek.serving.http import Receive, Request, Scope, Send
-from deepseek.serving.journal import Answered, JournalFullError, Outcomes
+from deepseek.serving.journal import Answered, JournalFullError, Outcomes, Unanswered
 from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models, ServedModel
@@ -280,14 +280,15 @@ class App:
             told["instead_of"] = part.arm
         return [{**told, **entry} for entry in await self._written(part.model, part.answers)]
 
-    def _tell(self, running: Running, request: Request, call: Call, part: Part) -> None:
-        if self.observers.wanted:
-            ids = [request.id] if call.rows.single else [f"{request.id}/{row}" for row in part.rows]
-            told = Answered(
-                request.model, part.model.version, part.arm, time.time(), ids, running.tickets(call, part.rows), part.batch, part.answers,
-                part.seconds, shadow=part.arm in running.shadow_names,
-            )  # fmt: skip
-            self.observers.tell(told)
+    def _tell(self, running: Running, request: Request, call: Call, part: Part | Missed) -> None:
+        if not self.observers.wanted:
+            return
+        ids = [request.id] if call.rows.single else [f"{request.id}/{row}" for row in part.rows]
+        head = (request.model, part.model.version, part.arm, time.time(), ids, running.tickets(call, part.rows))
+        if isinstance(part, Missed):
+            self.observers.tell(Unanswered(*head, part.reason))
+        else:
+            self.observers.tell(Answered(*head, part.batch, part.answers, part.seconds, shadow=part.arm in running.shadow_names))
 
     async def _rows(self, model: ServedModel, request: Request, body: bytes, *, key: str | None = None) -> Rows:
         read = self._reader(model, request)

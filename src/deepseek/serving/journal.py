@@ -21,9 +21,9 @@ from deepseek.artifacts import plain_disk_errors
 from deepseek.errors import RunError
 from deepseek.serving import records
 from deepseek.serving.journal_reader import JournalReader
-from deepseek.serving.records import SUFFIX, Answered, Entry, Outcomes, Schemas, framed
+from deepseek.serving.records import SUFFIX, Answered, Entry, Outcomes, Schemas, Unanswered, framed
 
-__all__ = ["Answered", "Consumer", "Entry", "Journal", "JournalFullError", "JournalReader", "Outcomes"]
+__all__ = ["Answered", "Consumer", "Entry", "Journal", "JournalFullError", "JournalReader", "Outcomes", "Unanswered"]
 
 log = logging.getLogger("deepseek.serving")
 
@@ -86,10 +86,15 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
         self._current()
 
-    def answers(self, entry: Answered) -> bool:
-        """Append the answers of a request; return whether there was room. They survive the end of this process."""
-        rows, answers = records.plain_parts(entry)
+    def answers(self, entry: Answered | Unanswered) -> bool:
+        """Append the answers of a request, or that there are none; return whether there was room. They survive the end of this process."""
         try:
+            if isinstance(entry, Unanswered):
+                payload = records.plain_payload(entry)
+                with self._lock:
+                    self._append(self._current(), records.UNANSWERED, payload)
+                return True
+            rows, answers = records.plain_parts(entry)
             with self._lock:
                 file = self._current()
                 schemas = self._schemas(file, f"{entry.model}@{entry.version}", (rows.schema, answers.schema))
@@ -105,7 +110,7 @@ class Journal:
         Raises:
             JournalFullError: They are not kept: there is no room.
         """
-        payload = records.outcomes_payload(entry)
+        payload = records.plain_payload(entry)
         with self._lock:
             file = self._current()
             self._append(file, records.OUTCOMES, payload)
@@ -158,7 +163,10 @@ class Journal:
         now = time.monotonic()
         if now - self._full_at < LOOK_AGAIN_S:
             return False
-        left = self._limit - _size_of(self._folder)
+        try:
+            left = self._limit - _size_of(self._folder)
+        except OSError as error:  # no handles are left, say: the next entry asks again
+            raise JournalFullError(f"the journal {self._folder} cannot be measured: {error}") from None
         if left < size:
             self._full_at = now
             return False

@@ -86,6 +86,13 @@ class JournalReader:
             write_text(self._folder / _PLACES, orjson.dumps(places).decode())
             self._known = places
 
+    def begin_again(self) -> None:
+        """Go back to what was acknowledged last, as a new reader would: after an error nobody knows what of the rest was returned."""
+        files, self._files = self._files, {}
+        for one in files.values():
+            with contextlib.suppress(OSError):  # of a handle that is given back either way
+                one.close()
+
     @property
     def waiting_bytes(self) -> int:
         """How many bytes there are that were not read."""
@@ -187,6 +194,8 @@ class _File:
                 found.append(records.read_answered(record.payload, self._schemas))
             elif record.kind == records.OUTCOMES:
                 found.append(records.read_outcomes(record.payload))
+            elif record.kind == records.UNANSWERED:
+                found.append(records.read_unanswered(record.payload))
             else:
                 self.finished = True
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:

@@ -72,7 +72,7 @@ FAMILIES: dict[str, _Family] = {
     "deepseek_observer_failures_total": _Family("counter", "Errors that an observer raised."),
     "deepseek_experiment_rows_total": _Family("counter", "Rows of an experiment that were answered, by model and arm."),
     "deepseek_experiment_lost_rows_total": _Family(
-        "counter", "Rows that an arm did not answer, by reason: failed, late, busy, resting, unreadable; the champion did instead."
+        "counter", "Rows that an arm did not answer, by reason: failed, late, busy, resting, unreadable, closed; the champion did instead."
     ),
     "deepseek_experiment_seconds": _Family("histogram", "Time that an arm took for its rows of a request.", SECONDS),
     "deepseek_feedback_total": _Family("counter", "Outcomes that clients told, by model and outcome: accepted, refused."),

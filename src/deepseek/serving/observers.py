@@ -11,6 +11,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from deepseek.serving.records import Unanswered
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -54,12 +56,12 @@ class Observers:
         self._unwritten = metrics.cell("deepseek_journal_dropped_total")
         self._dropped = metrics.cell("deepseek_observer_dropped_total")
         self._failures = metrics.cell("deepseek_observer_failures_total")
-        self._queue: queue.Queue[Answered | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[Answered | Unanswered | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._work, name="deepseek-observers", daemon=True)
         if self.wanted:
             self._thread.start()
 
-    def tell(self, told: Answered) -> None:
+    def tell(self, told: Answered | Unanswered) -> None:
         """Tell of a request, or count that there was no room; who asks `wanted` first saves making what nobody reads."""
         if self.wanted:
             try:
@@ -69,14 +71,23 @@ class Observers:
 
     def _work(self) -> None:
         while (told := self._queue.get()) is not None:
-            if self.journal is not None and not self.journal.answers(told):
+            if self.journal is not None and not self._written(self.journal, told):
                 self._unwritten.add()
-            for observer in () if told.shadow else self._observers:
+            if isinstance(told, Unanswered) or told.shadow:
+                continue  # no client was given any of it
+            for observer in self._observers:
                 try:
                     observer.on_answer(f"{told.model}@{told.version}", told.rows, told.answers, told.ids)
                 except Exception:  # an observer is foreign code: serving goes on
                     self._failures.add()
                     log.exception("an observer failed")
+
+    def _written(self, journal: Journal, told: Answered | Unanswered) -> bool:
+        try:
+            return journal.answers(told)
+        except Exception:  # rows are as clients and models made them: what cannot be written costs itself, never those that follow
+            log.exception("answers of %s could not be written to the journal", told.model)
+            return False
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Hand on what waits, and stop."""

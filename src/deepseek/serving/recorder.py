@@ -41,7 +41,8 @@ class Recorder:
 
     A consumer that raises a `RunError` cannot take its entries now (a database is away, a disk full): it is asked again with the same
     entries while the others go on, and what it has not taken is not acknowledged, so that neither it nor a kill loses any. Any other error
-    is a defect in what it makes of these entries: logged, counted, and passed over.
+    is a defect in what it makes of these entries: logged, counted, and passed over. Where the journal itself cannot be read or
+    acknowledged, that is logged, counted for the consumer `journal`, and everything since the last acknowledgement is read again.
 
     Args:
         reader: The journal.
@@ -57,6 +58,8 @@ class Recorder:
         self._waiting = metrics.cell("deepseek_journal_bytes")
         self._damage = {name: metrics.cell("deepseek_journal_damaged_total", reason=name) for name in ("torn", "damaged")}
         self._counted = dict.fromkeys(self._damage, 0)
+        self._unread = metrics.cell("deepseek_recorder_failures_total", consumer="journal")
+        self._unread_times = 0
         metrics.cell("deepseek_recorders").set(1)
 
     def step(self) -> bool:
@@ -73,13 +76,30 @@ class Recorder:
         return bool(entries)
 
     def run(self, stop: Event) -> None:
-        """Go on until told to stop, and then until everything that was written is read."""
+        """Go on until told to stop, and then until everything that was written is read, or cannot be."""
         while True:
             stopping = stop.is_set()  # asked for before reading: what was written until then is read
-            if not self.step():
+            try:
+                came = self.step()
+                self._unread_times = 0
+            except (RunError, OSError) as error:
+                stop.wait(self._begin_again(error))
+                came = False
+            if not came:
                 if stopping:
                     return
                 stop.wait(POLL_S)
+
+    def _begin_again(self, error: Exception) -> float:
+        """Go back to what was acknowledged; return the seconds until the journal is read again."""
+        self._unread.add()
+        pause = AGAIN_S[min(self._unread_times, len(AGAIN_S) - 1)]
+        self._unread_times += 1
+        log.error("the journal cannot be read and is asked again in %g s: %s", pause, error)
+        self._reader.begin_again()
+        for one in self._fed:
+            one.waiting = []  # it was not acknowledged: it comes again
+        return pause
 
     def close(self) -> None:
         """Let go of the journal and the consumers."""

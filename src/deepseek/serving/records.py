@@ -15,7 +15,7 @@ SUFFIX = ".journal"
 MAGIC = b"deepseek journal 1\n"
 MARK_BYTES = 8
 FILE_HEAD_BYTES = len(MAGIC) + MARK_BYTES
-SCHEMAS, ANSWERED, OUTCOMES, END = 1, 2, 3, 4
+SCHEMAS, ANSWERED, OUTCOMES, END, UNANSWERED = 1, 2, 3, 4, 5
 _HEAD = struct.Struct(f"<{MARK_BYTES}sQIB")
 _LENGTHS = struct.Struct("<II")
 HEAD_BYTES = _HEAD.size
@@ -53,6 +53,29 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Rows of one request that a shadow was to answer and did not.
+
+    Attributes:
+        model: The model's name.
+        version: The shadow's version.
+        arm: The shadow.
+        at: When, in seconds since 1970.
+        ids: The rows' ids.
+        keys: Whom the rows are about, as of `Answered`.
+        reason: Why: `failed`, `late`, `resting`, `unreadable`, `busy` or `closed`.
+    """
+
+    model: str
+    version: str
+    arm: str
+    at: float
+    ids: Sequence[str]
+    keys: Sequence[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcomes:
     """What became of rows, by their ids.
 
@@ -71,7 +94,7 @@ class Outcomes:
     rewards: Sequence[float | None] | None
 
 
-Entry = Answered | Outcomes
+Entry = Answered | Unanswered | Outcomes
 Schemas = tuple[pa.Schema, pa.Schema]
 """Of the rows and of the answers."""
 
@@ -126,8 +149,8 @@ def answered_payload(entry: Answered, rows: pa.RecordBatch, answers: pa.RecordBa
     return _joined(head, rows.serialize(), answers.serialize())
 
 
-def outcomes_payload(entry: Outcomes) -> bytes:
-    """Return what holds outcomes."""
+def plain_payload(entry: Outcomes | Unanswered) -> bytes:
+    """Return what holds outcomes, or rows without answers."""
     return orjson.dumps(asdict(entry), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -152,6 +175,11 @@ def read_answered(payload: bytes, schemas: dict[int, Schemas]) -> Answered:
 def read_outcomes(payload: bytes) -> Outcomes:
     """Return outcomes."""
     return Outcomes(**orjson.loads(payload))
+
+
+def read_unanswered(payload: bytes) -> Unanswered:
+    """Return rows without answers."""
+    return Unanswered(**orjson.loads(payload))
 
 
 def _plain(table: pa.Table) -> pa.RecordBatch:

@@ -7,6 +7,7 @@ import pytest
 from deepseek import progress
 from deepseek.recipe import Recipe, conceal_password, load_recipe, resolve_secret, without_password
 
+WORD = "hush-hush"
 URL = "postgresql://me:hush-hush@localhost:5432/shop"
 
 
@@ -65,6 +66,23 @@ def test_a_recipe_never_holds_it(environment, where, spec):
     for recipe in (load_recipe({"data": data}), Recipe.from_value({"data": data})):
         for text in (recipe.to_yaml(), recipe.to_short_yaml(), recipe.show(), repr(recipe), str(recipe.to_value())):
             assert "hush-hush" not in text
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"monitor": {"store": URL}},
+        {"monitor": {"notify": [{"type": "webhook", "url": f"https://h/alarm?password={WORD}"}]}},
+        {"tune": {"storage": URL}},
+        {"train": {"callbacks": [{"type": "mlflow", "uri": URL}]}},
+    ],
+)
+def test_nor_does_any_section_that_may_name_a_database_or_an_address(environment, section):
+    value = {"data": {"source": "a.csv", "target": "y"}, **section}
+    for recipe in (load_recipe(value), Recipe.from_value(value)):
+        for text in (recipe.to_yaml(), recipe.to_short_yaml(), recipe.show(), repr(recipe), str(recipe.to_value())):
+            assert WORD not in text
+        assert "${ENV:DEEPSEEK_PASSWORD}" in recipe.to_yaml()
 
 
 def test_nor_does_an_override_or_an_error(environment):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from deepseek.errors import RunError
 from deepseek.serving import journal_reader, records
-from deepseek.serving.journal import Answered, Journal, JournalFullError, JournalReader, Outcomes
+from deepseek.serving.journal import Answered, Journal, JournalFullError, JournalReader, Outcomes, Unanswered
 
 
 def answered(name, rows=1, *, model="m", version="1", arm=None, keys=None):
@@ -50,11 +50,13 @@ def files(folder):
 
 
 def test_what_is_written_is_read(tmp_path):
+    missed = Unanswered("m", "2", "candidate", 8.0, ["c/0"], ["x"], "late")
     with Journal(tmp_path) as journal:
         journal.answers(answered("a", 3, arm="candidate", keys=["x", "y", "z"]))
         journal.outcomes(Outcomes("m", 7.0, ["a/0", "a/1"], ["no", None], [0.5, None]))
         journal.answers(answered("b", 2, version="2"))
-    first, told, second = drained(tmp_path)[0]
+        assert journal.answers(missed)
+    first, told, second, third = drained(tmp_path)[0]
     assert (first.model, first.version, first.arm, first.at, first.keys, first.seconds) == (
         "m",
         "1",
@@ -68,6 +70,7 @@ def test_what_is_written_is_read(tmp_path):
     assert first.answers.equals(answered("a", 3).answers)
     assert told == Outcomes("m", 7.0, ["a/0", "a/1"], ["no", None], [0.5, None])
     assert (second.ids, second.version) == (["b/0", "b/1"], "2")
+    assert third == missed
 
 
 def test_rows_may_be_slices_chunks_and_dictionaries(tmp_path):
@@ -271,7 +274,7 @@ def test_a_record_that_becomes_whole_between_two_looks_is_no_damage(tmp_path, mo
 
 def test_a_clients_text_cannot_pass_for_a_record(tmp_path):
     """What stands in a damaged record is never read as records, whatever a client wrote into it."""
-    forged = records.framed(b"12345678", records.OUTCOMES, records.outcomes_payload(outcome("forged")))
+    forged = records.framed(b"12345678", records.OUTCOMES, records.plain_payload(outcome("forged")))
     with Journal(tmp_path) as journal:
         journal.outcomes(Outcomes("m", 1.0, ["a"], [forged.decode("latin-1")], None))
         journal.outcomes(outcome("b"))

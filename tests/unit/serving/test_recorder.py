@@ -127,6 +127,34 @@ def test_it_stops_once_everything_is_read(journal, record):
     assert len(taker.taken) == 50
 
 
+@pytest.mark.parametrize("what", ["read", "acknowledge"])
+@pytest.mark.parametrize("error", [RunError("the disk is full"), OSError(24, "Too many open files")])
+def test_a_journal_that_cannot_be_read_for_a_while_is_read_again_and_nothing_is_lost(journal, record, tmp_path, monkeypatch, what, error):
+    monkeypatch.setattr("deepseek.serving.recorder.AGAIN_S", (0.0,))
+    work, errors = getattr(JournalReader, what), [error, error]
+
+    def at_first_not(self, *given):
+        found = work(self, *given)  # what it returned before it failed must come again
+        if errors:
+            raise errors.pop()
+        return found
+
+    monkeypatch.setattr(JournalReader, what, at_first_not)
+    for name in "abc":
+        journal.outcomes(outcome(name))
+    taker, stop = Taker(), threading.Event()
+    recorder = record(taker=taker)
+    thread = threading.Thread(target=recorder.run, args=(stop,), daemon=True)
+    thread.start()
+    wait_for(lambda: not errors and taker.taken[-3:] == ["a", "b", "c"])
+    journal.outcomes(outcome("d"))
+    stop.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert taker.taken[-1] == "d"
+    assert numbers(Metrics(tmp_path))['deepseek_recorder_failures_total{consumer="journal"}'] == 2
+
+
 @pytest.fixture
 def watched(people_run, tmp_path, monkeypatch):
     """A consumer over the served run, its log in a folder of its own."""

@@ -23,7 +23,7 @@ from deepseek.monitoring.store import Store
 from deepseek.monitoring.watcher import log_name
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.recipe import Recipe, load_recipe
-from deepseek.recipe.secrets import resolve_secrets
+from deepseek.recipe.secrets import resolve_secrets, without_password
 from deepseek.recipe.sections import MonitorSection, OnAlarmSection
 
 SPLIT = "deepseek_split"
@@ -121,9 +121,9 @@ class Champion:
 
     @property
     def store_name(self) -> str:
-        """The same as it may be written down: secrets stay references."""
+        """The same as it may be written down: secrets stay references, and a password of an older recipe is left out."""
         place = str(self.monitor.store)
-        return place if "://" in place else str((self.path / place).absolute())
+        return without_password(place) if "://" in place else str((self.path / place).absolute())
 
     def store(self) -> Store:
         """Open its part of the log."""

@@ -76,9 +76,15 @@ class OpenArm:
         Raises:
             ClientGoneError: The client went before its turn came.
         """
-        if self._closed or asyncio.get_running_loop().time() < self._rests_until:
-            self._lost("resting", batch.num_rows)
-            return None
+        found = await self._asked(batch, deadline=deadline, gone=gone)
+        return found if isinstance(found, pa.Table) else None
+
+    async def _asked(self, batch: pa.RecordBatch, *, deadline: float, gone: Callable[[], bool]) -> pa.Table | str:
+        """Return the answers of rows, or why there are none."""
+        if self._closed:
+            return self._lost("closed", batch.num_rows)
+        if asyncio.get_running_loop().time() < self._rests_until:
+            return self._lost("resting", batch.num_rows)
         self.model.in_use += 1
         try:
             async with asyncio.timeout_at(deadline):
@@ -86,42 +92,41 @@ class OpenArm:
         except ClientGoneError:
             raise
         except TimeoutError:
-            self._failed("late", batch.num_rows)
-            return None
+            return self._failed("late", batch.num_rows)
         except RefusedError as refused:  # its queue is full
-            self._failed("late" if refused.status == 504 else "busy", batch.num_rows)
-            return None
+            if refused.status != 504 and self.arm.role == "shadow":
+                return self._lost("busy", batch.num_rows)  # nobody waits for it: it need not rest
+            return self._failed("late" if refused.status == 504 else "busy", batch.num_rows)
         except Exception as error:  # noqa: BLE001 - whatever an arm raises is its own affair: the champion answers
             if not self._failures:
                 log.warning("the arm %s of %s failed: %r", self.arm.name, self.model.name, error)
-            self._failed("failed", batch.num_rows)
-            return None
+            return self._failed("failed", batch.num_rows)
         finally:
             self.model.in_use -= 1
         self._failures = 0
         return answers
 
-    def _failed(self, reason: str, rows: int) -> None:
+    def _failed(self, reason: str, rows: int) -> str:
         self._failures += 1
         if self._failures >= FAILURES:
             self._rests_until = asyncio.get_running_loop().time() + REST_S
-        self._lost(reason, rows)
+        return self._lost(reason, rows)
 
-    def _lost(self, reason: str, rows: int) -> None:
+    def _lost(self, reason: str, rows: int) -> str:
         name, _, arm = self.model.name.partition(":")
         self._metrics.cell("deepseek_experiment_lost_rows_total", model=name, arm=arm, reason=reason).add(rows)
+        return reason
 
     def unreadable(self, rows: int) -> None:
         """Count rows that the champion takes and this arm does not."""
         if rows:
             self._lost("unreadable", rows)
 
-    async def shadow(self, batch: pa.RecordBatch) -> pa.Table | None:
-        """Return what it would have answered, or nothing where it has no room, fails or takes too long; all of that is counted."""
+    async def shadow(self, batch: pa.RecordBatch) -> pa.Table | str:
+        """Return what it would have answered, or why it did not: it has no room, fails or takes too long; all of that is counted."""
         if self.model.batcher.waiting + batch.num_rows > SHADOW_ROWS:
-            self._lost("busy", batch.num_rows)
-            return None
-        return await self.answer(batch, deadline=asyncio.get_running_loop().time() + SHADOW_S, gone=lambda: False)
+            return self._lost("busy", batch.num_rows)
+        return await self._asked(batch, deadline=asyncio.get_running_loop().time() + SHADOW_S, gone=lambda: False)
 
     async def close(self) -> None:
         """Let go of it; one that hangs is left to its thread, which nothing waits for."""

@@ -17,6 +17,10 @@ SECONDS = np.geomspace(1e-4, 100.0, 160)
 """Edges of the bins of latencies: each is 9 % above the one before, so that a quantile is right within that."""
 
 
+EXCUSED = frozenset({"busy", "closed"})
+"""Reasons for which a shadow was not asked at all, which say nothing of its model: it had no room, or was taken out."""
+
+
 @dataclass
 class Told:
     """Counts of one arm.
@@ -24,13 +28,14 @@ class Told:
     Attributes:
         requests: Requests, or parts of one, that belong to it.
         rows: Their rows.
-        failed: Rows that the champion answered in its stead.
+        failed: Rows that the champion answered in its stead; of a shadow, those that it did not answer, however it came to that.
         failures: Requests of which that is so.
         compared: Rows of a shadow that the champion has answered too.
         agreed: How many of them were answered alike.
         distance: Sum of the distances of their scores.
         distances: How many rows have one.
         unknown: Outcomes with a label that is no class of the model.
+        lost: Rows that a shadow did not answer, by reason; those of `EXCUSED` are counted here alone.
     """
 
     requests: int = 0
@@ -42,6 +47,7 @@ class Told:
     distance: float = 0.0
     distances: int = 0
     unknown: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,7 +90,7 @@ class Counts:
         level: Of how many bits of its hash a key must have zeros to be known: all are, at 0.
         suspicion: The greatest evidence so far that keys were not divided as they should have been.
         outcomes: Outcomes that came.
-        again: Outcomes of rows that had one already.
+        again: Outcomes that said nothing new of their rows.
     """
 
     arms: list[ArmCounts]

@@ -24,6 +24,8 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, arm INTEGER NOT NULL, phase INTEGER NOT NULL,
     bucket INTEGER NOT NULL, said TEXT NOT NULL, probability BLOB, value REAL, UNIQUE (id, arm));
 CREATE TABLE IF NOT EXISTS outcomes (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, label TEXT, reward REAL);
+CREATE TABLE IF NOT EXISTS told (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, at REAL NOT NULL, UNIQUE (id, at));
+CREATE TABLE IF NOT EXISTS lost (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, arm INTEGER NOT NULL, UNIQUE (id, arm));
 CREATE TABLE IF NOT EXISTS keys (hash INTEGER PRIMARY KEY, arm INTEGER NOT NULL, phase INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, content BLOB NOT NULL);
 """
@@ -49,6 +51,38 @@ class AnswerRow(NamedTuple):
     said: str
     probability: bytes | None = None
     value: float | None = None
+
+
+class OutcomeRow(NamedTuple):
+    """What one row was told to have come to.
+
+    Attributes:
+        id: The row's id.
+        at: When that was told, in seconds since 1970.
+        label: Its truth, or nothing.
+        reward: What its answer was worth, or nothing.
+    """
+
+    id: str
+    at: float
+    label: Any = None
+    reward: float | None = None
+
+
+class Learned(NamedTuple):
+    """What outcomes said that was not known.
+
+    Attributes:
+        labelled: The ids that have a label now and had none.
+        rewarded: Those that have a reward now and had none.
+        first: How many outcomes said either.
+        again: How many said neither, without those that the journal tells once more.
+    """
+
+    labelled: set[str]
+    rewarded: set[str]
+    first: int
+    again: int
 
 
 class Ledger:
@@ -96,13 +130,39 @@ class Ledger:
         """Keep what outcomes came to."""
         self._database.executemany("UPDATE answers SET value = ? WHERE id = ? AND arm = ?", [(row.value, row.id, row.arm) for row in rows])
 
-    def add_outcomes(self, outcomes: Sequence[tuple[str, Any, float | None]]) -> list[str]:
-        """Keep outcomes, each an id with its label and its reward, and return the ids that had none yet; the first word counts."""
-        known = {row[0] for row in self._of("SELECT id FROM outcomes WHERE id IN", {row[0] for row in outcomes})}
-        new = {row[0]: row for row in reversed(outcomes) if row[0] not in known}
-        kept = [(one, None if label is None else orjson.dumps(label).decode(), reward) for one, label, reward in new.values()]
-        self._database.executemany("INSERT INTO outcomes (id, label, reward) VALUES (?, ?, ?)", kept)
-        return list(new)
+    def add_lost(self, rows: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Keep rows that an arm did not answer, each an id with the arm's number, and return those that are new."""
+        known = set(self._of("SELECT id, arm FROM lost WHERE id IN", {one for one, _ in rows}))
+        new = set(rows) - known
+        self._database.executemany("INSERT INTO lost (id, arm) VALUES (?, ?)", sorted(new))
+        return new
+
+    def add_outcomes(self, outcomes: Sequence[OutcomeRow]) -> Learned:
+        """Keep outcomes, and return what is new of them; of each row the first label counts, and the first reward."""
+        ids = {row.id for row in outcomes}
+        told = set(self._of("SELECT id, at FROM told WHERE id IN", ids))
+        kept: dict[str, tuple[Any, float | None]] = dict(self.outcomes(ids))
+        found = Learned(set(), set(), 0, 0)
+        for row in outcomes:
+            label, reward = kept.get(row.id, (None, None))
+            labels, rewards = label is None and row.label is not None, reward is None and row.reward is not None
+            if labels or rewards:
+                kept[row.id] = (row.label if labels else label, row.reward if rewards else reward)
+                found = found._replace(first=found.first + 1)
+                found.labelled.update([row.id] * labels)
+                found.rewarded.update([row.id] * rewards)
+            elif (row.id, row.at) not in told:
+                found = found._replace(again=found.again + 1)
+        self._write_outcomes({one: kept[one] for one in found.labelled | found.rewarded})
+        self._database.executemany("INSERT OR IGNORE INTO told (id, at) VALUES (?, ?)", [(row.id, row.at) for row in outcomes])
+        return found
+
+    def _write_outcomes(self, outcomes: dict[str, tuple[Any, float | None]]) -> None:
+        self._database.executemany(
+            "INSERT INTO outcomes (id, label, reward) VALUES (?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET label = COALESCE(label, excluded.label), reward = COALESCE(reward, excluded.reward)",
+            [(one, None if label is None else orjson.dumps(label).decode(), reward) for one, (label, reward) in outcomes.items()],
+        )
 
     def outcomes(self, ids: Iterable[str]) -> dict[str, tuple[Any, float | None]]:
         """Return the outcomes of these ids: label and reward."""
@@ -123,10 +183,10 @@ class Ledger:
 
     def forget(self, *, kept: int = KEPT_ROWS) -> int:
         """Forget all but the newest answers and outcomes, and return how many were forgotten."""
-        gone = 0
-        for table in ("answers", "outcomes"):
-            gone += self._database.execute(f"DELETE FROM {table} WHERE seq <= (SELECT MAX(seq) FROM {table}) - ?", (kept,)).rowcount  # noqa: S608
-        return gone
+        gone = dict.fromkeys(("answers", "outcomes", "told", "lost"), 0)
+        for table in gone:
+            gone[table] = self._database.execute(f"DELETE FROM {table} WHERE seq <= (SELECT MAX(seq) FROM {table}) - ?", (kept,)).rowcount  # noqa: S608
+        return gone["answers"] + gone["outcomes"]
 
     def write(self, name: str, content: bytes) -> None:
         """Keep a part of the state."""

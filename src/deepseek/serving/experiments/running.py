@@ -73,6 +73,23 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """Rows of one request that a shadow was asked and did not answer.
+
+    Attributes:
+        arm: The shadow.
+        model: Its model.
+        rows: Which rows of the request they are.
+        reason: Why, as `OpenArm.shadow` says it; `unreadable` where the champion takes them and the shadow does not.
+    """
+
+    arm: str
+    model: ServedModel
+    rows: Sequence[int]
+    reason: str
+
+
+@dataclass(frozen=True)
 class _Mine:
     """Rows of one arm: their places in the batch of the request."""
 
@@ -210,13 +227,13 @@ class Running:
             self._metrics.cell("deepseek_experiment_rows_total", **labels).add(len(part.rows))
             self._metrics.histogram("deepseek_experiment_seconds", **labels).observe(part.seconds)
 
-    def shadow(self, call: Call, parts: Sequence[Part], tell: Callable[[Part], None]) -> None:
+    def shadow(self, call: Call, parts: Sequence[Part], tell: Callable[[Part | Missed], None]) -> None:
         """Ask the shadows what they would have answered, and return at once.
 
         Args:
             call: The request, which is answered.
             parts: Its answers; shadows are asked of those rows that belong to the champion.
-            tell: Is called with what a shadow says, later.
+            tell: Is called with what a shadow says, or that it says nothing, later.
         """
         for part in parts:
             if part.arm == CHAMPION:
@@ -225,16 +242,22 @@ class Running:
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
 
-    async def _shadowed(self, call: Call, part: Part, arm: OpenArm, tell: Callable[[Part], None]) -> None:
+    async def _shadowed(self, call: Call, part: Part, arm: OpenArm, tell: Callable[[Part | Missed], None]) -> None:
         loop = asyncio.get_running_loop()
         batch, rows = part.batch, part.rows
         if not arm.alike:
             places = np.searchsorted(call.places, part.rows)
             batch, taken = await self._read_again(call, arm, _Mine(arm.arm.name, places))
             rows = call.places[taken].tolist()
+            if unread := sorted(set(part.rows) - set(rows)):
+                tell(Missed(arm.arm.name, arm.model, unread, "unreadable"))
+        if not batch.num_rows:
+            return
         began = loop.time()
-        answers = await arm.shadow(batch) if batch.num_rows else None
-        if answers is not None:
+        answers = await arm.shadow(batch)
+        if isinstance(answers, str):
+            tell(Missed(arm.arm.name, arm.model, rows, answers))
+        else:
             shadowed = Part(arm.arm.name, arm.model, rows, batch, answers, loop.time() - began)
             self._count([shadowed])
             tell(shadowed)

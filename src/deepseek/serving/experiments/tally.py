@@ -16,12 +16,12 @@ import orjson
 from deepseek.monitoring.outcomes import outcomes_of, predictions_of
 from deepseek.serving.experiments.assignment import Ticket
 from deepseek.serving.experiments.audit import folder_of, note
-from deepseek.serving.experiments.counts import Counts
+from deepseek.serving.experiments.counts import EXCUSED, Counts
 from deepseek.serving.experiments.guard import Stop, reason_to_stop
-from deepseek.serving.experiments.ledger import MOST_KEYS, AnswerRow, Ledger
+from deepseek.serving.experiments.ledger import MOST_KEYS, AnswerRow, Learned, Ledger, OutcomeRow
 from deepseek.serving.experiments.settings import Experiment
 from deepseek.serving.experiments.verdict import results, suspicion
-from deepseek.serving.journal import Answered, Entry, Outcomes
+from deepseek.serving.journal import Answered, Entry, Outcomes, Unanswered
 from deepseek.serving.state import State, Wanted
 from deepseek.statistics.arms import BUCKETS, ArmSums
 
@@ -133,12 +133,14 @@ class Tally:
     def take(self, entries: Sequence[Entry]) -> None:
         """Count what belongs to the experiment; all of it, or on an error nothing."""
         answered = [(entry, tickets) for entry in entries if isinstance(entry, Answered) and (tickets := self._tickets(entry))]
+        lost = [entry for entry in entries if isinstance(entry, Unanswered) and self._tickets(entry)]
         told = [entry for entry in entries if isinstance(entry, Outcomes)]
-        if not answered and not told:
+        if not answered and not lost and not told:
             return
         try:
             with self._ledger.transaction():
                 new = self._take_answers(answered)
+                self._take_lost(lost)
                 self._join(new, self._take_outcomes(told))
                 self.counts.suspicion = max(self.counts.suspicion, suspicion(self.experiment, self.counts))
                 self.counts.save(self._ledger)
@@ -147,7 +149,7 @@ class Tally:
             raise
         self._new = True
 
-    def _tickets(self, entry: Answered) -> list[Ticket]:
+    def _tickets(self, entry: Answered | Unanswered) -> list[Ticket]:
         if entry.arm not in self._numbers or entry.keys is None:
             return []
         tickets = [Ticket.read(key) for key in entry.keys]
@@ -193,6 +195,20 @@ class Tally:
             arm.told.failed += rows
         arm.seconds.update([entry.seconds])
 
+    def _take_lost(self, lost: Sequence[Unanswered]) -> None:
+        for entry in lost:
+            number = self._numbers[entry.arm]
+            rows = len(self._ledger.add_lost([(one, number) for one in entry.ids]))
+            if not rows:
+                continue
+            told = self.counts.arms[number].told
+            told.lost[entry.reason] = told.lost.get(entry.reason, 0) + rows
+            if entry.reason not in EXCUSED:
+                told.requests += 1
+                told.rows += rows
+                told.failures += 1
+                told.failed += rows
+
     def _count_keys(self, new: Sequence[tuple[AnswerRow, Ticket]]) -> None:
         """Count keys when they are met first; where there are too many, their hashes choose which half of them is known from then on."""
         limit = 1 << (_HASH_BITS - self.counts.level)
@@ -231,25 +247,28 @@ class Tally:
                     told.distance += distance
                     told.distances += 1
 
-    def _take_outcomes(self, told: Sequence[Outcomes]) -> list[str]:
-        every: list[tuple[str, Any, float | None]] = []
+    def _take_outcomes(self, told: Sequence[Outcomes]) -> Learned:
+        every: list[OutcomeRow] = []
         for entry in told:
             labels: Sequence[Any] = entry.labels if entry.labels is not None else [None] * len(entry.ids)
             rewards: Sequence[float | None] = entry.rewards if entry.rewards is not None else [None] * len(entry.ids)
-            every += zip(entry.ids, labels, rewards, strict=True)
-        fresh = self._ledger.add_outcomes(every)
-        self.counts.outcomes += len(fresh)
-        self.counts.again += len(every) - len(fresh)
-        return fresh
+            every += [OutcomeRow(one, entry.at, *rest) for one, *rest in zip(entry.ids, labels, rewards, strict=True)]
+        learned = self._ledger.add_outcomes(every)
+        self.counts.outcomes += learned.first
+        self.counts.again += learned.again
+        return learned
 
-    def _join(self, new: Sequence[AnswerRow], told: Sequence[str]) -> None:
+    def _join(self, new: Sequence[AnswerRow], learned: Learned) -> None:
         """Give values to answers whose outcomes are known now, and add them up."""
-        ids = {*(row.id for row in new), *told}
+        ids = {row.id for row in new} | learned.labelled | learned.rewarded
         outcomes = self._ledger.outcomes(ids)
         if not outcomes:
             return
         rows = self._ledger.answers(outcomes)
-        valued = self._valued([row for row in rows if row.value is None], outcomes)
+        answered = {(row.id, row.arm) for row in new}
+        # an answer and its label meet once: when the later of both comes
+        met = {(row.id, row.arm) for row in rows if row.id in learned.labelled or (row.id, row.arm) in answered}
+        valued = self._valued([row for row in rows if row.value is None], outcomes, met)
         self._ledger.give_values(valued)
         known = {(row.id, row.arm): row for row in rows if row.value is not None} | {(row.id, row.arm): row for row in valued}
         fresh = {(row.id, row.arm) for row in valued}
@@ -273,8 +292,16 @@ class Tally:
         _sum(arms[number].own, [shadow for _, shadow in pairs])
         _sum(arms[number].against, [champion._replace(phase=shadow.phase) for champion, shadow in pairs])
 
-    def _valued(self, rows: Sequence[AnswerRow], outcomes: dict[str, tuple[Any, float | None]]) -> list[AnswerRow]:
-        """Return rows with what their outcomes come to; those whose outcomes say nothing of the metric are left out."""
+    def _valued(
+        self, rows: Sequence[AnswerRow], outcomes: dict[str, tuple[Any, float | None]], met: set[tuple[str, int]]
+    ) -> list[AnswerRow]:
+        """Return rows with what their outcomes come to; those whose outcomes say nothing of the metric are left out.
+
+        Args:
+            rows: The rows.
+            outcomes: Their labels and rewards, by id.
+            met: Id and arm of those that meet their label now: a label that is no class is counted then.
+        """
         metric, target = self.experiment.metric, self.experiment.target
         if metric == "reward":  # a shadow has earned nothing: nobody was given its answers
             found = [(row, outcomes[row.id][1]) for row in rows if not self._shadowed(row.arm, row.phase)]
@@ -286,7 +313,7 @@ class Tally:
                 continue
             spelled = _spelled(label) if target.kind in {"binary", "classes"} else label
             if target.kind in {"binary", "classes"} and spelled not in target.classes:
-                self.counts.arms[row.arm].told.unknown += 1
+                self.counts.arms[row.arm].told.unknown += (row.id, row.arm) in met
                 continue
             labelled.append((row, spelled))
         if not labelled:

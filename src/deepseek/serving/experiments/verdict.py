@@ -120,6 +120,7 @@ def _arm(experiment: Experiment, counts: Counts, number: int) -> dict[str, Any]:
 def _shadow(found: ArmCounts) -> dict[str, Any]:
     told = found.told
     return {
+        "lost": told.lost,
         "compared": told.compared,
         "agreement": told.agreed / told.compared if told.compared else None,
         "distance": told.distance / told.distances if told.distances else None,

@@ -403,6 +403,28 @@ class TestShadow:
         finally:
             release.set()
 
+    @pytest.mark.parametrize("shadow", ["good", "wide"])
+    def test_what_it_does_not_answer_is_a_failure_of_its_own(self, arms, tmp_path, shadow):
+        def fail(batch):
+            raise RuntimeError("a defect")
+
+        async def work():
+            async with served(arms["bad"], tmp_path) as one:
+                await begin(one, {"candidate": arms[shadow]}, role="shadow")
+                one.arm().model.batcher._answer = fail
+                rows = [{**ROW, "extra": 1.0}, ROW] if shadow == "wide" else [ROW] * 2  # the second is not for the wide one to read
+                for _ in range(3):
+                    assert (await one.post(PREDICT, rows, USER)).status_code == 200
+
+                def found():
+                    return one.app.control.status("shop", admin=True)["results"].get("arms", {}).get("candidate", {})
+
+                await until(lambda: found().get("failed_rows") == 6)
+                lost = {"failed": 3, "unreadable": 3} if shadow == "wide" else {"failed": 6}
+                assert (found()["rows"], found()["shadow"]["lost"]) == (6, lost)
+
+        go(work())
+
     def test_it_is_compared_and_becomes_a_challenger(self, arms, tmp_path):
         async def work():
             async with served(arms["bad"], tmp_path) as one:
