@@ -128,8 +128,9 @@ def _of_shares(one: np.ndarray, two: np.ndarray, *, min_gain: float, alpha: floa
 
 
 def _worst(champion: Answered, candidate: Answered, labels: Sequence[Any], metric: str) -> float:
-    """Return the gain on the worst row that may come: what the new model is surest of, or says at the farthest, is wrong there, and the
-    old model is as right as it ever is.
+    """Return the gain on the worst row that may come.
+
+    There the new model is wrong where it is surest, or at its farthest from the truth, and the old model is as right as it ever is.
     """
     if metric == "accuracy":
         return -1.0

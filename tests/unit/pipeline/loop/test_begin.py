@@ -1,4 +1,4 @@
-"""What a round notes as it begins, with a log and a journal that are told what to say."""
+"""Single steps of the loop, with a log, a journal and a deployment that are told what to say."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from deepseek.pipeline.loop.deployment import DeploymentStatus
 from deepseek.pipeline.loop.journal import LoopJournal
 from deepseek.pipeline.loop.machine import Loop
 from deepseek.pipeline.loop.policy import first_unseen
@@ -56,3 +57,16 @@ def test_a_round_that_was_asked_for_goes_on_where_its_alarm_is_cleared(begun, no
     loop, _, log = begun(RAISED, now=now)
     log.alarms_after = lambda seq: [(8, {**RAISED, "state": "cleared"})]
     assert loop._cleared(log, loop.round) is not now
+
+
+@pytest.mark.parametrize("rows", [0, 500])
+def test_a_shadow_that_loses_a_row_is_rolled_back_with_or_without_a_canary_to_come(begun, rows):
+    loop, _, _ = begun(now=True)
+    loop.champion.then = OnAlarmSection(canary={"rows": rows})
+    loop._folder, asked = RUN.parent, []
+    found = DeploymentStatus("001", "shadow", "002", rows=200, failures=1)
+    loop.deployment = SimpleNamespace(staged=True, status=lambda: found, rollback=lambda: asked.append("rollback"))
+    loop.journal.append("shadow", "asked beside", number=1, at=1000.0, facts={"candidate": "002"})
+    event = loop.tick()
+    assert (event.state, asked) == ("rolled_back", ["rollback"])
+    assert event.why == "it could not answer 1 of 200 rows"

@@ -57,7 +57,8 @@ def outliers(rows, count):
         truth = draw.uniform(-10, 10, rows)
         wrong = draw.random(rows) < 0.03
         off = np.where(wrong, 1.0 + 0.1 * 0.97 / 0.03, 0.9) * np.sign(-truth)
-        yield tuple(Answered(VALUES, pa.table({"prediction": truth + by})) for by in (np.sign(-truth), off)) + (truth.tolist(),)
+        old, new = (Answered(VALUES, pa.table({"prediction": truth + by})) for by in (np.sign(-truth), off))
+        yield old, new, truth.tolist()
 
 
 def rank_upside_down(rows, positives, count):
