@@ -136,7 +136,8 @@ def _worst(champion: Answered, candidate: Answered, labels: Sequence[Any], metri
         return -1.0
     if metric == "log_loss":
         shared = [name for name in champion.target.classes if name in candidate.target.classes]
-        return min(_losses_of(champion, name).min() for name in shared) - max(_losses_of(candidate, name).max() for name in shared)
+        least, most = min(_losses_of(champion, name).min() for name in shared), max(_losses_of(candidate, name).max() for name in shared)
+        return float(least - most)
     said, _ = predictions_of(candidate.answers, candidate.target)
     new, truth = (np.array(values, dtype=np.float64).reshape(len(values), -1) for values in (said, labels))
     far = np.maximum(truth.max(axis=0) - new.min(axis=0), new.max(axis=0) - truth.min(axis=0))
