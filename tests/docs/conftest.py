@@ -1,6 +1,7 @@
 """Data for the pages: a folder with the files that their examples name."""
 
 import importlib
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -34,10 +35,13 @@ def write_photos(folder, size=24, each=12):
 
 @pytest.fixture
 def page_folder(tmp_path, monkeypatch):
+    before = dict(os.environ)
     write_customers(tmp_path)
     write_photos(tmp_path)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    os.environ.clear()  # pages set keys in it
+    os.environ.update(before)
 
 
 @pytest.fixture
