@@ -59,7 +59,7 @@ def loop_verb(  # noqa: PLR0913 (what can be said on the command line)
         "replay" if replay is not None else asked[0] if asked else None, [name for name, value in given.items() if value is not None]
     )
     if replay is not None:
-        numbers = {name.replace("-", "_"): value for name, value in of_replay.items() if value is not None}
+        numbers: dict[str, Any] = {name.replace("-", "_"): value for name, value in of_replay.items() if value is not None}
         found = deepseek.replay(run, replay, overrides=overrides, **numbers)
         return Output(found, _replayed(found))
     do: Any = asked[0] if asked else "follow"
