@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +12,11 @@ from deepseek import progress
 from deepseek.cli.options import Json, Overrides
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
+
+EVERY = "10s"
+"""Between two looks."""
+_AT_A_SERVER = ("server", "key", "model")
+_OF_REPLAYS = ("labels-after", "rows-a-day", "retrain-every")
 
 
 def loop_verb(  # noqa: PLR0913 (what can be said on the command line)
@@ -25,10 +30,14 @@ def loop_verb(  # noqa: PLR0913 (what can be said on the command line)
     approve: Annotated[bool, typer.Option("--approve", help="Deploy the model that waits.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take the last promotion back.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Say how it stands.")] = False,
-    every: Annotated[str, typer.Option("--every", metavar="TIME", help="Time between two looks.")] = "10s",
+    every: Annotated[str | None, typer.Option("--every", metavar="TIME", help=f"Time between two looks, {EVERY}.")] = None,
     replay: Annotated[str | None, typer.Option("--replay", metavar="FILE", help="Rows of the past: what would it have done?")] = None,
-    labels_after: Annotated[int, typer.Option("--labels-after", metavar="N", help="Rows after which a label comes, in a replay.")] = 0,
-    rows_a_day: Annotated[float, typer.Option("--rows-a-day", metavar="N", help="Rows that stand for a day, in a replay.")] = 1_000.0,
+    labels_after: Annotated[
+        int | None, typer.Option("--labels-after", metavar="N", help="Rows after which a label comes, in a replay; 0.")
+    ] = None,
+    rows_a_day: Annotated[
+        float | None, typer.Option("--rows-a-day", metavar="N", help="Rows that stand for a day, in a replay; 1,000.")
+    ] = None,
     retrain_every: Annotated[
         int | None, typer.Option("--retrain-every", metavar="N", help="In a replay, beside training every so many rows.")
     ] = None,
@@ -44,15 +53,39 @@ def loop_verb(  # noqa: PLR0913 (what can be said on the command line)
     if len(asked) + (replay is not None) > 1:
         named = [*asked, *(["replay"] if replay is not None else [])]
         raise InputError(f"--{' and --'.join(named)} cannot be given together", hint="give one of them")
+    of_replay = {"labels-after": labels_after, "rows-a-day": rows_a_day, "retrain-every": retrain_every}
+    given = {"server": server, "key": key, "model": model, "every": every, **of_replay}
+    refuse_unheeded(
+        "replay" if replay is not None else asked[0] if asked else None, [name for name, value in given.items() if value is not None]
+    )
     if replay is not None:
-        found = deepseek.replay(
-            run, replay, labels_after=labels_after, rows_a_day=rows_a_day, retrain_every=retrain_every, overrides=overrides
-        )
+        numbers: dict[str, Any] = {name.replace("-", "_"): value for name, value in of_replay.items() if value is not None}
+        found = deepseek.replay(run, replay, overrides=overrides, **numbers)
         return Output(found, _replayed(found))
     do: Any = asked[0] if asked else "follow"
     shown = None if key is None else str(resolve_secrets(key))
-    done = deepseek.loop(run, do=do, server=server, key=shown, model=model, overrides=overrides, every_s=parse_duration_s(every))
+    done = deepseek.loop(run, do=do, server=server, key=shown, model=model, overrides=overrides, every_s=parse_duration_s(every or EVERY))
     return Output(done, _text(done))
+
+
+def refuse_unheeded(action: str | None, given: Sequence[str]) -> None:
+    """Refuse options that what is done would not heed: whoever gives one counts on it.
+
+    Args:
+        action: What is done, such as `status`; nothing where the loop follows alarms.
+        given: The options that are given, without dashes.
+
+    Raises:
+        InputError: One of them does not belong to the action, or asks for a server that is not given.
+    """
+    heeded = {"replay": _OF_REPLAYS, None: (*_AT_A_SERVER, "every")}.get(action, _AT_A_SERVER)
+    for name in given:
+        if name not in heeded:
+            doing = f"--{action}" if action else "the loop that follows alarms"
+            hint = f"it goes with --{', --'.join(heeded)}" + (f"; --{name} goes with --replay" if name in _OF_REPLAYS else "")
+            raise InputError(f"--{name} says nothing to {doing}", hint=hint)
+        if name in {"key", "model"} and "server" not in given:
+            raise InputError(f"--{name} says nothing without --server", hint="give the server's address, or leave it out")
 
 
 def _text(found: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deepseek.statistics.intervals import Interval, bootstrap, wilson
+from deepseek.errors import InputError
+from deepseek.statistics.intervals import Interval, bootstrap, mean_bound, wilson
 
 
 @pytest.mark.parametrize(("successes", "total"), [(0, 10), (10, 10), (37, 120), (1, 4)])
@@ -35,3 +36,17 @@ def test_rows_beyond_the_limit_are_grouped_and_spread_as_before():
 def test_zero_is_outside_or_not():
     assert Interval(1, 0.5, 2).excludes_zero
     assert not Interval(1, -0.5, 2).excludes_zero
+
+
+@pytest.mark.parametrize("ones", [0, 7, 40])
+def test_the_bound_of_a_share_is_clopper_and_pearsons(ones):
+    rows = np.repeat([1.0, 0.0], [ones, 40 - ones])
+    exact = stats.binomtest(ones, 40).proportion_ci(confidence_level=0.9, method="exact").low
+    assert mean_bound(rows, worst=0.0, alpha=0.05) == pytest.approx(exact, abs=0.01)
+
+
+def test_a_mean_of_no_row_is_refused():
+    with pytest.raises(InputError, match="no row"):
+        bootstrap(np.empty((0, 1)), lambda means: means[:, 0])
+    with pytest.raises(InputError, match="no row"):
+        mean_bound(np.empty(0), worst=0.0, alpha=0.05)

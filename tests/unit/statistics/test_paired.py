@@ -3,7 +3,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from deepseek.statistics.paired import auc_difference, mcnemar
+from deepseek.errors import InputError
+from deepseek.statistics.paired import auc_difference, auc_gain_bound, mcnemar
 
 
 def flags(both, one, two, neither=0):
@@ -75,3 +76,20 @@ def test_two_perfect_models_do_not_differ_by_rounding():
     first, second = (labels + 0.5 * np.random.default_rng(seed).random(500) for seed in (2, 3))
     interval, p = auc_difference(first, second, labels, weight=weight)
     assert (interval.low, interval.high, p) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("positives", [0, 1, 59, 60])
+def test_areas_with_less_than_two_rows_of_a_class_are_refused(positives):
+    scores, labels = np.random.default_rng(0).normal(size=(2, 60)), np.arange(60) < positives
+    with pytest.raises(InputError, match=f"{positives} positive rows and {60 - positives} negative ones"):
+        auc_difference(*scores, labels)
+    with pytest.raises(InputError, match="give 2 of each"):
+        auc_gain_bound(*scores, labels, alpha=0.05)
+
+
+def test_the_bound_of_an_areas_gain_lies_below_delongs():
+    random = np.random.default_rng(0)
+    labels = np.arange(800) < 300
+    first, second = random.normal(size=800) + 2 * labels, random.normal(size=800) + labels
+    interval, _ = auc_difference(first, second, labels, level=0.95)
+    assert interval.low - 0.03 < auc_gain_bound(first, second, labels, alpha=0.025) < interval.low

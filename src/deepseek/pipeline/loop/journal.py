@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ class LoopJournal:
     """The file of a loop's lines.
 
     Args:
-        path: The file; a last line that a kill has cut off is taken away.
+        path: The file. A last line that a kill has cut off is not read; the next `append` takes it away, as only whoever holds the
+            loop's lock may change the file: to others that line may be one that is being written.
 
     Attributes:
         events: The lines.
@@ -123,6 +125,7 @@ class LoopJournal:
         event = Event(len(self.events) + 1, at, number, state, why, dict(facts or {}))
         with plain_disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            _mend(self.path)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
                 file.flush()
@@ -169,15 +172,22 @@ def _read(path: Path) -> list[Event]:
         return []
     with plain_disk_errors(path):
         content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(path, len(whole))
     try:
-        return [_event(json.loads(line)) for line in whole.splitlines()]
+        return [_event(json.loads(line)) for line in content[: content.rfind(b"\n") + 1].splitlines()]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path} is not as the loop wrote it: {error!r}", hint="put it back from a copy, or move it away to begin anew"
         ) from None
+
+
+def _mend(path: Path) -> None:
+    """Take away a last line that was never finished: what is written next would stand in its midst."""
+    with suppress(FileNotFoundError), path.open("r+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _event(line: dict[str, Any]) -> Event:

@@ -176,25 +176,24 @@ class Loop:
     def _begin(self, *, now: bool) -> Event | None:
         rounds, place = self.journal.rounds, self.champion.store_name
         answered = max((int(one.fact("alarm", 0)) for one in rounds if one.fact("store") == place), default=0)
-        facts = {"champion": self.champion.name, "store": place, "action": self.champion.then.action}
+        facts: dict[str, Any] = {"champion": self.champion.name, "store": place, "action": self.champion.then.action}
         number = len(rounds) + 1
         with self.champion.store() as store:
             alarm = trigger(store.alarms_after(answered), self.champion.then.alarms, self.champion.path)
             due = self.champion.then.follow_up and is_due(rounds, self.champion.name, store.counts()["outcomes"])
+        facts["alarm"] = answered
+        if alarm is not None:  # its rows may judge no model, whoever asked for the round
+            facts |= {"alarm": alarm[0], "name": alarm[1]["name"], "alarm_at": alarm[1]["at"]}
         if now:
-            seq = alarm[0] if alarm else answered
-            return self._append(number, "begun", "asked for", {**facts, "alarm": seq})
+            return self._append(number, "begun", "asked for", {**facts, "asked": True})
         if alarm is None and not due:
             self.waits_for = "an alarm"
             return None
         if why := refusal(rounds, self.champion.then, self._clock()):
             self.waits_for = why
             return None
-        if alarm is None:
-            return self._append(number, "begun", "twice as many rows have come as the model was made of", {**facts, "alarm": answered})
-        return self._append(
-            number, "begun", str(alarm[1]["summary"]), {**facts, "alarm": alarm[0], "name": alarm[1]["name"], "alarm_at": alarm[1]["at"]}
-        )
+        why = "twice as many rows have come as the model was made of" if alarm is None else str(alarm[1]["summary"])
+        return self._append(number, "begun", why, facts)
 
     def _gather(self, current: Round) -> Event | None:
         then = self.champion.then
@@ -377,7 +376,7 @@ class Loop:
         return last if last is not None and last.fact("candidate") == self.champion.name else None
 
     def _cleared(self, store: Store, current: Round) -> bool:
-        name = current.fact("name")
+        name = None if current.fact("asked") else current.fact("name")  # asked for is asked for, alarm or not
         events = store.alarms_after(int(current.fact("alarm", 0))) if name else []
         return any(event["name"] == name and event["state"] == "cleared" for _, event in events)
 

@@ -92,17 +92,17 @@ def alpha_of(number: int, alpha: float) -> float:
     return alpha / 2.0**number
 
 
-def after_verdict(passed: bool, gain: float, number: int) -> Literal["gated", "unsure", "rejected"]:
+def after_verdict(passed: bool, gain: float | None, number: int) -> Literal["gated", "unsure", "rejected"]:
     """Return what follows a verdict: a model that is better, but not surely, is made again of more rows, a few times.
 
     Args:
         passed: Whether it is surely better.
-        gain: What it is better by.
+        gain: What it is better by; nothing where the rows could not tell.
         number: The how many-th model of the round it is, from 1.
     """
     if passed:
         return "gated"
-    return "unsure" if gain > 0 and number < TRIES else "rejected"
+    return "unsure" if (gain is None or gain > 0) and number < TRIES else "rejected"
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,8 @@ def test_a_class_that_the_old_model_does_not_know_is_its_mistake():
 @pytest.mark.parametrize("metric", ["mae", "mse"])
 def test_errors_of_numbers(metric):
     draw = np.random.default_rng(0)
-    truth = draw.normal(size=500)
-    old, new = (Answered(VALUES, pa.table({"prediction": truth + draw.normal(0, wide, 500)})) for wide in (1.0, 0.7))
+    truth = draw.normal(size=1500)
+    old, new = (Answered(VALUES, pa.table({"prediction": truth + draw.normal(0, wide, 1500)})) for wide in (1.0, 0.7))
     found = gate(old, new, truth.tolist(), metric)
     assert found.passed
     assert found.candidate < found.champion

@@ -40,8 +40,10 @@ def test_a_line_that_a_kill_cut_off_is_taken_away(journal):
     told(journal, "begun", "gathered")
     with journal.path.open("a") as file:
         file.write('{"seq": 3, "at": 1.0, "rou')
+    before = journal.path.read_bytes()
     again = LoopJournal(journal.path)
     assert [event.state for event in again.events] == ["begun", "gathered"]
+    assert journal.path.read_bytes() == before  # who only looks may meet a line that is being written
     told(again, "training")
     assert [event.state for event in LoopJournal(journal.path).events] == ["begun", "gathered", "training"]
 

@@ -82,6 +82,7 @@ def test_a_model_that_is_better_but_not_surely_is_made_again_of_more_rows_a_few_
     assert policy.after_verdict(False, 0.1, 1) == "unsure"
     assert policy.after_verdict(False, 0.1, policy.TRIES) == "rejected"
     assert policy.after_verdict(False, 0.0, 1) == "rejected"
+    assert policy.after_verdict(False, None, 1) == "unsure"  # the rows could not tell
     assert sum(policy.alpha_of(number, 0.05) for number in range(1, policy.TRIES + 1)) < 0.05
 
 

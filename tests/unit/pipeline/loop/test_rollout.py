@@ -49,6 +49,15 @@ def test_a_stage_does_not_wait_for_ever():
     assert decided("canary", status(rows=3), waited=1001.0) == "give_up"
 
 
+@pytest.mark.parametrize("canary", [{"rows": 0}, {"rows": 500}])
+def test_rows_that_a_shadow_did_not_answer_take_it_back_whatever_would_follow(canary):
+    section = OnAlarmSection(canary=canary)
+    assert decided("shadow", status("shadow", rows=5_000, failures=1, better="accuracy is higher"), section) == "go_back"
+    assert decided("shadow", status("shadow", rows=3, failures=3), section, waited=1001.0) == "go_back"
+    assert decided("shadow", status("shadow", rows=200), section) == "go_on"
+    assert stage_after("shadow", section, staged=True) == ("canary" if canary["rows"] else "promoted")
+
+
 def test_the_stages_in_order():
     road = ["gated"]
     while road[-1] != "promoted":
