@@ -15,12 +15,13 @@ import pyarrow as pa
 from deepseek.errors import DataError, DeepSeekError
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving import metrics as prometheus
+from deepseek.serving.asgi import Application
 from deepseek.serving.experiments.control import Control
 from deepseek.serving.experiments.routes import experiment_routes
 from deepseek.serving.experiments.running import HEADER, Call, Missed, Part, Running, table_of
 from deepseek.serving.experiments.settings import CHAMPION
 from deepseek.serving.forms import read_form
-from deepseek.serving.http import Receive, Request, Scope, Send
+from deepseek.serving.http import Request
 from deepseek.serving.journal import Answered, JournalFullError, Outcomes, Unanswered
 from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
@@ -45,7 +46,7 @@ _MODELS, _PREDICT = b"/v1/models/", b"/predict"
 Handler = Callable[[Request, str], Awaitable[None]]
 
 
-class App:
+class App(Application):
     """Serves models over HTTP, as an ASGI application.
 
     Args:
@@ -82,24 +83,6 @@ class App:
             ("admin", "models", "*", "load"): {"POST": self._admin_load},
             **experiment_routes(self),
         }
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or follow the server's lifespan."""
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._serve(Request(scope, receive, send))
-        else:
-            await send({"type": "websocket.close"})
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                await self.close()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-            await send({"type": "lifespan.startup.complete"})
 
     async def close(self) -> None:
         """Answer what was accepted, tell observers of it, and let go of the models."""

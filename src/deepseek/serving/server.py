@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import sys
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek.artifacts import Bundle
-from deepseek.errors import InputError, MissingExtraError, RecipeError
+from deepseek.errors import InputError, RecipeError
 from deepseek.recipe import load_recipe
 from deepseek.recipe.sections import ServeSection
 from deepseek.registry import load_plugin
+from deepseek.serving.starting import log_to_stderr, require_libraries
 from deepseek.validation import problems_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def serve(
         InputError: The address is taken, a setting is wrong, a model cannot be watched, or another server has the folder.
         MissingExtraError: The libraries of the extra `serve` are not installed.
     """
-    _require_libraries()
+    require_libraries("serving")
     from deepseek.serving.keeper import RecorderKeeper
     from deepseek.serving.keys import Keys
     from deepseek.serving.models import named_paths
@@ -63,7 +63,7 @@ def serve(
         raise InputError(
             f"observers were given, and {chosen.workers} workers", hint="serve with one worker: observers live in this process"
         )
-    _log_to_stderr()
+    log_to_stderr(log)
     watched = _watched(paths, chosen, plugins)
     with ExitStack() as stack:
         listening = stack.enter_context(bind(chosen.host, chosen.port))
@@ -105,7 +105,7 @@ def make_app(
         BundleError: A bundle is not there, or not as it was written.
         InputError: A model cannot be watched, or another server has the folder.
     """
-    _require_libraries()
+    require_libraries("serving")
     from deepseek.serving.app import App
     from deepseek.serving.experiments.control import Control
     from deepseek.serving.journal import Journal
@@ -221,19 +221,3 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
         inside = made.get(key)
         made[key] = _merged(inside, value) if isinstance(value, Mapping) and isinstance(inside, Mapping) else value
     return made
-
-
-def _require_libraries() -> None:
-    for library in ("orjson", "uvicorn", "httptools", "uvloop"):
-        try:
-            __import__(library)
-        except ImportError:
-            raise MissingExtraError(library, "serve", "serving") from None
-
-
-def _log_to_stderr() -> None:
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)

@@ -11,7 +11,8 @@ from urllib.parse import unquote
 from deepseek.data.ingested import is_topic
 from deepseek.errors import DeepSeekError
 from deepseek.serving import metrics as prometheus
-from deepseek.serving.http import Receive, Request, Scope, Send
+from deepseek.serving.asgi import Application
+from deepseek.serving.http import Request
 from deepseek.serving.ingest.contents import told
 from deepseek.serving.ingest.folder import IngestFolder
 from deepseek.serving.ingest.intake import Receipt
@@ -27,7 +28,7 @@ _SKIP_S = 2.0
 Handler = Callable[[Request, str], Awaitable[None]]
 
 
-class App:
+class App(Application):
     """Takes contents in over HTTP, as an ASGI application.
 
     Args:
@@ -51,24 +52,6 @@ class App:
             ("v1", "ingest"): {"GET": self._list},
             ("v1", "ingest", "*"): {"GET": self._describe, "POST": self._take, "PUT": self._take},
         }
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or follow the server's lifespan."""
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._serve(Request(scope, receive, send))
-        else:
-            await send({"type": "websocket.close"})
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                await self.close()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
-            await send({"type": "lifespan.startup.complete"})
 
     async def close(self) -> None:
         """Put into parts what was taken in, and let go of the folder."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepseek.errors import InputError, MissingExtraError, RecipeError
+from deepseek.errors import InputError, RecipeError
+from deepseek.serving.starting import log_to_stderr, require_libraries
 from deepseek.validation import problems_of
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def ingest(folder: str | PathLike[str], *, schema: str | PathLike[str] | None = 
         MissingExtraError: The libraries of the extra `serve` are not installed.
         RecipeError: A setting is unknown or wrong.
     """
-    _require_libraries()
+    require_libraries("taking in over HTTP")
     import uvicorn
 
     from deepseek.serving.protocol import limited
     from deepseek.serving.server import bind
 
     chosen = settings_of(settings)
-    _log_to_stderr()
+    log_to_stderr(log)
     with bind(chosen.host, chosen.port) as listening:
         app = make_app(folder, schema=schema, settings=settings)
         shown = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
@@ -72,7 +72,7 @@ def make_app(folder: str | PathLike[str], *, schema: str | PathLike[str] | None 
         InputError: Another server writes to the folder, the schema is none, or `max_backlog` has no room for a body.
         RecipeError: A setting is unknown or wrong.
     """
-    _require_libraries()
+    require_libraries("taking in over HTTP")
     from deepseek.serving.ingest.app import App
     from deepseek.serving.ingest.expected import expected_of
     from deepseek.serving.ingest.folder import IngestFolder
@@ -118,19 +118,3 @@ def _server(config: Any, app: App) -> Any:
             self._captured_signals.clear()  # uvicorn would raise them again at the end, and the process die of them
 
     return Server(config)
-
-
-def _require_libraries() -> None:
-    for library in ("orjson", "uvicorn", "httptools", "uvloop"):
-        try:
-            __import__(library)
-        except ImportError:
-            raise MissingExtraError(library, "serve", "taking in over HTTP") from None
-
-
-def _log_to_stderr() -> None:
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
