@@ -8,8 +8,8 @@ of sources.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
-from functools import reduce
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,15 @@ import pyarrow.compute as pc
 from pyarrow import acero
 
 from deepseek.data.columns import plain, require_columns
+from deepseek.data.patterns import Pattern
 from deepseek.errors import ColumnError, DataError, InputError, UnknownNameError
 
 _LONGEST = 4_000
+_DEEPEST = 50
+_MOST_PARTS = 2_000
 _HELP = (
     "allowed: column names (or col('a name')), numbers, texts, True, False, None, + - * / // % **, == != < <= > >=, in, is None, "
-    "and, or, not, abs(), len(), lower(), upper(), timestamp('2024-01-31')"
+    "and, or, not, abs(), len(), lower(), upper(), matches(column, r'pattern'), timestamp('2024-01-31')"
 )
 
 
@@ -32,7 +35,10 @@ class RowExpression:
 
     A comparison with a missing value is neither true nor false but unknown, as in SQL: `age > 18` is unknown where `age` is null, and
     `age > 18 or country == "DE"` is true where the country is. `x is None` is true or false; NaN counts as missing. `/` is true division
-    whatever the columns' types; integers that overflow are an error.
+    whatever the columns' types; integers that overflow are an error. `matches(name, r'[A-Z]+')` asks whether a text, as a whole, matches a
+    `deepseek.data.patterns.Pattern`.
+
+    Texts of more than 4,000 characters, or nested more than 50 deep, are refused: whoever writes one cannot exhaust a stack.
 
     Args:
         text: The condition.
@@ -57,7 +63,7 @@ class RowExpression:
         if len(text) > _LONGEST:
             raise InputError(f"the expression {text[:60]!r}… is {len(text)} characters long", hint=f"at most {_LONGEST} are allowed")
         try:
-            translated = self._translate(ast.parse(text.strip(), mode="eval").body)
+            translated = self._translate(self._parse())
             self.arrow: pc.Expression = _expression(translated)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             raise InputError(f"the expression {text!r} cannot be parsed: {error}", hint=_HELP) from None
@@ -97,6 +103,23 @@ class RowExpression:
         false = np.asarray(pc.invert(known.fill_null(True)).to_numpy(zero_copy_only=False))
         return true, false
 
+    def _parse(self) -> ast.expr:
+        with warnings.catch_warnings():  # of escapes that are none, as in '\\d': they are taken as they stand
+            warnings.simplefilter("ignore")
+            tree = ast.parse(self.text.strip(), mode="eval").body
+        nodes: list[tuple[ast.AST, int]] = [(tree, 1)]
+        parts = 0
+        while nodes:
+            node, depth = nodes.pop()
+            parts += 1
+            if depth > _DEEPEST or parts > _MOST_PARTS:
+                raise InputError(
+                    f"the expression {self.text[:60]!r}… is nested too deep, or has too many parts",
+                    hint=f"at most {_DEEPEST} levels and {_MOST_PARTS:,} parts are allowed; 'in' takes a long list of values",
+                )
+            nodes += [(child, depth + 1) for child in ast.iter_child_nodes(node)]
+        return tree
+
     def _translate(self, node: ast.expr) -> Any:
         match node:
             case ast.Constant(value=bool() | int() | float() | str() | None):
@@ -107,7 +130,7 @@ class RowExpression:
                 return self._call(node)
             case ast.BoolOp():
                 parts = [_expression(self._translate(value)) for value in node.values]
-                return reduce(pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene, parts)
+                return _joined(pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene, parts)
             case ast.UnaryOp(op=ast.Not()):
                 return pc.invert(_expression(self._translate(node.operand)))
             case ast.UnaryOp(op=ast.USub()):
@@ -122,7 +145,8 @@ class RowExpression:
 
     def _compare(self, node: ast.Compare) -> pc.Expression:
         sides = [node.left, *node.comparators]
-        return reduce(pc.and_kleene, (self._pair(left, op, right) for left, op, right in zip(sides, node.ops, sides[1:], strict=False)))
+        pairs = zip(sides, node.ops, sides[1:], strict=False)
+        return _joined(pc.and_kleene, [self._pair(left, op, right) for left, op, right in pairs])
 
     def _pair(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> pc.Expression:
         value = _expression(self._translate(left))
@@ -146,6 +170,8 @@ class RowExpression:
         raise self._refuse(node, hint="after 'in' stands a list of numbers or texts: country in ['DE', 'FR']")
 
     def _call(self, node: ast.Call) -> Any:
+        if isinstance(node.func, ast.Name) and node.func.id == "matches":
+            return self._matches(node)
         if not isinstance(node.func, ast.Name) or node.keywords or len(node.args) != 1:
             raise self._refuse(node)
         name, argument = node.func.id, node.args[0]
@@ -154,8 +180,17 @@ class RowExpression:
                 raise self._refuse(node, hint=f"{name}() takes one text in quotes")
             return self._column(argument.value) if name == "col" else _timestamp(argument.value)
         if name not in _FUNCTIONS:
-            raise UnknownNameError("function", name, [*_FUNCTIONS, "col", "timestamp"], hint=f"in the expression {self.text!r}")
+            raise UnknownNameError("function", name, [*_FUNCTIONS, "col", "matches", "timestamp"], hint=f"in the expression {self.text!r}")
         return _FUNCTIONS[name](_expression(self._translate(argument)))
+
+    def _matches(self, node: ast.Call) -> pc.Expression:
+        match node:
+            case ast.Call(args=[value, ast.Constant(value=str() as pattern)], keywords=[]):
+                if not pattern.isprintable():
+                    hint = r"a backslash of a pattern stands in raw text: matches(name, r'\bA+\b')"
+                    raise self._refuse(node, hint=hint)
+                return Pattern(pattern, what=f"the expression {self.text!r}").of(_expression(self._translate(value)))
+        raise self._refuse(node, hint="matches() takes a text and a pattern in quotes: matches(email, r'[^@]+@[^@]+')")
 
     def _column(self, name: str) -> pc.Expression:
         self._columns[name] = None
@@ -168,6 +203,13 @@ class RowExpression:
 
 def _expression(value: Any) -> pc.Expression:
     return value if isinstance(value, pc.Expression) else pc.scalar(value)
+
+
+def _joined(join: Callable[[pc.Expression, pc.Expression], pc.Expression], parts: Sequence[pc.Expression]) -> pc.Expression:
+    """Return the parts joined in pairs of pairs: however many they are, Arrow goes down a few steps only."""
+    while len(parts) > 1:
+        parts = [join(*parts[i : i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
+    return parts[0]
 
 
 def _divide(left: pc.Expression, right: pc.Expression) -> pc.Expression:

@@ -48,6 +48,9 @@ BATCH = pa.record_batch(
         ("z >= timestamp('1970-01-01T00:00:01Z')", "0110", "1000"),
         ("flag", "1001", "0100"),
         ("a > f", "0001", "1000"),
+        ("matches(s, r'[a-z]')", "1001", "0010"),
+        ("not matches(lower(s), 'z|zz')", "1001", "0010"),
+        (" or ".join(f"a == {i}" for i in range(300)), "1011", "0000"),
     ],
 )
 def test_conditions(text, true, false):
@@ -80,6 +83,26 @@ def test_conditions(text, true, false):
         "a > 1 " + " " * 5000,
         "timestamp('yesterday') > d",
         "a @ a > 1",
+        "-" * 3900 + "a > 1",
+        "not " * 900 + "flag",
+        "(" * 60 + "a" + " + 1)" * 60 + " > 1",
+        "a.__class__.__bases__[0].__subclasses__()",
+        "col(s)",
+        "matches(s, s)",
+        "matches(s)",
+        "matches(s, '\\bx')",
+        "matches(s, pattern='x')",
+        "matches(s, '(?=x)')",
+        "a == b'x'",
+        "a == 1j",
+        "a == ...",
+        "*a",
+        "{a: 1}",
+        "yield a",
+        "await a",
+        "\ud800 > 1",
+        "a > '\ud800'",
+        "",
     ],
 )
 def test_everything_else_is_refused(text):
@@ -123,3 +146,31 @@ def test_an_empty_batch_and_a_column_of_nulls():
     assert holds.shape == fails.shape == (0,)
     holds, fails = RowExpression("a > 1").evaluate(pa.record_batch({"a": pa.nulls(2, pa.int64())}))
     assert not np.any(holds | fails)
+
+
+_WORDS = st.sampled_from(
+    ["a", "f", "s", "flag", "d", "z", "col('a-b')", "1", "-2.5", "'x'", "None", "True", "[1, 2]", "timestamp('2024-01-31')", "1e999"]
+)
+_GROWN = st.recursive(
+    _WORDS,
+    lambda inner: st.one_of(
+        st.tuples(
+            inner, st.sampled_from("+ - * / // % ** == != < <= > >= and or in is @ , : := if . ; | &".split() + ["not in", "is not"]), inner
+        ).map(" ".join),
+        st.tuples(st.sampled_from(["abs", "len", "lower", "upper", "not ", "-", "col", "matches", "timestamp", "lambda a:", "f"]), inner).map(
+            lambda pair: f"{pair[0]}({pair[1]})"
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.one_of(_GROWN, st.text(max_size=60)))
+def test_whatever_is_written_is_answered_or_refused_in_words(text):
+    """No text brings Python or Arrow to an error of their own, and none is evaluated."""
+    try:
+        holds, fails = RowExpression(text).evaluate(BATCH)
+    except InputError:
+        return
+    assert holds.shape == fails.shape == (BATCH.num_rows,)
+    assert not np.any(holds & fails)

@@ -2,42 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html.parser import HTMLParser
-from typing import Any, Literal, Self
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from annotated_types import Ge
 
 from deepseek.data.cleaning.base import Cleaner
+from deepseek.data.cleaning.markup import strip_html
 from deepseek.data.cleaning.selection import choose_columns
 from deepseek.data.columns import is_text, plain, require_columns
+from deepseek.data.patterns import Pattern
 from deepseek.errors import ColumnError, InputError
 from deepseek.fields import Kind, Schema
 
 _WHAT = "the cleaner text"
 _URL = r"(?i)\b(?:https?://|ftp://|www\.)[^\s<>\"]+"
-_CONTROL = r"[\p{Cc}\x{200B}\x{200E}\x{200F}\x{2060}\x{FEFF}]"
+_EMAIL = r"(?i)\b[\p{L}\p{N}._%+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.[\p{L}]{2,}\b"
+_MENTION = r"(^|[^\p{L}\p{N}_@])@[\p{L}\p{N}_]+"
+_LINE_ENDS = r"[\t\n\v\f\r\x{85}\x{2028}\x{2029}]"
+# Controls, soft hyphens, spaces of no width, marks of direction, byte-order marks, tags, what is no character. The joiners U+200C and
+# U+200D stay: Persian words and families of emoji are spelled with them.
+_CONTROL = (
+    r"[\p{Cc}\x{AD}\x{61C}\x{180E}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEFF}\x{FFF9}-\x{FFFB}\x{FFFE}\x{FFFF}"
+    r"\x{E0000}-\x{E007F}]"
+)
 _SPACE = r"[\s\p{Z}]+"
+_MARKS = "!?.,;:-_*=~#+/|'\"…¡¿。、！？，；：·"
+# How the bytes of Windows-1252 look as characters; the five that it leaves open are read as controls, as browsers do.
+_BYTE_OF = {ord(bytes([byte]).decode("cp1252")): byte for byte in range(0x80, 0xA0) if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
+_GARBLED = rf"[\x{{C2}}-\x{{F4}}][\x{{80}}-\x{{BF}}{''.join(map(chr, _BYTE_OF))}]"
 
 
 class TextCleaner(Cleaner):
     r"""Takes out of text what carries no meaning; nothing is fitted, missing text stays missing.
 
-    The steps, in this order: markup, addresses, control characters, Unicode form, case, the user's pattern, white space.
+    The steps, in this order: markup, garbled letters, control characters, Unicode form, case, addresses, the user's patterns, repeated
+    marks, white space. Without markup, addresses and patterns a second pass changes nothing.
 
-    Markup is read by the standard library's HTML parser, not by a pattern: tags, comments and the content of `script` and `style` go,
-    entities become characters, and the ends of blocks (`p`, `br`, `li`, `td` …) separate words. Only text with `<` or `&` in it is parsed.
+    Markup is read by a tokenizer after the HTML standard, in linear time whatever the text holds: tags, comments and the content of
+    `script` and `style` go, entities become characters, the ends of blocks (`p`, `br`, `li`, `td` …) separate words, and what only looks
+    like markup (`a < b`, `<3`) stays. Only text with `<` or `&` in it is parsed; all else is done by Arrow, a batch at a time.
 
     Args:
         columns: The columns to treat; where not given, every input that is text.
         html: Whether to take out markup.
-        urls: Whether to take out web addresses.
-        control: Whether to take out control characters and invisible marks; tabs and line ends become spaces.
+        mojibake: Whether to repair UTF-8 that was read as Windows-1252 (`Ã©` for `é`): only where the whole text, taken back to bytes, is
+            UTF-8 without an error, and again for as long as it is.
+        control: Whether to take out control characters and invisible marks: of no width, of direction, byte-order marks; tabs and line
+            ends become spaces.
         unicode: The normal form: `NFC` composes letters and accents, `NFKC` also makes ligatures, wide and superscript letters plain.
         lower: Whether to make letters small.
+        urls: Whether to take out web addresses; a text is put in the place of each.
+        emails: The same for e-mail addresses.
+        mentions: The same for `@name`.
         pattern: A regular expression in RE2's notation; each match is replaced.
         replacement: By what; `\1` stands for the first group.
+        patterns: More of them in pairs, `[[pattern, replacement], …]`, one after the other.
+        repeats: How often the same mark of punctuation may stand in a row; the others go. All stay where not given.
         whitespace: Whether each run of white space becomes one space, and none is left at the ends.
     """
 
@@ -46,23 +70,29 @@ class TextCleaner(Cleaner):
         *,
         columns: Sequence[str] | None = None,
         html: bool = True,
-        urls: bool = False,
+        mojibake: bool = False,
         control: bool = True,
         unicode: Literal["NFC", "NFKC"] | None = "NFC",
         lower: bool = False,
+        urls: bool | str = False,
+        emails: bool | str = False,
+        mentions: bool | str = False,
         pattern: str | None = None,
         replacement: str = "",
+        patterns: Sequence[tuple[str, str]] = (),
+        repeats: Annotated[int, Ge(1)] | None = None,
         whitespace: bool = True,
     ) -> None:
         if replacement and pattern is None:
             raise InputError(f"{_WHAT} was given replacement={replacement!r} and no pattern", hint="add the pattern to replace")
-        self.columns, self.html, self.urls, self.control, self.unicode = columns, html, urls, control, unicode
-        self.lower, self.pattern, self.replacement, self.whitespace = lower, pattern, replacement, whitespace
+        self.columns, self.html, self.mojibake, self.control = columns, html, mojibake, control
+        self.unicode, self.lower, self.whitespace = unicode, lower, whitespace
+        self._steps = [_address(_URL, urls), _address(_EMAIL, emails), _address(_MENTION, mentions, before=r"\1")]
+        pairs = [(pattern, replacement)] if pattern is not None else []
+        self._steps += [Pattern(text, what=_WHAT, replacement=by).replace for text, by in [*pairs, *patterns]]
+        if repeats is not None:
+            self._steps.append(_repeated(repeats))
         self._treated: tuple[str, ...] = ()
-        try:
-            self._clean(pa.array(["a"]))
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{_WHAT} was given pattern={pattern!r}, replacement={replacement!r}: {error}") from None
 
     def begin(self, schema: Schema) -> None:
         """Choose the columns."""
@@ -94,67 +124,57 @@ class TextCleaner(Cleaner):
         if pa.types.is_string_view(text.type):
             text = text.cast(pa.string())
         if self.html:
-            text = _without_markup(text)
-        if self.urls:
-            text = pc.replace_substring_regex(text, _URL, "")
+            text = _where(text, "[<&]", strip_html)
+        if self.mojibake:
+            text = _where(text, _GARBLED, _repaired)
         if self.control:
-            text = pc.replace_substring_regex(pc.replace_substring_regex(text, r"[\t\n\v\f\r\x{85}]", " "), _CONTROL, "")
+            text = pc.replace_substring_regex(pc.replace_substring_regex(text, _LINE_ENDS, " "), _CONTROL, "")
         if self.unicode:
             text = pc.utf8_normalize(text, self.unicode)
         if self.lower:
             text = pc.utf8_lower(text)
-        if self.pattern is not None:
-            text = pc.replace_substring_regex(text, self.pattern, self.replacement)
+            if self.unicode:  # a capital with an accent may be one character where its small letter is two, in whatever form
+                text = pc.utf8_normalize(text, self.unicode)
+        for step in self._steps:
+            text = step(text)
         if self.whitespace:
             text = pc.utf8_trim_whitespace(pc.replace_substring_regex(text, _SPACE, " "))
         return text
 
 
-def strip_html(text: str) -> str:
-    """Return the text of a piece of HTML.
-
-    Example:
-        >>> strip_html("<p>Tom &amp; <b>Jer</b>ry</p><script>1 < 2</script>")
-        'Tom & Jerry '
-    """
-    parser = _TextOf()
-    parser.feed(text)
-    parser.close()
-    return "".join(parser.parts)
+def _address(pattern: str, put: bool | str, *, before: str = "") -> Callable[[pa.Array], pa.Array]:
+    if put is False:
+        return lambda text: text
+    by = before + ("" if put is True else put.replace("\\", "\\\\"))
+    return lambda text: pc.replace_substring_regex(text, pattern, by)
 
 
-class _TextOf(HTMLParser):
-    _HIDDEN = frozenset({"script", "style", "template"})
-    _INLINE = frozenset(
-        ["a", "abbr", "b", "bdi", "bdo", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd", "mark", "q", "s"]
-    ) | frozenset(["samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"])
+def _repeated(most: int) -> Callable[[pa.Array], pa.Array]:
+    """Return what shortens runs of a mark; RE2 cannot say "the same again", so that each mark has a pattern of its own."""
+    runs = {mark * most: f"{re.escape(mark)}{{{most + 1},}}" for mark in _MARKS}
+    any_run = "|".join(runs.values())
 
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._hidden = 0
+    def shorten(text: pa.Array) -> pa.Array:
+        if not pc.any(pc.match_substring_regex(text, any_run)).as_py():
+            return text
+        for kept, run in runs.items():
+            text = pc.replace_substring_regex(text, run, kept)
+        return text
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._hidden += tag in self._HIDDEN
-        self._separate(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._separate(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden = max(0, self._hidden - (tag in self._HIDDEN))
-        self._separate(tag)
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.parts.append(data)
-
-    def _separate(self, tag: str) -> None:
-        if tag not in self._INLINE and self.parts and not self.parts[-1].endswith(" "):
-            self.parts.append(" ")
+    return shorten
 
 
-def _without_markup(text: pa.Array) -> pa.Array:
-    marked = pc.match_substring_regex(text, "[<&]").fill_null(False)
-    stripped = [strip_html(value) for value in text.filter(marked).to_pylist()]
-    return pc.replace_with_mask(text, marked, pa.array(stripped, text.type)) if stripped else text
+def _where(text: pa.Array, pattern: str, change: Callable[[str], str]) -> pa.Array:
+    """Change the texts that match, one by one."""
+    marked = pc.match_substring_regex(text, pattern).fill_null(False)
+    changed = [change(value) for value in text.filter(marked).to_pylist()]
+    return pc.replace_with_mask(text, marked, pa.array(changed, text.type)) if changed else text
+
+
+def _repaired(text: str) -> str:
+    while not text.isascii():
+        try:
+            text = text.translate(_BYTE_OF).encode("latin-1").decode("utf-8")
+        except UnicodeError:
+            break
+    return text
