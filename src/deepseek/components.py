@@ -65,6 +65,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "npz": f"{_SOURCES}.npz:NpzSource",
             "folder": f"{_SOURCES}.folder:FolderSource",
             "sql": f"{_SOURCES}.sql.source:SqlSource",
+            "hugging_face": f"{_SOURCES}.hub:HuggingFaceSource",
             "ingest": f"{_SOURCES}.ingest:IngestSource",
         },
     ),

@@ -39,6 +39,7 @@ def page_folder(tmp_path, monkeypatch):
     write_customers(tmp_path)
     write_photos(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path / "cache"))
     yield tmp_path
     os.environ.clear()  # pages set keys in it
     os.environ.update(before)

@@ -24,13 +24,15 @@ def manifest(source: Source, landed: LandedTable, *, split: np.ndarray | None = 
         split: int8 `[rows]` from `assign_split`, where it is made already.
 
     Returns:
-        `files` (path, size in bytes and SHA-256 of each, sorted), `fingerprint` of the source, `columns` (name to Arrow type) and their
+        `files` (path, size in bytes and SHA-256 of each, sorted), `fingerprint` of the source, `revision` (the commit of a dataset of the
+        hub, where it is one), `columns` (name to Arrow type) and their
         hash `schema`, `rows` (read, kept, malformed, what each check found) and `split` (rows of each part).
     """
     columns = {field.name: str(field.type) for field in landed.schema}
     return {
         "files": [{"path": str(path), "size_bytes": path.stat().st_size, "sha256": digest} for path, digest in _files(source)],
         "fingerprint": source.fingerprint(),
+        "revision": getattr(source, "revision", None),
         "columns": columns,
         "schema": sha256_json(list(columns.items())),
         "rows": landed.counts.to_json(),

@@ -92,5 +92,6 @@ def _name_of(source: Any) -> str:
         stem = str(source.get("table") or source.get("path") or "table").rpartition("/")[2]
         stem = stem.rpartition(".")[2] if "table" in source else stem.partition(".")[0]
     else:
-        stem = Path(fspath(source)).name.split(".")[0] if isinstance(source, str | PathLike) else "table"
+        given = fspath(source) if isinstance(source, str | PathLike) else "table"
+        stem = Path(given.partition("?")[0] if "://" in given else given).name.split(".")[0]  # what follows may be a secret
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "table"

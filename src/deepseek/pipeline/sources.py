@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from deepseek.artifacts import CACHE, StageCache
-from deepseek.data.sources import is_database, open_source
+from deepseek.data.sources import is_database, is_url, open_source
 from deepseek.data.sources.base import rooted
 from deepseek.errors import UnknownNameError
 from deepseek.recipe import Recipe, resolve_secrets
@@ -93,7 +93,7 @@ def named_source(source: Any, out: Path) -> Any:
     Raises:
         DataError: It is no table.
     """
-    if is_database(source):
+    if is_database(source) or is_url(source):
         return source
     if isinstance(source, str | PathLike):
         return str(Path(fspath(source)).absolute())

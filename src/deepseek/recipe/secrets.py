@@ -12,11 +12,16 @@ from deepseek.errors import InputError
 
 _REFERENCE = re.compile(r"\$\{ENV:([A-Za-z_][A-Za-z0-9_]*)\}")
 _ACCOUNT = re.compile(r"(?P<before>\A[A-Za-z][A-Za-z0-9+._-]*://[^:/?#@\s]*:)(?P<password>.+)(?P<after>@[^@]*)", re.DOTALL)
+_WEB_ACCOUNT = re.compile(r"(?P<before>\A(?:https?|ftp)://(?:[^:/?#@\s]*:)?)(?P<password>[^/?#\s]+)(?P<after>@)", re.IGNORECASE)
+_WEB = re.compile(r"\A(?:https?|ftp)://", re.IGNORECASE)
+_URL = re.compile(r"\A[A-Za-z][A-Za-z0-9+._-]*://")
 _OPTION = re.compile(
-    r"(?P<before>\A[A-Za-z][A-Za-z0-9+._-]*://.*[?&](?:password|passwd|pwd|sslpassword)=)(?P<password>[^&#]+)(?P<after>)", re.IGNORECASE
+    r"(?P<before>[?&](?:password|passwd|pwd|sslpassword|(?:x-(?:amz|goog)-)?(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid"
+    r"|sig|(?:access_|auth_|id_)?token|(?:api_?)?key|(?:client_)?secret)=)(?P<password>[^&#]+)(?P<after>)",
+    re.IGNORECASE,
 )
 _SECRET_NAME = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN", re.IGNORECASE)
-_URLS = frozenset({"url", "uri"})
+_URLS = frozenset({"url", "uri", "path"})
 PASSWORD = "DEEPSEEK_PASSWORD"  # noqa: S105 - the name of a variable
 """The environment variable that stands for a password that was given as it is; a second password gets `_2`, and so on."""
 
@@ -48,19 +53,19 @@ def resolve_secret(text: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """Return a URL as it may be printed: `***` in the place of a password; other text comes back as it is.
+    """Return a URL as it may be printed: `***` in the place of a password, key or signature; other text comes back as it is.
 
     Example:
         >>> without_password("postgresql://me:hush@localhost/shop")
         'postgresql://me:***@localhost/shop'
     """
-    for pattern in (_ACCOUNT, _OPTION):
+    for pattern in _patterns(text):
         text = pattern.sub(lambda match: f"{match['before']}{_kept(match['password'])}{match['after']}", text)
     return text
 
 
 def conceal_password(source: Any) -> Any:
-    """Return a URL, or a component's spec with the key `url` or `uri`, with a literal password replaced by a reference to the environment.
+    """Return a URL, or a component's spec with `url`, `uri` or `path`, with a literal password replaced by a reference to the environment.
 
     What is saved of a recipe must not hold a password that was typed into a URL. A variable that holds the whole URL or the password is
     referred to where there is one, as after `deepseek train "$DATABASE_URL"`. Else the password becomes `${ENV:DEEPSEEK_PASSWORD}`: that
@@ -74,7 +79,7 @@ def conceal_password(source: Any) -> Any:
     if isinstance(source, list):
         return [conceal_password(one) for one in source]
     if isinstance(source, Mapping):
-        return {key: _concealed(part) if key in _URLS and isinstance(part, str) else part for key, part in source.items()}
+        return {key: conceal_password(part) if key in _URLS and isinstance(part, str | list) else part for key, part in source.items()}
     return source
 
 
@@ -84,9 +89,16 @@ def _concealed(text: str) -> str:
     for name in sorted(os.environ):
         if os.environ[name] == text:
             return f"${{ENV:{name}}}"
-    for pattern in (_ACCOUNT, _OPTION):
+    for pattern in _patterns(text):
         text = pattern.sub(lambda match: f"{match['before']}{_reference(match['password'])}{match['after']}", text)
     return text
+
+
+def _patterns(text: str) -> tuple[re.Pattern[str], ...]:
+    """Return what finds the secrets of a URL; on the web, where a path may hold `:` and `@`, an account stands before the path only."""
+    if not _URL.match(text):
+        return ()
+    return (_WEB_ACCOUNT if _WEB.match(text) else _ACCOUNT, _OPTION)
 
 
 def _kept(password: str) -> str:

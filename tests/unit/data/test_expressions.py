@@ -151,15 +151,37 @@ def test_an_empty_batch_and_a_column_of_nulls():
 _WORDS = st.sampled_from(
     ["a", "f", "s", "flag", "d", "z", "col('a-b')", "1", "-2.5", "'x'", "None", "True", "[1, 2]", "timestamp('2024-01-31')", "1e999"]
 )
+_OPERATORS = [
+    "+",
+    "-",
+    "*",
+    "/",
+    "//",
+    "%",
+    "**",
+    "==",
+    "!=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "and",
+    "or",
+    "in",
+    "not in",
+    "is",
+    "is not",
+    "@",
+    ",",
+    ":",
+]
 _GROWN = st.recursive(
     _WORDS,
     lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(_OPERATORS), inner).map(" ".join),
         st.tuples(
-            inner, st.sampled_from("+ - * / // % ** == != < <= > >= and or in is @ , : := if . ; | &".split() + ["not in", "is not"]), inner
-        ).map(" ".join),
-        st.tuples(st.sampled_from(["abs", "len", "lower", "upper", "not ", "-", "col", "matches", "timestamp", "lambda a:", "f"]), inner).map(
-            lambda pair: f"{pair[0]}({pair[1]})"
-        ),
+            st.sampled_from(["abs", "len", "lower", "upper", "not ", "-", "col", "matches", "timestamp", "lambda a:", "f"]), inner
+        ).map(lambda pair: f"{pair[0]}({pair[1]})"),
     ),
     max_leaves=12,
 )

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from deepseek.data.checks.base import Check, OnFail
 from deepseek.data.columns import missing, plain, require_columns
+from deepseek.data.sources.remote.urls import is_remote, path_of
 from deepseek.errors import ColumnError, InputError
 from deepseek.registry import family
 
@@ -37,15 +38,16 @@ class ForeignKeyCheck(Check):
 
     Args:
         column: The column whose values are looked up.
-        table: The other table: a CSV, JSON, JSON Lines, Parquet or Arrow file, told by its ending; a relative path starts at the
-            recipe's folder.
+        table: The other table: a CSV, JSON, JSON Lines, Parquet or Arrow file, told by its ending, or the URL of one; a relative path
+            starts at the recipe's folder.
         key: The column of the other table that is looked up in; the same name where not given.
         on_fail: What becomes of bad rows.
     """
 
     def __init__(self, *, column: str, table: str | Path, key: str | None = None, on_fail: OnFail = "quarantine") -> None:
         super().__init__(on_fail=on_fail)
-        self.column, self.table, self.key = column, Path(table), key or column
+        self._address = str(table)
+        self.column, self.table, self.key = column, Path(path_of(self._address) if is_remote(table) else table), key or column
         if self.table.suffix.lower() not in _FORMATS:
             raise InputError(f"the check foreign_key was given the table {str(table)!r}", hint=f"allowed endings: {', '.join(_FORMATS)}")
         self._keys: pa.Array | None = None
@@ -76,7 +78,7 @@ class ForeignKeyCheck(Check):
         return np.asarray(~found & ~missing(values))
 
     def _source(self) -> Source:
-        spec = {"type": _FORMATS[self.table.suffix.lower()], "path": str(self.table)}
+        spec = {"type": _FORMATS[self.table.suffix.lower()], "path": self._address}
         return cast("Source", family("source").build(spec, self.folder))
 
     def _read(self) -> pa.Array:

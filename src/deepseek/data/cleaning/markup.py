@@ -1,9 +1,10 @@
 """The text of a piece of HTML, read as browsers read it, in time linear in its length whatever it holds.
 
-A tokenizer of our own, after the HTML standard (WHATWG, "HTML Living Standard", 13.2.5 Tokenization, https://html.spec.whatwg.org/#tokenization),
-since the standard library's `html.parser` looks to the end of the text anew for every mark that is never closed: a megabyte of `<!--` takes it
-hours, and `&#` with five thousand digits ends it with an error. Where a browser would swallow the rest of the text (a tag, a quote or a comment that
-is never closed), what stands there is kept as text: a truncated page loses nothing but the content of an open `script` or `style`.
+A tokenizer of our own, after the HTML standard (WHATWG, "HTML Living Standard", 13.2.5, https://html.spec.whatwg.org/#tokenization),
+since the standard library's `html.parser` looks to the end of the text anew for every mark that is never closed: the time for many `<!--`
+grows with the square of their number, and `&#` with five thousand digits ends it with an error. Where a browser would swallow the rest of
+the text (a tag, a quote or a comment that is never closed), what stands there is kept: a page cut off loses nothing but the content of an
+open `script` or `style`.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ from __future__ import annotations
 import html
 import re
 
-HIDDEN = frozenset({"script", "style", "template", "noembed", "noframes", "iframe"})
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+HIDDEN = _names("iframe noembed noframes script style template")
 """Elements whose content is no text."""
-INLINE = frozenset(
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark nobr q rp rt ruby s samp small span strike strong"
-    " sub sup time tt u var wbr".split()
+INLINE = _names(
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark nobr q rp rt ruby s samp small span strike "
+    "strong sub sup time tt u var wbr"
 )
 """Elements that stand within a word or a sentence; all others separate words."""
-BLOCK = frozenset(
-    "address applet area article aside audio base basefont body blockquote br button canvas caption center col colgroup datalist dd details"
-    " dialog dir div dl dt embed fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html img"
-    " input isindex legend li link listing main map marquee math menu menuitem meta meter nav noscript object ol optgroup option output p"
-    " param picture plaintext pre progress search section select slot source summary svg table tbody td textarea tfoot th thead title tr"
-    " track ul video xmp image keygen".split()
+BLOCK = _names(
+    "address applet area article aside audio base basefont blockquote body br button canvas caption center col colgroup datalist "
+    "dd details dialog dir div dl dt embed fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header "
+    "hgroup hr html image img input isindex keygen legend li link listing main map marquee math menu menuitem meta meter nav "
+    "noscript object ol optgroup option output p param picture plaintext pre progress search section select slot source summary "
+    "svg table tbody td textarea tfoot th thead title tr track ul video xmp"
 )
 """The other elements of HTML, past and present."""
 _ELEMENTS = HIDDEN | INLINE | BLOCK

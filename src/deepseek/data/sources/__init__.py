@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, INGESTED, Source
+from deepseek.data.sources.remote.cache import names_below
+from deepseek.data.sources.remote.urls import is_remote, local_path, path_of, shown
 from deepseek.errors import DataError, InputError
 from deepseek.registry import family
 
-__all__ = ["DEFAULT_BATCH_ROWS", "Source", "is_database", "open_source"]
+__all__ = ["DEFAULT_BATCH_ROWS", "Source", "is_database", "is_url", "open_source"]
 
 _DATABASE = re.compile(
     r"(?:postgres(?:ql)?|mysql|mariadb|sqlite|mssql|oracle|duckdb|snowflake|redshift|bigquery|trino|presto|clickhouse\w*|cockroachdb|db2"
@@ -42,9 +44,10 @@ def open_source(value: object, *, folder: Path = Path()) -> Source:
     """Return the source that reads what is given.
 
     Args:
-        value: A path or a pattern (the suffix says the format; `.gz` and `.zip` may follow it), a list of paths, a folder (of class
-            subfolders, of table files of one suffix, or of what `deepseek ingest` took in), a source's spec (`{type: csv, path: …}`,
-            `{type: sql, url: …, table: …}`), a source, or a table in memory: pandas, polars, Arrow, NumPy, a Hugging Face dataset.
+        value: A path or a pattern (the suffix says the format; `.gz`, `.zip` and their like may follow it), a list of paths, a folder (of
+            class subfolders, of table files of one suffix, or of what `deepseek ingest` took in), the URL of any of these, a source's spec
+            (`{type: csv, path: …}`, `{type: sql, url: …, table: …}`), a source, or a table in memory: pandas, polars, Arrow, NumPy, a
+            Hugging Face dataset.
         folder: What relative paths are relative to.
 
     Raises:
@@ -58,12 +61,14 @@ def open_source(value: object, *, folder: Path = Path()) -> Source:
         return value
     if is_database(value):
         return cast(Source, family("source").build({"type": "sql", "url": value}, folder))
+    if isinstance(value, str) and is_remote(value):
+        return _open_url(value, folder)
     if isinstance(value, str | Path):
-        return _open_path(str(value), folder)
+        return _open_path(str(local_path(value)), folder)
     if isinstance(value, Mapping) and isinstance(value.get("type"), str):
         return cast(Source, family("source").build(value, folder))
     if isinstance(value, list) and value and all(isinstance(item, str | Path) for item in value):
-        return _build(_type_of([Path(item) for item in value]), value, folder)
+        return _build(_type_of([Path(path_of(item)) if is_url(item) else local_path(item) for item in value]), value, folder)
     from deepseek.data.sources.memory import MemorySource, is_table
 
     if is_table(value):
@@ -77,6 +82,28 @@ def open_source(value: object, *, folder: Path = Path()) -> Source:
 def is_database(value: object) -> bool:
     """Whether a value is a database's URL; which table of it is read has to be said beside it."""
     return isinstance(value, str) and _DATABASE.match(value) is not None
+
+
+def is_url(value: object) -> bool:
+    """Whether a value is the URL of a file or folder, of a web server or an object store."""
+    return not is_database(value) and is_remote(value)
+
+
+def _open_url(value: str, folder: Path) -> Source:
+    path = Path(path_of(value))
+    if _suffix(path) in _TYPES:
+        return _build(_TYPES[_suffix(path)], value, folder)
+    names = names_below(value)
+    suffixes = Counter(_suffix(Path(name)) for name in names if len(name.parts) == 1 and _suffix(Path(name)) in _TYPES)
+    if not suffixes or any(len(name.parts) > 1 for name in names):
+        return _build("folder", value, folder)
+    if len(suffixes) > 1:
+        raise DataError(
+            f"the folder {shown(value)!r} holds tables of several formats: {', '.join(sorted(suffixes))}",
+            hint="name the files, as s3://bucket/folder/*.csv",
+        )
+    suffix = next(iter(suffixes))
+    return _build(_TYPES[suffix], [f"{value.rstrip('/')}/{name}" for name in names if _suffix(Path(name)) == suffix], folder)
 
 
 def _open_path(value: str, folder: Path) -> Source:
@@ -116,7 +143,7 @@ def _type_of(files: list[Path]) -> str:
 
 def _suffix(file: Path) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
-    if suffixes and suffixes[-1] in {".gz", ".zip"}:
+    if suffixes and suffixes[-1] in {".gz", ".zip", ".bz2", ".xz", ".zst"}:
         inner = suffixes[-2] if len(suffixes) > 1 else ""
         return inner if inner in _TYPES else suffixes[-1]
     return suffixes[-1] if suffixes else ""

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
+from deepseek.data.sources.remote.cache import fetch
+from deepseek.data.sources.remote.urls import is_remote, local_path
 from deepseek.errors import DataError, InputError, UnknownNameError, closest
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
 
 PathLike = str | Path | list[str | Path]
-"""How a recipe names files: a path, a pattern with `*`, `?`, `[…]` or `**`, or a list of them."""
+"""How a recipe names files: a path, a pattern with `*`, `?`, `[…]` or `**`, a URL, or a list of them."""
 
 _MAGIC = {
     b"\x1f\x8b": "a gzip file",
@@ -42,6 +44,9 @@ _MAGIC = {
 class FileSource(Source):
     """A source that reads one or several files of one format, in the order of their names.
 
+    Files of web servers and object stores are fetched into a cache when they are first needed; the source then stays with these contents,
+    whatever becomes of them at their place.
+
     Args:
         folder: What relative paths are relative to.
         path: A path, a pattern with `*`, or a list of them. All files must have the same columns.
@@ -51,6 +56,7 @@ class FileSource(Source):
         super().__init__(folder)
         self.path = path
         self._hashed: tuple[object, dict[Path, str]] | None = None
+        self._fetched: dict[tuple[str, ...], list[Path]] = {}
 
     @property
     def root(self) -> Path:
@@ -63,7 +69,7 @@ class FileSource(Source):
         Raises:
             DataError: There is none, or one of them is a folder.
         """
-        return find_files(self.path, self.folder)
+        return find_files(self.path, self.folder, fetched=self._fetched)
 
     def stamp(self) -> tuple[tuple[str, int, int], ...]:
         """Return each file's path, size and time of change: what a cached schema is valid for."""
@@ -98,8 +104,13 @@ class FileSource(Source):
         """Yield everything, with at least these columns (all, where not given)."""
 
 
-def find_files(path: PathLike, folder: Path) -> list[Path]:
-    """Return the files that a path, a pattern or a list of them names, sorted, each once.
+def find_files(path: PathLike, folder: Path, *, fetched: dict[tuple[str, ...], list[Path]] | None = None) -> list[Path]:
+    """Return the files that a path, a pattern, a URL or a list of them names, sorted, each once; those of URLs come last.
+
+    Args:
+        path: What names them.
+        folder: What relative paths are relative to.
+        fetched: What was fetched for these URLs before; what is fetched now is added.
 
     Raises:
         DataError: Nothing is there, or a folder is.
@@ -107,9 +118,17 @@ def find_files(path: PathLike, folder: Path) -> list[Path]:
     given = path if isinstance(path, list) else [path]
     if not given:
         raise DataError("the list of paths is empty", hint="name at least one file")
+    urls = tuple(item for item in given if isinstance(item, str) and is_remote(item))
+    known = {} if fetched is None else fetched
+    if urls and urls not in known:
+        known[urls] = fetch(urls)
+    return sorted(_local([item for item in given if item not in urls], folder)) + (known[urls] if urls else [])
+
+
+def _local(given: list[str | Path], folder: Path) -> set[Path]:
     found: set[Path] = set()
     for item in given:
-        full = folder / Path(item).expanduser()
+        full = folder / local_path(item).expanduser()
         if full.exists() or not glob.has_magic(str(item)):
             found.add(_existing(full))
             continue
@@ -118,7 +137,7 @@ def find_files(path: PathLike, folder: Path) -> list[Path]:
         if not files:
             raise DataError(f"no file matches {str(full)!r}", hint="check the pattern; it is relative to the folder of the recipe")
         found |= files
-    return sorted(found)
+    return found
 
 
 def _existing(file: Path) -> Path:

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from deepseek.data.sources.base import HASHED_KEY, ROOT_KEY, SPLITS
 from deepseek.data.sources.files import FileSource, hash_files, reject_batch
+from deepseek.data.sources.remote.cache import fetch_folder
+from deepseek.data.sources.remote.urls import is_remote, local_path
 from deepseek.data.sources.text import check_encoding, utf8_blocks
 from deepseek.errors import DataError, closest
 
@@ -33,7 +35,7 @@ class FolderSource(FileSource):
 
     Args:
         folder: What a relative path is relative to.
-        path: The folder.
+        path: The folder, also one of an object store by its URL.
         kind: Which files to take; by default those of which there are most.
         encoding: How text files are encoded.
     """
@@ -54,7 +56,12 @@ class FolderSource(FileSource):
     def root(self) -> Path:
         """The folder that the paths in the table are relative to."""
         assert not isinstance(self.path, list)
-        return Path(os.path.normpath((self.folder / self.path).expanduser().absolute()))
+        if is_remote(self.path):
+            key = (str(self.path),)
+            if key not in self._fetched:
+                self._fetched[key] = [fetch_folder(str(self.path))]
+            return self._fetched[key][0]
+        return Path(os.path.normpath((self.folder / local_path(self.path)).expanduser().absolute()))
 
     def files(self) -> list[Path]:
         """Return the files that are rows, in order: by split, class and name."""

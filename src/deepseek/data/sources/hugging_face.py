@@ -41,18 +41,49 @@ def dataset_table(dataset: Any) -> pa.Table:
     """Return a dataset's rows: a `ClassLabel` is its name (missing where it is -1), an `Image` its bytes, or its path where that is all."""
     # The format applies the indices of a shuffled or filtered dataset, which its bare table does not know.
     table: pa.Table = dataset.with_format("arrow")[:]
-    features = dataset.features if isinstance(dataset.features, Mapping) else {}
+    return named_rows(table, dataset.features, paths=_only_paths(table))
+
+
+def only_paths(dataset: Any) -> frozenset[str]:
+    """Return the columns of files of which a dataset, memory-mapped, holds the paths and no bytes at all."""
+    return _only_paths(dataset.data.table)
+
+
+def _only_paths(table: pa.Table) -> frozenset[str]:
+    files = [field.name for field in table.schema if is_file_struct(field.type)]
+    return frozenset(name for name in files if pc.struct_field(table.column(name), "bytes").null_count == table.num_rows)
+
+
+def named_rows(table: pa.Table, features: Any, *, paths: frozenset[str]) -> pa.Table:
+    """Return rows of a dataset with labels by their names.
+
+    Args:
+        table: The rows, as the dataset's Arrow format gives them.
+        features: What the dataset says of its columns.
+        paths: The columns of files that are given by their paths.
+    """
+    known = features if isinstance(features, Mapping) else {}
     for place, name in enumerate(table.column_names):
         column = table.column(name)
-        feature: Any = features.get(name)
+        feature: Any = known.get(name)
         if hasattr(feature, "int2str"):
             table = table.set_column(place, name, _names(column, feature.names))
         elif hasattr(inner := getattr(feature, "feature", feature), "int2str") and pa.types.is_list(column.type):
-            lists = [pa.ListArray.from_arrays(chunk.offsets, _names(chunk.values, inner.names)) for chunk in column.chunks]
-            table = table.set_column(place, name, pa.chunked_array(lists))
-        elif is_file_struct(column.type) and pc.struct_field(column, "bytes").null_count == len(column):
+            lists = [_named_lists(chunk, inner.names) for chunk in column.chunks]
+            table = table.set_column(place, name, pa.chunked_array(lists, pa.list_(pa.string())))
+        elif name in paths:
             table = table.set_column(place, name, pc.struct_field(column, "path"))
     return table
+
+
+def _named_lists(lists: Any, names: list[str]) -> Any:
+    # `flatten` and new offsets, since `values` and `offsets` of a slice are those of the whole, and a missing list has no mask of its own
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_pylist()
+    offsets: list[int | None] = [0]
+    for length in lengths:
+        offsets.append(offsets[-1] + length)  # type: ignore[operator]
+    marked = [None if absent else offset for offset, absent in zip(offsets, lists.is_null().to_pylist(), strict=False)]
+    return pa.ListArray.from_arrays(pa.array([*marked, offsets[-1]], pa.int32()), _names(lists.flatten(), names))
 
 
 def splits_table(splits: Mapping[str, Any]) -> pa.Table:

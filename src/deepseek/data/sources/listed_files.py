@@ -13,6 +13,8 @@ import pyarrow as pa
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
 from deepseek.data.sources.files import check_request, deliver, hash_files
 from deepseek.data.sources.folder import SUFFIXES, walk
+from deepseek.data.sources.remote.cache import fetch
+from deepseek.data.sources.remote.urls import is_remote, local_path
 from deepseek.data.sources.text import utf8_blocks
 from deepseek.errors import DataError
 
@@ -26,7 +28,7 @@ class ListedFiles(Source):
     """One row a file, in one column: the path of an image, the content of a text.
 
     Args:
-        path: A file, a folder with everything below it, a pattern such as `*.png`, or a list of such.
+        path: A file, a folder with everything below it, a pattern such as `*.png`, a file's URL, or a list of such.
         column: The column's name.
         kind: Which files are rows; others in a folder are passed over and listed in `skipped`.
 
@@ -76,8 +78,10 @@ class ListedFiles(Source):
             yield pa.record_batch([pa.array(values, pa.string())], schema=self.schema())
 
     def _list(self, item: str | PathLike[str]) -> None:
-        path = Path(fspath(item)).expanduser()
-        if path.is_dir():
+        path = local_path(fspath(item)).expanduser()
+        if is_remote(fspath(item)):
+            found = [(file.name, file) for file in fetch([fspath(item)])]
+        elif path.is_dir():
             found = [(name, path / name) for name in walk(path)]
         elif path.exists() or not glob.has_magic(str(path)):
             found = [(str(path), path)]

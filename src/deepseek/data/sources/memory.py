@@ -74,17 +74,23 @@ class MemorySource(Source):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the schema and of every value, whatever the chunks they lie in."""
-        sink = _HashSink()
-        with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), self._schema) as writer:
-            for start in range(0, self._table.num_rows, DEFAULT_BATCH_ROWS):
-                piece = self._table.slice(start, DEFAULT_BATCH_ROWS).combine_chunks()
-                for batch in piece.to_batches():
-                    writer.write_batch(plain_batch(batch, self._schema))
-        return sink.total.hexdigest()
+        pieces = (
+            self._table.slice(start, DEFAULT_BATCH_ROWS).combine_chunks() for start in range(0, self._table.num_rows, DEFAULT_BATCH_ROWS)
+        )
+        return hash_rows(self._schema, (plain_batch(batch, self._schema) for piece in pieces for batch in piece.to_batches()))
 
     def given_split(self) -> str | None:
         """Return `split` where the table came as a mapping of splits."""
         return self._split
+
+
+def hash_rows(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> str:
+    """Return the SHA-256 of a schema and of every value of the batches."""
+    sink = _HashSink()
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.total.hexdigest()
 
 
 def tensor_column(values: np.ndarray) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 import zlib
@@ -111,6 +112,8 @@ def _describe(archive: zipfile.ZipFile, key: str, file: Path) -> _Member:
             version = np.lib.format.read_magic(stream)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = header(stream)
+            needed = stream.tell() + math.prod(shape) * dtype.itemsize
+            held = archive.getinfo(f"{key}.npy").file_size
     except (ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{str(file)!r}: the array {key!r} cannot be read: {error}", hint="write it with numpy.savez") from error
     if dtype.hasobject:
@@ -118,6 +121,8 @@ def _describe(archive: zipfile.ZipFile, key: str, file: Path) -> _Member:
             f"{str(file)!r}: the array {key!r} holds Python objects",
             hint="they would have to be unpickled, which runs code; save plain arrays",
         )
+    if held != needed:
+        raise DataError(f"{str(file)!r}: the array {key!r} holds {held:,} bytes where its shape needs {needed:,}", hint="it is damaged")
     if not shape:
         raise DataError(f"{str(file)!r}: the array {key!r} is a single value, not a column", hint="name the arrays to read under arrays")
     match = _SUFFIXED.fullmatch(key) or _PREFIXED.fullmatch(key)
@@ -180,6 +185,7 @@ def _load(archive: zipfile.ZipFile, member: _Member) -> np.ndarray:
     try:
         with archive.open(f"{member.key}.npy") as stream:
             array = np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"the array {member.key!r} cannot be read: {error}") from error
+            stream.read(1)  # only at its end is a member's checksum compared
+    except (ValueError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        raise DataError(f"{archive.filename!r}: the array {member.key!r} cannot be read: {error}") from error
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

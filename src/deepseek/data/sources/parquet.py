@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ParquetSource(FileSource):
-    """Read Parquet files.
+    """Read Parquet files; where their pages have checksums, these are verified.
 
     Args:
         folder: What relative paths are relative to.
@@ -59,8 +59,9 @@ class ParquetSource(FileSource):
     def _read(self, names: list[str], schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
         target = pa.schema([schema.field(name) for name in names])
         for file in self.files():
-            with reading(file), pa.parquet.ParquetFile(file) as opened:
+            with reading(file), pa.parquet.ParquetFile(file, page_checksum_verification=True) as opened:
                 for batch in opened.iter_batches(batch_size=batch_rows, columns=names):
+                    batch.validate(full=True)  # text of a damaged file may be no UTF-8, which shows later, and elsewhere
                     yield plain_batch(batch.select(names), target)
 
     def _schema_of(self, file: Path) -> pa.Schema:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
+
+import pyarrow as pa
 
 from deepseek.data.sources.files import looks_like, reading
 from deepseek.errors import DataError, InputError
@@ -32,7 +36,7 @@ def check_encoding(encoding: str) -> str:
 
 
 def utf8_blocks(file: Path, *, encoding: str = "utf-8", member: str | None = None) -> Iterator[bytes]:
-    """Yield a file's text as UTF-8 in blocks of about a mebibyte; `.gz` and `.zip` are decompressed on the way.
+    """Yield a file's text as UTF-8 in blocks of about a mebibyte; `.gz`, `.zip`, `.bz2`, `.xz` and `.zst` are decompressed on the way.
 
     Args:
         file: The file.
@@ -101,22 +105,35 @@ class BlockStream(io.RawIOBase):
 def _next(stream: IO[bytes], file: Path) -> bytes:
     try:
         return stream.read(BLOCK_BYTES)
-    except (zlib.error, zipfile.BadZipFile) as error:
+    except (zlib.error, zipfile.BadZipFile, lzma.LZMAError) as error:
         raise DataError(f"{str(file)!r} is damaged: {error}", hint="fetch or pack it again") from error
 
 
 @contextmanager
 def _open(file: Path, member: str | None) -> Iterator[IO[bytes]]:
     with reading(file):
-        if file.suffix == ".zip":
+        if file.suffix.lower() == ".zip":
             try:
                 with zipfile.ZipFile(file) as archive, archive.open(_member(archive, file, member)) as stream:
                     yield stream
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # RuntimeError: encrypted
                 raise DataError(f"{str(file)!r} cannot be unpacked: {error}") from error
         else:
-            with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb", buffering=0) as packed:
-                yield cast("IO[bytes]", packed)
+            with _unpacked(file) as packed:
+                yield packed
+
+
+def _unpacked(file: Path) -> IO[bytes]:
+    match file.suffix.lower():
+        case ".gz":
+            return cast("IO[bytes]", gzip.open(file, "rb"))
+        case ".bz2":
+            return cast("IO[bytes]", bz2.open(file, "rb"))
+        case ".xz":
+            return cast("IO[bytes]", lzma.open(file, "rb"))
+        case ".zst":
+            return cast("IO[bytes]", pa.input_stream(str(file), compression="zstd"))
+    return cast("IO[bytes]", file.open("rb", buffering=0))
 
 
 def _member(archive: zipfile.ZipFile, file: Path, member: str | None) -> str:
