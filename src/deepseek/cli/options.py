@@ -27,8 +27,10 @@ def source_given(source: str, *, table: str | None, query: str | None) -> Any:
     if table is None and query is None:
         return source
     from deepseek.data.sources import is_database  # not needed for `--help`
+    from deepseek.recipe import without_password
 
     if not is_database(source):
         option = "--table" if query is None else "--query"
-        raise InputError(f"{option} goes with a database's URL, and SOURCE is {source!r}", hint="such as postgresql://me@localhost/shop")
+        shown = without_password(source)
+        raise InputError(f"{option} goes with a database's URL, and SOURCE is {shown!r}", hint="such as postgresql://me@localhost/shop")
     return {"type": "sql", "url": source, **({} if table is None else {"table": table}), **({} if query is None else {"query": query})}

@@ -9,7 +9,8 @@ from typing import Any
 
 from deepseek.artifacts import write_text
 from deepseek.data.columns import is_text
-from deepseek.data.sources import open_source
+from deepseek.data.sources import is_url, open_source
+from deepseek.data.sources.remote.urls import path_of
 from deepseek.errors import UnknownNameError
 from deepseek.pipeline.sources import reading_hint
 from deepseek.profiling.drift import compare_surveys
@@ -76,6 +77,8 @@ def profile(
 def _name_of(source: Any) -> str:
     if isinstance(source, Mapping) and isinstance(source.get("table"), str):
         return str(source["table"])
+    if is_url(source):
+        return path_of(source).name  # what follows may be a secret
     return Path(fspath(source)).name if isinstance(source, str | PathLike) else "table"
 
 

@@ -25,6 +25,7 @@ from deepseek.monitoring.prometheus import metrics_text
 from deepseek.monitoring.reference import ModelReference
 from deepseek.monitoring.settings import MonitorSettings, build_alarms
 from deepseek.monitoring.window import Window
+from deepseek.recipe import without_password
 from deepseek.statistics.sequential import drop_test
 
 BATCH_ROWS = 4096
@@ -130,7 +131,7 @@ class _Look:
         self._found += found
         facts = window.facts(time.time())
         metrics = {name: value for name in self._reference.target.metrics if (value := _over(found, name)) is not None}
-        name = fspath(source) if isinstance(source, str | PathLike) else "table"
+        name = without_password(fspath(source)) if isinstance(source, str | PathLike) else "table"
         return {"file": name, **facts, "unanswered": unanswered, "labels": sum(map(len, found)), "metrics": metrics}
 
     def _label_column(self, names: Sequence[str]) -> str | None:

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from deepseek.data.checks.base import Check, OnFail
 from deepseek.data.columns import missing, plain, require_columns
-from deepseek.data.sources.remote.urls import is_remote, path_of
+from deepseek.data.sources.remote.urls import is_remote, path_of, shown
 from deepseek.errors import ColumnError, InputError
+from deepseek.recipe.secrets import resolve_secret
 from deepseek.registry import family
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class ForeignKeyCheck(Check):
     def __init__(self, *, column: str, table: str | Path, key: str | None = None, on_fail: OnFail = "quarantine") -> None:
         super().__init__(on_fail=on_fail)
         self._address = str(table)
+        if shown(self._address) != self._address:
+            hint = "refer to it: https://${ENV:USER}:${ENV:PASSWORD}@server/…"
+            raise InputError(f"the check foreign_key was given the table {shown(self._address)!r}, which holds a secret", hint=hint)
         self.column, self.table, self.key = column, Path(path_of(self._address) if is_remote(table) else table), key or column
         if self.table.suffix.lower() not in _FORMATS:
             raise InputError(f"the check foreign_key was given the table {str(table)!r}", hint=f"allowed endings: {', '.join(_FORMATS)}")
@@ -78,7 +82,7 @@ class ForeignKeyCheck(Check):
         return np.asarray(~found & ~missing(values))
 
     def _source(self) -> Source:
-        spec = {"type": _FORMATS[self.table.suffix.lower()], "path": self._address}
+        spec = {"type": _FORMATS[self.table.suffix.lower()], "path": resolve_secret(self._address)}
         return cast("Source", family("source").build(spec, self.folder))
 
     def _read(self) -> pa.Array:

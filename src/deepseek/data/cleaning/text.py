@@ -20,7 +20,7 @@ from deepseek.fields import Kind, Schema
 
 _WHAT = "the cleaner text"
 _URL = r"(?i)\b(?:https?://|ftp://|www\.)[^\s<>\"]+"
-_EMAIL = r"(?i)\b[\p{L}\p{N}._%+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.[\p{L}]{2,}\b"
+_EMAIL = r"[\p{L}\p{N}._%+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.\p{L}{2,}"
 _MENTION = r"(^|[^\p{L}\p{N}_@])@[\p{L}\p{N}_]+"
 _LINE_ENDS = r"[\t\n\v\f\r\x{85}\x{2028}\x{2029}]"
 # Controls, soft hyphens, spaces of no width, marks of direction, byte-order marks, tags, what is no character. The joiners U+200C and

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -77,13 +78,10 @@ def named_rows(table: pa.Table, features: Any, *, paths: frozenset[str]) -> pa.T
 
 
 def _named_lists(lists: Any, names: list[str]) -> Any:
-    # `flatten` and new offsets, since `values` and `offsets` of a slice are those of the whole, and a missing list has no mask of its own
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_pylist()
-    offsets: list[int | None] = [0]
-    for length in lengths:
-        offsets.append(offsets[-1] + length)  # type: ignore[operator]
-    marked = [None if absent else offset for offset, absent in zip(offsets, lists.is_null().to_pylist(), strict=False)]
-    return pa.ListArray.from_arrays(pa.array([*marked, offsets[-1]], pa.int32()), _names(lists.flatten(), names))
+    # `flatten` and offsets of its own, since `values` and `offsets` of a slice are those of the whole
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), _names(lists.flatten(), names), mask=lists.is_null())
 
 
 def splits_table(splits: Mapping[str, Any]) -> pa.Table:

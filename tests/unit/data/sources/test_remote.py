@@ -570,6 +570,25 @@ def test_a_remote_table_of_keys(memory):
     memory.pipe("/keys.csv", b"code,name\nDE,Germany\nFR,France\n")
     check = ForeignKeyCheck(column="c", table="memory://keys.csv", key="code")
     assert check.bad(pa.record_batch({"c": ["DE", "XX", None]})).tolist() == [False, True, False]
+    with pytest.raises(InputError, match="holds a secret") as caught:
+        ForeignKeyCheck(column="c", table=f"https://me:{SECRET}@h/keys.csv")
+    assert SECRET not in str(caught.value)
+
+
+def test_keys_that_would_be_one_path_are_refused(memory):
+    memory.pipe("/photos/a/1.png", b"1")
+    assert len(open_source("memory://photos").files()) == 1
+
+    class Odd:
+        def _strip_protocol(self, url):
+            return "photos"
+
+        def find(self, root):
+            return ["photos/a/1.png", "photos/a//1.png"]
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(DataError, match="cannot be kept as a file"):
+        patched.setattr(cache, "store_of", lambda url: Odd())
+        open_source("memory://photos").schema()
 
 
 def test_the_road_from_a_url(web, tmp_path, monkeypatch):

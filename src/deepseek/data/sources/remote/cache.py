@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
@@ -92,8 +93,12 @@ def _listed(url: str) -> Iterator[tuple[str, PurePosixPath, Any]]:
             hint="name a file, or its format: {type: csv, path: https://…}",
         )
     store = store_of(url)
-    safe = [(one, place) for one, place in below(url, store) if ".." not in place.parts]
-    return ((one, place, store) for one, place in safe)
+    found = below(url, store)
+    places = Counter(place for _, place in found)
+    strange = next((one for one, place in found if places[place] > 1 or {"..", "."} & set(place.parts)), None)
+    if strange is not None:  # keys are any text: a//b and a/b are two
+        raise DataError(f"{strange!r} cannot be kept as a file", hint="two keys below this folder stand for one path, or lead out of it")
+    return ((one, place, store) for one, place in found)
 
 
 def _fetched(remote: Remote) -> _Content:
