@@ -5,12 +5,14 @@ import json
 import sqlite3
 from contextlib import closing
 
+import fsspec
 import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from deepseek.data.sources import Source, open_source
 from deepseek.data.sources.contract import SourceContract
@@ -114,6 +116,34 @@ class TestFolder(SourceContract):
 
     def test_its_root_stands_in_the_metadata(self, source, tmp_path):
         assert source.schema().field("image").metadata == {b"deepseek.root": str(tmp_path).encode(), b"deepseek.hashed": b"1"}
+
+
+class TestHuggingFace(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        features = Features({"a": Value("int64"), "b": ClassLabel(names=["x", "z"])})
+        parts = {"train": {"a": [1, 2, 3], "b": [0, -1, 1]}, "test": {"a": [4], "b": [0]}}
+        DatasetDict({name: Dataset.from_dict(part, features=features) for name, part in parts.items()}).save_to_disk(tmp_path / "saved")
+        return open_source({"type": "hugging_face", "path": "saved"}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        return pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "x"], "split": ["train"] * 3 + ["test"]})
+
+
+@pytest.mark.parametrize("place", ["memory://shop/t.csv", "memory://shop/*.csv"])
+class TestUrl(SourceContract):
+    @pytest.fixture
+    def source(self, place, tmp_path, monkeypatch):
+        monkeypatch.setenv("DEEPSEEK_CACHE", str(tmp_path / "cache"))
+        pa.csv.write_csv(TABLE, tmp_path / "t.csv")
+        fsspec.filesystem("memory").pipe("/shop/t.csv", (tmp_path / "t.csv").read_bytes())
+        yield open_source(place)
+        fsspec.filesystem("memory").store.clear()
+
+    @pytest.fixture
+    def expected(self):
+        return TABLE
 
 
 @pytest.mark.parametrize("named", ["key", "no_key", "query"])

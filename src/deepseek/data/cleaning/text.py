@@ -33,6 +33,7 @@ _SPACE = r"[\s\p{Z}]+"
 _MARKS = "!?.,;:-_*=~#+/|'\"…¡¿。、！？，；：·"
 # How the bytes of Windows-1252 look as characters; the five that it leaves open are read as controls, as browsers do.
 _BYTE_OF = {ord(bytes([byte]).decode("cp1252")): byte for byte in range(0x80, 0xA0) if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
+_NEVER_BESIDE = re.compile("[\x80\x82-\x8c\x8e\x91-\x9c\x9e\x9f]")
 _GARBLED = rf"[\x{{C2}}-\x{{F4}}][\x{{80}}-\x{{BF}}{''.join(map(chr, _BYTE_OF))}]"
 
 
@@ -174,7 +175,10 @@ def _where(text: pa.Array, pattern: str, change: Callable[[str], str]) -> pa.Arr
 def _repaired(text: str) -> str:
     while not text.isascii():
         try:
-            text = text.translate(_BYTE_OF).encode("latin-1").decode("utf-8")
+            bytewise = text.translate(_BYTE_OF)
+            if bytewise != text and _NEVER_BESIDE.search(text):
+                break  # one reading gives a byte's letter, the other its control: no reading gives both
+            text = bytewise.encode("latin-1").decode("utf-8")
         except UnicodeError:
             break
     return text

@@ -319,5 +319,12 @@ def reading(file: Path | str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (OSError, EOFError, pa.ArrowException) as error:
+    except (
+        OSError,
+        EOFError,
+        MemoryError,
+        OverflowError,
+        UnicodeError,
+        pa.ArrowException,
+    ) as error:  # a damaged length asks for any memory
         raise DataError(f"{str(file)!r} cannot be read: {str(error) or type(error).__name__}") from error

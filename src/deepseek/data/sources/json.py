@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from deepseek.errors import DataError
 _BLOCK_BYTES = 1 << 20
 _BLOCK_RECORDS = 10_000
 _RAW_CHARACTERS = 2_000
+_BEYOND_INT64 = re.compile(rb"(?<![0-9.eE+])[0-9]{19,}(?![0-9.eE])")
+_SURROGATE = b"\\ud"
 
 Raw = tuple[int, bytes]
 """A record's text, with the number of the line on which it begins."""
@@ -247,6 +250,8 @@ class _Text:
                 if end < len(self.rest) or not self.more():
                     text, self.at = self.rest[self.at : end], end
                     return text
+            except RecursionError:
+                raise DataError(f"{str(file)!r}, near line {self.line()}: it is nested too deep", hint="is it a table?") from None
             except ValueError as error:
                 if not self.more():
                     raise DataError(f"{str(file)!r}, near line {self.line()}: {error}", hint="it is damaged, or breaks off") from error
@@ -287,6 +292,8 @@ def _by_arrow(block: list[Raw], schema: pa.Schema | None) -> pa.Table:
     )
     if table.num_rows != len(block):
         raise ValueError("a line holds several records")
+    if schema is None and "double" in str(table.schema) and _BEYOND_INT64.search(data):
+        raise ValueError("a whole number that a float would change")
     return table
 
 
@@ -300,6 +307,8 @@ def _numbered(block: list[Raw], reject: _OnReject) -> list[tuple[int, dict[str, 
         try:
             record = json.loads(text)
             reason = None if isinstance(record, dict) else f"a {type(record).__name__} instead of an object"
+            if _SURROGATE in text.lower():
+                json.dumps(record, ensure_ascii=False).encode()  # half of a pair is no character, and no text can hold it
         except (ValueError, RecursionError) as error:
             record, reason = None, f"no JSON: {error}"
         if reason is None:

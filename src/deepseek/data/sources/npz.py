@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,6 +25,21 @@ _WORDS = "|".join(sorted(SPLITS, key=len, reverse=True))
 _SUFFIXED = re.compile(rf"(?P<name>.+)_(?P<split>{_WORDS})", re.IGNORECASE)
 _PREFIXED = re.compile(rf"(?P<split>{_WORDS})_(?P<name>.+)", re.IGNORECASE)
 _BATCH_BYTES = 1 << 25
+# What the libraries raise on a damaged archive: a length asks for any memory, and a header, which NumPy reads as Python, holds anything.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,7 @@ class NpzSource(FileSource):
 def _opened(file: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise DataError(f"{str(file)!r} is no NumPy archive: {error}", hint="write one with numpy.savez") from error
 
 
@@ -114,7 +131,7 @@ def _describe(archive: zipfile.ZipFile, key: str, file: Path) -> _Member:
             shape, _, dtype = header(stream)
             needed = stream.tell() + math.prod(shape) * dtype.itemsize
             held = archive.getinfo(f"{key}.npy").file_size
-    except (ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{str(file)!r}: the array {key!r} cannot be read: {error}", hint="write it with numpy.savez") from error
     if dtype.hasobject:
         raise DataError(
@@ -186,6 +203,6 @@ def _load(archive: zipfile.ZipFile, member: _Member) -> np.ndarray:
         with archive.open(f"{member.key}.npy") as stream:
             array = np.lib.format.read_array(stream, allow_pickle=False)
             stream.read(1)  # only at its end is a member's checksum compared
-    except (ValueError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{archive.filename!r}: the array {member.key!r} cannot be read: {error}") from error
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ class BlockStream(io.RawIOBase):
 def _next(stream: IO[bytes], file: Path) -> bytes:
     try:
         return stream.read(BLOCK_BYTES)
-    except (zlib.error, zipfile.BadZipFile, lzma.LZMAError) as error:
+    except (zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
         raise DataError(f"{str(file)!r} is damaged: {error}", hint="fetch or pack it again") from error
 
 
@@ -116,7 +117,7 @@ def _open(file: Path, member: str | None) -> Iterator[IO[bytes]]:
             try:
                 with zipfile.ZipFile(file) as archive, archive.open(_member(archive, file, member)) as stream:
                     yield stream
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # RuntimeError: encrypted
+            except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, RuntimeError) as error:  # RuntimeError: encrypted, or unknown
                 raise DataError(f"{str(file)!r} cannot be unpacked: {error}") from error
         else:
             with _unpacked(file) as packed:

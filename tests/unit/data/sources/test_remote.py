@@ -151,12 +151,7 @@ def packed(suffix):
         case ".xz":
             return lzma.compress(CSV)
         case ".zst":
-            sink = io.BytesIO()
-            with pa.CompressedOutputStream(sink, "zstd") as stream:
-                stream.write(CSV)
-                stream.flush()
-                stream.close()
-                return sink.getvalue()
+            return pa.Codec("zstd").compress(CSV, asbytes=True)
         case ".zip":
             sink = io.BytesIO()
             with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:

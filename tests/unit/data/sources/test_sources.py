@@ -82,6 +82,56 @@ def test_json_values_that_do_not_go_together_are_text(tmp_path):
     assert read(open_source(tmp_path / "t.jsonl")).to_pydict() == {"a": ["1", "x"]}
 
 
+@pytest.mark.parametrize("other", ["3", "1.5", "-0.25"])
+def test_json_keeps_whole_numbers_that_a_float_would_change(tmp_path, other):
+    (tmp_path / "t.jsonl").write_text(f'{{"a": 12345678901234567891}}\n{{"a": {other}}}\n')
+    assert read(open_source(tmp_path / "t.jsonl")).to_pydict() == {"a": ["12345678901234567891", other]}
+    (tmp_path / "t.jsonl").write_text(f'{{"a": 0.1234567890123456789}}\n{{"a": {other}}}\n')
+    assert read(open_source(tmp_path / "t.jsonl")).to_pydict() == {"a": [0.1234567890123456789, float(other)]}
+
+
+def test_json_that_no_text_can_hold_or_no_stack_is_no_foreign_error(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"a": "\\ud83d\\ude00"}\n{"a": "\\ud83d"}\n')
+    source = open_source(tmp_path / "t.jsonl")
+    assert read(source).to_pydict() == {"a": ["\N{GRINNING FACE}"]}
+    assert [row["line"] for batch in source.rejects() for row in batch.to_pylist()] == [2]
+    (tmp_path / "t.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="nested too deep"):
+        open_source(tmp_path / "t.json").schema()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_archive_of_arrays_is_held_to_its_checksums_and_shapes(tmp_path, packed):
+    (np.savez_compressed if packed else np.savez)(tmp_path / "t.npz", a=np.arange(1000.0))
+    whole = (tmp_path / "t.npz").read_bytes()
+    for at in range(150, len(whole) - 150, len(whole) // 7):
+        (tmp_path / "t.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(DataError, match=r"t\.npz"):
+            read(open_source(tmp_path / "t.npz"))
+
+
+def test_a_parquet_page_is_held_to_its_checksum(tmp_path):
+    table = pa.table({"a": np.arange(10_000) * 7919 % 10_007})
+    pa.parquet.write_table(table, tmp_path / "t.parquet", write_page_checksum=True, use_dictionary=False, compression=None)
+    whole = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "t.parquet").write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
+    with pytest.raises(DataError, match=r"t\.parquet.*CRC"):
+        read(open_source(tmp_path / "t.parquet"))
+
+
+def test_an_arrow_file_whose_offsets_lead_out_of_it_is_refused(tmp_path):
+    """Arrow believes offsets; looking where they lead would end the process."""
+    table = pa.table({"a": ["one", "two", "three"]})
+    with pa.ipc.new_file(tmp_path / "t.arrow", table.schema) as writer:
+        writer.write_table(table)
+    whole = (tmp_path / "t.arrow").read_bytes()
+    offsets = np.array([0, 3, 6, 11], "<i4").tobytes()
+    assert whole.count(offsets) == 1
+    (tmp_path / "t.arrow").write_bytes(whole.replace(offsets, np.array([0, 3, 2**30, 2**30 + 5], "<i4").tobytes()))
+    with pytest.raises(DataError, match=r"t\.arrow"):
+        read(open_source(tmp_path / "t.arrow"))
+
+
 def test_json_of_the_other_kind_says_so(tmp_path):
     (tmp_path / "t.json").write_text('{"a": 1}\n{"a": 2}\n')
     with pytest.raises(DataError, match="type: jsonl"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import Protocol
 
 
 class DroppedError(Exception):
@@ -19,6 +19,16 @@ class DroppedError(Exception):
         self.afresh = afresh
 
 
+class Stream(Protocol):
+    """Bytes to be read from their beginning."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to so many bytes; none at the end."""
+
+    def close(self) -> None:
+        """Let the connection go."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A content that is being read.
@@ -31,7 +41,7 @@ class Opened:
             broke off is begun anew.
     """
 
-    stream: IO[bytes]
+    stream: Stream
     start: int
     size_bytes: int | None
     validator: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import IO, Any, cast
+from typing import Any
 
 from deepseek.data.sources.remote.base import DroppedError, Opened
 from deepseek.data.sources.remote.urls import scheme_of, shown
@@ -53,7 +53,7 @@ class StoredFile:
             if begin:
                 stream.seek(begin)
             size = about.get("size")
-            return Opened(cast("IO[bytes]", _Stream(stream, self.url)), begin, size if isinstance(size, int) else None, found)
+            return Opened(_Stream(stream, self.url), begin, size if isinstance(size, int) else None, found)
 
     def unchanged(self, validator: str | None) -> bool:
         """Say whether the object is still the one that was opened."""
@@ -72,7 +72,7 @@ class _Stream:
     def __init__(self, stream: Any, url: str) -> None:
         self._stream, self._url = stream, url
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         with _told(self._url):
             return bytes(self._stream.read(size))
 

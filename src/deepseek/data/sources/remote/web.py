@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from deepseek.data.sources.remote.base import DroppedError, Opened
@@ -123,12 +123,12 @@ class WebFile:
 class _Whole:
     """The bytes of an answer; what breaks is a `DroppedError`."""
 
-    def __init__(self, answer: IO[bytes]) -> None:
+    def __init__(self, answer: Any) -> None:
         self._answer = answer
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         try:
-            return self._answer.read(size)
+            return bytes(self._answer.read(size))
         except (OSError, http.client.HTTPException) as error:
             raise DroppedError(str(error) or type(error).__name__) from None
 
