@@ -113,7 +113,8 @@ def make_jsonl(rng):
         at = int(rng.integers(len(lines)))
         line = lines[at]
         other = [
-            line[: len(line) // 2], line + line, b"[1]", b"null", b"{}", b"{", b'{"id": 1, "id": 2}', b'{"id": NaN}', b'{"id": "x"}', b'{"id": 12345678901234567891}', b"{]",
+            line[: len(line) // 2], line + line, b"[1]", b"null", b"{}", b"{", b'{"id": 1, "id": 2}', b'{"id": NaN}', b'{"id": "x"}',
+            b'{"id": 12345678901234567891}', b"{]",
             b'{"id": ' + b"9" * 400 + b"}", b'{"id": 1e999}', b'{"id": {"deep": 1}}', b"[" * 5000, b'{"a":' * 3000,
             line.replace(b'"', b"'"),
             line[:-1] + b",}", b"//" + line, line + b"\r", b"  ", b'{"word": "\\ud800"}', b'{"\\u0000": 1}', line[:4] + b"\xff" + line[4:],

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from deepseek.data.sources import is_url, open_source
 from deepseek.data.sources.listed_files import ListedFiles
@@ -409,7 +410,7 @@ def test_a_signature_is_no_part_of_what_is_cached(web, kept):
     assert web.asked[0][0] == "/t.csv?part=1&sig=one"
 
 
-class Changing(fsspec.implementations.memory.MemoryFileSystem):
+class Changing(MemoryFileSystem):
     """A store whose object is another each time that it was opened, for so often."""
 
     protocol = ("changing",)
@@ -424,7 +425,7 @@ class Changing(fsspec.implementations.memory.MemoryFileSystem):
         return data
 
 
-class Failing(fsspec.implementations.memory.MemoryFileSystem):
+class Failing(MemoryFileSystem):
     """A store that fails in its own ways."""
 
     protocol = ("failing",)
