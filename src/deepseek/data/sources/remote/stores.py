@@ -99,9 +99,6 @@ def store_of(url: str) -> Any:
         raise InputError(
             f"{shown(url)!r} holds a secret", hint=f"an object store's credentials come from the environment: {_variables(scheme)}"
         )
-    if scheme not in fsspec.available_protocols():
-        known = ["file", "http", "https", "s3", "gs", "az", "memory"]
-        raise UnknownNameError("scheme", scheme, known, hint=f"in {url!r}; and what else fsspec knows")
     try:
         return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
     except ImportError:
@@ -109,6 +106,11 @@ def store_of(url: str) -> Any:
         raise InputError(
             f"reading {url!r} needs {library!r}, which is not installed", hint=f"install it with: pip install {library}"
         ) from None
+    except ValueError as error:
+        if "Protocol not known" not in str(error):
+            raise _problem(error, url) from None
+        known = ["file", "http", "https", "s3", "gs", "az", "memory"]
+        raise UnknownNameError("scheme", scheme, known, hint=f"in {url!r}; and what else fsspec knows") from None
     except Exception as error:  # noqa: BLE001 - foreign code, with errors of its own
         raise _problem(error, url) from None
 
@@ -124,6 +126,8 @@ def expanded(url: str, files: Any) -> list[str]:
     with _told(url):
         found = files.glob(files._strip_protocol(url), detail=True)  # noqa: SLF001
     names = sorted(name for name, about in found.items() if about.get("type") != "directory")
+    if "/." not in url:  # as in a shell, `*` matches no hidden file
+        names = [name for name in names if "/." not in f"/{name}"]
     if not names:
         raise DataError(f"no object matches {url!r}", hint="check the pattern; ** also looks into folders")
     return [f"{scheme_of(url)}://{name.lstrip('/')}" for name in names]

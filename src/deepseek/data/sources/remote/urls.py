@@ -51,7 +51,7 @@ def shown(url: str) -> str:
 def path_of(url: str) -> PurePosixPath:
     """Return the path of a URL, whose last part names the file; what follows `?` is no part of it on a web server."""
     rest = url.partition("://")[2]
-    return PurePosixPath(unquote(urlsplit(url).path) if scheme_of(url) in WEB else rest.partition("/")[2])
+    return PurePosixPath(unquote(urlsplit(url).path) if scheme_of(url) in WEB else rest.partition("/")[2] or rest)
 
 
 def place_of(url: str) -> PurePosixPath:
