@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, INGESTED, Source
-from deepseek.data.sources.remote.cache import names_below
+from deepseek.data.sources.remote.cache import matching, names_below
 from deepseek.data.sources.remote.urls import is_remote, local_path, path_of, shown
 from deepseek.errors import DataError, InputError
 from deepseek.registry import family
@@ -93,6 +93,8 @@ def _open_url(value: str, folder: Path) -> Source:
     path = Path(path_of(value))
     if _suffix(path) in _TYPES:
         return _build(_TYPES[_suffix(path)], value, folder)
+    if glob.has_magic(value):
+        return _build(_type_of([Path(path_of(url)) for url in matching(value)]), value, folder)
     names = names_below(value)
     suffixes = Counter(_suffix(Path(name)) for name in names if len(name.parts) == 1 and _suffix(Path(name)) in _TYPES)
     if not suffixes or any(len(name.parts) > 1 for name in names):

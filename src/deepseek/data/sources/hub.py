@@ -98,10 +98,10 @@ class HuggingFaceSource(Source):
         for name, part in self._parts():
             read = [column for column in names if not (name and column == SPLIT_COLUMN)] or part.column_names[:1]
             paths = only_paths(part)
-            with _foreign(self.path):
+            with _foreign(self.path, local=self._local is not None):
                 tables = iter(part.select_columns(read).with_format("arrow").iter(batch_size=batch_rows))
             while True:
-                with _foreign(self.path):
+                with _foreign(self.path, local=self._local is not None):
                     table = next(tables, None)
                 if table is None:
                     break
@@ -122,7 +122,7 @@ class HuggingFaceSource(Source):
             import datasets
         except ImportError:
             raise MissingExtraError("datasets", "hub", f"reading the dataset {self.path!r}") from None
-        with _foreign(self.path), _without_bars(datasets):
+        with _foreign(self.path, local=self._local is not None), _without_bars(datasets):
             if self._local is not None and any((self._local / name).is_file() for name in _SAVED):
                 return self._saved(datasets.load_from_disk(str(self._local)))
             place = str(self._local) if self._local is not None else self.path
@@ -159,7 +159,7 @@ def _schema_of(dataset: Any) -> pa.Schema:
 
 
 @contextmanager
-def _foreign(path: str) -> Iterator[None]:
+def _foreign(path: str, *, local: bool) -> Iterator[None]:
     """Turn what `datasets` and all that it calls raise into a `DataError` that names the dataset."""
     try:
         yield
@@ -167,7 +167,7 @@ def _foreign(path: str) -> Iterator[None]:
         raise
     except Exception as error:
         why = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(f"the dataset {path!r} cannot be read: {why}", hint=_hint(error)) from error
+        raise DataError(f"the dataset {path!r} cannot be read: {why}", hint=None if local else _hint(error)) from error
 
 
 def _hint(error: Exception) -> str | None:

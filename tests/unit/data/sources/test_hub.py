@@ -153,7 +153,7 @@ def test_what_cannot_be_read_is_told(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"splits called 'unsupervised'\n.*name the one to read under split: unsupervised"):
         source(tmp_path / "odd").schema()
     made(1).select([]).save_to_disk(tmp_path / "none")
-    with pytest.raises(DataError, match="has no rows"):
+    with pytest.raises(DataError, match=r"none' cannot be read: [^\n]*$"):
         source(tmp_path / "none").schema()
     damaged = next((tmp_path / "saved").glob("*.arrow"))
     damaged.write_bytes(damaged.read_bytes()[:100])

@@ -57,8 +57,7 @@ def fetch(urls: Sequence[str]) -> list[Path]:
     found: dict[PurePosixPath, Remote] = {}
     for url in urls:
         if scheme_of(url) in WEB:
-            if _MAGIC & set(url.partition("?")[0]):
-                raise DataError(f"{shown(url)!r} holds a pattern, and a web server does not say which files it has", hint="name each file")
+            _refuse_pattern(url)
             found[place_of(url)] = WebFile(url)
             continue
         store = store_of(url)
@@ -68,6 +67,11 @@ def fetch(urls: Sequence[str]) -> list[Path]:
     return [root / place for place in places]
 
 
+def _refuse_pattern(url: str) -> None:
+    if scheme_of(url) in WEB and _MAGIC & set(url.partition("?")[0]):
+        raise DataError(f"{shown(url)!r} holds a pattern, and a web server does not say which files it has", hint="name each file")
+
+
 def fetch_folder(url: str) -> Path:
     """Return a local folder with everything that is below a URL.
 
@@ -75,6 +79,16 @@ def fetch_folder(url: str) -> Path:
         DataError: As of `fetch`; or it is a web server's, which does not say what it has.
     """
     return _view([(place, _fetched(StoredFile(one, store))) for one, place, store in _listed(url)])
+
+
+def matching(url: str) -> list[str]:
+    """Return the URLs of everything that a pattern matches.
+
+    Raises:
+        DataError: As of `fetch`.
+    """
+    _refuse_pattern(url)
+    return expanded(url, store_of(url))
 
 
 def names_below(url: str) -> list[PurePosixPath]:
