@@ -13,6 +13,7 @@ LEAST = dict.fromkeys(FORMATS, 90) | {"csv": 250, "jsonl": 250, "folder": 250}
 """How many have to be readable: a source that refuses everything loses nothing either."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_damaged_file_is_read_whole_or_refused(kind, tmp_path):
     """Rows and rejects are as many as the records that another reader finds, with the same values; no crash, no error of another's."""

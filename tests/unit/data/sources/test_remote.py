@@ -589,12 +589,24 @@ def test_keys_that_would_be_one_path_are_refused(memory):
         def _strip_protocol(self, url):
             return "photos"
 
-        def find(self, root):
-            return ["photos/a/1.png", "photos/a//1.png"]
+        def find(self, root, detail):
+            return {"photos/a/1.png": {}, "photos/a//1.png": {}}
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(DataError, match="cannot be kept as a file"):
         patched.setattr(cache, "store_of", lambda url: Odd())
         open_source("memory://photos").schema()
+    with pytest.raises(DataError, match="cannot be kept as a file beside"):
+        open_source(["memory://photos/a/x.csv", "memory://photos//a/x.csv"]).schema()
+
+
+def test_of_what_is_cached_nothing_but_the_listing_is_asked(memory, monkeypatch):
+    for number in range(5):
+        memory.pipe(f"/photos/cat/{number}.png", b"%d" % number)
+    before = open_source("memory://photos").fingerprint()
+    asked = []
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda self, path, **given: asked.append(path))
+    assert open_source("memory://photos").fingerprint() == before
+    assert not asked
 
 
 def test_the_road_from_a_url(web, tmp_path, monkeypatch):

@@ -13,11 +13,10 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 from deepseek.artifacts.files import write_text
@@ -30,11 +29,6 @@ from deepseek.errors import DataError
 _CHUNK_BYTES = 1 << 20
 _PAUSES_S = (0.2, 1.0, 3.0, 10.0)
 _MAGIC = frozenset("*[")
-
-
-class _Content(NamedTuple):
-    file: Path
-    sha256: str
 
 
 def cache_folder() -> Path:
@@ -54,16 +48,21 @@ def fetch(urls: Sequence[str]) -> list[Path]:
     Raises:
         DataError: One is not there, may not be read, breaks off again and again, or does not stop changing.
     """
-    found: dict[PurePosixPath, Remote] = {}
+    remotes: list[Remote] = []
     for url in urls:
         if scheme_of(url) in WEB:
             _refuse_pattern(url)
-            found[place_of(url)] = WebFile(url)
-            continue
-        store = store_of(url)
-        found |= {place_of(one): StoredFile(one, store) for one in expanded(url, store)}
+            remotes.append(WebFile(url))
+        else:
+            store = store_of(url)
+            remotes += [StoredFile(one, store, about) for one, about in expanded(url, store).items()]
+    found: dict[PurePosixPath, Remote] = {}
+    for remote in remotes:
+        other = found.setdefault(place_of(remote.url), remote)
+        if shown(other.url) != shown(remote.url):
+            raise _one_path(remote.url, other.url)
     places = sorted(found)
-    root = _view([(place, _fetched(found[place])) for place in places])
+    root = _view([(place, found[place]) for place in places])
     return [root / place for place in places]
 
 
@@ -78,7 +77,7 @@ def fetch_folder(url: str) -> Path:
     Raises:
         DataError: As of `fetch`; or it is a web server's, which does not say what it has.
     """
-    return _view([(place, _fetched(StoredFile(one, store))) for one, place, store in _listed(url)])
+    return _view(_listed(url))
 
 
 def matching(url: str) -> list[str]:
@@ -88,7 +87,7 @@ def matching(url: str) -> list[str]:
         DataError: As of `fetch`.
     """
     _refuse_pattern(url)
-    return expanded(url, store_of(url))
+    return list(expanded(url, store_of(url)))
 
 
 def names_below(url: str) -> list[PurePosixPath]:
@@ -97,37 +96,48 @@ def names_below(url: str) -> list[PurePosixPath]:
     Raises:
         DataError: As of `fetch_folder`.
     """
-    return [place for _, place, _ in _listed(url)]
+    return [place for place, _ in _listed(url)]
 
 
-def _listed(url: str) -> Iterator[tuple[str, PurePosixPath, Any]]:
+def _listed(url: str) -> list[tuple[PurePosixPath, Remote]]:
     if scheme_of(url) in WEB:
         raise DataError(
             f"{shown(url)!r} names no file whose format can be told, and a web server does not say which files it has",
             hint="name a file, or its format: {type: csv, path: https://…}",
         )
     store = store_of(url)
-    found = below(url, store)
-    places = Counter(place for _, place in found)
-    strange = next((one for one, place in found if places[place] > 1 or {"..", "."} & set(place.parts)), None)
-    if strange is not None:  # keys are any text: a//b and a/b are two
-        raise DataError(f"{strange!r} cannot be kept as a file", hint="two keys below this folder stand for one path, or lead out of it")
-    return ((one, place, store) for one, place in found)
+    found: dict[PurePosixPath, Remote] = {}
+    for one, place, about in below(url, store):
+        if place in found or {"..", "."} & set(place.parts):
+            raise _one_path(one, found[place].url if place in found else url)
+        found[place] = StoredFile(one, store, about)
+    return sorted(found.items())
 
 
-def _fetched(remote: Remote) -> _Content:
+def _one_path(url: str, other: str) -> DataError:
+    """Say that keys, which are any text, cannot all be paths: `a//b` and `a/b` are two keys."""
+    return DataError(f"{shown(url)!r} cannot be kept as a file beside {shown(other)!r}", hint="rename one of them")
+
+
+def _fetched(remote: Remote, target: Path) -> str:
+    """Put the content of a URL at a place of its own; return its SHA-256."""
     folder = cache_folder() / "objects" / hashlib.sha256(shown(remote.url).encode()).hexdigest()[:32]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            return _brought_up_to_date(remote, folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):  # another process may be about to replace it
+            digest = _brought_up_to_date(remote, folder)
+            try:
+                os.link(folder / digest, target)
+            except OSError:  # a file system without hard links
+                shutil.copy2(folder / digest, target)
+        return digest
     except OSError as error:
-        raise DataError(
-            f"{shown(remote.url)!r} cannot be kept in {str(folder)!r}: {error}", hint="DEEPSEEK_CACHE names another place"
-        ) from None
+        what = f"{shown(remote.url)!r} cannot be kept in {str(folder)!r}: {error}"
+        raise DataError(what, hint="DEEPSEEK_CACHE names another place") from None
 
 
-def _brought_up_to_date(remote: Remote, folder: Path) -> _Content:
+def _brought_up_to_date(remote: Remote, folder: Path) -> str:
     known = _known(folder / "content.json", folder)
     pauses = list(_PAUSES_S)
     while True:
@@ -135,7 +145,7 @@ def _brought_up_to_date(remote: Remote, folder: Path) -> _Content:
         try:
             opened = _begin(remote, folder, known)
             if opened is None and known is not None:
-                return _Content(folder / known["sha256"], known["sha256"])
+                return str(known["sha256"])
             if opened is not None and _copied(opened, folder) and remote.unchanged(opened.validator):
                 return _kept(folder, opened.validator, remote.url)
             _forget_part(folder)
@@ -173,7 +183,7 @@ def _copied(opened: Opened, folder: Path) -> bool:
     return opened.size_bytes is None or size == opened.size_bytes
 
 
-def _kept(folder: Path, validator: str | None, url: str) -> _Content:
+def _kept(folder: Path, validator: str | None, url: str) -> str:
     part = folder / "part"
     with part.open("rb", buffering=0) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -186,7 +196,7 @@ def _kept(folder: Path, validator: str | None, url: str) -> _Content:
     for file in folder.iterdir():  # views keep what they link to
         if len(file.name) == len(digest) and file.name != digest:
             file.unlink()
-    return _Content(folder / digest, digest)
+    return digest
 
 
 def _known(note: Path, folder: Path | None) -> dict[str, Any] | None:
@@ -200,26 +210,18 @@ def _known(note: Path, folder: Path | None) -> dict[str, Any] | None:
         return None
 
 
-def _view(contents: Sequence[tuple[PurePosixPath, _Content]]) -> Path:
-    """Return a folder in which these contents stand under these names."""
-    key = hashlib.sha256(json.dumps([(str(place), content.sha256) for place, content in contents]).encode()).hexdigest()[:32]
+def _view(found: Sequence[tuple[PurePosixPath, Remote]]) -> Path:
+    """Return a folder in which the contents of URLs stand under these names; contents and names alone say which."""
     views = cache_folder() / "views"
-    view = views / key
-    if all(_size(view / place) == _size(content.file) and (view / place).is_file() for place, content in contents):
-        return view
-    made = views / f".{key}.{uuid4().hex}"
+    made = views / f".{uuid4().hex}"
     try:
-        for place, content in contents:
-            target = made / place
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(content.file, target)
-            except OSError:  # a file system without hard links
-                shutil.copy2(content.file, target)
-        shutil.rmtree(view, ignore_errors=True)
-        made.rename(view)
+        contents = [(str(place), _fetched(remote, made / place)) for place, remote in found]
+        view = views / hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:32]
+        if not all((view / place).is_file() and _size(view / place) == _size(made / place) for place, _ in found):
+            shutil.rmtree(view, ignore_errors=True)
+            made.rename(view)
     except OSError as error:
-        if not view.is_dir():  # another process was not faster either
+        if not view.is_dir():  # else another process was faster
             raise DataError(f"files cannot be kept in {str(views)!r}: {error}", hint="DEEPSEEK_CACHE names another place") from None
     finally:
         shutil.rmtree(made, ignore_errors=True)

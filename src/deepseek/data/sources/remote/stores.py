@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,6 +22,8 @@ _LIBRARIES = {
     "oci": "ocifs",
     "oss": "ossfs",
 }
+_TAGS = ("ETag", "etag", "VersionId", "version_id", "generation", "md5Hash", "content_md5", "md5", "sha256", "crc32c")
+_TIMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "timeModified", "created")
 _MAGIC = frozenset("*?[")
 _CREDENTIALS = {
     "s3fs": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or FSSPEC_S3_ANON=true for a public bucket",
@@ -35,20 +38,23 @@ class StoredFile:
     Args:
         url: Where it is.
         files: The store, as `store_of` returned it.
+        about: What a listing said of it, where there was one: for what is cached, nothing more is asked.
     """
 
-    def __init__(self, url: str, files: Any) -> None:
-        self.url, self._files = url, files
+    def __init__(self, url: str, files: Any, about: Mapping[str, Any] | None = None) -> None:
+        self.url, self._files, self._listed = url, files, about
 
     def open(self, *, start: int, validator: str | None, cached: str | None) -> Opened | None:
         """Open the object (see `Remote.open`)."""
+        if self._listed is not None and cached is not None and _validator(self._listed) == cached:
+            return None
         with _told(self.url):
             about, found = self._about()
-            if found == cached:
+            if found is not None and found == cached:
                 return None
             if about.get("type") == "directory":
                 raise DataError(f"{shown(self.url)!r} is a folder, not a file", hint="name a file, or a pattern such as folder/*.csv")
-            begin = start if found == validator else 0
+            begin = start if found is not None and found == validator else 0
             stream = self._files.open(self._files._strip_protocol(self.url), "rb")  # noqa: SLF001 - fsspec names it so, and documents it
             if begin:
                 stream.seek(begin)
@@ -60,10 +66,10 @@ class StoredFile:
         with _told(self.url):
             return self._about()[1] == validator
 
-    def _about(self) -> tuple[dict[str, Any], str]:
+    def _about(self) -> tuple[Mapping[str, Any], str | None]:
         self._files.invalidate_cache()
-        path = self._files._strip_protocol(self.url)  # noqa: SLF001
-        return self._files.info(path), str(self._files.ukey(path))
+        about = self._files.info(self._files._strip_protocol(self.url))  # noqa: SLF001
+        return about, _validator(about)
 
 
 class _Stream:
@@ -115,14 +121,23 @@ def store_of(url: str) -> Any:
         raise _problem(error, url) from None
 
 
-def expanded(url: str, files: Any) -> list[str]:
-    """Return the URLs of the objects that a URL names: itself, or all that match its pattern, sorted.
+def _validator(about: Mapping[str, Any]) -> str | None:
+    """Return what changes when an object does: its size with its tag or version, or else its time of change; nothing without either."""
+    name = next((name for name in (*_TAGS, *_TIMES) if about.get(name)), None)
+    if name is None:
+        return None
+    value = about[name].timestamp() if isinstance(about[name], datetime) else about[name]  # listings have one form, answers the other
+    return f"{about.get('size')} {name} {value}"
+
+
+def expanded(url: str, files: Any) -> dict[str, Mapping[str, Any] | None]:
+    """Return the URLs of the objects that a URL names, with what the store lists of each: itself, or all that match its pattern, sorted.
 
     Raises:
         DataError: None matches.
     """
     if not _MAGIC & set(url):
-        return [url]
+        return {url: None}
     with _told(url):
         found = files.glob(files._strip_protocol(url), detail=True)  # noqa: SLF001
     names = sorted(name for name, about in found.items() if about.get("type") != "directory")
@@ -130,20 +145,21 @@ def expanded(url: str, files: Any) -> list[str]:
         names = [name for name in names if "/." not in f"/{name}"]
     if not names:
         raise DataError(f"no object matches {url!r}", hint="check the pattern; ** also looks into folders")
-    return [f"{scheme_of(url)}://{name.lstrip('/')}" for name in names]
+    return {f"{scheme_of(url)}://{name.lstrip('/')}": found[name] for name in names}
 
 
-def below(url: str, files: Any) -> list[tuple[str, PurePosixPath]]:
-    """Return the objects below a folder that are not hidden, sorted: the URL of each, and its path from there.
+def below(url: str, files: Any) -> list[tuple[str, PurePosixPath, Mapping[str, Any]]]:
+    """Return the objects below a folder that are not hidden, sorted: the URL of each, its path from there, and what the store lists of it.
 
     Raises:
         DataError: There is none.
     """
     with _told(url):
         root = files._strip_protocol(url).rstrip("/")  # noqa: SLF001
-        names = sorted(files.find(root))
-    found = [(name, PurePosixPath(name[len(root) :].lstrip("/"))) for name in names if name.rstrip("/") != root]
-    seen = [(f"{scheme_of(url)}://{name.lstrip('/')}", place) for name, place in found if not any(part[0] == "." for part in place.parts)]
+        found = files.find(root, detail=True)
+    named = [(name, PurePosixPath(name[len(root) :].lstrip("/"))) for name in sorted(found) if name.rstrip("/") != root]
+    shown_ones = [(name, place) for name, place in named if not any(part[0] == "." for part in place.parts)]
+    seen = [(f"{scheme_of(url)}://{name.lstrip('/')}", place, found[name]) for name, place in shown_ones]
     if not seen:
         raise DataError(f"there is nothing below {url!r}", hint="check the bucket and the path; names are case-sensitive")
     return seen
