@@ -17,7 +17,7 @@ class ArrowSource(FileSource):
 
     Args:
         folder: What relative paths are relative to.
-        path: A path, a pattern with `*`, or a list of them. All files must have the same columns.
+        path: A path, a pattern with `*`, a URL, or a list of them. All files must have the same columns.
     """
 
     def schema(self) -> pa.Schema:

@@ -59,7 +59,7 @@ class _Plan:
 
 
 class CsvSource(FileSource):
-    """Read delimited text files, plain or packed as `.gz` or `.zip`.
+    """Read delimited text files, plain or packed as `.gz`, `.zip`, `.bz2`, `.xz` or `.zst`.
 
     Types are found by a whole pass over the text, because a guess from the first block is wrong as soon as a later row says otherwise; the
     pass is made once for as long as the files do not change. Records with too few or too many fields are set aside (`rejects`), never
@@ -68,7 +68,7 @@ class CsvSource(FileSource):
 
     Args:
         folder: What relative paths are relative to.
-        path: A path, a pattern with `*`, or a list of them. All files must have the same columns.
+        path: A path, a pattern with `*`, a URL, or a list of them. All files must have the same columns.
         delimiter: What stands between fields, one character; found by looking where not given.
         header: Whether the first record names the columns; found by looking where not given. Without a header, columns are named
             `column_0`, `column_1`, …

@@ -49,7 +49,7 @@ class FileSource(Source):
 
     Args:
         folder: What relative paths are relative to.
-        path: A path, a pattern with `*`, or a list of them. All files must have the same columns.
+        path: A path, a pattern with `*`, a URL, or a list of them. All files must have the same columns.
     """
 
     def __init__(self, folder: Path = Path(), /, *, path: PathLike) -> None:

@@ -123,7 +123,7 @@ class JsonLinesSource(_RecordSource):
 
     Args:
         folder: What relative paths are relative to.
-        path: A path, a pattern with `*`, or a list of them; `.gz` and `.zip` are unpacked on the way.
+        path: A path, a pattern with `*`, a URL, or a list of them; what is packed (`.gz`, `.zip`, `.bz2`, `.xz`, `.zst`) is unpacked.
         encoding: How the text is encoded.
         on_bad_line: What to do with a line that is no JSON object: `reject` (count it and set it aside) or `fail`.
     """
@@ -152,7 +152,7 @@ class JsonSource(_RecordSource):
 
     Args:
         folder: What relative paths are relative to.
-        path: A path, a pattern with `*`, or a list of them; `.gz` and `.zip` are unpacked on the way.
+        path: A path, a pattern with `*`, a URL, or a list of them; what is packed (`.gz`, `.zip`, `.bz2`, `.xz`, `.zst`) is unpacked.
         encoding: How the text is encoded.
         on_bad_line: What to do with an element that is no JSON object: `reject` (count it and set it aside) or `fail`.
 

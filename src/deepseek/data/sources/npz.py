@@ -62,7 +62,7 @@ class NpzSource(FileSource):
 
     Args:
         folder: What relative paths are relative to.
-        path: A path, a pattern with `*`, or a list of them. All files must hold the same arrays.
+        path: A path, a pattern with `*`, a URL, or a list of them. All files must hold the same arrays.
         arrays: Which arrays to read, where the archive also holds others; all where not given.
 
     Raises:

@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import threading
+import urllib.request
 import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ from deepseek.data.sources import is_url, open_source
 from deepseek.data.sources.listed_files import ListedFiles
 from deepseek.data.sources.remote import cache
 from deepseek.data.sources.remote.urls import is_remote, place_of
+from deepseek.data.sources.remote.web import _Redirects
 from deepseek.errors import DataError, InputError, MissingExtraError, UnknownNameError
 
 TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
@@ -372,6 +374,15 @@ def test_a_password_goes_to_its_own_server_and_nowhere_else(web):
         assert rows(source) == TABLE.to_pydict()
         assert web.asked[0][1]["authorization"].startswith("Basic ")
         assert "authorization" not in other.asked[0][1]
+
+
+def test_no_redirection_leaves_encryption():
+    following = _Redirects().redirect_request
+    before = urllib.request.Request("https://h/t.csv", headers={"Authorization": "Basic x", "Range": "bytes=5-"})
+    with pytest.raises(DataError, match="which is not encrypted"):
+        following(before, None, 302, "Found", {}, "http://h/t.csv")
+    assert following(before, None, 302, "Found", {}, "https://h/u.csv").headers == before.headers
+    assert following(before, None, 302, "Found", {}, "https://i/u.csv").headers == {"Range": "bytes=5-"}
 
 
 SECRET = "hush-4711"
