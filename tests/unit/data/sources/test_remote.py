@@ -381,6 +381,8 @@ def test_no_redirection_leaves_encryption():
     before = urllib.request.Request("https://h/t.csv", headers={"Authorization": "Basic x", "Range": "bytes=5-"})
     with pytest.raises(DataError, match="which is not encrypted"):
         following(before, None, 302, "Found", {}, "http://h/t.csv")
+    with pytest.raises(DataError, match="which is no web address"):
+        following(before, None, 302, "Found", {}, "ftp://h/t.csv")
     assert following(before, None, 302, "Found", {}, "https://h/u.csv").headers == before.headers
     assert following(before, None, 302, "Found", {}, "https://i/u.csv").headers == {"Range": "bytes=5-"}
 

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from deepseek.data.sources.remote.base import DroppedError, Opened
-from deepseek.data.sources.remote.urls import shown
+from deepseek.data.sources.remote.urls import WEB, shown
 from deepseek.errors import DataError
 
 _TIMEOUT_S = 60
@@ -142,6 +142,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
         before, after = urlsplit(req.full_url), urlsplit(newurl)
+        if after.scheme not in WEB:
+            raise DataError(f"{shown(req.full_url)!r} leads to {shown(newurl)!r}, which is no web address")
         if before.scheme == "https" and after.scheme != "https":
             raise DataError(
                 f"{shown(req.full_url)!r} leads to {shown(newurl)!r}, which is not encrypted", hint="name that URL if you trust it"
