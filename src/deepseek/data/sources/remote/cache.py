@@ -202,7 +202,7 @@ def _kept(folder: Path, validator: str | None, url: str) -> str:
 def _known(note: Path, folder: Path | None) -> dict[str, Any] | None:
     """Return what a note says; nothing where it is damaged, or the content that it is of is not there as it was."""
     try:
-        value = json.loads(note.read_text(encoding="utf-8"))
+        value: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
         if folder is not None and _size(folder / value["sha256"]) != value["size_bytes"]:
             return None
         return value if "validator" in value else None
