@@ -193,9 +193,9 @@ def _kept(folder: Path, validator: str | None, url: str) -> str:
     about = {"url": shown(url), "validator": validator, "sha256": digest, "size_bytes": size}
     write_text(folder / "content.json", json.dumps(about), durable=False)
     (folder / "part.json").unlink(missing_ok=True)
-    for file in folder.iterdir():  # views keep what they link to
-        if len(file.name) == len(digest) and file.name != digest:
-            file.unlink()
+    for other in folder.iterdir():  # views keep what they link to
+        if len(other.name) == len(digest) and other.name != digest:
+            other.unlink()
     return digest
 
 
