@@ -188,8 +188,8 @@ def _kept(folder: Path, validator: str | None, url: str) -> str:
     with part.open("rb", buffering=0) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     size = _size(part)
-    part.chmod(0o444)
     part.replace(folder / digest)
+    (folder / digest).chmod(0o444)  # views are links to it: who changes one changes all
     about = {"url": shown(url), "validator": validator, "sha256": digest, "size_bytes": size}
     write_text(folder / "content.json", json.dumps(about), durable=False)
     (folder / "part.json").unlink(missing_ok=True)
