@@ -15,21 +15,21 @@ import pyarrow as pa
 from deepseek.errors import DataError, DeepSeekError
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving import metrics as prometheus
-from deepseek.serving.asgi import Application
 from deepseek.serving.experiments.control import Control
 from deepseek.serving.experiments.routes import experiment_routes
 from deepseek.serving.experiments.running import HEADER, Call, Missed, Part, Running, table_of
 from deepseek.serving.experiments.settings import CHAMPION
-from deepseek.serving.forms import read_form
-from deepseek.serving.http import Request
+from deepseek.serving.http.asgi import Application
+from deepseek.serving.http.forms import read_form
+from deepseek.serving.http.keys import Keys
+from deepseek.serving.http.problems import ClientGoneError, RefusedError, RowsLostError
+from deepseek.serving.http.request import Request
 from deepseek.serving.journal import Answered, JournalFullError, Outcomes, Unanswered
-from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models, ServedModel
 from deepseek.serving.observers import Observers
 from deepseek.serving.openapi import document
 from deepseek.serving.page import page, policy
-from deepseek.serving.problems import ClientGoneError, RefusedError, RowsLostError
 from deepseek.serving.replies import all_bad, as_stream, merged
 from deepseek.serving.rows import Rows
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from deepseek.data.targets import TargetSpec, TargetTransform
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.rows import shown
 
 LONGEST_ID = 100

@@ -6,7 +6,7 @@ import struct
 
 import pyarrow as pa
 
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.http.problems import RefusedError
 
 _SCHEMA, _DICTIONARY, _RECORDS = 1, 2, 3
 _DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, struct.error, IndexError)

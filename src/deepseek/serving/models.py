@@ -28,8 +28,8 @@ from deepseek.registry import load_plugin
 from deepseek.serving.answers import AnswerWriter
 from deepseek.serving.batching import Batcher
 from deepseek.serving.feedback import FeedbackReader
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.metrics import Metrics
-from deepseek.serving.problems import RefusedError
 from deepseek.serving.rows import RowReader
 from deepseek.serving.runners import WARM_ROUNDS, Job, Runners
 from deepseek.serving.state import version_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.rows import Rows
 
 DETAILED_ROWS = 100

@@ -23,7 +23,7 @@ from deepseek.errors import BundleError, DataError, DeepSeekError, InputError, R
 from deepseek.inference.backends.base import told_threads
 from deepseek.processors import usable_cores
 from deepseek.serving.channel import Channel, Kind, as_stream, read_document, read_table
-from deepseek.serving.problems import RefusedError, RowsLostError
+from deepseek.serving.http.problems import RefusedError, RowsLostError
 
 log = logging.getLogger("deepseek.serving")
 

@@ -47,8 +47,8 @@ def serve(
         MissingExtraError: The libraries of the extra `serve` are not installed.
     """
     require_libraries("serving")
+    from deepseek.serving.http.keys import Keys
     from deepseek.serving.keeper import RecorderKeeper
-    from deepseek.serving.keys import Keys
     from deepseek.serving.models import named_paths
     from deepseek.serving.state import State
     from deepseek.serving.supervisor import Supervisor
@@ -108,8 +108,8 @@ def make_app(
     require_libraries("serving")
     from deepseek.serving.app import App
     from deepseek.serving.experiments.control import Control
+    from deepseek.serving.http.keys import Keys
     from deepseek.serving.journal import Journal
-    from deepseek.serving.keys import Keys
     from deepseek.serving.metrics import Metrics
     from deepseek.serving.models import Models, named_paths
     from deepseek.serving.observers import Observers

@@ -21,12 +21,12 @@ from deepseek.errors import DeepSeekError
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.app import App
 from deepseek.serving.experiments.control import Control
+from deepseek.serving.http.keys import Keys
+from deepseek.serving.http.protocol import limited
 from deepseek.serving.journal import Journal
-from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models
 from deepseek.serving.observers import Observer, Observers
-from deepseek.serving.protocol import limited
 from deepseek.serving.state import State
 
 log = logging.getLogger("deepseek.serving")

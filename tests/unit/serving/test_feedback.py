@@ -6,7 +6,7 @@ import pytest
 
 from deepseek.data.targets import TargetSpec
 from deepseek.serving.feedback import FeedbackReader
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.http.problems import RefusedError
 
 CLASSES = TargetSpec("classes", ("kind",), ("a", "b", "c"))
 NUMBERS = TargetSpec("binary", ("kind",), ("0", "1"), integer_classes=True)

@@ -17,14 +17,14 @@ import deepseek
 from deepseek.data.ingested import Manifest
 from deepseek.data.sources import open_source
 from deepseek.errors import DataError, InputError, RecipeError, RunError
-from deepseek.serving.http import Request
+from deepseek.serving.http.problems import RefusedError
+from deepseek.serving.http.request import Request
 from deepseek.serving.ingest import make_app, parts, spool
 from deepseek.serving.ingest.attributes import attributes_of
 from deepseek.serving.ingest.flowfiles import find_flow_files, package
 from deepseek.serving.ingest.index import Index, Waiting
 from deepseek.serving.ingest.parts import Parts
 from deepseek.serving.ingest.spool import SMALL_BYTES, Spool
-from deepseek.serving.problems import RefusedError
 
 JSON = {"content-type": "application/json"}
 LINES = {"content-type": "application/x-ndjson"}

@@ -15,9 +15,9 @@ import deepseek
 from deepseek.artifacts import Bundle
 from deepseek.data.preparation import Preparation
 from deepseek.inference import Predictor
-from deepseek.serving.forms import read_form
+from deepseek.serving.http.forms import read_form
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.ipc import read_stream
-from deepseek.serving.problems import RefusedError
 from deepseek.serving.rows import RowReader
 
 ROW = {

@@ -16,7 +16,7 @@ from tests import fake_runner
 from tests.fake_runner import DATA, DEADLY_ONCE, DEFECT, HANG, POISON, TOGETHER
 
 from deepseek.errors import BundleError, DataError, RunError
-from deepseek.serving.problems import RefusedError, RowsLostError
+from deepseek.serving.http.problems import RefusedError, RowsLostError
 from deepseek.serving.runners import ATTEMPTS, ATTEMPTS_ALONE, Job, Runners
 
 PROGRAM = (sys.executable, fake_runner.__file__)

@@ -24,9 +24,9 @@ from deepseek.serving.experiments.arms import OpenArm, open_arm
 from deepseek.serving.experiments.audit import folder_of, history, note
 from deepseek.serving.experiments.running import Running
 from deepseek.serving.experiments.settings import CHAMPION, MOST_PHASES, Arm, Experiment, phase_of
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import NAME, Models, ServedModel
-from deepseek.serving.problems import RefusedError
 from deepseek.serving.state import State, Wanted
 
 log = logging.getLogger("deepseek.serving")

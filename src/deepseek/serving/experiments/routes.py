@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from deepseek.serving.experiments.settings import read_settings
-from deepseek.serving.http import Request
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.http.problems import RefusedError
+from deepseek.serving.http.request import Request
 
 if TYPE_CHECKING:
     from deepseek.serving.app import App

@@ -12,9 +12,9 @@ import pyarrow as pa
 from deepseek.serving.experiments.arms import OpenArm
 from deepseek.serving.experiments.assignment import Ticket, arm_of, place_of
 from deepseek.serving.experiments.settings import CHAMPION, Experiment
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import ServedModel
-from deepseek.serving.problems import RefusedError
 from deepseek.serving.rows import Bad, Rows
 
 HEADER = b"x-experiment-key"

@@ -11,13 +11,13 @@ from urllib.parse import unquote
 from deepseek.data.ingested import is_topic
 from deepseek.errors import DeepSeekError
 from deepseek.serving import metrics as prometheus
-from deepseek.serving.asgi import Application
-from deepseek.serving.http import Request
+from deepseek.serving.http.asgi import Application
+from deepseek.serving.http.keys import Keys
+from deepseek.serving.http.problems import ClientGoneError, RefusedError
+from deepseek.serving.http.request import Request
 from deepseek.serving.ingest.contents import told
 from deepseek.serving.ingest.folder import IngestFolder
 from deepseek.serving.ingest.intake import Receipt
-from deepseek.serving.keys import Keys
-from deepseek.serving.problems import ClientGoneError, RefusedError
 
 log = logging.getLogger("deepseek.ingest")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.http.problems import RefusedError
 
 MAGIC = b"NiFiFF3"
 MEDIA_TYPE = "application/flowfile-v3"

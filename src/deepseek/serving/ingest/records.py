@@ -18,11 +18,11 @@ from deepseek.data.sources.csv import CsvSource
 from deepseek.data.sources.files import plain_batch, plain_schema
 from deepseek.data.sources.json import JsonLinesSource, JsonSource, column_of
 from deepseek.errors import DataError, InputError
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.ingest.expected import Expected, Record
 from deepseek.serving.ingest.kinds import MediaType
 from deepseek.serving.ingest.spool import Body, Spool
 from deepseek.serving.ipc import check_messages
-from deepseek.serving.problems import RefusedError
 
 BLOCK_ROWS = 8_192
 MOST_COLUMNS = 2_000

@@ -39,7 +39,7 @@ def ingest(folder: str | PathLike[str], *, schema: str | PathLike[str] | None = 
     require_libraries("taking in over HTTP")
     import uvicorn
 
-    from deepseek.serving.protocol import limited
+    from deepseek.serving.http.protocol import limited
     from deepseek.serving.server import bind
 
     chosen = settings_of(settings)
@@ -73,10 +73,10 @@ def make_app(folder: str | PathLike[str], *, schema: str | PathLike[str] | None 
         RecipeError: A setting is unknown or wrong.
     """
     require_libraries("taking in over HTTP")
+    from deepseek.serving.http.keys import Keys
     from deepseek.serving.ingest.app import App
     from deepseek.serving.ingest.expected import expected_of
     from deepseek.serving.ingest.folder import IngestFolder
-    from deepseek.serving.keys import Keys
 
     chosen = settings_of(settings)
     if chosen.max_backlog < chosen.max_body:

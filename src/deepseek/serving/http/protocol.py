@@ -8,9 +8,9 @@ from collections.abc import Callable
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from deepseek.serving import problems
-from deepseek.serving.http import request_id
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.http import problems
+from deepseek.serving.http.problems import RefusedError
+from deepseek.serving.http.request import request_id
 
 Shed = Callable[[bytes], RefusedError | None]
 

@@ -9,7 +9,7 @@ from hmac import compare_digest
 from pathlib import Path
 
 from deepseek.errors import InputError
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.http.problems import RefusedError
 
 VARIABLE = "DEEPSEEK_KEYS"
 _ADMIN = "admin:"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deepseek.serving.problems import RefusedError
+from deepseek.serving.http.problems import RefusedError
 
 _MOST_PARTS = 2000
 _LARGEST_HEAD = 16 * 1024

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from deepseek.serving import problems
-from deepseek.serving.problems import ClientGoneError, RefusedError
+from deepseek.serving.http import problems
+from deepseek.serving.http.problems import ClientGoneError, RefusedError
 
 Scope = dict[str, Any]
 Message = dict[str, Any]

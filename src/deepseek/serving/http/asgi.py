@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from deepseek.serving.http import Receive, Request, Scope, Send
+from deepseek.serving.http.request import Receive, Request, Scope, Send
 
 
 class Application(ABC):
