@@ -30,8 +30,8 @@ from deepseek.serving.models import Models, ServedModel
 from deepseek.serving.observers import Observers
 from deepseek.serving.openapi import document
 from deepseek.serving.page import page, policy
-from deepseek.serving.replies import all_bad, as_stream, merged
-from deepseek.serving.rows import Rows
+from deepseek.serving.rows.reader import Rows
+from deepseek.serving.rows.replies import all_bad, as_stream, merged
 
 log = logging.getLogger("deepseek.serving")
 

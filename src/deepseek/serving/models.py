@@ -25,12 +25,12 @@ from deepseek.inference import Predictor
 from deepseek.monitoring.outcomes import Target
 from deepseek.recipe.sections import ServeSection
 from deepseek.registry import load_plugin
-from deepseek.serving.answers import AnswerWriter
 from deepseek.serving.batching import Batcher
-from deepseek.serving.feedback import FeedbackReader
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.metrics import Metrics
-from deepseek.serving.rows import RowReader
+from deepseek.serving.rows.answers import AnswerWriter
+from deepseek.serving.rows.feedback import FeedbackReader
+from deepseek.serving.rows.reader import RowReader
 from deepseek.serving.runners import WARM_ROUNDS, Job, Runners
 from deepseek.serving.state import version_of
 

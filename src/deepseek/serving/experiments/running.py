@@ -15,7 +15,7 @@ from deepseek.serving.experiments.settings import CHAMPION, Experiment
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import ServedModel
-from deepseek.serving.rows import Bad, Rows
+from deepseek.serving.rows.reader import Bad, Rows
 
 HEADER = b"x-experiment-key"
 

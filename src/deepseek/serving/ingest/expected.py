@@ -24,7 +24,7 @@ from deepseek.errors import BundleError, InputError
 from deepseek.fields import Kind
 from deepseek.recipe import Recipe, load_recipe
 from deepseek.registry import family
-from deepseek.serving.fields import FieldReader, field_reader
+from deepseek.serving.rows.fields import FieldReader, field_reader
 
 Record = tuple[int, dict[str, Any]]
 """A record and the line on which it stands."""

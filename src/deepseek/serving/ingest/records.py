@@ -22,7 +22,7 @@ from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.ingest.expected import Expected, Record
 from deepseek.serving.ingest.kinds import MediaType
 from deepseek.serving.ingest.spool import Body, Spool
-from deepseek.serving.ipc import check_messages
+from deepseek.serving.rows.ipc import check_messages
 
 BLOCK_ROWS = 8_192
 MOST_COLUMNS = 2_000

@@ -11,7 +11,7 @@ import orjson
 
 from deepseek.data.targets import TargetSpec, TargetTransform
 from deepseek.serving.http.problems import RefusedError
-from deepseek.serving.rows import shown
+from deepseek.serving.rows.reader import shown
 
 LONGEST_ID = 100
 """An id is a request's, of 64 characters at most, and the row's place after it."""

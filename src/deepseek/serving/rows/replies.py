@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from deepseek.serving.http.problems import RefusedError
-from deepseek.serving.rows import Rows
+from deepseek.serving.rows.reader import Rows
 
 DETAILED_ROWS = 100
 """So many bad rows of a request are explained field by field, the others in one sentence: to explain takes more bytes than to be wrong."""

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from deepseek.data.targets import TargetSpec
-from deepseek.serving.feedback import FeedbackReader
 from deepseek.serving.http.problems import RefusedError
+from deepseek.serving.rows.feedback import FeedbackReader
 
 CLASSES = TargetSpec("classes", ("kind",), ("a", "b", "c"))
 NUMBERS = TargetSpec("binary", ("kind",), ("0", "1"), integer_classes=True)

@@ -17,8 +17,8 @@ from deepseek.data.preparation import Preparation
 from deepseek.inference import Predictor
 from deepseek.serving.http.forms import read_form
 from deepseek.serving.http.problems import RefusedError
-from deepseek.serving.ipc import read_stream
-from deepseek.serving.rows import RowReader
+from deepseek.serving.rows.ipc import read_stream
+from deepseek.serving.rows.reader import RowReader
 
 ROW = {
     "age": 41, "income": 25_000.5, "city": "Oslo", "floor": 2, "member": True, "since": "2021-03-04T05:06:07Z", "note": "new here",

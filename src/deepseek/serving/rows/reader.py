@@ -16,9 +16,9 @@ from deepseek.data.transforms.image import ImageTransform
 from deepseek.data.transforms.number import NumberTransform
 from deepseek.errors import closest
 from deepseek.fields import Kind
-from deepseek.serving.fields import FieldReader, field_reader
 from deepseek.serving.http.problems import RefusedError
-from deepseek.serving.ipc import read_stream
+from deepseek.serving.rows.fields import FieldReader, field_reader
+from deepseek.serving.rows.ipc import read_stream
 
 SHOWN_CHARACTERS = 80
 EXAMPLES = 5
