@@ -11,13 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
 from deepseek.errors import DeepSeekError, RunError
 from deepseek.recipe.sections import ServeSection
 from deepseek.registry import load_plugin
 from deepseek.serving.experiments.tally import ExperimentConsumer
-from deepseek.serving.journal import Consumer, Entry, JournalReader
+from deepseek.serving.journal import Entry, JournalReader
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.state import State
 from deepseek.serving.watching import WatchConsumer
@@ -34,6 +34,20 @@ AGAIN_S = (0.5, 1.0, 2.0, 5.0)
 """Seconds until such a consumer is asked again, the last over and over."""
 _NICE = 5
 """Answers go before their bookkeeping where processors are short."""
+
+
+class Consumer(Protocol):
+    """What the recorder feeds; an error is logged and counted, and the other consumers go on."""
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """Take in entries, in order; after a kill some come again."""
+
+    def tick(self, now: float) -> None:
+        """Do what is due; called several times a second, also while nothing comes.
+
+        Args:
+            now: The time, in seconds since 1970.
+        """
 
 
 class Recorder:

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepseek.errors import RunError
-from deepseek.serving import journal_reader, records
-from deepseek.serving.journal import Answered, Journal, JournalFullError, JournalReader, Outcomes, Unanswered
+from deepseek.serving.journal import Answered, Journal, JournalFullError, JournalReader, Outcomes, Unanswered, records
+from deepseek.serving.journal import reader as journal_reader
 
 
 def answered(name, rows=1, *, model="m", version="1", arm=None, keys=None):
@@ -350,7 +350,7 @@ def test_a_position_that_is_damaged_reads_again_rather_than_loses(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from tests.unit.serving.test_journal import answered, outcome
+from tests.unit.serving.journal.test_journal import answered, outcome
 from deepseek.serving.journal import Journal
 
 journal, name, number = Journal(Path(sys.argv[1]), rotate_bytes=4_000), sys.argv[2], 0

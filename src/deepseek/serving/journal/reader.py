@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from deepseek.artifacts import plain_disk_errors, write_text
 from deepseek.errors import RunError
-from deepseek.serving import records
-from deepseek.serving.records import SUFFIX, Entry, Record, Schemas
+from deepseek.serving.journal import records
+from deepseek.serving.journal.records import SUFFIX, Entry, Record, Schemas
 
 log = logging.getLogger("deepseek.serving")
 

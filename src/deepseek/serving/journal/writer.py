@@ -1,8 +1,4 @@
-"""What a server answered and what became of it, on disk until a consumer has it: written by many processes, read by one.
-
-Each writer has a file of its own, which it locks while it lives; the lock tells the reader of a death that nobody could report. What
-`Journal.outcomes` has taken is on disk. A record is read at least once: after a kill some are read again, and ids make them count once.
-"""
+"""The writer of a server's journal: one for each process, each with a file of its own."""
 
 from __future__ import annotations
 
@@ -10,20 +6,16 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 from uuid import uuid4
 
 from deepseek.artifacts import plain_disk_errors
 from deepseek.errors import RunError
-from deepseek.serving import records
-from deepseek.serving.journal_reader import JournalReader
-from deepseek.serving.records import SUFFIX, Answered, Entry, Outcomes, Schemas, Unanswered, framed
-
-__all__ = ["Answered", "Consumer", "Entry", "Journal", "JournalFullError", "JournalReader", "Outcomes", "Unanswered"]
+from deepseek.serving.journal import records
+from deepseek.serving.journal.records import SUFFIX, Answered, Outcomes, Schemas, Unanswered, framed
 
 log = logging.getLogger("deepseek.serving")
 
@@ -33,20 +25,6 @@ LOOK_AGAIN_S = 0.05
 """A full journal is measured again after so long: its reader may have made room."""
 _SHARES = 64
 """The folder is measured whenever a writer has added the limit's so-manieth part: by so much each may go beyond it."""
-
-
-class Consumer(Protocol):
-    """What the recorder feeds; an error is logged and counted, and the other consumers go on."""
-
-    def take(self, entries: Sequence[Entry]) -> None:
-        """Take in entries, in order; after a kill some come again."""
-
-    def tick(self, now: float) -> None:
-        """Do what is due; called several times a second, also while nothing comes.
-
-        Args:
-            now: The time, in seconds since 1970.
-        """
 
 
 class JournalFullError(RunError):
