@@ -198,7 +198,7 @@ def test_the_recorder_is_killed_and_nothing_is_counted_twice_or_lost(arms, keys,
                 wait_for(lambda there=there: len(traffic.answers) > there + 100, 180, server.log)
                 for child in psutil.Process(server.process.pid).children(recursive=True):
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        if "deepseek.serving.recorder" in child.cmdline():
+                        if "deepseek.serving.recorder.process" in child.cmdline():
                             child.kill()
         answered = {arm: sum(answer["arm"] == arm for answer in traffic.answers) for arm in ("champion", "candidate")}
 

@@ -49,7 +49,7 @@ def stopped(server):
 
 def recorder_of(server):
     for child in psutil.Process(server.process.pid).children():
-        if child.status() != psutil.STATUS_ZOMBIE and "deepseek.serving.recorder" in child.cmdline():
+        if child.status() != psutil.STATUS_ZOMBIE and "deepseek.serving.recorder.process" in child.cmdline():
             return child
     return None
 

@@ -48,8 +48,8 @@ def serve(
     """
     require_libraries("serving")
     from deepseek.serving.http.keys import Keys
-    from deepseek.serving.keeper import RecorderKeeper
     from deepseek.serving.models import named_paths
+    from deepseek.serving.recorder.keeper import RecorderKeeper
     from deepseek.serving.state import State
     from deepseek.serving.supervisor import Supervisor
     from deepseek.serving.worker import run_worker
@@ -113,7 +113,7 @@ def make_app(
     from deepseek.serving.metrics import Metrics
     from deepseek.serving.models import Models, named_paths
     from deepseek.serving.observers import Observers
-    from deepseek.serving.recorder import BackgroundRecorder
+    from deepseek.serving.recorder.process import BackgroundRecorder
     from deepseek.serving.state import State
 
     paths = named_paths(_listed(runs))
@@ -170,7 +170,7 @@ def settings_of(run: str | PathLike[str], given: Mapping[str, Any] | None = None
 
 def _watched(paths: Mapping[str, str], settings: ServeSection, plugins: Sequence[str]) -> list[str]:
     """Return the names of the models that are to be watched, each of which can be."""
-    from deepseek.serving.watching import is_watched, require_watchable
+    from deepseek.serving.recorder.watching import is_watched, require_watchable
 
     for plugin in plugins:
         load_plugin(plugin, Path())

@@ -19,8 +19,8 @@ from deepseek.registry import load_plugin
 from deepseek.serving.experiments.tally import ExperimentConsumer
 from deepseek.serving.journal import Entry, JournalReader
 from deepseek.serving.metrics import Metrics
+from deepseek.serving.recorder.watching import WatchConsumer
 from deepseek.serving.state import State
-from deepseek.serving.watching import WatchConsumer
 
 __all__ = ["Recorder", "WatchConsumer", "consumers_of"]
 

@@ -18,9 +18,9 @@ from deepseek.errors import InputError, RunError
 from deepseek.monitoring import Store, open_store
 from deepseek.serving.journal import Answered, Journal, JournalReader, Outcomes
 from deepseek.serving.metrics import Metrics
-from deepseek.serving.recorder import Recorder
+from deepseek.serving.recorder.process import Recorder
+from deepseek.serving.recorder.watching import FIGURES, WatchConsumer
 from deepseek.serving.state import State, version_of
-from deepseek.serving.watching import FIGURES, WatchConsumer
 
 ROW = {"age": 41, "income": 1.0, "city": "Oslo", "floor": 1, "member": True, "since": "2024-01-31", "note": "new"}
 
@@ -92,7 +92,7 @@ def test_a_defect_of_one_is_counted_and_stops_nobody(journal, record, tmp_path):
 
 
 def test_what_cannot_be_taken_now_comes_again_and_is_not_acknowledged(journal, record, tmp_path, monkeypatch):
-    monkeypatch.setattr("deepseek.serving.recorder.AGAIN_S", (0.0,))
+    monkeypatch.setattr("deepseek.serving.recorder.process.AGAIN_S", (0.0,))
     away, other = Taker(RunError("the database is away")), Taker()
     journal.outcomes(outcome("a"))
     recorder = record(away=away, other=other)
@@ -105,8 +105,8 @@ def test_what_cannot_be_taken_now_comes_again_and_is_not_acknowledged(journal, r
 
 
 def test_a_consumer_that_is_away_for_long_holds_the_reading_up_instead_of_memory(journal, record, monkeypatch):
-    monkeypatch.setattr("deepseek.serving.recorder.MOST_WAITING", 3)
-    monkeypatch.setattr("deepseek.serving.recorder.AT_ONCE", 2)
+    monkeypatch.setattr("deepseek.serving.recorder.process.MOST_WAITING", 3)
+    monkeypatch.setattr("deepseek.serving.recorder.process.AT_ONCE", 2)
     away, other = Taker(*[RunError("away")] * 10), Taker()
     for number in range(9):
         journal.outcomes(outcome(str(number)))
@@ -130,7 +130,7 @@ def test_it_stops_once_everything_is_read(journal, record):
 @pytest.mark.parametrize("what", ["read", "acknowledge"])
 @pytest.mark.parametrize("error", [RunError("the disk is full"), OSError(24, "Too many open files")])
 def test_a_journal_that_cannot_be_read_for_a_while_is_read_again_and_nothing_is_lost(journal, record, tmp_path, monkeypatch, what, error):
-    monkeypatch.setattr("deepseek.serving.recorder.AGAIN_S", (0.0,))
+    monkeypatch.setattr("deepseek.serving.recorder.process.AGAIN_S", (0.0,))
     work, errors = getattr(JournalReader, what), [error, error]
 
     def at_first_not(self, *given):
@@ -233,7 +233,7 @@ def test_a_version_is_found_after_another_took_over_and_the_recorder_began_anew(
 
 
 def test_only_so_many_bundles_of_a_name_are_remembered_and_the_current_one_always(watched, people_run, other_run, monkeypatch):
-    monkeypatch.setattr("deepseek.serving.watching._REMEMBERED", 0)
+    monkeypatch.setattr("deepseek.serving.recorder.watching._REMEMBERED", 0)
     consumer = watched()
     watched.state.want({"people": str(other_run)})
     consumer.tick(time.time())
@@ -368,7 +368,7 @@ def test_an_application_alone_watches_in_a_thread(people_run, tmp_path, monkeypa
 
 def test_a_full_journal_refuses_outcomes_and_drops_answers_with_a_count(people_run, tmp_path, monkeypatch):
     monkeypatch.setattr("deepseek.monitoring.watcher.Store", lambda place: Store(tmp_path / "log" / place.name))
-    monkeypatch.setattr("deepseek.serving.recorder.Recorder.step", lambda self: False)  # a reader that reads nothing
+    monkeypatch.setattr("deepseek.serving.recorder.process.Recorder.step", lambda self: False)  # a reader that reads nothing
     app = serving.make_app(people_run, watch=True, settings={"journal": 6_000})
     requests = [("POST", "/v1/models/people/predict", [ROW] * 20)] * 8
     assert {answer.status_code for answer in call(app, *requests)} == {200}

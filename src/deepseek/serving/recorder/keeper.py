@@ -79,7 +79,7 @@ class RecorderKeeper:
     def _begun(self) -> subprocess.Popen[bytes]:
         self._began_at = time.monotonic()
         told = {"settings": self._settings.model_dump(mode="json"), "folder": str(self._state.folder), "plugins": self._plugins}
-        process = subprocess.Popen([sys.executable, "-m", "deepseek.serving.recorder"], stdin=subprocess.PIPE, process_group=0)
+        process = subprocess.Popen([sys.executable, "-m", "deepseek.serving.recorder.process"], stdin=subprocess.PIPE, process_group=0)
         assert process.stdin is not None
         try:
             process.stdin.write(json.dumps(told).encode() + b"\n")
