@@ -20,7 +20,7 @@ def runners_of(server):
     found = []
     for child in psutil.Process(server.process.pid).children(recursive=True):
         try:
-            if "deepseek.serving.runner" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+            if "deepseek.serving.runners.process" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
                 found.append(child.pid)
         except psutil.NoSuchProcess:
             continue

@@ -31,7 +31,7 @@ from deepseek.serving.metrics import Metrics
 from deepseek.serving.rows.answers import AnswerWriter
 from deepseek.serving.rows.feedback import FeedbackReader
 from deepseek.serving.rows.reader import RowReader
-from deepseek.serving.runners import WARM_ROUNDS, Job, Runners
+from deepseek.serving.runners.pool import WARM_ROUNDS, Job, Runners
 from deepseek.serving.state import version_of
 
 log = logging.getLogger("deepseek.serving")

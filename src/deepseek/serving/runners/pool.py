@@ -22,12 +22,12 @@ import pyarrow as pa
 from deepseek.errors import BundleError, DataError, DeepSeekError, InputError, RunError
 from deepseek.inference.backends.base import told_threads
 from deepseek.processors import usable_cores
-from deepseek.serving.channel import Channel, Kind, as_stream, read_document, read_table
 from deepseek.serving.http.problems import RefusedError, RowsLostError
+from deepseek.serving.runners.channel import Channel, Kind, as_stream, read_document, read_table
 
 log = logging.getLogger("deepseek.serving")
 
-PROGRAM = (sys.executable, "-m", "deepseek.serving.runner")
+PROGRAM = (sys.executable, "-m", "deepseek.serving.runners.process")
 ATTEMPTS = 3
 """So many runners may die of a batch before its rows are asked one by one."""
 ATTEMPTS_ALONE = 2

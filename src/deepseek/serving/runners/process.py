@@ -17,7 +17,7 @@ from typing import Any
 from deepseek.artifacts import sha256_file
 from deepseek.errors import BundleError, DataError, DeepSeekError
 from deepseek.inference import Predictor
-from deepseek.serving.channel import Channel, Kind, as_document, as_stream, read_rows
+from deepseek.serving.runners.channel import Channel, Kind, as_document, as_stream, read_rows
 
 log = logging.getLogger("deepseek.serving")
 

@@ -17,7 +17,7 @@ from tests.fake_runner import DATA, DEADLY_ONCE, DEFECT, HANG, POISON, TOGETHER
 
 from deepseek.errors import BundleError, DataError, RunError
 from deepseek.serving.http.problems import RefusedError, RowsLostError
-from deepseek.serving.runners import ATTEMPTS, ATTEMPTS_ALONE, Job, Runners
+from deepseek.serving.runners.pool import ATTEMPTS, ATTEMPTS_ALONE, Job, Runners
 
 PROGRAM = (sys.executable, fake_runner.__file__)
 
