@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from deepseek.errors import InputError, RecipeError
 from deepseek.recipe import load_recipe
 from deepseek.recipe.sections import ServeSection
 from deepseek.registry import load_plugin
-from deepseek.serving.starting import log_to_stderr, require_libraries
+from deepseek.serving.starting import bind, log_to_stderr, require_libraries
 from deepseek.validation import problems_of
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("deepseek.serving")
 
-BACKLOG = 2048
 Runs = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
@@ -189,26 +187,6 @@ def _folder(paths: Mapping[str, str], settings: ServeSection, stack: ExitStack, 
         run = Bundle.open(Path(path)).path.absolute().parent  # never in the bundle itself: it holds what its manifest says and nothing else
         return (run.parent if run.name.isdigit() else run) / ".serve" / name
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deepseek-serve-", ignore_cleanup_errors=True)))
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        InputError: The address is taken, or not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise InputError(f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another --port, or 0 for any") from None
-    listening.setblocking(False)
-    listening.set_inheritable(True)
-    return listening
 
 
 def _listed(runs: Runs) -> list[str | PathLike[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek.errors import InputError, RecipeError
-from deepseek.serving.starting import log_to_stderr, require_libraries
+from deepseek.serving.starting import bind, log_to_stderr, require_libraries
 from deepseek.validation import problems_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def ingest(folder: str | PathLike[str], *, schema: str | PathLike[str] | None = 
     import uvicorn
 
     from deepseek.serving.http.protocol import limited
-    from deepseek.serving.server import bind
 
     chosen = settings_of(settings)
     log_to_stderr(log)

@@ -1,4 +1,4 @@
-"""Runners: processes that run a model for a worker, so that whatever kills one of them costs no accepted request."""
+"""The runners of one model: begun, given rows to answer, and begun again when they die."""
 
 from __future__ import annotations
 
