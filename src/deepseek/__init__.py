@@ -39,7 +39,7 @@ _PUBLIC = {
     "preview": "deepseek.pipeline.preview",
     "compare": "deepseek.pipeline.compare",
     "serve": "deepseek.serving.server",
-    "ingest": "deepseek.serving.ingest.server",
+    "ingest": "deepseek.serving.intake.server",
 }
 
 _OPTIONAL = {
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from deepseek.recipe import Recipe as Recipe
     from deepseek.recipe import load_recipe as load_recipe
     from deepseek.registry import list_components as list_components
-    from deepseek.serving.ingest import ingest as ingest
+    from deepseek.serving.intake import ingest as ingest
     from deepseek.serving.server import serve as serve
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 import deepseek
 from deepseek.data.sources import open_source
-from deepseek.serving.ingest.flowfiles import package
+from deepseek.serving.intake.flowfiles import package
 
 PATIENCE_S = 120
 JSON = {"Content-Type": "application/json"}

@@ -38,9 +38,9 @@ BROAD_EXCEPTS = {
     "pipeline/loop/machine.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written down and told",
     "serving/recorder/process.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
     "serving/runners/process.py": "the edge of the process: what foreign code raises goes to the worker, whose requests it belongs to",
-    "serving/ingest/app.py": "the edge of the process, as serving/app.py",
-    "serving/ingest/compactor.py": "the edge of a thread: what came is kept, the failure counted and logged, and the next try comes",
-    "serving/ingest/index.py": "the edge of a thread: the error is handed to those who wait for the commit",
+    "serving/intake/app.py": "the edge of the process, as serving/app.py",
+    "serving/intake/compactor.py": "the edge of a thread: what came is kept, the failure counted and logged, and the next try comes",
+    "serving/intake/index.py": "the edge of a thread: the error is handed to those who wait for the commit",
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
 }

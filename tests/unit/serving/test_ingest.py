@@ -19,12 +19,12 @@ from deepseek.data.sources import open_source
 from deepseek.errors import DataError, InputError, RecipeError, RunError
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.http.request import Request
-from deepseek.serving.ingest import make_app, parts, spool
-from deepseek.serving.ingest.attributes import attributes_of
-from deepseek.serving.ingest.flowfiles import find_flow_files, package
-from deepseek.serving.ingest.index import Index, Waiting
-from deepseek.serving.ingest.parts import Parts
-from deepseek.serving.ingest.spool import SMALL_BYTES, Spool
+from deepseek.serving.intake import make_app, parts, spool
+from deepseek.serving.intake.attributes import attributes_of
+from deepseek.serving.intake.flowfiles import find_flow_files, package
+from deepseek.serving.intake.index import Index, Waiting
+from deepseek.serving.intake.parts import Parts
+from deepseek.serving.intake.spool import SMALL_BYTES, Spool
 
 JSON = {"content-type": "application/json"}
 LINES = {"content-type": "application/x-ndjson"}
@@ -314,7 +314,7 @@ def test_a_server_that_dies_between_two_steps_of_a_part_loses_and_doubles_nothin
         if target is Manifest:
             patch.setattr(Manifest, "write", die)
         else:
-            patch.setattr("deepseek.serving.ingest.index.Index.settle", die)
+            patch.setattr("deepseek.serving.intake.index.Index.settle", die)
         server.post(("t", b'{"a": 1}', JSON), ("t", png(), {"content-type": "image/png"}))
     server.post(("t", b'{"a": 2}', JSON))
     assert [row["a"] for row in server.rows()] == [1, None, 2]
@@ -438,7 +438,7 @@ def test_a_commit_that_fails_is_503_and_nothing_is_kept(server, monkeypatch):
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr("deepseek.serving.ingest.index._insert", full)
+    monkeypatch.setattr("deepseek.serving.intake.index._insert", full)
     response = server.one("t", png() + bytes(2 * SMALL_BYTES), {"content-type": "image/png"})
     assert (response.status_code, response.headers["retry-after"]) == (503, "30")
     assert not list((server.folder / "spool").iterdir())
@@ -508,7 +508,7 @@ def test_parts_that_cannot_be_written_are_told_of_and_tried_again(server, monkey
 
 
 def test_names_that_are_made_up_for_each_content_do_not_become_columns_without_end(server, monkeypatch):
-    monkeypatch.setattr("deepseek.serving.ingest.contents.MOST_COLUMNS", 8)
+    monkeypatch.setattr("deepseek.serving.intake.contents.MOST_COLUMNS", 8)
     posts = [("t", json.dumps({f"f{n}": n}).encode(), {**JSON, f"x-{n}": "a"}) for n in range(5)]
     assert [one.status_code for one in server.post(*posts)] == [200, 200, 200, 200, 422]
     response = server.one(*posts[-1])  # by another server, which finds them in the parts
@@ -519,7 +519,7 @@ def test_names_that_are_made_up_for_each_content_do_not_become_columns_without_e
 
 
 def test_types_that_are_made_up_for_each_content_do_not_become_columns_without_end(server, monkeypatch):
-    monkeypatch.setattr("deepseek.serving.ingest.contents.MOST_STORED", 4)
+    monkeypatch.setattr("deepseek.serving.intake.contents.MOST_STORED", 4)
     kind = {"content-type": "application/vnd.apache.arrow.stream"}
     posts = [("t", stream(pa.table({"a": pa.array([None], pa.decimal128(digits))})), kind) for digits in range(1, 6)]
     assert [one.status_code for one in server.post(*posts, posts[0])] == [200, 200, 200, 200, 422, 200]
@@ -632,4 +632,4 @@ def test_records_are_held_against_the_checks_of_a_recipe(tmp_path):
 
 
 def test_the_public_function_is_the_servers():
-    assert deepseek.ingest.__module__ == "deepseek.serving.ingest.server"
+    assert deepseek.ingest.__module__ == "deepseek.serving.intake.server"

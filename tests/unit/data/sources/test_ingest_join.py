@@ -10,9 +10,9 @@ from deepseek.data.ingested import Manifest, as_text, conform, merged
 from deepseek.data.sources import open_source
 from deepseek.data.sources.moments import Moments, Others
 from deepseek.errors import ColumnError, DataError, InputError, RecipeError, UnknownNameError
-from deepseek.serving.ingest.contents import Content
-from deepseek.serving.ingest.index import Index
-from deepseek.serving.ingest.parts import Parts
+from deepseek.serving.intake.contents import Content
+from deepseek.serving.intake.index import Index
+from deepseek.serving.intake.parts import Parts
 
 
 def moments(keys, times):

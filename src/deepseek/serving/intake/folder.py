@@ -16,14 +16,14 @@ from deepseek.data.ingested import COUNTERS, FORMAT, Manifest
 from deepseek.data.ingested_columns import columns_up_to
 from deepseek.data.sources.base import INGESTED
 from deepseek.errors import InputError
-from deepseek.serving.ingest.compactor import Compactor
-from deepseek.serving.ingest.contents import Lander
-from deepseek.serving.ingest.expected import Expected
-from deepseek.serving.ingest.index import Index
-from deepseek.serving.ingest.intake import Intake
-from deepseek.serving.ingest.parts import Parts
-from deepseek.serving.ingest.settings import IngestSettings
-from deepseek.serving.ingest.spool import clear, sync_folder
+from deepseek.serving.intake.compactor import Compactor
+from deepseek.serving.intake.contents import Lander
+from deepseek.serving.intake.expected import Expected
+from deepseek.serving.intake.index import Index
+from deepseek.serving.intake.parts import Parts
+from deepseek.serving.intake.receipts import Intake
+from deepseek.serving.intake.settings import IngestSettings
+from deepseek.serving.intake.spool import clear, sync_folder
 from deepseek.serving.metrics import Metrics
 
 log = logging.getLogger("deepseek.ingest")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from deepseek.serving.ingest.settings import ATTRIBUTES
+from deepseek.serving.intake.settings import ATTRIBUTES
 
 _PREFIX = "x-"
 _NEVER = ("x-api-key", "x-request-id", "x-real-ip", "x-forwarded-*", "x-amzn-*", "x-b3-*", "x-timeout-ms")

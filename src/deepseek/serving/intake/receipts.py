@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.http.request import Request
-from deepseek.serving.ingest.contents import Content, Given, Lander
-from deepseek.serving.ingest.index import Index, Outcome
-from deepseek.serving.ingest.requests import Contents
-from deepseek.serving.ingest.settings import IngestSettings
-from deepseek.serving.ingest.spool import SMALL_BYTES, Body, Spool
+from deepseek.serving.intake.contents import Content, Given, Lander
+from deepseek.serving.intake.index import Index, Outcome
+from deepseek.serving.intake.requests import Contents
+from deepseek.serving.intake.settings import IngestSettings
+from deepseek.serving.intake.spool import SMALL_BYTES, Body, Spool
 
 _THREADS = 4
 _PIECE_BYTES = 1 << 20

@@ -16,10 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from deepseek.data.ingested import attribute_name
 from deepseek.serving.http.problems import RefusedError
-from deepseek.serving.ingest.expected import Expected
-from deepseek.serving.ingest.kinds import RECORDS, MediaType, media_type, suffix_of
-from deepseek.serving.ingest.records import RAW_CHARACTERS, Reject, land_records
-from deepseek.serving.ingest.spool import Body
+from deepseek.serving.intake.expected import Expected
+from deepseek.serving.intake.kinds import RECORDS, MediaType, media_type, suffix_of
+from deepseek.serving.intake.records import RAW_CHARACTERS, Reject, land_records
+from deepseek.serving.intake.spool import Body
 from deepseek.serving.rows.fields import LARGEST_PIXELS
 
 LARGEST_TEXT = 16_000_000

@@ -15,8 +15,8 @@ from deepseek.validation import problems_of
 if TYPE_CHECKING:
     from types import FrameType
 
-    from deepseek.serving.ingest.app import App
-    from deepseek.serving.ingest.settings import IngestSettings
+    from deepseek.serving.intake.app import App
+    from deepseek.serving.intake.settings import IngestSettings
 
 log = logging.getLogger("deepseek.ingest")
 
@@ -73,9 +73,9 @@ def make_app(folder: str | PathLike[str], *, schema: str | PathLike[str] | None 
     """
     require_libraries("taking in over HTTP")
     from deepseek.serving.http.keys import Keys
-    from deepseek.serving.ingest.app import App
-    from deepseek.serving.ingest.expected import expected_of
-    from deepseek.serving.ingest.folder import IngestFolder
+    from deepseek.serving.intake.app import App
+    from deepseek.serving.intake.expected import expected_of
+    from deepseek.serving.intake.folder import IngestFolder
 
     chosen = settings_of(settings)
     if chosen.max_backlog < chosen.max_body:
@@ -96,7 +96,7 @@ def settings_of(given: Mapping[str, Any] | None) -> IngestSettings:
     """
     from pydantic import ValidationError
 
-    from deepseek.serving.ingest.settings import IngestSettings
+    from deepseek.serving.intake.settings import IngestSettings
 
     value = dict(given or {})
     try:

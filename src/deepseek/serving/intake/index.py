@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepseek.data.ingested import Manifest, topics_of
-from deepseek.serving.ingest.contents import Content, rejects_table
+from deepseek.serving.intake.contents import Content, rejects_table
 
 _WAIT_S = 60.0
 _MOST_TOGETHER = 256

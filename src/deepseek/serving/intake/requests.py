@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from deepseek.serving.http.forms import FormPart, find_parts
 from deepseek.serving.http.problems import RefusedError
-from deepseek.serving.ingest.attributes import attributes_of
-from deepseek.serving.ingest.contents import Given, checked_id
-from deepseek.serving.ingest.flowfiles import MEDIA_TYPE as FLOW_FILES
-from deepseek.serving.ingest.flowfiles import find_flow_files
-from deepseek.serving.ingest.spool import Body
+from deepseek.serving.intake.attributes import attributes_of
+from deepseek.serving.intake.contents import Given, checked_id
+from deepseek.serving.intake.flowfiles import MEDIA_TYPE as FLOW_FILES
+from deepseek.serving.intake.flowfiles import find_flow_files
+from deepseek.serving.intake.spool import Body
 
 FORM = "multipart/form-data"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from deepseek.serving.ingest.index import Index
-from deepseek.serving.ingest.parts import Parts
+from deepseek.serving.intake.index import Index
+from deepseek.serving.intake.parts import Parts
 from deepseek.serving.metrics import Metrics
 
 log = logging.getLogger("deepseek.ingest")

@@ -19,9 +19,9 @@ from deepseek.data.sources.files import plain_batch, plain_schema
 from deepseek.data.sources.json import JsonLinesSource, JsonSource, column_of
 from deepseek.errors import DataError, InputError
 from deepseek.serving.http.problems import RefusedError
-from deepseek.serving.ingest.expected import Expected, Record
-from deepseek.serving.ingest.kinds import MediaType
-from deepseek.serving.ingest.spool import Body, Spool
+from deepseek.serving.intake.expected import Expected, Record
+from deepseek.serving.intake.kinds import MediaType
+from deepseek.serving.intake.spool import Body, Spool
 from deepseek.serving.rows.ipc import check_messages
 
 BLOCK_ROWS = 8_192

@@ -35,9 +35,9 @@ from deepseek.data.ingested import (
 )
 from deepseek.data.ingested_columns import came_with, stored_schema, to_stored
 from deepseek.errors import RunError
-from deepseek.serving.ingest.index import Index, Waiting
-from deepseek.serving.ingest.records import tables_of
-from deepseek.serving.ingest.spool import sync_file, sync_folder
+from deepseek.serving.intake.index import Index, Waiting
+from deepseek.serving.intake.records import tables_of
+from deepseek.serving.intake.spool import sync_file, sync_folder
 
 MOST_CONTENTS = 10_000
 MOST_BYTES = 64_000_000

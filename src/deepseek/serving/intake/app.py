@@ -15,9 +15,9 @@ from deepseek.serving.http.asgi import Application
 from deepseek.serving.http.keys import Keys
 from deepseek.serving.http.problems import ClientGoneError, RefusedError
 from deepseek.serving.http.request import Request
-from deepseek.serving.ingest.contents import told
-from deepseek.serving.ingest.folder import IngestFolder
-from deepseek.serving.ingest.intake import Receipt
+from deepseek.serving.intake.contents import told
+from deepseek.serving.intake.folder import IngestFolder
+from deepseek.serving.intake.receipts import Receipt
 
 log = logging.getLogger("deepseek.ingest")
 
