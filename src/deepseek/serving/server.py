@@ -105,7 +105,7 @@ def make_app(
     """
     require_libraries("serving")
     from deepseek.serving.app import App
-    from deepseek.serving.experiments.control import Control
+    from deepseek.serving.exchange import Exchange
     from deepseek.serving.http.keys import Keys
     from deepseek.serving.journal import Journal
     from deepseek.serving.metrics import Metrics
@@ -127,11 +127,11 @@ def make_app(
         metrics = Metrics(state.folder)
         models = Models(paths, chosen, metrics, plugins=plugins)
         journal = Journal(state.journal, limit_bytes=chosen.journal) if state.journal is not None else None
-        control = Control(models, state, metrics, opened=state.read())
+        exchange = Exchange(models, state, metrics, opened=state.read())
         app = App(
             models,
             chosen,
-            control=control,
+            exchange=exchange,
             keys=Keys.read(chosen.keys),
             metrics=metrics,
             observers=Observers(observers, metrics, journal=journal),

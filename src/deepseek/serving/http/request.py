@@ -21,6 +21,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_SMALL_BYTES = 64 * 1024
 _WRITING = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -77,6 +78,22 @@ class Request:
                 return await self._read(limit, first)
         except TimeoutError:
             raise RefusedError(408, f"the body did not come within {timeout_s:g} s", headers={"Connection": "close"}) from None
+
+    async def small_json(self, *, timeout_s: float) -> Any:
+        """Return a short body as JSON; none at all is an empty object.
+
+        Args:
+            timeout_s: How long the client may take to send it.
+
+        Raises:
+            RefusedError: It is no JSON (400), too large (413), or too slow (408).
+            ClientGoneError: The client has gone.
+        """
+        body = await self.body(limit=_SMALL_BYTES, timeout_s=timeout_s) or b"{}"
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise RefusedError(400, f"the body is no JSON: {error}") from None
 
     async def pieces(self, *, limit: int, pause_s: float, slowest: int) -> AsyncIterator[bytes]:
         """Yield the body as it comes; nothing more is taken from the socket until the caller asks for the next piece.

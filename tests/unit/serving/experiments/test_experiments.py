@@ -47,7 +47,7 @@ class Served:
         return State(self.folder).read()["shop"]
 
     def arm(self, number=0):
-        return self.app.control.running["shop"].arms[number]
+        return self.app.exchange.running["shop"].arms[number]
 
     def counts(self, name):
         lines = self.app.metrics.text().decode().splitlines()
@@ -215,7 +215,7 @@ def test_what_was_begun_and_promoted_is_there_after_a_restart(arms, tmp_path):
 
     async def second(expected):
         async with served(arms["bad"], tmp_path) as one:
-            await one.app.control.follow()
+            await one.app.exchange.follow()
             rows = [{**ROW, "who": str(number)} for number in range(30)]
             assert [answer["arm"] for answer in (await one.post(PREDICT, rows, USER)).json()["answers"]] == expected
             await one.post("/admin/models/shop/promote", {})
@@ -417,7 +417,7 @@ class TestShadow:
                     assert (await one.post(PREDICT, rows, USER)).status_code == 200
 
                 def found():
-                    return one.app.control.status("shop", admin=True)["results"].get("arms", {}).get("candidate", {})
+                    return one.app.experiments.status("shop", admin=True)["results"].get("arms", {}).get("candidate", {})
 
                 await until(lambda: found().get("failed_rows") == 6)
                 lost = {"failed": 3, "unreadable": 3} if shadow == "wide" else {"failed": 6}
@@ -437,7 +437,7 @@ class TestShadow:
                 assert (await one.post("/v1/models/shop/feedback", told, USER)).status_code == 202
 
                 def found():
-                    return one.app.control.status("shop", admin=True)["results"]
+                    return one.app.experiments.status("shop", admin=True)["results"]
 
                 await until(
                     lambda: found().get("comparisons", {}).get("candidate", {}).get("outcomes") == {"champion": 60, "candidate": 60}
@@ -480,7 +480,7 @@ class TestAdmin:
                     assert response.status_code == status, (path, body, response.text)
                     assert response.headers["content-type"] == "application/problem+json"
                     assert said in response.text, (path, body, response.text)
-                assert one.app.control.running == {}
+                assert one.app.exchange.running == {}
                 assert history(tmp_path, "shop") == []
 
         go(work())
@@ -571,7 +571,7 @@ def test_json_of_the_journal_holds_what_arms_were_told(arms, tmp_path):
             await begin(one, {"candidate": arms["good"]}, share=1.0)
             await one.post(PREDICT, ROW, USER)
             await until(
-                lambda: one.app.control.status("shop", admin=False)["results"].get("arms", {}).get("candidate", {}).get("rows") == 1
+                lambda: one.app.experiments.status("shop", admin=False)["results"].get("arms", {}).get("candidate", {}).get("rows") == 1
             )
         status = json.loads((tmp_path / "experiments" / "shop" / "status.json").read_text())
         assert status["arms"]["candidate"]["seconds"]["p50"] > 0
