@@ -65,7 +65,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "npz": f"{_SOURCES}.npz:NpzSource",
             "folder": f"{_SOURCES}.folder:FolderSource",
             "sql": f"{_SOURCES}.sql.source:SqlSource",
-            "ingest": f"{_SOURCES}.ingest:IngestSource",
+            "ingest": f"{_SOURCES}.ingested.source:IngestSource",
         },
     ),
     "check": (

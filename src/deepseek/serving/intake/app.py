@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from deepseek.data.ingested import is_topic
+from deepseek.data.sources.ingested.manifest import is_topic
 from deepseek.errors import DeepSeekError
 from deepseek.serving import metrics as prometheus
 from deepseek.serving.http.asgi import Application

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from deepseek.data.ingested import attribute_name
+from deepseek.data.sources.ingested.manifest import attribute_name
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.intake.expected import Expected
 from deepseek.serving.intake.kinds import RECORDS, MediaType, media_type, suffix_of

@@ -15,10 +15,10 @@ import pyarrow as pa
 from deepseek.artifacts import Bundle
 from deepseek.artifacts.files import read_json
 from deepseek.data.checks import Check
-from deepseek.data.ingested import BLOBS
 from deepseek.data.preparation import Preparation
 from deepseek.data.sources.column_types import ColumnType, converted
 from deepseek.data.sources.csv import NULL_VALUES
+from deepseek.data.sources.ingested.manifest import BLOBS
 from deepseek.data.sources.json import column_of
 from deepseek.errors import BundleError, InputError
 from deepseek.fields import Kind

@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from deepseek.artifacts.files import plain_disk_errors, write_json
-from deepseek.data.ingested import COUNTERS, FORMAT, Manifest
-from deepseek.data.ingested_columns import columns_up_to
 from deepseek.data.sources.base import INGESTED
+from deepseek.data.sources.ingested.columns import columns_up_to
+from deepseek.data.sources.ingested.manifest import COUNTERS, FORMAT, Manifest
 from deepseek.errors import InputError
 from deepseek.serving.intake.compactor import Compactor
 from deepseek.serving.intake.contents import Lander

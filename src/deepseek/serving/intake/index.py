@@ -23,7 +23,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deepseek.data.ingested import Manifest, topics_of
+from deepseek.data.sources.ingested.manifest import Manifest, topics_of
 from deepseek.serving.intake.contents import Content, rejects_table
 
 _WAIT_S = 60.0

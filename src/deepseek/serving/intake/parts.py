@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepseek.artifacts.files import sha256_file
-from deepseek.data.ingested import (
+from deepseek.data.sources.ingested.columns import came_with, stored_schema, to_stored
+from deepseek.data.sources.ingested.manifest import (
     AT,
     FIRST_CHAIN,
     ID,
@@ -33,7 +34,6 @@ from deepseek.data.ingested import (
     merged,
     topic_folder,
 )
-from deepseek.data.ingested_columns import came_with, stored_schema, to_stored
 from deepseek.errors import RunError
 from deepseek.serving.intake.index import Index, Waiting
 from deepseek.serving.intake.records import tables_of

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from deepseek.data.ingested import as_text, record_name
 from deepseek.data.sources.csv import CsvSource
 from deepseek.data.sources.files import plain_batch, plain_schema
+from deepseek.data.sources.ingested.manifest import as_text, record_name
 from deepseek.data.sources.json import JsonLinesSource, JsonSource, column_of
 from deepseek.errors import DataError, InputError
 from deepseek.serving.http.problems import RefusedError

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.unit.serving.intake.sending import JSON, Server, png
 
-from deepseek.data.ingested import Manifest
 from deepseek.data.sources import open_source
+from deepseek.data.sources.ingested.manifest import Manifest
 from deepseek.errors import DataError
 from deepseek.serving.intake import make_app, parts
 from deepseek.serving.intake.index import Index

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from deepseek.data.ingested import Manifest, as_text, conform, merged
 from deepseek.data.sources import open_source
+from deepseek.data.sources.ingested.manifest import Manifest, as_text, conform, merged
 from deepseek.data.sources.moments import Moments, Others
 from deepseek.errors import ColumnError, DataError, InputError, RecipeError, UnknownNameError
 from deepseek.serving.intake.contents import Content

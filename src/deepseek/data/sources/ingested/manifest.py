@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepseek.artifacts.files import read_json, write_json
-from deepseek.data.ingested_columns import one_column
 from deepseek.data.sources.base import INGESTED
+from deepseek.data.sources.ingested.columns import one_column
 from deepseek.errors import DataError
 
 FORMAT = 1

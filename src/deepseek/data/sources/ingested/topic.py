@@ -14,10 +14,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deepseek.artifacts.files import sha256_file
-from deepseek.data.ingested import BLOBS, COUNTERS, FIRST_CHAIN, ID, SEQ, Manifest, Part, PartFile, conform, merged, topic_folder
-from deepseek.data.ingested_columns import columns_up_to
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, ROOT_KEY
 from deepseek.data.sources.files import reading, reject_batch
+from deepseek.data.sources.ingested.columns import columns_up_to
+from deepseek.data.sources.ingested.manifest import (
+    BLOBS,
+    COUNTERS,
+    FIRST_CHAIN,
+    ID,
+    SEQ,
+    Manifest,
+    Part,
+    PartFile,
+    conform,
+    merged,
+    topic_folder,
+)
 from deepseek.errors import DataError
 
 

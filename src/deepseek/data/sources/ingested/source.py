@@ -13,11 +13,11 @@ import pyarrow as pa
 from annotated_types import Ge
 
 from deepseek import progress
-from deepseek.data.ingested import topics_of
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
 from deepseek.data.sources.files import check_request, deliver
-from deepseek.data.sources.ingest_join import Joined, JoinSection
-from deepseek.data.sources.ingest_topic import Topic
+from deepseek.data.sources.ingested.join import Joined, JoinSection
+from deepseek.data.sources.ingested.manifest import topics_of
+from deepseek.data.sources.ingested.topic import Topic
 from deepseek.errors import DataError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
