@@ -15,7 +15,7 @@ from deepseek.registry import describe, family, import_string
 ROOT = Path(deepseek.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 ORDER = [
-    "errors", "components", "validation", "registry", "progress", "processors",
+    "errors", "components", "validation", "registry", "progress", "processors", "databases",
     "fields", "statistics", "artifacts", "recipe", "search", "data", "profiling", "distributed", "models", "tasks", "optim", "training",
     "learning", "inference", "compression", "exporters", "explainers", "reporting", "monitoring", "serving", "tuning", "pipeline",
     "estimators", "cli",

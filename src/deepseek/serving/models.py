@@ -84,7 +84,7 @@ class ServedModel:
         self.version, self.bundle = version_of(bundle), str(bundle.path.absolute())
         preparation = Preparation.from_json(bundle.read("data.json"))
         self.target = preparation.schema.target
-        self.outcome = _outcome(preparation)
+        self.outcome = None if preparation.target is None else Target.of(preparation.target)
         self.feedback = FeedbackReader(preparation.target, max_rows=settings.max_rows)
         self.reader = RowReader(preparation, max_rows=settings.max_rows)
         # a step that looks at rows before would mix the rows of different clients
@@ -274,13 +274,6 @@ def named_paths(runs: Sequence[str | PathLike[str]]) -> dict[str, str]:
 def _name_of(path: Path) -> str:
     parts = [part for part in path.absolute().parts if part != "bundle"]
     return next((part for part in reversed(parts) if not part.isdigit()), "model").strip("/")
-
-
-def _outcome(preparation: Preparation) -> Target | None:
-    if preparation.target is None:
-        return None
-    spec = preparation.target.spec
-    return Target(spec.kind, tuple(spec.columns), tuple(spec.classes), preparation.target.separator)
 
 
 def _blank_image() -> bytes:

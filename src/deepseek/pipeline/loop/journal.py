@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepseek.artifacts import plain_disk_errors
+from deepseek.artifacts import append_json, plain_disk_errors
 from deepseek.errors import RunError
 
 LOOP_FILE = "loop.jsonl"
@@ -124,12 +124,8 @@ class LoopJournal:
         """
         event = Event(len(self.events) + 1, at, number, state, why, dict(facts or {}))
         with plain_disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             _mend(self.path)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+        append_json(self.path, event.to_json())
         self.events.append(event)
         return event
 

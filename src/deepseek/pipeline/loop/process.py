@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -12,7 +10,7 @@ from threading import Event as Flag
 from typing import Any, Literal, get_args
 
 from deepseek import progress
-from deepseek.artifacts import RunFolder, plain_disk_errors
+from deepseek.artifacts import RunFolder, locked
 from deepseek.errors import DeepSeekError, InputError, UnknownNameError
 from deepseek.pipeline.loop.journal import Event
 from deepseek.pipeline.loop.machine import WORK, Deployer, Loop
@@ -111,20 +109,8 @@ def _follow(machine: Loop, every_s: float) -> None:
 @contextmanager
 def _alone(name: Path) -> Iterator[None]:
     """See that no other process follows the runs of a name; the lock goes with the process, however it ends."""
-    path = name / WORK / "lock"
-    with plain_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            hint = "one process follows a run; see how it stands: deepseek loop RUN --status"
-            raise InputError(f"process {file.read().strip() or 'unknown'} follows {name} already", hint=hint) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    hint = "one process follows a run; see how it stands: deepseek loop RUN --status"
+    with locked(name / WORK / "lock", refuse=lambda process: InputError(f"process {process} follows {name} already", hint=hint)):
         yield
 
 

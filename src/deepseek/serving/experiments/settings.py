@@ -120,12 +120,11 @@ class Experiment:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Return the experiment that `to_json` wrote."""
-        target = value["target"]
         return cls(
             **{
                 **value,
                 "arms": tuple(Arm(**arm) for arm in value["arms"]),
-                "target": Target(target["kind"], tuple(target["columns"]), tuple(target["classes"]), target["separator"]),
+                "target": Target.from_json(value["target"]),
                 "settings": ExperimentSection(**value["settings"]),
                 "phases": tuple(Phase(**phase) for phase in value["phases"]),
             }

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from deepseek.artifacts.files import plain_disk_errors, write_json
+from deepseek.artifacts import locked, plain_disk_errors, sync_folder, write_json
 from deepseek.data.sources.base import INGESTED
 from deepseek.data.sources.ingested.columns import columns_up_to
 from deepseek.data.sources.ingested.manifest import COUNTERS, FORMAT, Manifest
@@ -23,7 +23,7 @@ from deepseek.serving.intake.index import Index
 from deepseek.serving.intake.parts import Parts
 from deepseek.serving.intake.receipts import Intake
 from deepseek.serving.intake.settings import IngestSettings
-from deepseek.serving.intake.spool import clear, sync_folder
+from deepseek.serving.intake.spool import clear
 from deepseek.serving.metrics import Metrics
 
 log = logging.getLogger("deepseek.ingest")
@@ -57,12 +57,9 @@ class IngestFolder:
                     f"the folder {str(path)!r} holds other things", hint="name a new folder, or one that deepseek ingest wrote"
                 )
             spool.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise InputError(f"another server writes to {str(path)!r}", hint="stop it, or name another folder") from None
+        self._lock = ExitStack()
+        error = InputError(f"another server writes to {str(path)!r}", hint="stop it, or name another folder")
+        self._lock.enter_context(locked(path / "lock", refuse=lambda _: error))
         if not (path / INGESTED).is_file():
             write_json(path / INGESTED, {"format": FORMAT})
         self._numbers = Path(tempfile.mkdtemp(prefix="deepseek-ingest-"))

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,7 @@ from typing import Any, Self
 import orjson
 import pyarrow as pa
 
-from deepseek.artifacts import plain_disk_errors, write_text
+from deepseek.artifacts import locked, write_text
 from deepseek.errors import RunError
 from deepseek.serving.journal import records
 from deepseek.serving.journal.records import SUFFIX, Entry, Record, Schemas
@@ -43,14 +44,9 @@ class JournalReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with plain_disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / "reader.lock", os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise RunError(f"the journal {folder} has a reader already", hint="one process at a time reads it") from None
+        self._lock = ExitStack()
+        error = RunError(f"the journal {folder} has a reader already", hint="one process at a time reads it")
+        self._lock.enter_context(locked(folder / "reader.lock", refuse=lambda _: error))
         self._files: dict[str, _File] = {}
         self._turn = 0
         self._known = self._places()
@@ -104,7 +100,7 @@ class JournalReader:
         for one in self._files.values():
             one.close()
         self._files = {}
-        os.close(self._lock)
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from deepseek.artifacts import plain_disk_errors
+from deepseek.artifacts import plain_disk_errors, sync_folder
 from deepseek.errors import RunError
 from deepseek.serving.journal import records
 from deepseek.serving.journal.records import SUFFIX, Answered, Outcomes, Schemas, Unanswered, framed
@@ -188,7 +188,7 @@ class _File:
             self.write(records.MAGIC + self.mark)
             partial.rename(folder / name)
             if sync:
-                _sync_folder(folder)
+                sync_folder(folder)
         except OSError:
             os.close(self._handle)
             raise
@@ -239,11 +239,3 @@ def _size_of(folder: Path) -> int:
                 except FileNotFoundError:  # its reader has deleted it
                     continue
     return total
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
