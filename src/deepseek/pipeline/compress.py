@@ -27,7 +27,7 @@ from deepseek.inference.backends.onnxruntime import ONNX_FILE
 from deepseek.inference.backends.openvino import OPENVINO_FILE
 from deepseek.inference.backends.signal_stack import keeping_signal_stack
 from deepseek.inference.predictor import Predictor
-from deepseek.pipeline.candidates import (
+from deepseek.pipeline.export_candidates import (
     arrays_of,
     export_folder,
     float_candidates,

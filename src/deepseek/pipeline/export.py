@@ -21,8 +21,8 @@ from deepseek.exporters.original import Original, require_original
 from deepseek.exporters.writing import document_of, keep, replace_bundle
 from deepseek.inference.backends.choice import MEASURED, machine
 from deepseek.inference.backends.signal_stack import keeping_signal_stack
-from deepseek.pipeline.candidates import export_folder, float_candidates, int8_candidates, make, require_place, timed, timing_row
 from deepseek.pipeline.compress import INT8, Quantize, compress_to, int8_settings, original_of
+from deepseek.pipeline.export_candidates import export_folder, float_candidates, int8_candidates, make, require_place, timed, timing_row
 from deepseek.recipe import QuantizeSection
 from deepseek.registry import Spec, family, load_plugin, split_spec
 
