@@ -30,8 +30,8 @@ _PUBLIC = {
     "compress": "deepseek.pipeline.compress",
     "report": "deepseek.pipeline.report",
     "watch": "deepseek.pipeline.watch",
-    "loop": "deepseek.pipeline.loop.process",
-    "replay": "deepseek.pipeline.loop.replay",
+    "loop": "deepseek.pipeline.closed_loop.process",
+    "replay": "deepseek.pipeline.closed_loop.replay",
     "learn": "deepseek.pipeline.learn",
     "doctor": "deepseek.pipeline.doctor",
     "example": "deepseek.data.examples",
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
     from deepseek.estimators import DeepSeekRegressor as DeepSeekRegressor
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
+    from deepseek.pipeline.closed_loop.process import loop as loop
+    from deepseek.pipeline.closed_loop.replay import replay as replay
     from deepseek.pipeline.compare import compare as compare
     from deepseek.pipeline.compress import compress as compress
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export
     from deepseek.pipeline.learn import learn as learn
-    from deepseek.pipeline.loop.process import loop as loop
-    from deepseek.pipeline.loop.replay import replay as replay
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile

@@ -19,10 +19,10 @@ from deepseek.artifacts import RunFolder
 from deepseek.cli import main
 from deepseek.errors import InputError, RecipeError, RunError
 from deepseek.monitoring import Watcher
-from deepseek.pipeline.loop import machine
-from deepseek.pipeline.loop.deployment import DeploymentStatus
-from deepseek.pipeline.loop.journal import LoopJournal
-from deepseek.pipeline.loop.machine import Loop
+from deepseek.pipeline.closed_loop import machine
+from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
+from deepseek.pipeline.closed_loop.journal import LoopJournal
+from deepseek.pipeline.closed_loop.machine import Loop
 
 RECIPE = """
 name: w
@@ -39,8 +39,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from deepseek import progress
-from deepseek.pipeline.loop.journal import LoopJournal
-from deepseek.pipeline.loop.machine import Loop
+from deepseek.pipeline.closed_loop.journal import LoopJournal
+from deepseek.pipeline.closed_loop.machine import Loop
 append = LoopJournal.append
 def dying(self, state, why, **facts):
     event = append(self, state, why, **facts)
@@ -495,7 +495,7 @@ def test_too_few_rows_are_waited_for(there):
 
 def test_one_process_follows_a_run(there):
     shifted(turned=True)
-    from deepseek.pipeline.loop.process import _alone
+    from deepseek.pipeline.closed_loop.process import _alone
 
     with _alone(Path("runs/w")), pytest.raises(InputError, match=f"process {os.getpid()} follows"):
         deepseek.loop("runs/w", do="once")

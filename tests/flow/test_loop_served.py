@@ -12,7 +12,7 @@ from tests.flow.test_serving import KEYS, serving, wait_for
 
 import deepseek
 from deepseek.artifacts import RunFolder
-from deepseek.pipeline.loop.champion import Champion
+from deepseek.pipeline.closed_loop.champion import Champion
 
 STAGES = ["monitor.on_alarm.shadow.rows=100", "monitor.on_alarm.canary.rows=100", "monitor.on_alarm.canary.share=0.5"]
 

@@ -35,7 +35,7 @@ BROAD_EXCEPTS = {
     "serving/experiments/arms.py": "a challenger is foreign to its champion: whatever it raises, the champion answers in its stead",
     "serving/threads.py": "the edge of a thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers, and rows on their way to the journal, are foreign: answers go on whatever they raise",
-    "pipeline/loop/machine.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written down and told",
+    "pipeline/closed_loop/machine.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written down and told",
     "serving/recorder/process.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
     "serving/runners/process.py": "the edge of the process: what foreign code raises goes to the worker, whose requests it belongs to",
     "serving/intake/app.py": "the edge of the process, as serving/app.py",
@@ -244,7 +244,7 @@ def test_every_built_in_keeps_its_contract_and_documents_its_arguments(family_na
 
 
 def test_public_functions_never_share_a_name_with_a_package() -> None:
-    assert not set(deepseek.__all__) & {path.name for path in ROOT.iterdir() if path.is_dir()}
+    assert not set(deepseek.__all__) & {path.name for path in ROOT.rglob("*") if path.is_dir()}
 
 
 @pytest.mark.parametrize("name", [name for name in deepseek.__all__ if name != "__version__"])

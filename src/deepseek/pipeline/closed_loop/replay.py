@@ -23,12 +23,12 @@ from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference import Predictor
 from deepseek.monitoring import Watcher
 from deepseek.monitoring.reference import ModelReference
-from deepseek.pipeline.loop.champion import SPLIT, Champion
-from deepseek.pipeline.loop.deployment import DeploymentStatus, Stage
-from deepseek.pipeline.loop.gate import Answered, goodness
-from deepseek.pipeline.loop.machine import Loop, truth_of
-from deepseek.pipeline.loop.policy import share_out
-from deepseek.pipeline.loop.retraining import Plan, begin_candidate, finish_candidate
+from deepseek.pipeline.closed_loop.champion import SPLIT, Champion
+from deepseek.pipeline.closed_loop.deployment import DeploymentStatus, Stage
+from deepseek.pipeline.closed_loop.gate import Answered, goodness
+from deepseek.pipeline.closed_loop.machine import Loop, truth_of
+from deepseek.pipeline.closed_loop.policy import share_out
+from deepseek.pipeline.closed_loop.retraining import Plan, begin_candidate, finish_candidate
 from deepseek.statistics import mix64
 
 DAY_S = 86_400.0

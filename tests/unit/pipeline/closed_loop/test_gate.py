@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from deepseek.monitoring.outcomes import Target
-from deepseek.pipeline.loop.gate import Answered, goodness, judge
+from deepseek.pipeline.closed_loop.gate import Answered, goodness, judge
 
 BINARY = Target("binary", ("y",), ("no", "yes"))
 VALUES = Target("values", ("y",))

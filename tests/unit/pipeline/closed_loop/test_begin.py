@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from deepseek.pipeline.loop.deployment import DeploymentStatus
-from deepseek.pipeline.loop.journal import LoopJournal
-from deepseek.pipeline.loop.machine import Loop
-from deepseek.pipeline.loop.policy import first_unseen
+from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
+from deepseek.pipeline.closed_loop.journal import LoopJournal
+from deepseek.pipeline.closed_loop.machine import Loop
+from deepseek.pipeline.closed_loop.policy import first_unseen
 from deepseek.recipe.sections import OnAlarmSection
 
 RUN = Path("/data/runs/churn/001")

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepseek.pipeline.loop import policy
-from deepseek.pipeline.loop.journal import Event, Round
-from deepseek.pipeline.loop.policy import WEEK_S, is_of, refusal, share_out, trigger
+from deepseek.pipeline.closed_loop import policy
+from deepseek.pipeline.closed_loop.journal import Event, Round
+from deepseek.pipeline.closed_loop.policy import WEEK_S, is_of, refusal, share_out, trigger
 from deepseek.recipe.sections import OnAlarmSection
 
 RUN = Path("runs/churn/001")

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from deepseek.monitoring.outcomes import Target
-from deepseek.pipeline.loop.gate import Answered, judge
-from deepseek.pipeline.loop.policy import after_verdict
+from deepseek.pipeline.closed_loop.gate import Answered, judge
+from deepseek.pipeline.closed_loop.policy import after_verdict
 
 BINARY = Target("binary", ("y",), ("no", "yes"))
 VALUES = Target("values", ("y",))

@@ -8,7 +8,7 @@ from deepseek.data.preparation import Preparation
 from deepseek.errors import RunError
 from deepseek.fields import infer_schema
 from deepseek.monitoring.store import LabelledRow, Request, Store
-from deepseek.pipeline.loop.gathering import fresh_rows
+from deepseek.pipeline.closed_loop.gathering import fresh_rows
 
 TABLE = pa.table(
     {

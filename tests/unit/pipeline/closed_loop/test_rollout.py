@@ -1,8 +1,8 @@
 import pytest
 
-from deepseek.pipeline.loop.deployment import DeploymentStatus
-from deepseek.pipeline.loop.replay import evidence
-from deepseek.pipeline.loop.rollout import after_stage, stage_after
+from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
+from deepseek.pipeline.closed_loop.replay import evidence
+from deepseek.pipeline.closed_loop.rollout import after_stage, stage_after
 from deepseek.recipe.sections import OnAlarmSection
 
 SECTION = OnAlarmSection(patience=1000.0)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deepseek.pipeline.loop.journal import Round
+from deepseek.pipeline.closed_loop.journal import Round
 from deepseek.recipe.sections import OnAlarmSection
 
 WEEK_S = 7 * 86_400.0

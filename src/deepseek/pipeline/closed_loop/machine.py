@@ -19,14 +19,24 @@ from deepseek.monitoring.outcomes import Target, labels_of
 from deepseek.monitoring.reference import ModelReference
 from deepseek.monitoring.settings import build_alarms
 from deepseek.monitoring.store import Store
-from deepseek.pipeline.loop.champion import SPLIT, Champion
-from deepseek.pipeline.loop.deployment import Deployment, NameDeployment
-from deepseek.pipeline.loop.gate import Answered, goodness, judge
-from deepseek.pipeline.loop.gathering import FreshRows, fresh_rows
-from deepseek.pipeline.loop.journal import LOOP_FILE, Event, LoopJournal, Round, standing, untold
-from deepseek.pipeline.loop.policy import LEAST_HELD_OUT, Parts, after_verdict, alpha_of, first_unseen, is_due, refusal, share_out, trigger
-from deepseek.pipeline.loop.retraining import Plan, begin_candidate, finish_candidate, write_table
-from deepseek.pipeline.loop.rollout import after_stage, stage_after
+from deepseek.pipeline.closed_loop.champion import SPLIT, Champion
+from deepseek.pipeline.closed_loop.deployment import Deployment, NameDeployment
+from deepseek.pipeline.closed_loop.gate import Answered, goodness, judge
+from deepseek.pipeline.closed_loop.gathering import FreshRows, fresh_rows
+from deepseek.pipeline.closed_loop.journal import LOOP_FILE, Event, LoopJournal, Round, standing, untold
+from deepseek.pipeline.closed_loop.policy import (
+    LEAST_HELD_OUT,
+    Parts,
+    after_verdict,
+    alpha_of,
+    first_unseen,
+    is_due,
+    refusal,
+    share_out,
+    trigger,
+)
+from deepseek.pipeline.closed_loop.retraining import Plan, begin_candidate, finish_candidate, write_table
+from deepseek.pipeline.closed_loop.rollout import after_stage, stage_after
 from deepseek.recipe import AUTO
 from deepseek.statistics.change_point import ChangePoint, change_point
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from deepseek.pipeline.loop.deployment import DeploymentStatus
+from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
 from deepseek.recipe.sections import OnAlarmSection
 
 EARLY = 50

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import deepseek
-from deepseek.pipeline.loop.champion import Champion
+from deepseek.pipeline.closed_loop.champion import Champion
 from deepseek.recipe.sections import MonitorSection, OnAlarmSection
 
 URL = "postgresql://me:hush-hush@localhost:5432/log"

@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 from deepseek import progress
 from deepseek.artifacts import RunFolder, locked
 from deepseek.errors import DeepSeekError, InputError, UnknownNameError
-from deepseek.pipeline.loop.journal import Event
-from deepseek.pipeline.loop.machine import WORK, Deployer, Loop
+from deepseek.pipeline.closed_loop.journal import Event
+from deepseek.pipeline.closed_loop.machine import WORK, Deployer, Loop
 
 Do = Literal["follow", "once", "now", "approve", "undo", "status"]
 
@@ -115,6 +115,6 @@ def _alone(name: Path) -> Iterator[None]:
 
 
 def _served(server: str, key: str | None, model: str | None) -> Deployer:
-    from deepseek.pipeline.loop.served import served
+    from deepseek.pipeline.closed_loop.served import served
 
     return served(server, key, model)

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from deepseek.errors import RunError
-from deepseek.pipeline.loop.journal import LoopJournal, standing, untold
+from deepseek.pipeline.closed_loop.journal import LoopJournal, standing, untold
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from deepseek.errors import InputError, RunError
-from deepseek.pipeline.loop.served import RefusedError, ServedDeployment, served
+from deepseek.pipeline.closed_loop.served import RefusedError, ServedDeployment, served
 from deepseek.serving.client import Client
 
 CANDIDATE = Path("/data/runs/churn/003")

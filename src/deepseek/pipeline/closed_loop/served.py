@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deepseek.errors import InputError, RunError
-from deepseek.pipeline.loop.champion import Champion
-from deepseek.pipeline.loop.deployment import DeploymentStatus, Stage
-from deepseek.pipeline.loop.machine import Deployer
+from deepseek.pipeline.closed_loop.champion import Champion
+from deepseek.pipeline.closed_loop.deployment import DeploymentStatus, Stage
+from deepseek.pipeline.closed_loop.machine import Deployer
 from deepseek.serving.client import Client, ServerError
 
 ARM = "candidate"
