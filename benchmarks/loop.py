@@ -42,9 +42,9 @@ from deepseek.inference.reading import read_preparation
 from deepseek.learning import OnlineLearner
 from deepseek.monitoring.reference import ModelReference
 from deepseek.pipeline.closed_loop.champion import Champion
-from deepseek.pipeline.closed_loop.gate import Answered, goodness
-from deepseek.pipeline.closed_loop.machine import truth_of
-from deepseek.pipeline.closed_loop.replay import Contestant, Looped, Never, Periodic, copied, play, rounds_in_rows
+from deepseek.pipeline.closed_loop.contestants import Contestant, Looped, Never, Periodic
+from deepseek.pipeline.closed_loop.gate import Answered, goodness, truth_of
+from deepseek.pipeline.closed_loop.replay import copied, play, rounds_in_rows
 from deepseek.pipeline.learn import batches_of
 
 DATA = Path(os.environ.get("DEEPSEEK_DATA", "data"))

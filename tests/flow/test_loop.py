@@ -19,7 +19,7 @@ from deepseek.artifacts import RunFolder
 from deepseek.cli import main
 from deepseek.errors import InputError, RecipeError, RunError
 from deepseek.monitoring import Watcher
-from deepseek.pipeline.closed_loop import machine
+from deepseek.pipeline.closed_loop import machine, making
 from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
 from deepseek.pipeline.closed_loop.journal import LoopJournal
 from deepseek.pipeline.closed_loop.machine import Loop
@@ -272,7 +272,7 @@ def test_a_server_that_is_away_is_waited_for(there):
 def test_a_training_that_fails_ends_the_round_and_is_told(there, monkeypatch):
     shifted(turned=True)
     errors = iter([RunError("the disk is full"), RuntimeError("an operator that is not there")])
-    monkeypatch.setattr(machine, "finish_candidate", lambda *_: (_ for _ in ()).throw(next(errors)))
+    monkeypatch.setattr(making, "finish_candidate", lambda *_: (_ for _ in ()).throw(next(errors)))
     loop = Loop(Path("runs/w"))
     loop.run()
     assert states()[-1] == "failed"
@@ -418,13 +418,13 @@ def test_a_training_in_which_the_process_dies_is_not_tried_for_ever(there, monke
     def killed(*_):
         raise KilledError
 
-    monkeypatch.setattr(machine, "finish_candidate", killed)
-    for _ in range(2 * machine.ATTEMPTS):
+    monkeypatch.setattr(making, "finish_candidate", killed)
+    for _ in range(2 * making.ATTEMPTS):
         with pytest.raises(KilledError):
             Loop(Path("runs/w")).run()
     Loop(Path("runs/w")).run()
     assert states()[-1] == "failed"
-    assert states().count("training") == 2 * machine.ATTEMPTS
+    assert states().count("training") == 2 * making.ATTEMPTS
 
 
 def test_by_hand_it_waits_is_approved_and_taken_back(there, capsys):

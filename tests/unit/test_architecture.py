@@ -35,7 +35,7 @@ BROAD_EXCEPTS = {
     "serving/experiments/arms.py": "a challenger is foreign to its champion: whatever it raises, the champion answers in its stead",
     "serving/threads.py": "the edge of a thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers, and rows on their way to the journal, are foreign: answers go on whatever they raise",
-    "pipeline/closed_loop/machine.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written down and told",
+    "pipeline/closed_loop/making.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written and told",
     "serving/recorder/process.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
     "serving/runners/process.py": "the edge of the process: what foreign code raises goes to the worker, whose requests it belongs to",
     "serving/intake/app.py": "the edge of the process, as serving/app.py",

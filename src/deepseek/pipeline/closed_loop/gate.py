@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from deepseek.monitoring.outcomes import HIGHER, POINTS, Outcomes, Target, outcomes_of, predictions_of
+from deepseek.monitoring.outcomes import HIGHER, POINTS, Outcomes, Target, labels_of, outcomes_of, predictions_of
 from deepseek.statistics.intervals import mean_bound
 from deepseek.statistics.paired import auc_difference, auc_gain_bound, mcnemar
 
@@ -59,6 +59,18 @@ class Answered:
 
     target: Target
     answers: pa.Table
+
+
+def truth_of(table: pa.Table, target: Target) -> list[Any]:
+    """Return the labels of rows as plain values.
+
+    Args:
+        table: The rows, with their target.
+        target: What is predicted.
+    """
+    if len(target.columns) > 1:
+        return [list(row) for row in zip(*(table.column(name).to_pylist() for name in target.columns), strict=True)]
+    return labels_of(table.column(target.columns[0]), target)
 
 
 def judge(champion: Answered, candidate: Answered, labels: Sequence[Any], *, metric: str, min_gain: float, alpha: float) -> Verdict:

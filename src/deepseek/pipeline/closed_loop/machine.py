@@ -11,19 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek import progress
-from deepseek.artifacts import RunFolder, plain_disk_errors
-from deepseek.errors import DeepSeekError, InputError, RunError
-from deepseek.inference import Predictor
-from deepseek.monitoring.alarms.base import AlarmEvent
-from deepseek.monitoring.outcomes import Target, labels_of
-from deepseek.monitoring.reference import ModelReference
-from deepseek.monitoring.settings import build_alarms
+from deepseek.artifacts import RunFolder
+from deepseek.errors import InputError, RunError
 from deepseek.monitoring.store import Store
 from deepseek.pipeline.closed_loop.champion import SPLIT, Champion
 from deepseek.pipeline.closed_loop.deployment import Deployment, NameDeployment
-from deepseek.pipeline.closed_loop.gate import Answered, goodness, judge
+from deepseek.pipeline.closed_loop.gate import goodness, judge, truth_of
 from deepseek.pipeline.closed_loop.gathering import FreshRows, fresh_rows
-from deepseek.pipeline.closed_loop.journal import LOOP_FILE, Event, LoopJournal, Round, standing, untold
+from deepseek.pipeline.closed_loop.journal import LOOP_FILE, Event, LoopJournal, Round, standing
+from deepseek.pipeline.closed_loop.making import Workshop, answers_of, part_of
 from deepseek.pipeline.closed_loop.policy import (
     LEAST_HELD_OUT,
     Parts,
@@ -35,15 +31,10 @@ from deepseek.pipeline.closed_loop.policy import (
     share_out,
     trigger,
 )
-from deepseek.pipeline.closed_loop.retraining import Plan, begin_candidate, finish_candidate, write_table
 from deepseek.pipeline.closed_loop.rollout import after_stage, stage_after
-from deepseek.recipe import AUTO
+from deepseek.pipeline.closed_loop.telling import tell
 from deepseek.statistics.change_point import ChangePoint, change_point
 
-WORK = ".loop"
-"""The folder beside the runs of a name in which rounds keep their rows."""
-ATTEMPTS = 3
-"""So often may a process die in the same training."""
 SURE = 0.05
 """Probability below which a change in the labels counts: rows from before it are left out."""
 Deployer = Callable[[Champion], Deployment]
@@ -77,6 +68,7 @@ class Loop:
         self.journal = LoopJournal(self._folder / LOOP_FILE)
         self._open_champion(standing(self.journal.rounds, given.path.name))
         self.deployment: Deployment = deployer(self.champion) if deployer else NameDeployment(self.champion.path)
+        self._workshop = Workshop(self._folder, self._write)
         self.waits_for = ""
 
     @property
@@ -101,9 +93,9 @@ class Loop:
         steps: dict[str, Callable[[Round], Event | None]] = {
             "begun": self._gather,
             "unsure": self._gather,
-            "gathered": self._train,
-            "training": self._train,
-            "made": self._train,
+            "gathered": self._make,
+            "training": self._make,
+            "made": self._make,
             "trained": self._judge,
             "gated": self._advance,
             "shadow": self._look,
@@ -148,26 +140,8 @@ class Loop:
         return self._undone(last, "taken back by hand")
 
     def tell(self) -> None:
-        """Tell of what was not told yet, the ways that the recipe's `monitor.notify` names; one that fails is tried again later."""
-        events = untold(self.journal.events)
-        alarms = build_alarms(self.champion.settings) if events else []
-        for event in events:
-            good = event.state == "promoted"
-            alarm = AlarmEvent(
-                f"loop:{event.state}",
-                "cleared" if good else "raised",
-                event.at,
-                event.why,
-                model=str(self.champion.bundle.path),
-                facts=event.to_json(),
-            )
-            try:
-                for way in alarms:
-                    way.send(alarm)
-            except RunError as error:
-                progress.warn(error.message)
-                return
-            self.journal.append("told", f"{event.state} was told", number=event.round, at=self._clock(), facts={"up_to": event.seq})
+        """Tell of what was not told yet; what cannot be told now is told later."""
+        tell(self.journal, self.champion, now=self._clock())
 
     def status(self) -> dict[str, Any]:
         """Return how it stands, as plain JSON values."""
@@ -228,10 +202,7 @@ class Loop:
                 f"{found.table.num_rows - unseen:,} labels since the alarm or the last judgement of at least {LEAST_HELD_OUT}",
             )
         fresh = found.table.slice(first).append_column(SPLIT, pa.array(parts.names))
-        path = self._work(current) / "fresh.arrow"
-        with plain_disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(path, fresh)
+        self._workshop.keep(current, fresh)
         facts = {
             "rows": {name: parts.names.count(name) for name in ("train", "validation", "test")},
             "aside": found.aside,
@@ -254,53 +225,16 @@ class Loop:
         table = found.table.slice(0, max(unseen, rows - round(self.champion.then.holdout * rows)))
         if not table.num_rows:
             return None
-        answered = self._answers(self.champion.path, table)
+        answered = answers_of(self.champion.path, table)
         return change_point(goodness(answered, truth_of(table, answered.target), self.champion.metric))
 
-    def _train(self, current: Round) -> Event | None:
-        keep = self.champion.then.keep_old
-        shares = [1.0, 0.0] if keep == AUTO else [float(keep)]
-        made = {event.facts["keep_old"]: event.facts for event in current.latest if event.state == "made"}
-        share = next((share for share in shares if share not in made), None)
-        if share is None:
-            return self._choose(current, made)
-        tries = [event for event in current.latest if event.state == "training" and event.facts["keep_old"] == share]
-        if len(tries) >= ATTEMPTS:
-            why = f"the process died in it {len(tries)} times"
-            return self._write(current, "made", f"no model: {why}", {"keep_old": share, "run": tries[-1].facts["run"], "error": why})
-        plan = Plan(self.champion, self._fresh(current), share, current.number)
-        if current.state == "training":  # of this share, as each training ends with a line of its own
-            return self._finish(current, plan, RunFolder(self._folder / tries[-1].facts["run"]), attempt=len(tries) + 1)
-        try:
-            folder = begin_candidate(plan)
-        except DeepSeekError as error:
-            return self._write(current, "made", f"no model: {error.message}", {"keep_old": share, "run": None, "error": error.message})
-        return self._finish(current, plan, folder, attempt=1)
-
-    def _finish(self, current: Round, plan: Plan, folder: RunFolder, *, attempt: int) -> Event:
-        facts = {"keep_old": plan.keep_old, "run": folder.path.name}
-        self._write(current, "training", f"with {plan.keep_old:.0%} of the old rows, attempt {attempt}", {**facts, "attempt": attempt})
-        try:
-            finish_candidate(plan, folder)
-            score = self._score(folder.path, plan.fresh)
-        except DeepSeekError as error:
-            return self._write(current, "made", f"no model: {error.message}", {**facts, "error": error.message})
-        except Exception as error:  # noqa: BLE001 - plugins, PyTorch and its compilers are foreign code
-            return self._write(current, "made", f"no model: {error!r}", {**facts, "error": repr(error)})
-        return self._write(current, "made", f"a model whose validation loss on fresh rows is {-score:.4g}", {**facts, "score": score})
-
-    def _choose(self, current: Round, made: Mapping[float, Mapping[str, Any]]) -> Event:
-        good = [facts for facts in made.values() if "score" in facts]
-        if not good:
-            return self._write(current, "failed", "; ".join(str(facts["error"]) for facts in made.values()))
-        best = max(good, key=lambda facts: facts["score"])
-        why = f"with {best['keep_old']:.0%} of the old rows" + (", better on fresh validation rows" if len(good) > 1 else "")
-        return self._write(current, "trained", why, {"candidate": best["run"], "keep_old": best["keep_old"]})
+    def _make(self, current: Round) -> Event:
+        return self._workshop.make(current, self.champion)
 
     def _judge(self, current: Round) -> Event:
-        fresh, then = self._fresh(current), self.champion.then
-        held = _part(fresh, "test")
-        old, new = self._answers(self.champion.path, held), self._answers(self._candidate(current), held)
+        fresh, then = self._workshop.rows(current), self.champion.then
+        held = part_of(fresh, "test")
+        old, new = answers_of(self.champion.path, held), answers_of(self._workshop.candidate(current), held)
         labels = truth_of(held, old.target)
         number = int(current.fact("try"))
         verdict = judge(old, new, labels, metric=self.champion.metric, min_gain=then.min_gain, alpha=alpha_of(number, then.alpha))
@@ -310,7 +244,7 @@ class Loop:
 
     def _advance(self, current: Round, why: str = "", *, there: bool = False, seen: Mapping[str, int] | None = None) -> Event | None:
         """Take the candidate to the stage that follows its state, or note that it is deployed already."""
-        candidate, then = self._candidate(current), self.champion.then
+        candidate, then = self._workshop.candidate(current), self.champion.then
         stage = "promoted" if there else stage_after(current.state, then, staged=self.deployment.staged)
         try:
             if stage == "shadow":
@@ -335,7 +269,7 @@ class Loop:
 
     def _look(self, current: Round) -> Event | None:
         """See whether a stage has met its rows."""
-        candidate = self._candidate(current)
+        candidate = self._workshop.candidate(current)
         try:
             found = self.deployment.status()
             waited = self._clock() - current.since
@@ -355,7 +289,7 @@ class Loop:
 
     def _await(self, current: Round) -> Event | None:
         try:
-            if self.deployment.status().current == self._candidate(current).name:
+            if self.deployment.status().current == self._workshop.candidate(current).name:
                 return self._write(current, "approved", "promoted by hand")
         except RunError as error:
             return self._wait_or_give_up(current, error.message)
@@ -375,7 +309,7 @@ class Loop:
         return self._undone(last, "taken back at the server") if current == last.fact("champion") else None
 
     def _undone(self, last: Round, why: str) -> Event:
-        RunFolder(self._candidate(last)).hold(why)
+        RunFolder(self._workshop.candidate(last)).hold(why)
         event = self._write(last, "undone", why)
         self._open_champion(str(last.fact("champion")))
         return event
@@ -397,25 +331,6 @@ class Loop:
         self.waits_for = why
         return None
 
-    def _answers(self, run: Path, table: pa.Table) -> Answered:
-        predictor = Predictor.load(run, backend="torch")
-        return Answered(ModelReference.load(predictor.bundle).target, predictor.predict(table))
-
-    def _score(self, run: Path, fresh: pa.Table) -> float:
-        rows = _part(fresh, "validation")
-        answered = self._answers(run, rows)
-        return float(goodness(answered, truth_of(rows, answered.target), answered.target.loss).mean())
-
-    def _fresh(self, current: Round) -> pa.Table:
-        with plain_disk_errors(path := self._work(current) / "fresh.arrow"), pa.memory_map(str(path)) as file:
-            return pa.ipc.open_file(file).read_all()
-
-    def _work(self, current: Round) -> Path:
-        return self._folder / WORK / f"{current.number:03d}"
-
-    def _candidate(self, current: Round) -> Path:
-        return self._folder / str(current.fact("candidate"))
-
     def _open_champion(self, name: str) -> None:
         self.champion = Champion.open(self._folder / name, self._overrides)
 
@@ -426,14 +341,3 @@ class Loop:
         event = self.journal.append(state, why, number=number, at=self._clock(), facts=facts)
         progress.log(f"loop, round {number}: {state}: {why}")
         return event
-
-
-def truth_of(table: pa.Table, target: Target) -> list[Any]:
-    """Return the labels of rows as plain values."""
-    if len(target.columns) > 1:
-        return [list(row) for row in zip(*(table.column(name).to_pylist() for name in target.columns), strict=True)]
-    return labels_of(table.column(target.columns[0]), target)
-
-
-def _part(fresh: pa.Table, name: str) -> pa.Table:
-    return fresh.filter(pa.array(np.array(fresh.column(SPLIT).to_pylist()) == name)).drop_columns([SPLIT])

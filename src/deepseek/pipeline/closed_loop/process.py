@@ -13,7 +13,8 @@ from deepseek import progress
 from deepseek.artifacts import RunFolder, locked
 from deepseek.errors import DeepSeekError, InputError, UnknownNameError
 from deepseek.pipeline.closed_loop.journal import Event
-from deepseek.pipeline.closed_loop.machine import WORK, Deployer, Loop
+from deepseek.pipeline.closed_loop.machine import Deployer, Loop
+from deepseek.pipeline.closed_loop.making import WORK
 
 Do = Literal["follow", "once", "now", "approve", "undo", "status"]
 

@@ -1,7 +1,7 @@
 import pytest
 
 from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
-from deepseek.pipeline.closed_loop.replay import evidence
+from deepseek.pipeline.closed_loop.memory_deployment import evidence
 from deepseek.pipeline.closed_loop.rollout import after_stage, stage_after
 from deepseek.recipe.sections import OnAlarmSection
 
