@@ -33,7 +33,7 @@ monitor:
   window: {rows: 200}
   keep_inputs: values
   notify: [{type: file, path: alarms.jsonl}]
-  on_alarm: {recent: {least: 300}}
+  on_alarm: {recent: {min_rows: 300}}
 """
 KILLED = """
 import os, signal, sys
@@ -487,7 +487,7 @@ def test_what_a_new_model_is_made_by_is_the_recipe_alone(there):
 
 def test_too_few_rows_are_waited_for(there):
     shifted(turned=True)
-    loop = Loop(Path("runs/w"), overrides=("monitor.on_alarm.recent.least=2000",))
+    loop = Loop(Path("runs/w"), overrides=("monitor.on_alarm.recent.min_rows=2000",))
     loop.run()
     assert states() == ["begun"]
     assert "of 2,000 that are asked for" in loop.waits_for
@@ -507,7 +507,7 @@ def test_a_recipe_that_keeps_no_values_is_refused():
         deepseek.load_recipe({"data": {"source": "w.csv", "target": "y"}, "monitor": {"on_alarm": {"action": "retrain"}}})
     with pytest.raises(RecipeError, match="at most recent"):
         deepseek.load_recipe(
-            {"data": {"source": "w.csv", "target": "y"}, "monitor": {"keep_inputs": "values", "on_alarm": {"recent": {"most": 5}}}}
+            {"data": {"source": "w.csv", "target": "y"}, "monitor": {"keep_inputs": "values", "on_alarm": {"recent": {"max_rows": 5}}}}
         )
 
 

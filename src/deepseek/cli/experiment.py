@@ -53,7 +53,7 @@ def experiment_verb(  # noqa: PLR0913 - its arguments are the verb's options
     client = Client(server, key)
     arm = _one_arm(arms) if action is not Action.start else None
     if action is Action.start:
-        settings: dict[str, Any] = {"share": share, "role": "shadow" if shadow else None, "key": by, "metric": metric}
+        settings: dict[str, Any] = {"share": share, "role": "shadow" if shadow else None, "key_field": by, "metric": metric}
         settings = {option: value for option, value in settings.items() if value is not None}
         settings |= ({"guard": {}} if guard else {}) | _settings(overrides)
         found = client.start(name, _named_arms(arms), **settings)

@@ -218,7 +218,7 @@ class App(Application):
         champion = running.champion
         champion.in_use += 1  # it may have been exchanged since the request came
         try:
-            rows = await self._rows(champion, request, body, key=running.experiment.settings.key)
+            rows = await self._rows(champion, request, body, key=running.experiment.settings.key_field)
             keys = running.keys_of(rows, request.headers.get(HEADER), request.id)
             call = Call(
                 rows,

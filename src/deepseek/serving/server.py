@@ -126,7 +126,7 @@ def make_app(
         state.begin(paths, journal=watch or chosen.state is not None)
         metrics = Metrics(state.folder)
         models = Models(paths, chosen, metrics, plugins=plugins)
-        journal = Journal(state.journal, limit_bytes=chosen.journal) if state.journal is not None else None
+        journal = Journal(state.journal, limit_bytes=chosen.journal_size) if state.journal is not None else None
         exchange = Exchange(models, state, metrics, opened=state.read())
         app = App(
             models,

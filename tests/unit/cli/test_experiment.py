@@ -37,7 +37,7 @@ def asked(monkeypatch):
 def test_start_says_what_is_wanted(asked, capsys):
     options = ["--share", "0.1", "--by", "customer_id", "--metric", "accuracy", "--guard", "--set", "min_outcomes=50", "--key", "secret"]
     assert main(["experiment", "start", "shop", "--arm", "candidate=runs/shop/002", "--server", "http://models:80", *options]) == 0
-    settings = {"share": 0.1, "key": "customer_id", "metric": "accuracy", "guard": {}, "min_outcomes": 50}
+    settings = {"share": 0.1, "key_field": "customer_id", "metric": "accuracy", "guard": {}, "min_outcomes": 50}
     body = {"arms": {"candidate": "runs/shop/002"}, **settings}
     assert asked == [("http://models:80", "secret", "POST", "/admin/models/shop/experiment", body)]
     assert "experiment 0a1b2c3d on shop: running, by accuracy" in capsys.readouterr().out

@@ -45,7 +45,10 @@ def test_an_option_that_the_action_does_not_heed_is_refused(asked, capsys, optio
         ([], {"do": "follow", "every_s": 10.0, "server": None}),
         (["--every", "1m"], {"do": "follow", "every_s": 60.0}),
         (["--now", "--server", "http://x:1", "--key", "secret", "--model", "w"], {"do": "now", "server": "http://x:1", "key": "secret"}),
-        (["--status", "--set", "monitor.on_alarm.at_most=2"], {"do": "status", "overrides": ["monitor.on_alarm.at_most=2"]}),
+        (
+            ["--status", "--set", "monitor.on_alarm.max_rounds_per_week=2"],
+            {"do": "status", "overrides": ["monitor.on_alarm.max_rounds_per_week=2"]},
+        ),
         (["--replay", "past.csv", "--labels-after", "20", "--rows-a-day", "5"], {"labels_after": 20, "rows_a_day": 5.0}),
     ],
 )

@@ -78,7 +78,7 @@ class Periodic:
         if self._seen < self._next:
             return
         self._next += self._every
-        table = pa.Table.from_batches(self._rows).slice(max(self._seen - self._champion.then.recent.most, 0))
+        table = pa.Table.from_batches(self._rows).slice(max(self._seen - self._champion.then.recent.max_rows, 0))
         parts = share_out(table.num_rows, first=0, fresh=0, holdout=0.15, validation=0.15)
         if parts is None:
             return

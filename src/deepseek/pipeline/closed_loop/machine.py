@@ -184,7 +184,7 @@ class Loop:
         with self.champion.store() as store:
             if self._cleared(store, current):
                 return self._write(current, "given_up", "the alarm was cleared before there were enough rows")
-            found = fresh_rows(store.labelled_rows(most=then.recent.most), self.champion.preparation)
+            found = fresh_rows(store.labelled_rows(most=then.recent.max_rows), self.champion.preparation)
         unseen = first_unseen(
             found.labelled_at,
             found.at,
@@ -193,7 +193,7 @@ class Loop:
         )
         change = self._change(found, unseen) if then.recent.since == "change" else None
         first = change.place if change and change.p < SURE else 0
-        least = int(current.fact("next_rows", then.recent.least))
+        least = int(current.fact("next_rows", then.recent.min_rows))
         parts = self._parts(found, first, unseen=unseen, least=least)
         if parts is None:
             return self._wait_or_give_up(
@@ -214,7 +214,7 @@ class Loop:
 
     def _parts(self, found: FreshRows, first: int, *, unseen: int, least: int) -> Parts | None:
         then, rows = self.champion.then, found.table.num_rows
-        if rows - first < min(least, then.recent.most):
+        if rows - first < min(least, then.recent.max_rows):
             return None
         train, validation, _ = self.champion.recipe.data.split.shares
         return share_out(rows, first=first, fresh=unseen, holdout=then.holdout, validation=validation / (train + validation))
@@ -325,9 +325,9 @@ class Loop:
         return any(event["name"] == name and event["state"] == "cleared" for _, event in events)
 
     def _wait_or_give_up(self, current: Round, why: str) -> Event | None:
-        waited, patience = self._clock() - current.since, self.champion.then.patience
-        if waited > patience:
-            return self._write(current, "given_up", f"{why}; waited for longer than {patience:,.0f} s (patience)")
+        waited, longest = self._clock() - current.since, self.champion.then.max_wait
+        if waited > longest:
+            return self._write(current, "given_up", f"{why}; waited for longer than {longest:,.0f} s (max_wait)")
         self.waits_for = why
         return None
 

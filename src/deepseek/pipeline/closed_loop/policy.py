@@ -77,8 +77,8 @@ def refusal(rounds: Sequence[Round], section: OnAlarmSection, now: float) -> str
     if rest > 0:
         return f"the last round ended less than {section.cooldown:,.0f} s ago (cooldown); {rest:,.0f} s are left"
     lately = sum(now - one.began_at < WEEK_S for one in rounds)
-    if lately >= section.at_most:
-        return f"there were {lately} rounds in the last seven days (at_most {section.at_most})"
+    if lately >= section.max_rounds_per_week:
+        return f"there were {lately} rounds in the last seven days (max_rounds_per_week {section.max_rounds_per_week})"
     return None
 
 

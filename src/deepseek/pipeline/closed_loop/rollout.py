@@ -50,8 +50,8 @@ def after_stage(stage: str, status: DeploymentStatus, section: OnAlarmSection, *
     met = f"{status.rows:,} of {rows:,} rows" + (f", {status.outcomes:,} of {outcomes:,} labels" if outcomes else "")
     if status.rows >= rows and status.outcomes >= outcomes:
         return Step("go_on", f"{status.rows:,} rows without a failure" + (", and not worse" if stage == "canary" else ""))
-    if waited_s > section.patience:
-        return Step("give_up", f"the {stage} stage met {met} in {section.patience:,.0f} s (patience)")
+    if waited_s > section.max_wait:
+        return Step("give_up", f"the {stage} stage met {met} in {section.max_wait:,.0f} s (max_wait)")
     return Step("wait", met)
 
 

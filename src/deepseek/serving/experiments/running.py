@@ -184,7 +184,7 @@ class Running:
         if not len(taken):
             return [], mine
         # half of what is left, so that the champion can still be asked
-        deadline = began + min(self.experiment.settings.patience, (call.deadline - began) / 2)
+        deadline = began + min(self.experiment.settings.challenger_timeout, (call.deadline - began) / 2)
         answers = await arm.answer(batch, deadline=deadline, gone=call.gone)
         if answers is None:
             return [], mine

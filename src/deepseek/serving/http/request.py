@@ -95,13 +95,13 @@ class Request:
         except orjson.JSONDecodeError as error:
             raise RefusedError(400, f"the body is no JSON: {error}") from None
 
-    async def pieces(self, *, limit: int, pause_s: float, slowest: int) -> AsyncIterator[bytes]:
+    async def pieces(self, *, limit: int, pause_s: float, min_rate: int) -> AsyncIterator[bytes]:
         """Yield the body as it comes; nothing more is taken from the socket until the caller asks for the next piece.
 
         Args:
             limit: Most bytes in all.
             pause_s: How long the client may send nothing.
-            slowest: The bytes a second that it must keep up, else a byte now and then would hold the connection for ever.
+            min_rate: The bytes a second that it must keep up, else a byte now and then would hold the connection for ever.
 
         Raises:
             RefusedError: It is too large (413), or too slow (408).
@@ -119,8 +119,8 @@ class Request:
             size += len(piece)
             if size > limit:
                 raise _too_large(limit)
-            if loop.time() - began - waited > pause_s + size / slowest:
-                raise _too_slow(f"the body came with less than {slowest:,} bytes a second")
+            if loop.time() - began - waited > pause_s + size / min_rate:
+                raise _too_slow(f"the body came with less than {min_rate:,} bytes a second")
             asked = loop.time()
             yield piece
             waited += loop.time() - asked  # what the caller does with a piece is not the client's time

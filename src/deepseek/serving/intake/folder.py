@@ -70,7 +70,9 @@ class IngestFolder:
             log.info("%d files that were half received when a server ended are taken away", gone)
         lander = Lander(most_records=settings.max_records, expected=expected, columns=lambda topic: _columns_of(path, topic))
         self.intake = Intake(spool, self.index, lander, settings=settings)
-        self.compactor = Compactor(self.index, Parts(path, self.index, size=settings.part), self.metrics, every_s=settings.flush)
+        self.compactor = Compactor(
+            self.index, Parts(path, self.index, size=settings.part_size), self.metrics, every_s=settings.flush_interval
+        )
         self.compactor.start()
 
     def close(self) -> None:

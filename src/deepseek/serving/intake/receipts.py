@@ -128,16 +128,16 @@ class Intake:
             self.arriving_bytes -= taken
 
     def _full(self, detail: str) -> RefusedError:
-        again = str(max(1, math.ceil(self._settings.flush)))
+        again = str(max(1, math.ceil(self._settings.flush_interval)))
         return RefusedError(
-            self._settings.full, detail, hint="send the same again later; nothing of it is kept", headers={"Retry-After": again}
+            self._settings.full_status, detail, hint="send the same again later; nothing of it is kept", headers={"Retry-After": again}
         )
 
     async def _receive(self, request: Request, reserve: Callable[[int], None]) -> Body:
         spool, held, size = Spool(self._spool), bytearray(), 0
         settings = self._settings
         try:
-            async for piece in request.pieces(limit=settings.max_body, pause_s=settings.pause, slowest=settings.slowest):
+            async for piece in request.pieces(limit=settings.max_body, pause_s=settings.max_pause, min_rate=settings.min_rate):
                 size += len(piece)
                 reserve(size)
                 held += piece

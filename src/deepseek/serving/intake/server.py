@@ -50,7 +50,7 @@ def ingest(folder: str | PathLike[str], *, schema: str | PathLike[str] | None = 
         log.info("%s takes in at http://%s:%d/v1/ingest/TOPIC%s", folder, shown, listening.getsockname()[1], keys)
         config = uvicorn.Config(
             app,
-            loop="uvloop", http=limited(chosen.pause), ws="none", interface="asgi3", lifespan="on", log_config=None, access_log=False,
+            loop="uvloop", http=limited(chosen.max_pause), ws="none", interface="asgi3", lifespan="on", log_config=None, access_log=False,
             server_header=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(chosen.drain)),
             proxy_headers=False,
         )  # fmt: skip

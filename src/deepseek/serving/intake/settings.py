@@ -34,19 +34,19 @@ class IngestSettings(Section):
     """Most records of one content."""
     max_backlog: Size = 4_000_000_000
     """Most bytes that are stored, or on their way, and not in a part yet; beyond, clients are told to come again (429)."""
-    full: Literal[429, 503] = 429
+    full_status: Literal[429, 503] = 429
     """The status of that answer; Apache NiFi's InvokeHTTP sends a flow file on to Retry for 503, and to No Retry for 429."""
     max_waiting: Count = 100_000
     """Most contents that are not in a part yet."""
     max_requests: Count = 64
     """Most requests that are received at the same time."""
-    pause: Duration = 10.0
+    max_pause: Duration = 10.0
     """How long a client may take for its headers, and how long it may send nothing within its body."""
-    slowest: Size = 1_000
+    min_rate: Size = 1_000
     """The bytes a second that a client must keep up."""
-    flush: Duration = 5.0
+    flush_interval: Duration = 5.0
     """How long a content waits at most until it is in a part, where a reader sees it."""
-    part: Size = 64_000_000
+    part_size: Size = 64_000_000
     """Small parts are joined up to this size."""
     drain: Duration = 30.0
     """How long a server that is told to stop goes on with what it has accepted."""

@@ -9,7 +9,7 @@ from deepseek.pipeline.closed_loop.policy import WEEK_S, is_of, refusal, share_o
 from deepseek.recipe.sections import OnAlarmSection
 
 RUN = Path("runs/churn/001")
-SECTION = OnAlarmSection(cooldown=100.0, at_most=2)
+SECTION = OnAlarmSection(cooldown=100.0, max_rounds_per_week=2)
 
 
 def alarm(seq, name="metric:accuracy", state="raised", model="runs/churn/001/bundle"):
@@ -69,7 +69,7 @@ def test_rounds_rest_and_are_bounded():
     assert "cooldown" in refusal([ended(1, 0.0, 20.0)], SECTION, 119.0)
     assert refusal([ended(1, 0.0, 20.0)], SECTION, 121.0) is None
     two = [ended(1, 0.0, 20.0), ended(2, 200.0, 220.0)]
-    assert "at_most 2" in refusal(two, SECTION, 400.0)
+    assert "max_rounds_per_week 2" in refusal(two, SECTION, 400.0)
     assert refusal(two, SECTION, WEEK_S + 1.0) is None
 
 

@@ -5,7 +5,7 @@ from deepseek.pipeline.closed_loop.memory_deployment import evidence
 from deepseek.pipeline.closed_loop.rollout import after_stage, stage_after
 from deepseek.recipe.sections import OnAlarmSection
 
-SECTION = OnAlarmSection(patience=1000.0)
+SECTION = OnAlarmSection(max_wait=1000.0)
 
 
 def status(stage="canary", candidate="002", current="001", **facts):

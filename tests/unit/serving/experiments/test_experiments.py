@@ -19,7 +19,7 @@ from deepseek.serving.state import State
 def test_keys_are_divided_by_the_pure_function_and_stick(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, share=0.4, key="customer")
+            await begin(one, {"candidate": arms["good"]}, share=0.4, key_field="customer")
             salt = one.state().experiment["salt"]
             names = [f"customer-{number}" for number in range(60)]
             rows = [{**ROW, "customer": name} for name in names]
@@ -41,7 +41,7 @@ def test_keys_are_divided_by_the_pure_function_and_stick(arms, tmp_path):
 def test_answers_come_in_order_and_name_the_version_of_each_row(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            made = await begin(one, {"candidate": arms["good"]}, share=0.5, key="who")
+            made = await begin(one, {"candidate": arms["good"]}, share=0.5, key_field="who")
             versions = {arm["name"]: arm["version"] for arm in made["arms"]}
             random = np.random.default_rng(0)
             x = random.choice([-2.0, 2.0], 40)
@@ -65,7 +65,7 @@ def test_answers_come_in_order_and_name_the_version_of_each_row(arms, tmp_path):
 def test_arrow_answers_have_version_and_arm_as_columns(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, share=0.5, key="who")
+            await begin(one, {"candidate": arms["good"]}, share=0.5, key_field="who")
             table = pa.table({"x": [2.0] * 30, "z": [0.0] * 30, "who": [f"k{number}" for number in range(30)]})
             sink = io.BytesIO()
             with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -99,7 +99,7 @@ def test_a_share_is_raised_for_those_who_have_it_and_promoted_and_rolled_back(ar
         async with served(arms["bad"], tmp_path) as one:
             before = (await one.post(PREDICT, ROW, USER)).json()
             assert "arm" not in before
-            await begin(one, {"candidate": arms["good"]}, share=0.2, key="who")
+            await begin(one, {"candidate": arms["good"]}, share=0.2, key_field="who")
             rows = [{**ROW, "who": str(number)} for number in range(80)]
             first = [answer["arm"] for answer in (await one.post(PREDICT, rows, USER)).json()["answers"]]
             assert (await one.post(f"{EXPERIMENT}/share", {"share": 0.6})).status_code == 200
@@ -144,7 +144,7 @@ def test_rollback_goes_back_to_the_bundle_itself_not_to_the_newest_of_its_name(a
 def test_what_was_begun_and_promoted_is_there_after_a_restart(arms, tmp_path):
     async def first():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, share=0.5, key="who")
+            await begin(one, {"candidate": arms["good"]}, share=0.5, key_field="who")
             rows = [{**ROW, "who": str(number)} for number in range(30)]
             return [answer["arm"] for answer in (await one.post(PREDICT, rows, USER)).json()["answers"]]
 
@@ -250,7 +250,7 @@ class TestAdmin:
     def test_several_arms(self, arms, tmp_path):
         async def work():
             async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"a": arms["good"], "b": arms["bad"]}, share=0.5, key="who")
+                await begin(one, {"a": arms["good"], "b": arms["bad"]}, share=0.5, key_field="who")
                 rows = [{**ROW, "who": n} for n in range(40)]
                 answers = (await one.post(PREDICT, rows, USER)).json()["answers"]
                 assert {answer["arm"] for answer in answers} == {"a", "b"}
@@ -265,7 +265,7 @@ class TestAdmin:
 def test_keys_are_not_written_down(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, key="who")
+            await begin(one, {"candidate": arms["good"]}, key_field="who")
             await one.post(PREDICT, {**ROW, "who": "somebody@example.org"}, USER)
         for path in tmp_path.rglob("*"):
             assert not path.is_file() or b"somebody@example.org" not in path.read_bytes(), path
@@ -315,7 +315,7 @@ def test_the_description_names_header_fields_and_addresses(arms):
         assert {"version", "arm", "instead_of"} <= document["components"]["schemas"]["shop.Answer"]["properties"].keys()
         begin = document["paths"][EXPERIMENT]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert begin["required"] == ["arms"]
-        assert {"share", "role", "key", "metric", "guard"} <= begin["properties"].keys()
+        assert {"share", "role", "key_field", "metric", "guard"} <= begin["properties"].keys()
         assert "$ref" not in json.dumps(begin)
         for path in ("experiment/share", "experiment/stop", "promote", "rollback"):
             assert "409" in document["paths"][f"/admin/models/shop/{path}"]["post"]["responses"]
@@ -326,7 +326,7 @@ def test_the_description_names_header_fields_and_addresses(arms):
 def test_a_key_is_the_same_however_a_client_spells_it(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, share=0.5, key="who")
+            await begin(one, {"candidate": arms["good"]}, share=0.5, key_field="who")
             spelled = [[{**ROW, "who": spell(number)} for number in range(30)] for spell in (int, float, str)]
             found = [[entry["arm"] for entry in (await one.post(PREDICT, rows, USER)).json()["answers"]] for rows in spelled]
             assert found[0] == found[1] == found[2]

@@ -19,7 +19,7 @@ class TestFailingChallenger:
     def run(self, arms, tmp_path, change, check, **settings):
         async def work():
             async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"candidate": arms["good"]}, share=1.0, patience="300ms", **settings)
+                await begin(one, {"candidate": arms["good"]}, share=1.0, challenger_timeout="300ms", **settings)
                 change(one.arm())
                 await check(one)
 
@@ -78,7 +78,7 @@ class TestFailingChallenger:
 
         async def work():
             async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"candidate": arms["good"]}, share=1.0, patience="60s")
+                await begin(one, {"candidate": arms["good"]}, share=1.0, challenger_timeout="60s")
                 one.arm().model.batcher._answer = lambda batch: release.wait(60)
                 answer = await one.post(PREDICT, ROW, {**USER, "x-timeout-ms": "6000"})
                 assert answer.status_code == 200
@@ -200,7 +200,7 @@ class TestShadow:
     def test_it_is_compared_and_becomes_a_challenger(self, arms, tmp_path):
         async def work():
             async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"candidate": arms["good"]}, role="shadow", min_outcomes=10, key="who")
+                await begin(one, {"candidate": arms["good"]}, role="shadow", min_outcomes=10, key_field="who")
                 rows = [{"x": x, "z": 0.0, "who": n} for n, x in enumerate(np.random.default_rng(0).choice([-1.5, 1.5], 60))]
                 for part in range(0, 60, 20):
                     given = await one.post(PREDICT, rows[part : part + 20], {**USER, "x-request-id": f"r{part}"})

@@ -22,7 +22,7 @@ from deepseek.serving.intake.spool import SMALL_BYTES
 
 
 def test_small_parts_are_joined_and_the_fingerprint_stays(tmp_path):
-    server = Server(tmp_path / "in", settings={"part": "20MB"})
+    server = Server(tmp_path / "in", settings={"part_size": "20MB"})
     seen = []
     for n in range(12):
         server.post(("t", json.dumps([{"n": n}, []]).encode(), {**JSON, "uuid": str(n)}))
@@ -39,7 +39,7 @@ def test_small_parts_are_joined_and_the_fingerprint_stays(tmp_path):
 
 
 def test_parts_grow_up_to_their_size(tmp_path):
-    server = Server(tmp_path / "in", settings={"part": "900kB"})
+    server = Server(tmp_path / "in", settings={"part_size": "900kB"})
     rng = np.random.default_rng(0)
     for _ in range(8):
         server.post(("t", json.dumps([{"v": float(v)} for v in rng.normal(size=10_000)]).encode(), JSON))
@@ -90,7 +90,7 @@ def test_a_part_whose_last_steps_fail_is_not_written_again_by_the_same_server(se
         monkeypatch.setattr(Index, "settle", failing(settle))
     else:
         monkeypatch.setattr(parts, "sync_folder", failing(sync))
-    server.options = {"settings": {"flush": "20ms"}}
+    server.options = {"settings": {"flush_interval": "20ms"}}
     body = json.dumps([{"a": "x" * 100}] * 2_000).encode()
 
     async def main():
@@ -147,7 +147,7 @@ def test_parts_that_cannot_be_written_are_told_of_and_tried_again(server, monkey
         return write(self, topic)
 
     monkeypatch.setattr(Parts, "write", fail_once)
-    server.options = {"settings": {"flush": "20ms"}}
+    server.options = {"settings": {"flush_interval": "20ms"}}
 
     async def main():
         app = make_app(server.folder, **server.options)

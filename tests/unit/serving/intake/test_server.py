@@ -37,7 +37,7 @@ def test_only_the_named_topics_are_taken(tmp_path):
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_what_is_full_says_when_to_come_again_with_the_status_that_was_chosen(tmp_path, status):
-    server = Server(tmp_path / "in", settings={"max_waiting": 1, "flush": "1h", "full": status})
+    server = Server(tmp_path / "in", settings={"max_waiting": 1, "flush_interval": "1h", "full_status": status})
     first, second = server.post(("t", b'{"a": 1}', JSON), ("t", b'{"a": 2}', JSON))
     assert (first.status_code, second.status_code, second.headers["retry-after"]) == (200, status, "3600")
 
@@ -71,7 +71,7 @@ class Client:
 def pieces_of(client, **limits):
     async def main():
         request = Request({"method": "POST", "path": "/", "headers": []}, client, None)
-        return [piece async for piece in request.pieces(**{"limit": 10, "pause_s": 60.0, "slowest": 1, **limits})], request.read
+        return [piece async for piece in request.pieces(**{"limit": 10, "pause_s": 60.0, "min_rate": 1, **limits})], request.read
 
     return asyncio.run(main())
 
@@ -85,7 +85,7 @@ def test_pieces_come_as_they_are_and_end_with_the_body():
     [
         (Client(b"x" * 6, b"x" * 6), {}, 413),
         (Client(b"x", pause=5.0), {"pause_s": 0.01}, 408),
-        (Client(*[b"x"] * 9, pause=0.05), {"pause_s": 0.1, "slowest": 1_000_000}, 408),
+        (Client(*[b"x"] * 9, pause=0.05), {"pause_s": 0.1, "min_rate": 1_000_000}, 408),
     ],
 )
 def test_pieces_that_are_too_many_or_too_slow_are_refused(client, limits, status):
