@@ -1,4 +1,4 @@
-"""Colour: brightness, contrast, saturation and hue, as one matrix for each image."""
+"""ColorJitter: brightness, contrast, saturation and hue, as one matrix for each image."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Recolouring(Augmentation):
         return self.replace(batch, changed)
 
 
-class Colour(Recolouring):
+class ColorJitter(Recolouring):
     """Changes brightness, contrast, saturation and hue at random.
 
     A factor is drawn evenly from `1 - value` to `1 + value`. In this order pixels are multiplied by the brightness, drawn to or from the
@@ -113,7 +113,7 @@ class Colour(Recolouring):
         return scale * (torch.linalg.inv(_TO_YIQ) @ turn @ _TO_YIQ) @ toned, grey
 
 
-class Grey(Recolouring):
+class Grayscale(Recolouring):
     """Takes the colour out of some images, so that shape has to do.
 
     Args:

@@ -1,4 +1,4 @@
-"""Turn: quarter turns, which lose no pixel."""
+"""Rotate90: quarter turns, which lose no pixel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deepseek.data.augment.selection import changed_where
 from deepseek.data.transforms.base import InputSpec
 
 
-class Turn(Geometric):
+class Rotate90(Geometric):
     """Turns each image by one, two or three quarters, exactly; for what has no upright: cells, satellite views, textures.
 
     Only the half turn is made where height and width differ, as a batch has one size.

@@ -1,4 +1,4 @@
-"""Choose: one of several augmentations, or none."""
+"""OneOf: one of several augmentations, or none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Method = Spec | Augmentation | Callable[..., Any]
 _ROUNDING = 1e-6
 
 
-class Choose(Augmentation):
+class OneOf(Augmentation):
     """Does one of several augmentations and never two, each with its probability; with what is left of one, nothing.
 
     Where one of them mixes rows, targets are shares of classes whatever was chosen, so that batches are alike.

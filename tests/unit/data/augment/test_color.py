@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from deepseek.data.augment import Draw
 from deepseek.data.augment.blur import Blur
-from deepseek.data.augment.colour import Colour, Grey, recoloured
+from deepseek.data.augment.color import ColorJitter, Grayscale, recoloured
 from deepseek.data.augment.noise import Noise
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
@@ -37,7 +37,7 @@ def drawn(**furthest):
 )
 def test_each_change_is_pillows(name, enhance, up):
     x = images((1, 13, 11, 3))
-    change = Colour(PHOTO, **{"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, name: 0.4})
+    change = ColorJitter(PHOTO, **{"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, name: 0.4})
     made = recoloured(x, *change.change(drawn(**{name: up}), 3))
     wanted = np.asarray(enhance(Image.fromarray(x[0].numpy())).enhance(1.4 if up else 0.6))
     assert np.abs(made[0].numpy().astype(int) - wanted).max() <= 2
@@ -46,50 +46,50 @@ def test_each_change_is_pillows(name, enhance, up):
 
 def test_hue_turns_the_colours_and_leaves_the_luminance():
     x = images((1, 13, 11, 3), 100, 150).float() / 255
-    made = recoloured(x, *Colour(PHOTO, brightness=0, contrast=0, saturation=0, hue=0.1).change(drawn(hue=1.0), 3))
+    made = recoloured(x, *ColorJitter(PHOTO, brightness=0, contrast=0, saturation=0, hue=0.1).change(drawn(hue=1.0), 3))
     luma = torch.tensor([0.299, 0.587, 0.114])
     torch.testing.assert_close(made @ luma, x @ luma, atol=2e-3, rtol=0)
     assert (made - x).abs().max() > 0.02
-    whole = recoloured(x, *Colour(PHOTO, brightness=0, contrast=0, saturation=0, hue=0.5).change(drawn(hue=1.0), 3))
-    twice = recoloured(whole, *Colour(PHOTO, brightness=0, contrast=0, saturation=0, hue=0.5).change(drawn(hue=1.0), 3))
+    whole = recoloured(x, *ColorJitter(PHOTO, brightness=0, contrast=0, saturation=0, hue=0.5).change(drawn(hue=1.0), 3))
+    twice = recoloured(whole, *ColorJitter(PHOTO, brightness=0, contrast=0, saturation=0, hue=0.5).change(drawn(hue=1.0), 3))
     torch.testing.assert_close(twice, x, atol=2e-3, rtol=0)
 
 
 def test_all_changes_at_once_are_one_after_the_other():
     x = images((1, 13, 11, 3), 90, 160).double() / 255  # far from the ends of the range, where cutting off would differ
     numbers = drawn(brightness=0.7, contrast=0.2, saturation=0.9, hue=0.6)
-    both = Colour(PHOTO, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1)
+    both = ColorJitter(PHOTO, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1)
     steps = x.float()
     for name in ("brightness", "contrast", "saturation", "hue"):
         alone = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, name: getattr(both, name)}
-        steps = recoloured(steps, *Colour(PHOTO, **alone).change(numbers, 3))
+        steps = recoloured(steps, *ColorJitter(PHOTO, **alone).change(numbers, 3))
     torch.testing.assert_close(recoloured(x.float(), *both.change(numbers, 3)), steps, atol=2e-4, rtol=0)
 
 
 def test_bytes_and_floats_agree_and_rows_differ():
     x = images()
-    change = Colour(PHOTO, hue=0.1, probability=0.8)
+    change = ColorJitter(PHOTO, hue=0.1, probability=0.8)
     whole = change.apply(Batch({"photo": x}), draw()).inputs["photo"]
     parts = change.apply(Batch({"photo": x.float() / 255}), draw()).inputs["photo"]
     assert (whole.float() - (parts * 255).round()).abs().max() <= 1
     kept = (whole == x).flatten(1).all(1)
     assert 0 < kept.sum() < ROWS
-    assert torch.equal(Colour(PHOTO, probability=0).apply(Batch({"photo": x}), draw()).inputs["photo"], x)
+    assert torch.equal(ColorJitter(PHOTO, probability=0).apply(Batch({"photo": x}), draw()).inputs["photo"], x)
 
 
 def test_grey_is_pillows():
     x = images()
-    made = Grey(PHOTO, probability=1).apply(Batch({"photo": x}), draw()).inputs["photo"]
+    made = Grayscale(PHOTO, probability=1).apply(Batch({"photo": x}), draw()).inputs["photo"]
     wanted = np.stack([np.asarray(Image.fromarray(image.numpy()).convert("L")) for image in x])
     assert np.abs(made.numpy().astype(int) - wanted[..., None]).max() <= 1
-    assert torch.equal(Grey(PHOTO, probability=0).apply(Batch({"photo": x}), draw()).inputs["photo"], x)
+    assert torch.equal(Grayscale(PHOTO, probability=0).apply(Batch({"photo": x}), draw()).inputs["photo"], x)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grey_images_change_in_brightness(channels):
     specs = {"photo": InputSpec("photo", Kind.IMAGE, ("photo",), (8, 8, channels), "uint8")}
     x = images((ROWS, 8, 8, channels))
-    assert not torch.equal(Colour(specs).apply(Batch({"photo": x}), draw()).inputs["photo"], x)
+    assert not torch.equal(ColorJitter(specs).apply(Batch({"photo": x}), draw()).inputs["photo"], x)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "floats"])

@@ -15,7 +15,7 @@ from torch import Tensor
 from deepseek import progress
 from deepseek.data.augment.back_translation import back_translate
 from deepseek.data.augment.base import Augmentation, Draw, Known
-from deepseek.data.augment.wording import swap_clauses
+from deepseek.data.augment.text_edits import swap_clauses
 from deepseek.data.batch import Batch, pad
 from deepseek.data.padding import mask_name
 from deepseek.data.prepared import PreparedDataset
@@ -29,10 +29,10 @@ ROWS_AT_ONCE = 4096
 Probability = Annotated[float, Ge(0), Le(1)]
 
 
-class Rewording(Augmentation):
+class Paraphrase(Augmentation):
     """Puts another wording in the place of some texts; the wordings are made before the first step, from the training rows alone.
 
-    A subclass says what they are, in `reword`. A text is read back from its tokens, and so as the tokenizer left it: cut at its most
+    A subclass says what they are, in `paraphrase`. A text is read back from its tokens, and so as the tokenizer left it: cut at its most
     tokens, in small letters if it folds case. Texts with a token that it does not know are passed over.
 
     Args:
@@ -50,7 +50,7 @@ class Rewording(Augmentation):
         self._wordings: dict[str, tuple[Ragged, np.ndarray]] = {}
 
     @abstractmethod
-    def reword(self, texts: Sequence[str]) -> list[str | None]:
+    def paraphrase(self, texts: Sequence[str]) -> list[str | None]:
         """Return another wording of each text, or nothing where there is none."""
 
     def begin(self, known: Known) -> None:
@@ -66,7 +66,7 @@ class Rewording(Augmentation):
                     f"how the texts of {name!r} read is not known", hint="give Augment known=Known(rows=…, transforms=…), as recipes do"
                 )
             texts = _texts(known.rows, name, transform)
-            wordings = self.reword([text for text in texts if text is not None])
+            wordings = self.paraphrase([text for text in texts if text is not None])
             given = iter(wordings)
             new = [None if text is None else next(given) for text in texts]
             places = np.array([row for row, text in enumerate(new) if text is not None and text != texts[row]], dtype=np.int64)
@@ -100,7 +100,7 @@ class Rewording(Augmentation):
         return self.replace(batch, changed)
 
 
-class BackTranslation(Rewording):
+class BackTranslation(Paraphrase):
     """Translates the training texts into another language and back, once, and trains on either wording by chance.
 
     Source: Sennrich, Haddow and Birch 2016, https://arxiv.org/abs/1511.06709; for classification Xie et al. 2020,
@@ -133,7 +133,7 @@ class BackTranslation(Rewording):
         super().__init__(inputs, probability=probability)
         self.to, self.back, self.batch_size, self.beams, self.max_tokens, self.cache = to, back, batch_size, beams, max_tokens, cache
 
-    def reword(self, texts: Sequence[str]) -> list[str | None]:
+    def paraphrase(self, texts: Sequence[str]) -> list[str | None]:
         """Return the texts translated there and back."""
         made = back_translate(
             texts,
@@ -147,7 +147,7 @@ class BackTranslation(Rewording):
         return list(made)
 
 
-class ClauseSwap(Rewording):
+class ClauseSwap(Paraphrase):
     """Puts the subordinate clause of an English sentence on its other side: `if it rains, we stay` and `we stay if it rains`.
 
     A change of syntax that needs no parser, because it is made only where a conjunction and commas leave no doubt; the log says how many
@@ -161,7 +161,7 @@ class ClauseSwap(Rewording):
     def __init__(self, inputs: Mapping[str, InputSpec], /, *, probability: Probability = 0.5) -> None:
         super().__init__(inputs, probability=probability)
 
-    def reword(self, texts: Sequence[str]) -> list[str | None]:
+    def paraphrase(self, texts: Sequence[str]) -> list[str | None]:
         """Return the sentences of that form in their other order."""
         return [swap_clauses(text) for text in texts]
 
