@@ -143,7 +143,7 @@ class Scripted:
 def test_a_shift_is_answered_by_a_better_model(there):
     shifted(turned=True)
     assert accuracy() < 0.3
-    found = process("loop", "runs/w", "--once", "--json")
+    found = process("loop", "once", "runs/w", "--json")
     assert found["last"] == "promoted"
     assert accuracy() > 0.75
     assert deepseek.load("runs/w").bundle.path.parent == Path(found["run"])
@@ -151,7 +151,7 @@ def test_a_shift_is_answered_by_a_better_model(there):
     assert abs(gathered["change"]["place"] - 300) < 30  # what came before the shift is left out
     told = [json.loads(line)["name"] for line in (there / "alarms.jsonl").read_text().splitlines()]
     assert told == ["loop:promoted"]
-    again = process("loop", "runs/w", "--once", "--json")
+    again = process("loop", "once", "runs/w", "--json")
     assert (again["events"], again["waits_for"]) == ([], "an alarm")
 
 
@@ -181,7 +181,7 @@ def test_no_row_that_judges_was_trained_on(there):
 
 def test_a_model_that_is_no_better_is_kept_and_not_deployed(there):
     shifted(noise=0.6)  # the old rule is still the best that there is
-    found = process("loop", "runs/w", "--once", "--json", "--set", "monitor.on_alarm.keep_old=0")
+    found = process("loop", "once", "runs/w", "--json", "--set", "monitor.on_alarm.keep_old=0")
     assert found["last"] == "rejected"
     assert found["events"][-1]["why"].endswith("no better")
     assert deepseek.load("runs/w").bundle.path.parent.name == "001"
@@ -289,7 +289,7 @@ def test_killed_at_every_state_it_goes_on(there):
         done = subprocess.run([sys.executable, "-c", KILLED, state], capture_output=True, text=True, check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert states()[-1] == state
-    process("loop", "runs/w", "--once", "--json")
+    process("loop", "once", "runs/w", "--json")
     kept = [state for state in states() if state != "training"]
     assert kept == ["begun", "gathered", "made", "made", "trained", "gated", "promoted"]
     assert accuracy() > 0.75
@@ -352,7 +352,9 @@ def test_killed_in_any_stage_it_goes_on_with_what_the_server_says(there, monkeyp
 
 
 def test_a_process_that_follows_acts_by_itself(there):
-    process = subprocess.Popen([sys.executable, "-m", "deepseek", "loop", "runs/w", "--every", "200ms"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deepseek", "loop", "follow", "runs/w", "--every", "200ms"], stderr=subprocess.PIPE, text=True
+    )
     try:
         for line in process.stderr:
             if "waits for: an alarm" in line:
@@ -430,17 +432,17 @@ def test_a_training_in_which_the_process_dies_is_not_tried_for_ever(there, monke
 def test_by_hand_it_waits_is_approved_and_taken_back(there, capsys):
     shifted(turned=True)
     manual = ["--set", "monitor.on_alarm.promote=manual"]
-    assert main(["loop", "runs/w", "--once", "--json", *manual]) == 0
+    assert main(["loop", "once", "runs/w", "--json", *manual]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "waiting"
     assert deepseek.load("runs/w").bundle.path.parent.name == "001"
-    assert main(["loop", "runs/w/001", "--approve", "--json", *manual]) == 0
+    assert main(["loop", "approve", "runs/w/001", "--json", *manual]) == 0
     assert json.loads(capsys.readouterr().out)["last"] == "promoted"
     assert accuracy() > 0.75
-    assert main(["loop", "runs/w", "--undo"]) == 0
+    assert main(["loop", "undo", "runs/w"]) == 0
     assert deepseek.load("runs/w").bundle.path.parent.name == "001"
     assert "undone" in capsys.readouterr().out
-    assert main(["loop", "runs/w", "--undo"]) == 2
-    assert main(["loop", "runs/w", "--approve"]) == 2
+    assert main(["loop", "undo", "runs/w"]) == 2
+    assert main(["loop", "approve", "runs/w"]) == 2
 
 
 def test_who_takes_a_promotion_back_at_the_server_is_noticed(there):
@@ -513,7 +515,7 @@ def test_a_recipe_that_keeps_no_values_is_refused():
 
 def test_a_replay_says_what_it_would_have_been_worth(there, capsys):
     pa.csv.write_csv(pa.concat_tables([world(800, 4), world(1800, 5, turned=True)]), "past.csv")
-    assert main(["loop", "runs/w", "--replay", "past.csv", "--labels-after", "50", "--retrain-every", "1000", "--json"]) == 0
+    assert main(["loop", "replay", "runs/w", "past.csv", "--labels-after", "50", "--retrain-every", "1000", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == 2600
     assert found["accuracy"]["loop"] > found["accuracy"]["never"] + 0.1

@@ -176,7 +176,7 @@ def _explain(error: OSError, path: Path) -> RunError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return RunError(f"the disk is full: {path} could not be written", hint=f"free some space ({_free(path)}) or choose another folder")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return RunError(f"{path} cannot be written: {error.strerror}", hint="choose a folder that you may write to, with --out")
+        return RunError(f"{path} cannot be written: {error.strerror}", hint="choose a folder that you may write to")
     if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
         return RunError(
             f"{path} cannot be written: {error.strerror}", hint="a file stands where a folder is needed, or the other way round"

@@ -128,12 +128,12 @@ def timing_row(timing: Timing) -> dict[str, Any]:
 def require_place(target: Path) -> Path:
     """Return the folder in which a hidden folder can be made that is renamed to the target; raise `InputError` where that is no bundle."""
     if target.exists() and not (target / "manifest.json").is_file():
-        raise InputError(f"{str(target)!r} is there, and is no bundle", hint="name another folder with --out")
+        raise InputError(f"{str(target)!r} is there, and is no bundle", hint="name another folder with --output")
     return target.absolute().parent
 
 
 def export_folder(bundle: Bundle) -> Path:
     """Return the folder of a run's exports; raises `InputError` for a bundle that belongs to no run."""
     if not (bundle.path.parent / "recipe.yaml").is_file():
-        raise InputError(f"{bundle.path} belongs to no run, beside which the export could stand", hint="name a folder with --out")
+        raise InputError(f"{bundle.path} belongs to no run, beside which the export could stand", hint="name a folder with --output")
     return RunFolder(bundle.path.parent).export

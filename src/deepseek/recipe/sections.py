@@ -440,7 +440,7 @@ class OnAlarmSection(Section):
     follow_up: Flag = True
     """Whether a model that was promoted is followed by another once twice as many rows have come as it was made of, while that helps."""
     promote: Literal["auto", "manual"] = "auto"
-    """Whether a model that has passed everything is deployed by itself, or waits for `deepseek loop RUN --approve`."""
+    """Whether a model that has passed everything is deployed by itself, or waits for `deepseek loop approve RUN`."""
     cooldown: Duration = 86_400.0
     """Time after a round in which none begins."""
     max_rounds_per_week: Count = 5

@@ -123,7 +123,7 @@ class Loop:
         """
         current = self.round
         if current is None or current.state != "waiting":
-            raise InputError("no model waits to be approved", hint="see how it stands: deepseek loop RUN --status")
+            raise InputError("no model waits to be approved", hint="see how it stands: deepseek loop status RUN")
         return self._write(current, "approved", "approved by hand")
 
     def undo(self) -> Event:
@@ -134,7 +134,7 @@ class Loop:
         """
         last = self._last_promotion()
         if last is None:
-            raise InputError("there is no promotion to take back", hint="see what happened: deepseek loop RUN --status")
+            raise InputError("there is no promotion to take back", hint="see what happened: deepseek loop status RUN")
         if not self.deployment.staged or self.deployment.status().current == self.champion.name:
             self.deployment.rollback()
         return self._undone(last, "taken back by hand")
@@ -256,7 +256,7 @@ class Loop:
                     current, "canary", f"answers {then.canary.share:.0%} of the requests{why and f'; {why}'}", {"before": dict(seen or {})}
                 )
             if stage == "waiting":
-                return self._write(current, "waiting", f"waits for: deepseek loop {self.champion.path} --approve")
+                return self._write(current, "waiting", f"waits for: deepseek loop approve {self.champion.path}")
             self.deployment.promote(candidate)
         except RunError as error:
             return self._wait_or_give_up(current, error.message)
@@ -293,7 +293,7 @@ class Loop:
                 return self._write(current, "approved", "promoted by hand")
         except RunError as error:
             return self._wait_or_give_up(current, error.message)
-        self.waits_for = f"deepseek loop {self.champion.path} --approve"
+        self.waits_for = f"deepseek loop approve {self.champion.path}"
         return None
 
     def _notice_undone(self) -> Event | None:

@@ -110,7 +110,7 @@ def _follow(machine: Loop, every_s: float) -> None:
 @contextmanager
 def _alone(name: Path) -> Iterator[None]:
     """See that no other process follows the runs of a name; the lock goes with the process, however it ends."""
-    hint = "one process follows a run; see how it stands: deepseek loop RUN --status"
+    hint = "one process follows a run; see how it stands: deepseek loop status RUN"
     with locked(name / WORK / "lock", refuse=lambda process: InputError(f"process {process} follows {name} already", hint=hint)):
         yield
 
