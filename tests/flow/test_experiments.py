@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from tests.flow.test_serving import HEADERS, KEYS, PREDICT, serving, wait_for
+from tests.live_server import HEADERS, KEYS, PREDICT, serving, wait_for
 
 import deepseek
 from deepseek.serving.client import Client, ServerError

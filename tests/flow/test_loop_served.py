@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from tests.flow.test_loop import RECIPE, world
-from tests.flow.test_serving import KEYS, serving, wait_for
+from tests.live_server import KEYS, serving, wait_for
 
 import deepseek
 from deepseek.artifacts import RunFolder

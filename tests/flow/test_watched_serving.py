@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
-from tests.flow.test_serving import HEADERS, KEYS, PREDICT, ROW, hostile, serving, train, wait_for
+from tests.live_server import HEADERS, KEYS, PREDICT, ROW, hostile, serving, train, wait_for
 
 from deepseek.monitoring import Watcher, open_store
 
