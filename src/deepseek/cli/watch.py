@@ -46,7 +46,7 @@ def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
         of_files = {"--labels": labels, "--metric": metric, "--drop": drop, "--prometheus": prometheus}
         given = [name for name, value in of_files.items() if value is not None]
         given += [name for name, value in {"--notify": notify, "--plugin": plugins}.items() if value]
-        refuse_both(["files", *given] if sources else given, log=log, forget=bool(forget or forget_older))
+        _refuse_both(["files", *given] if sources else given, log=log, forget=bool(forget or forget_older))
         return _logged(run) if log else _forgotten(run, forget, forget_older)
     if not sources:
         raise InputError("there is nothing to watch", hint="name a table of rows, or --log for what was served")
@@ -55,17 +55,8 @@ def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
     return Output(found, _text(found), ALARM if found["alarms"] else 0)
 
 
-def refuse_both(of_files: Sequence[str], *, log: bool, forget: bool) -> None:
-    """Refuse what an option that is about the log would not heed: whoever gives it counts on it.
-
-    Args:
-        of_files: What was given that is about files of rows.
-        log: Whether the log is to be shown.
-        forget: Whether something is to be taken out of it.
-
-    Raises:
-        InputError: There is something of that kind, or both are asked for.
-    """
+def _refuse_both(of_files: Sequence[str], *, log: bool, forget: bool) -> None:
+    """Refuse what an option that is about the log would not heed: whoever gives it counts on it."""
     if of_files:
         raise InputError(
             f"{of_files[0]} {'were' if of_files[0] == 'files' else 'was'} given, and an option that is about the log",
