@@ -85,7 +85,7 @@ def stop_verb(name: Name, *, server: Server = AT, key: Key = None, as_json: Json
     return _asked(lambda client: client.stop(name), server, key, as_json=as_json)
 
 
-ACTIONS = {
+ACTIONS: dict[str, Callable[..., Output]] = {
     "start": start_verb,
     "status": status_verb,
     "share": share_verb,
