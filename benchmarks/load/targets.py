@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from load.generator import Generator, Result, request_of, sustained
 
 START_S = 120.0
