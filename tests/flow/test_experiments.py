@@ -219,7 +219,7 @@ def test_the_command_line_leads_an_experiment(arms, keys, tmp_path):
             done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "DEEPSEEK_KEY": KEYS["admin"]}, check=False)
             return done.returncode, json.loads(done.stdout)
 
-        status, made = deepseek_experiment("start", "shop", "--arm", f"candidate={new}", "--share", "0.2", "--by", "customer")
+        status, made = deepseek_experiment("start", "shop", "--arm", f"candidate={new}", "--share", "0.2", "--key-field", "customer")
         assert (status, made["state"]) == (0, "running")
         assert deepseek_experiment("share", "shop", "--share", "0.5")[0] == 0
         status, promoted = deepseek_experiment("promote", "shop")

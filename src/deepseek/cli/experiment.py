@@ -67,12 +67,14 @@ def share_verb(
     as_json: Json = False,
 ) -> Output:
     """Give a challenger another share, or a shadow its first one."""
-    return _asked(lambda client: client.share(name, share, arm=arm), server, key, as_json=as_json)
+    chosen = _one_arm(arm)
+    return _asked(lambda client: client.share(name, share, arm=chosen), server, key, as_json=as_json)
 
 
 def promote_verb(name: Name, *, arm: Arm = None, server: Server = AT, key: Key = None, as_json: Json = False) -> Output:
     """Make an arm the model that is served."""
-    return _asked(lambda client: client.promote(name, arm=arm), server, key, as_json=as_json)
+    chosen = _one_arm(arm)
+    return _asked(lambda client: client.promote(name, arm=chosen), server, key, as_json=as_json)
 
 
 def rollback_verb(name: Name, *, server: Server = AT, key: Key = None, as_json: Json = False) -> Output:
@@ -102,6 +104,12 @@ def _asked(ask: Callable[[Client], dict[str, Any]], server: str, key: str | None
     progress.quiet(as_json)
     found = ask(Client(server, key))
     return Output(found, _text(found))
+
+
+def _one_arm(arm: str | None) -> str | None:
+    if arm is not None and "=" in arm:
+        raise InputError(f"the arm is {arm}", hint="name one that runs: --arm candidate")
+    return arm
 
 
 def _named_arms(arms: list[str]) -> dict[str, str]:

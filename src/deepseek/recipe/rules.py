@@ -156,7 +156,7 @@ def _closed_loop(recipe: RecipeSections) -> Iterator[Problem]:
         yield Problem("monitor.keep_inputs", f"{why}; given: {monitor.keep_inputs}")
     if then.recent.min_rows > then.recent.max_rows:
         yield Problem(
-            "monitor.on_alarm.recent.min_rows", f"must be at most max_rows, {then.recent.max_rows}; given: {then.recent.min_rows}"
+            "monitor.on_alarm.recent.min_rows", f"must be at most recent.max_rows, {then.recent.max_rows}; given: {then.recent.min_rows}"
         )
     if "drift" in then.alarms and not monitor.drift:
         yield Problem("monitor.on_alarm.alarms", "names drift, but monitor.drift is false: no such alarm is ever raised")

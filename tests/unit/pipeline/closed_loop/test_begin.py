@@ -10,6 +10,7 @@ import pytest
 from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
 from deepseek.pipeline.closed_loop.journal import LoopJournal
 from deepseek.pipeline.closed_loop.machine import Loop
+from deepseek.pipeline.closed_loop.making import Workshop
 from deepseek.pipeline.closed_loop.policy import first_unseen
 from deepseek.recipe.sections import OnAlarmSection
 
@@ -63,7 +64,7 @@ def test_a_round_that_was_asked_for_goes_on_where_its_alarm_is_cleared(begun, no
 def test_a_shadow_that_loses_a_row_is_rolled_back_with_or_without_a_canary_to_come(begun, rows):
     loop, _, _ = begun(now=True)
     loop.champion.then = OnAlarmSection(canary={"rows": rows})
-    loop._folder, asked = RUN.parent, []
+    loop._workshop, asked = Workshop(RUN.parent, loop._write), []
     found = DeploymentStatus("001", "shadow", "002", rows=200, failures=1)
     loop.deployment = SimpleNamespace(staged=True, status=lambda: found, rollback=lambda: asked.append("rollback"))
     loop.journal.append("shadow", "asked beside", number=1, at=1000.0, facts={"candidate": "002"})
