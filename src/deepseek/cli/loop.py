@@ -9,7 +9,7 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, Overrides
+from deepseek.cli.options import Json, Overrides, key_given
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
@@ -23,7 +23,7 @@ def loop_verb(  # noqa: PLR0913 (what can be said on the command line)
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run that is deployed, or the folder of its name.")],
     *,
     server: Annotated[str | None, typer.Option("--server", metavar="URL", help="The server that answers with it.")] = None,
-    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="A key that may load models there; ${ENV:NAME} too.")] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="A key that may load models there; DEEPSEEK_KEY.")] = None,
     model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="The run's name at the server; its folder's.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Go on until nothing can be done at the moment.")] = False,
     now: Annotated[bool, typer.Option("--now", help="The same, with a round begun now, alarm or not.")] = False,
@@ -46,7 +46,6 @@ def loop_verb(  # noqa: PLR0913 (what can be said on the command line)
 ) -> Output:
     """Make a new model when an alarm is raised, and deploy it if it is surely better; without an option until it is stopped."""
     from deepseek.recipe.quantities import parse_duration_s
-    from deepseek.recipe.secrets import resolve_secrets
 
     progress.quiet(as_json)
     asked = [name for name, wanted in {"once": once, "now": now, "approve": approve, "undo": undo, "status": status}.items() if wanted]
@@ -63,7 +62,7 @@ def loop_verb(  # noqa: PLR0913 (what can be said on the command line)
         found = deepseek.replay(run, replay, overrides=overrides, **numbers)
         return Output(found, _replayed(found))
     do: Any = asked[0] if asked else "follow"
-    shown = None if key is None else str(resolve_secrets(key))
+    shown = None if server is None else key_given(key)
     done = deepseek.loop(run, do=do, server=server, key=shown, model=model, overrides=overrides, every_s=parse_duration_s(every or EVERY))
     return Output(done, _text(done))
 

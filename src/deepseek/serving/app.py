@@ -32,6 +32,7 @@ from deepseek.serving.page import page, policy
 from deepseek.serving.problems import ClientGoneError, RefusedError, RowsLostError
 from deepseek.serving.replies import all_bad, as_stream, merged
 from deepseek.serving.rows import Rows
+from deepseek.serving.succession import require_successor
 
 log = logging.getLogger("deepseek.serving")
 
@@ -178,10 +179,12 @@ class App(Application):
     async def _admin_load(self, request: Request, name: str) -> None:
         self.keys.require(request.headers, admin=True)
         given = await self.small_json(request)
-        if not isinstance(given, dict) or given.keys() != {"path"} or not isinstance(given["path"], str):
+        if not isinstance(given, dict) or not {"path"} <= given.keys() <= {"path", "force"} or not isinstance(given["path"], str):
             raise RefusedError(422, "the body names no bundle", hint='send {"path": "runs/NAME/002"}')
         if "\0" in given["path"]:
             raise RefusedError(422, "the path of the bundle holds a zero byte")
+        if given.get("force") is not True:
+            await asyncio.get_running_loop().run_in_executor(None, require_successor, self.models.get(name), given["path"])
         await request.answer_json(200, await self.control.load(name, given["path"], who=self.keys.name_of(request.headers)))
 
     async def small_json(self, request: Request) -> Any:

@@ -165,6 +165,17 @@ def test_show_as_json_has_values_and_origins(calls, tmp_path: Path, capsys: pyte
     assert value["origins"]["data.target"] == "r.yaml:1"
 
 
+def test_show_takes_a_run_for_the_recipe_that_it_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "shop" / "001").mkdir(parents=True)
+    (tmp_path / "runs" / "shop" / "001" / "recipe.yaml").write_text("name: shop\ndata: {source: a.csv, target: y}\n")
+    for run in ("shop", "shop/001"):
+        assert main(["show", str(tmp_path / "runs" / run), "--set", "seed=4"]) == 0
+        assert "recipe.yaml:2" in capsys.readouterr().out
+    assert main(["show", str(tmp_path / "runs" / "shop"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["name"] == "shop"
+    assert main(["show", str(tmp_path)]) == 2
+
+
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
