@@ -107,8 +107,7 @@ def _usage(error: Any, given: Sequence[str]) -> InputError:
     words = [word for word in given if not word.startswith("-")]
     guess = None if verb or not words else closest(words[0], _VERBS)
     meant = f"did you mean {guess!r}? " if guess else ""
-    message = error.format_message().replace("Value error, ", "")  # of the validator's own words
-    return InputError(message, hint=f"{meant}see: deepseek {f'{verb} ' if verb else ''}--help")
+    return InputError(error.format_message(), hint=f"{meant}see: deepseek {f'{verb} ' if verb else ''}--help")
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from deepseek import progress
-from deepseek.cli.options import Json, key_given
+from deepseek.cli.options import Json
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
@@ -30,7 +30,7 @@ def experiment_verb(  # noqa: PLR0913 - its arguments are the verb's options
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model that is served.")],
     *,
     server: Annotated[str, typer.Option(metavar="URL", help="Where the server is.")] = "http://127.0.0.1:8000",
-    key: Annotated[str | None, typer.Option(metavar="KEY", help="A key that may lead experiments; DEEPSEEK_KEY.")] = None,
+    key: Annotated[str | None, typer.Option(envvar="DEEPSEEK_KEY", metavar="KEY", help="A key that may lead experiments.")] = None,
     arms: Annotated[
         list[str], typer.Option("--arm", metavar="NAME=PATH", help="Of start: another model, as the server sees it. Else: which arm.")
     ] = [],  # noqa: B006 - typer copies it
@@ -50,7 +50,7 @@ def experiment_verb(  # noqa: PLR0913 - its arguments are the verb's options
     from deepseek.serving.client import Client
 
     progress.quiet(as_json)
-    client = Client(server, key_given(key))
+    client = Client(server, key)
     arm = _one_arm(arms) if action is not Action.start else None
     if action is Action.start:
         settings: dict[str, Any] = {"share": share, "role": "shadow" if shadow else None, "key": by, "metric": metric}
