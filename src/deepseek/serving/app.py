@@ -183,8 +183,13 @@ class App(Application):
             raise RefusedError(422, "the body names no bundle", hint='send {"path": "runs/NAME/002"}')
         if "\0" in given["path"]:
             raise RefusedError(422, "the path of the bundle holds a zero byte")
+        model = self.models.get(name)
         if given.get("force") is not True:
-            await asyncio.get_running_loop().run_in_executor(None, require_successor, self.models.get(name), given["path"])
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, require_successor, model, given["path"])
+            except DeepSeekError:
+                self.metrics.cell("deepseek_model_loads_total", model=name, outcome="failed").add()
+                raise
         await request.answer_json(200, await self.control.load(name, given["path"], who=self.keys.name_of(request.headers)))
 
     async def small_json(self, request: Request) -> Any:

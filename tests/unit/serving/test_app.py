@@ -371,7 +371,8 @@ def test_what_predicts_or_asks_for_something_else_is_taken_up_only_by_force(peop
     app, headers = serving.make_app(people_run), {"x-api-key": ADMIN}
     load = [("POST", "/admin/models/people/load", {"json": {"path": str(path)}, "headers": headers}) for path in (photos_run, wider)]
     answer = ("POST", PREDICT, {"json": ROW, "headers": headers})
-    other, asking, answered = call(app, *load, answer)
+    other, asking, answered, counted = call(app, *load, answer, ("GET", "/metrics", {"headers": headers}))
+    assert 'deepseek_model_loads_total{model="people",outcome="failed"} 2' in counted.text
     assert "predicts 'label'; people, which is served, predicts 'bought'" in is_problem(other, 409)["detail"]
     assert "asks for 'height', of which the clients of people know nothing" in is_problem(asking, 409)["detail"]
     assert answered.status_code == 200
