@@ -233,9 +233,9 @@ def account_csv(path, data, rows, rejected):
     source = open_source(path)
     dialect = source._plan().parts[0].dialect
     texts = [list(row.values()) for batch in source.as_text(dialect.names).read() for row in batch.to_pylist()]
-    text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    text = data.decode("utf-8-sig")
     given = csv.reader(
-        io.StringIO(text),
+        io.StringIO(text, newline=""),
         delimiter=dialect.delimiter,
         quotechar=dialect.quote or "\0",
         quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
