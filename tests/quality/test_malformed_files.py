@@ -9,7 +9,7 @@ import pytest
 from tests.quality.damage import FORMATS
 
 ROOT = Path(__file__).parents[2]
-LEAST = dict.fromkeys(FORMATS, 90) | {"csv": 250, "jsonl": 250, "folder": 250}
+LEAST = dict.fromkeys(FORMATS, 90) | {"csv": 250, "jsonl": 250, "folder": 250, "csv.gz": 40, "csv.zip": 40}
 """How many have to be readable: a source that refuses everything loses nothing either."""
 
 
