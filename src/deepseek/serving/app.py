@@ -41,6 +41,8 @@ LARGE_BODY = 64 * 1024
 
 MANY_ROWS = 256
 """More answers are written in a thread, for the same reason."""
+REFUSE_S, STAND_ASIDE_S = 0.001, 0.0005
+"""While a batch is under way the event loop refuses requests for so long at a time, then leaves the interpreter to the model."""
 _MODELS, _PREDICT = b"/v1/models/", b"/predict"
 
 Handler = Callable[[Request, str], Awaitable[None]]
@@ -69,6 +71,7 @@ class App(Application):
         self.models, self.settings, self.keys, self.metrics, self.observers = models, settings, keys, metrics, observers
         self.closing: list[Callable[[], None]] = []
         self.draining = False
+        self._stood_aside = 0.0
         self.exchange, self.experiments = exchange, ExperimentControl(exchange)
         self._in_flight = metrics.cell("deepseek_requests_in_flight")
         self._routes: dict[tuple[str, ...], dict[str, Handler]] = {
@@ -130,7 +133,20 @@ class App(Application):
         refused = None if model is None else model.batcher.full
         if refused is not None and model is not None:
             self.metrics.cell("deepseek_requests_total", model=model.name, endpoint="predict", status=str(refused.status)).add()
+            if model.batcher.running and not self.settings.runners:
+                self._stand_aside()
         return refused
+
+    def _stand_aside(self) -> None:
+        """Let the model's thread work undisturbed for a moment, now and then.
+
+        It gives the interpreter's lock away with every operation of the network, and gets it back from a thread that does nothing but
+        refuse only after a switch interval: a flood of refused requests would leave nothing for those that were accepted.
+        """
+        now = time.perf_counter()
+        if now - self._stood_aside >= REFUSE_S:
+            time.sleep(STAND_ASIDE_S)
+            self._stood_aside = time.perf_counter()
 
     def _route(self, request: Request) -> tuple[Handler, str, str]:
         parts = tuple(request.path.strip("/").split("/"))
