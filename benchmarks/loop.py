@@ -41,11 +41,11 @@ from deepseek.inference.backends.torch import TorchBackend
 from deepseek.inference.reading import read_preparation
 from deepseek.learning import OnlineLearner
 from deepseek.monitoring.reference import ModelReference
-from deepseek.pipeline.learn import batches_of
 from deepseek.pipeline.loop.champion import Champion
 from deepseek.pipeline.loop.gate import Answered, goodness
 from deepseek.pipeline.loop.machine import truth_of
 from deepseek.pipeline.loop.replay import Contestant, Looped, Never, Periodic, copied, play, rounds_in_rows
+from deepseek.pipeline.online.arriving import batches_of
 
 DATA = Path(os.environ.get("DEEPSEEK_DATA", "data"))
 ADULT = (

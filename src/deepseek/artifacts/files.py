@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from deepseek.errors import BundleError, RunError
+from deepseek.errors import BundleError, InputError, RunError
 
 _CHUNK_BYTES = 1 << 22
 
@@ -88,6 +88,46 @@ def sha256_json(value: object) -> str:
     """Return a hash of plain JSON values that does not depend on the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the disk has a file's content."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the disk has a folder's entries: without it a file may be there and have no name after a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def claimed(lock: Path, *, busy: str, hint: str) -> Iterator[None]:
+    """Hold a lock for a block; it ends with the process, however that ends.
+
+    Args:
+        lock: A file, made where it is not there.
+        busy: What is said where another process holds it.
+        hint: What to do then.
+
+    Raises:
+        InputError: Another process holds it.
+        RunError: The folder cannot be written to.
+    """
+    import fcntl
+
+    with plain_disk_errors(lock):
+        file = lock.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(busy, hint=hint) from None
+        yield
 
 
 def hash_files(folder: Path) -> dict[str, str]:

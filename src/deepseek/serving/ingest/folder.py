@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from deepseek.artifacts.files import plain_disk_errors, write_json
+from deepseek.artifacts.files import plain_disk_errors, sync_folder, write_json
 from deepseek.data.ingested import COUNTERS, FORMAT, Manifest
 from deepseek.data.ingested_columns import columns_up_to
 from deepseek.data.sources.base import INGESTED
@@ -23,7 +23,7 @@ from deepseek.serving.ingest.index import Index
 from deepseek.serving.ingest.intake import Intake
 from deepseek.serving.ingest.parts import Parts
 from deepseek.serving.ingest.settings import IngestSettings
-from deepseek.serving.ingest.spool import clear, sync_folder
+from deepseek.serving.ingest.spool import clear
 from deepseek.serving.metrics import Metrics
 
 log = logging.getLogger("deepseek.ingest")

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deepseek.artifacts.files import sha256_file
+from deepseek.artifacts.files import sha256_file, sync_file, sync_folder
 from deepseek.data.ingested import (
     AT,
     FIRST_CHAIN,
@@ -37,7 +37,6 @@ from deepseek.data.ingested_columns import came_with, stored_schema, to_stored
 from deepseek.errors import RunError
 from deepseek.serving.ingest.index import Index, Waiting
 from deepseek.serving.ingest.records import tables_of
-from deepseek.serving.ingest.spool import sync_file, sync_folder
 
 MOST_CONTENTS = 10_000
 MOST_BYTES = 64_000_000

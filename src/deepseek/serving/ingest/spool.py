@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
+
+from deepseek.artifacts.files import sync_file, sync_folder
 
 SMALL_BYTES = 256 * 1024
 """What is no larger stays in memory, and in the index once it is accepted."""
@@ -144,21 +145,6 @@ class Body:
         """Take their file away, where they have one."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
-
-
-def sync_file(path: Path) -> None:
-    """Wait until the disk has a file's content."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the disk has a folder's entries: without it a file may be there and have no name after a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def clear(folder: Path, kept: frozenset[str]) -> int:
