@@ -1,12 +1,12 @@
 """From a Kafka topic to a snapshot on disk, against the bare client; and whole processes killed on the way, every message there once.
 
-Protocol: 500,000 JSON messages of 100 bytes in 16 partitions of librdkafka's mock cluster, which runs in a process of its own: protocol and
-sockets are real, the broker is imitated. Each arm is a fresh process that imports everything before its clock starts. `bare` assigns
+Protocol: 500,000 JSON messages of 100 bytes in 16 partitions of librdkafka's mock cluster, which runs in a process of its own: protocol
+and sockets are real, the broker is imitated. Each arm is a fresh process that imports everything before its clock starts. `bare` assigns
 all partitions from their beginning and consumes in batches of 10,000 until all messages have come, and drops them, with librdkafka's own
-settings; `tuned` is the same with the one setting that the framework changes (a queue that was full is asked again after 20 ms, not
-after a second); `snapshot` decodes and writes them to Parquet with a manifest, and waits for the disk. The arms take turns; medians are reported.
-With `--kills N` the snapshot is taken by processes of which N are killed with SIGKILL, at random moments of the work; then every message has
-to be there once.
+settings; `tuned` is the same with the one setting that the framework changes: a queue that was full is asked again after 20 ms, not after
+a second. `snapshot` decodes and writes them to Parquet with a manifest, and waits for the disk. The arms take turns; medians are
+reported. With `--kills N` the snapshot is taken by processes of which N are killed with SIGKILL, at random moments of the work; then
+every message has to be there once.
 
 Usage: python benchmarks/kafka.py [--messages 500000] [--repeats 5] [--kills 30]
 """

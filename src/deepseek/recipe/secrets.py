@@ -17,7 +17,9 @@ _OPTION = re.compile(
 )
 _SECRET_NAME = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN", re.IGNORECASE)
 _URLS = frozenset({"url", "uri"})
-_SECRET_KEY = re.compile(r"(?:^|[._-])(?:password|passwd|pwd|secret|token)$|(?:^|\.)(?:jaas\.config|key\.pem|user\.info)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"(?:^|[._-])(?:password|passwd|pwd|secret|token)$|(?:^|\.)(?:jaas\.config|oauthbearer\.config|key\.pem|user\.info)$", re.IGNORECASE
+)
 PASSWORD = "DEEPSEEK_PASSWORD"  # noqa: S105 - the name of a variable
 """The environment variable that stands for a password that was given as it is; a second password gets `_2`, and so on."""
 
@@ -83,11 +85,12 @@ def conceal_password(source: Any) -> Any:
 def _without_secret(key: object, part: Any) -> Any:
     if isinstance(part, Mapping):
         return conceal_password(part)
-    if not isinstance(part, str):
-        return part
-    if key in _URLS:
+    if key in _URLS and isinstance(part, str):
         return _concealed(part)
-    return _reference(part) if part and _SECRET_KEY.search(str(key)) and not _REFERENCE.search(part) else part
+    if not _SECRET_KEY.search(str(key)) or not isinstance(part, str | int | float) or isinstance(part, bool):
+        return part
+    text = str(part)  # a password of digits is a number to YAML
+    return _reference(text) if text and not _REFERENCE.search(text) else part
 
 
 def _concealed(text: str) -> str:

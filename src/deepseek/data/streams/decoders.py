@@ -19,6 +19,7 @@ from deepseek.data.ingested import conform, merged, record_name
 _PIECE_ROWS = 16_384
 _EXACT = 2**53
 _DEEPEST = 32
+_MOST_BRACKETS = 200
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,9 @@ def _by_arrow(values: pa.BinaryArray) -> pa.Table:
     # a line that begins with a brace gives one row or more: as many rows as lines says that each gave one
     if not pc.all(pc.starts_with(values, b"{")).as_py():
         raise ValueError("a message is no object")
+    # Arrow's reader recurses: what could be nested deeply would end the process
+    if pc.max(pc.add(pc.count_substring(values, "{"), pc.count_substring(values, "["))).as_py() > _MOST_BRACKETS:
+        raise ValueError("a message has many brackets")
     data = b"\n".join(values.to_pylist())
     if data.count(b"\n") != len(values) - 1:
         raise ValueError("a message has several lines")
@@ -125,8 +129,11 @@ def _by_arrow(values: pa.BinaryArray) -> pa.Table:
         table = _read(data, pa.schema([one.with_type(_without_moments(one.type)) for one in moments]))
     if table.num_rows != len(values):
         raise ValueError("a message holds several objects")
+    depth = 0
     while any(pa.types.is_struct(one.type) for one in table.schema):
-        table = table.flatten()
+        table, depth = table.flatten(), depth + 1
+        if depth > _DEEPEST:
+            raise ValueError("objects within objects, too deep")
     if len(set(table.column_names)) < table.num_columns or not all(map(_is_exact, table.columns)):
         raise ValueError("what Arrow makes of it is not what was written")
     return table
@@ -155,9 +162,9 @@ def _without_moments(kind: pa.DataType) -> pa.DataType:
 def _is_exact(column: pa.ChunkedArray) -> bool:
     """Whether values came as they were written: floats may have been whole numbers that no float holds, objects in lists get all names."""
     kind = column.type
-    while pa.types.is_list(kind):
+    if pa.types.is_list(kind):
         column, kind = pc.list_flatten(column), kind.value_type
-    if pa.types.is_struct(kind):
+    if pa.types.is_nested(kind):
         return False
     return not pa.types.is_floating(kind) or not pc.any(pc.greater_equal(pc.abs(column), float(_EXACT))).as_py()
 

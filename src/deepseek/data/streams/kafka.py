@@ -63,6 +63,8 @@ class KafkaStream(Stream):
         self._stop: list[int] | None = None
         self._dictionary = pa.array([], pa.string())
         self._one_topic = False
+        self._due: DataError | None = None
+        self._sent = False
 
     @property
     def name(self) -> str:
@@ -78,9 +80,18 @@ class KafkaStream(Stream):
         """Return the next messages of any partition."""
         if not self._names:
             self.seek({})
+        if self._due is not None:
+            due, self._due = self._due, None
+            raise due
+        if not self._sent:
+            self._assign()
         end = time.monotonic() + timeout_s
         while not self.finished:
-            messages = self._client.consume(max_rows, max(end - time.monotonic(), 0.0), expected=self._stop is not None)
+            try:
+                messages = self._client.consume(max_rows, max(end - time.monotonic(), 0.0), expected=self._stop is not None)
+            except DataError:
+                self._sent = False  # librdkafka may have thrown messages away that were not handed out
+                raise
             found = self._taken(messages)
             if found.num_rows or time.monotonic() >= end:
                 return found
@@ -94,6 +105,8 @@ class KafkaStream(Stream):
 
     def seek(self, position: Mapping[str, int | str]) -> None:
         """Go on from these offsets."""
+        self._client.unassign()
+        self._sent = False
         partitions = self._client.partitions(self.topics)
         names = [f"{topic}/{number}" for topic, number in partitions]
         for name in position:
@@ -105,8 +118,7 @@ class KafkaStream(Stream):
         wanted = {name: position[name] if name in position else self._begin(name) for name in names}
         offsets = self._client.offsets(dict(zip(names, partitions, strict=True)), wanted)
         self._at = [self._kept(partition, offsets[name]) for partition, name in zip(partitions, names, strict=True)]
-        self._stop = None
-        self._client.assign(dict(zip(partitions, self._at, strict=True)))
+        self._stop = self._due = None
 
     def commit(self, position: Mapping[str, int | str]) -> None:
         """Tell the group's coordinator, where a group is named."""
@@ -126,7 +138,7 @@ class KafkaStream(Stream):
         if not self._names:
             self.seek({})
         self._stop = [int(position.get(name, at)) for name, at in zip(self._names, self._at, strict=True)]
-        self._client.pause([partition for partition, place in self._places.items() if self._at[place] >= self._stop[place]])
+        self._sent = False
 
     @property
     def finished(self) -> bool:
@@ -136,7 +148,17 @@ class KafkaStream(Stream):
     def close(self) -> None:
         """Leave the servers."""
         self._client.close()
-        self._names, self._stop = [], None
+        self._names, self._stop, self._sent = [], None, False
+
+    def _assign(self) -> None:
+        """Have everything sent from where reading stands to where it ends."""
+        wanted = {
+            partition: self._at[place]
+            for partition, place in self._places.items()
+            if self._stop is None or self._at[place] < self._stop[place]
+        }
+        self._client.assign(wanted)
+        self._sent = True
 
     def _begin(self, name: str) -> int | str:
         if not isinstance(self._start, Mapping):
@@ -171,9 +193,14 @@ class KafkaStream(Stream):
         good = [message for message in messages if message.error() is None]
         found = self._columns(good) if good else no_messages()
         if len(good) < len(messages):  # events come behind the messages that they are about
-            for message in messages:
-                if message.error() is not None:
-                    self._note(message)
+            try:
+                for message in messages:
+                    if message.error() is not None:
+                        self._note(message)
+            except DataError as error:
+                if not found.num_rows:
+                    raise
+                self._due = error  # what came with it counts as read, and so has to be handed out first
         return found
 
     def _columns(self, messages: list[Message]) -> pa.RecordBatch:

@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 Partition = tuple[str, int]
 
 _ASK_S = 5.0
-_SLICE_S = 0.25
+_SLICE_S, _LINGER_S = 0.25, 0.02
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
 _OURS = {
     "bootstrap.servers": "servers", "group.id": "group", "auto.offset.reset": "on_gap", "enable.auto.commit": None,
@@ -133,8 +133,16 @@ class KafkaClient:
 
     def assign(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions from these offsets on."""
-        self.consumer.assign([_place(partition, offset) for partition, offset in offsets.items()])
+        places = [_place(partition, offset) for partition, offset in offsets.items()]
+        self.consumer.assign(places)
+        self.consumer.resume(places)  # of those before, some may have been paused
         self._assigned, self._silent_s = True, 0.0
+
+    def unassign(self) -> None:
+        """Have nothing sent: a request behind a fetch on the same connection waits for as long as that finds nothing."""
+        if self._assigned:
+            self.consumer.unassign()
+            self._assigned = False
 
     def move(self, partition: Partition, offset: int) -> None:
         """Go on elsewhere in a partition."""
@@ -166,7 +174,7 @@ class KafkaClient:
 
         began = time.monotonic()
         try:
-            messages: list[Message] = self.consumer.consume(most, min(timeout_s, _SLICE_S))
+            messages = self._waited_for(most, timeout_s, linger_s=_LINGER_S if expected else 0.0)
         except KafkaException as error:
             raise self._refused(error.args[0], self._servers) from None
         if messages:
@@ -179,6 +187,11 @@ class KafkaClient:
                     f"{self._servers} cannot be read from: {said}", hint="are the servers running? what was read so far is kept"
                 )
         return messages
+
+    def _waited_for(self, most: int, timeout_s: float, *, linger_s: float) -> list[Message]:
+        """Return what is there or, after waiting, the first that comes; librdkafka itself would wait until there are as many as asked for."""
+        messages: list[Message] = self.consumer.consume(most, min(timeout_s, linger_s))
+        return messages or list(self.consumer.consume(1, min(timeout_s, _SLICE_S)))
 
     def meaning(self, error: KafkaError | None) -> Literal["end", "gap", "passing", "other"]:
         """Say what an event means."""

@@ -40,6 +40,7 @@ class TestJson:
 
     def test_lists_of_objects_stay_what_was_written(self):
         assert column(b'{"a": [{"b": 1}, {"c": 2}]}').to_pylist() == ['[{"b": 1}, {"c": 2}]']
+        assert column(b'{"a": [[1], [2.5]]}').to_pylist() == ["[[1], [2.5]]"]
 
     def test_objects_without_fields_are_rows_too(self):
         assert decoded(b"{}", b"{}").rows.num_rows == 2
@@ -60,9 +61,12 @@ class TestJson:
         assert slow.equals(decoded(*values).rows.cast(slow.schema))
         assert slow.schema.equals(decoded(*values).rows.schema)
 
-    def test_memory_and_time_do_not_hang_on_depth(self):
+    def test_depth_ends_no_process(self):
         assert "deep" in decoded(b'{"a":' * 40 + b"1" + b"}" * 40).bad[0]
-        assert decoded(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}").bad
+        assert "recursion" in decoded(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}").bad[0]
+        assert decoded(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b'{"a": 1}').rows.to_pylist() == [{"a": 1}]
+        many = [[number] for number in range(500)]
+        assert decoded(b'{"a": %s}' % json.dumps(many).encode()).rows.to_pylist() == [{"a": json.dumps(many)}]
 
 
 class Careless(Decoder):
