@@ -83,10 +83,10 @@ class KafkaStream(Stream):
         if self._due is not None:
             due, self._due = self._due, None
             raise due
-        if not self._sent:
-            self._assign()
         end = time.monotonic() + timeout_s
         while not self.finished:
+            if not self._sent:
+                self._assign()
             try:
                 messages = self._client.consume(max_rows, max(end - time.monotonic(), 0.0), expected=self._stop is not None)
             except DataError:
@@ -254,4 +254,4 @@ class KafkaStream(Stream):
             self._move_to(place, int(message.offset() or 0))
         else:
             self._at[place] = self._kept(partition, self._at[place])
-            self._client.move(partition, self._at[place])
+            self._sent = False  # the next poll has it sent from there

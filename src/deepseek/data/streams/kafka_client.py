@@ -144,10 +144,6 @@ class KafkaClient:
             self.consumer.unassign()
             self._assigned = False
 
-    def move(self, partition: Partition, offset: int) -> None:
-        """Go on elsewhere in a partition."""
-        self._asked(lambda: self.consumer.seek(_place(partition, offset)))
-
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Have nothing more sent of these partitions."""
         places = [_place(partition) for partition in partitions]
@@ -189,7 +185,7 @@ class KafkaClient:
         return messages
 
     def _waited_for(self, most: int, timeout_s: float, *, linger_s: float) -> list[Message]:
-        """Return what is there or, after waiting, the first that comes; librdkafka itself would wait until there are as many as asked for."""
+        """Return what is there or, after waiting, the first that comes; librdkafka itself would wait for as many as asked for."""
         messages: list[Message] = self.consumer.consume(most, min(timeout_s, linger_s))
         return messages or list(self.consumer.consume(1, min(timeout_s, _SLICE_S)))
 
@@ -233,7 +229,7 @@ class KafkaClient:
         """Ask the servers, again where they are away; what they refuse is raised."""
         from confluent_kafka import KafkaException
 
-        patience, wait_s = Patience(self._patience_s), _FIRST_WAIT_S
+        patience, wait_s, told = Patience(self._patience_s), _FIRST_WAIT_S, False
         while True:
             try:
                 return work()
@@ -245,7 +241,9 @@ class KafkaClient:
                 self.consumer.poll(0)
             if not patience.wait(wait_s):
                 raise DataError(f"{self._servers} cannot be reached: {said}", hint="are the servers running, and is the address right?")
-            progress.log(f"{self._servers} does not answer; trying again")
+            if not told:
+                progress.log(f"{self._servers} does not answer; trying again for {self._patience_s:g} s")
+                told = True
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
     def _hear(self, error: KafkaError) -> None:
@@ -308,7 +306,7 @@ def _passing() -> set[int]:
 
     return {
         Codes._TRANSPORT, Codes._ALL_BROKERS_DOWN, Codes._TIMED_OUT, Codes._RESOLVE, Codes._TIMED_OUT_QUEUE, Codes._WAIT_COORD,  # noqa: SLF001
-        Codes._IN_PROGRESS, Codes._MSG_TIMED_OUT, Codes._NODE_UPDATE, Codes._RETRY, Codes._WAIT_CACHE, Codes._STATE,  # noqa: SLF001
+        Codes._IN_PROGRESS, Codes._MSG_TIMED_OUT, Codes._NODE_UPDATE, Codes._RETRY, Codes._WAIT_CACHE,  # noqa: SLF001
         Codes.LEADER_NOT_AVAILABLE, Codes.NOT_LEADER_FOR_PARTITION, Codes.REQUEST_TIMED_OUT, Codes.BROKER_NOT_AVAILABLE,
         Codes.REPLICA_NOT_AVAILABLE, Codes.NETWORK_EXCEPTION, Codes.COORDINATOR_LOAD_IN_PROGRESS, Codes.COORDINATOR_NOT_AVAILABLE,
         Codes.NOT_COORDINATOR, Codes.UNKNOWN_LEADER_EPOCH, Codes.FENCED_LEADER_EPOCH, Codes.OFFSET_NOT_AVAILABLE, Codes.KAFKA_STORAGE_ERROR,
