@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from deepseek import progress as display
-from deepseek.artifacts import CACHE, RunFolder, StageCache
+from deepseek.artifacts import CACHE, RunFolder, StageCache, write_json
 from deepseek.artifacts.files import claimed
 from deepseek.data.checks.base import Check
 from deepseek.data.preparation import Preparation
@@ -30,7 +30,7 @@ from deepseek.inference import build_model
 from deepseek.learning.online import ProgressiveValidation
 from deepseek.pipeline.online.messages import Aside, Messages, Usable, without_places
 from deepseek.pipeline.online.rejects import RejectsLog
-from deepseek.pipeline.online.saving import Saver
+from deepseek.pipeline.online.saving import Saver, write_recipe
 from deepseek.pipeline.online.student import Start, Student, begin, watched_errors
 from deepseek.pipeline.run import resumed
 from deepseek.pipeline.sources import source_of
@@ -44,6 +44,8 @@ from deepseek.training.state import Json, kept_generators, seed_generators
 SAVE_EVERY = 1_000
 """Rows after which the state is saved where the recipe says nothing."""
 KEEP = 2
+LIVE = "live.json"
+"""The file that marks a run which learned from a live stream: its checkpoints are no training's."""
 _ENOUGH = 1_000
 """Messages from which on the share of those set aside says something."""
 
@@ -74,7 +76,7 @@ def learn_live(recipe: Recipe, section: LearnSection, live: LiveSection, *, out:
         kept_generators(torch.device("cpu")),
         claimed(folder.path / "lock", busy=f"another process learns in {folder.path}", hint="stop it, or start a new run without resume"),
         source.open_stream() as stream,
-        Interruption(lambda _: display.log("stopping: the state is saved first")) as interruption,
+        Interruption(lambda _: None) as interruption,
     ):
         seed_generators(recipe.seed, torch.device("cpu"))
         messages = Messages(stream, source, live, stopped=lambda: interruption.signal is not None)
@@ -88,10 +90,15 @@ def learn_live(recipe: Recipe, section: LearnSection, live: LiveSection, *, out:
 
 
 def _folder(recipe: Recipe, out: Path, *, resume: bool) -> RunFolder:
-    if resume and (out / recipe.name).is_dir():
-        folder, _ = resumed(RunFolder.open(out / recipe.name), recipe)
+    """Return the newest run that learned this recipe's stream, or a new one."""
+    begun = sorted((out / recipe.name).glob(f"*/{LIVE}"), key=lambda path: int(path.parent.name))
+    if resume and begun:
+        folder, _ = resumed(RunFolder(begun[-1].parent), recipe)
         return folder
-    return RunFolder.create(out, recipe.name)
+    folder = RunFolder.create(out, recipe.name)
+    write_recipe(folder, recipe)
+    write_json(folder.path / LIVE, {"resume": "deepseek learn RECIPE --resume"})
+    return folder
 
 
 @dataclass
@@ -113,6 +120,7 @@ class _Learner:
         self._every = section.save_every or SAVE_EVERY
         self._counts: Counter[str] = Counter()
         self._messages = self._lost = self._saved_at = 0
+        self._saved_messages: int | None = None
         self._before_s, self._began = 0.0, time.monotonic()
         self._rejects = RejectsLog(folder.rejects / "stream.jsonl")
         self._parts: _Parts | None = None
@@ -137,15 +145,13 @@ class _Learner:
         with tempfile.TemporaryDirectory(prefix="deepseek-stream-") as work:
             start = begin(self._recipe, self._section, iter([good]), cache=self._cache, work=Path(work))
         self._make(start, usable)
-        self.parts.saver.write_recipe()
         self._learn(good)
         self.save(stream)
 
     def take_up(self, stream: Stream) -> None:
         """Go on from the newest checkpoint."""
-        path, tensors, state, passed = load_latest(self._folder.checkpoints, fall_back=True)
-        for why in passed:
-            display.warn(why)
+        # an older one must be asked for by hand: what lies between may be acknowledged, and gone at the server
+        path, tensors, state, _ = load_latest(self._folder.checkpoints, fall_back=False)
         preparation = Preparation.from_json(state["preparation"])
         specs = state["specs"]
         start = Start(preparation, build_model(preparation, specs["model"], specs["task"]), specs, plugins=state["plugins"])
@@ -158,8 +164,9 @@ class _Learner:
 
     def run(self, messages: Messages, stream: Stream, live: LiveSection) -> dict[str, Any]:
         """Learn batch by batch until it is to end; the state is saved then, too."""
-        while not (live.rows is not None and self.parts.validation.rows >= live.rows):
-            received = messages.gather(self._section.batch_rows)
+        while True:
+            left = self._section.batch_rows if live.rows is None else live.rows - self.parts.validation.rows
+            received = messages.gather(min(left, self._section.batch_rows))
             if received is None:
                 break
             good, aside = self.parts.usable.checked(self._taken(received))
@@ -174,6 +181,8 @@ class _Learner:
 
     def save(self, stream: Stream) -> None:
         """Save the state with the position, and only then tell the server; then write the bundle."""
+        if self._messages == self._saved_messages:
+            return
         parts = self.parts
         position = stream.position()
         tensors, student = parts.student.state()
@@ -195,7 +204,7 @@ class _Learner:
         }
         save_checkpoint(self._folder.checkpoints, self._messages, tensors=tensors, state=state, keep=KEEP)
         stream.commit(position)
-        self._saved_at = parts.validation.rows
+        self._saved_at, self._saved_messages = parts.validation.rows, self._messages
         if seen:
             parts.saver.write_bundle({})
 
@@ -206,7 +215,7 @@ class _Learner:
         parts.saver.load_state(tensors["rows"], state["seen"])
         self._counts = Counter(state["counts"])
         self._messages, self._lost, self._before_s = state["messages"], state["lost"], state["seconds"]
-        self._saved_at = parts.validation.rows
+        self._saved_at, self._saved_messages = parts.validation.rows, self._messages
         self._rejects.cut(state["rejects_bytes"])
 
     @property
@@ -217,7 +226,7 @@ class _Learner:
         student = Student(start, self._section, seed=self._recipe.seed)
         detectors, acted = watched_errors(self._section)
         validation = ProgressiveValidation(student, detectors=detectors, forget_at=acted)
-        saver = Saver(self._folder, self._recipe, start, student, self._section)
+        saver = Saver(self._folder, start, student, self._section)
         self._parts = _Parts(start, usable, student, validation, saver)
 
     def _checks(self) -> list[Check]:
@@ -253,6 +262,7 @@ class _Learner:
 
     def _refuse_losses(self) -> None:
         if self._messages >= _ENOUGH and self._lost > self._recipe.data.max_rejected * self._messages:
+            self._rejects.flush()
             raise CheckError(
                 f"{self._lost:,} of {self._messages:,} messages could not be used: {dict(self._counts)}",
                 hint=f"look at {self._rejects.path}; more may be allowed: data.max_rejected = {self._recipe.data.max_rejected:g}",

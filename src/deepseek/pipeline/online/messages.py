@@ -18,6 +18,7 @@ from deepseek.data.streams.base import MESSAGES, Stream
 from deepseek.data.streams.manifest import OFFSET, PARTITION
 from deepseek.data.streams.rows import Rows, rows_of
 from deepseek.data.streams.waiting import Patience
+from deepseek.data.types import as_type
 from deepseek.errors import CheckError, DataError, InputError
 from deepseek.pipeline.online.arriving import batches_of
 from deepseek.recipe.sections import LiveSection
@@ -102,7 +103,8 @@ class Usable:
         Raises:
             CheckError: A check with `on_fail: fail` met a bad row.
         """
-        return self._one_by_one_where_it_fails(self._formed(rows), self._asked)
+        whole = pa.concat_batches(rows.combine_chunks().to_batches()) if rows.num_rows else pa.RecordBatch.from_pylist([], rows.schema)
+        return self._one_by_one_where_it_fails(whole, self._asked)
 
     def prepared(self, rows: pa.RecordBatch, preparation: Preparation, size: int) -> tuple[list[tuple[pa.RecordBatch, Batch]], Aside]:
         """Return batches of at most so many rows, as the network takes them."""
@@ -143,26 +145,23 @@ class Usable:
 
     def _asked(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Aside]:
         inspection = Inspection(self._checks)
-        good, found = inspection.by_row(rows)
+        good, found = inspection.by_row(self._formed(rows))
         counts = Counter({one.reason: one.dropped + one.quarantined for one in inspection.counts if one.dropped + one.quarantined})
         return good, Aside(counts, list(zip(found.reasons, found.batch.to_pylist(), strict=True)))
 
-    def _formed(self, rows: pa.Table) -> pa.RecordBatch:
-        """Return rows with the columns of the first ones; what these did not have is not learned from."""
+    def _formed(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows with the columns of the first ones, of their types where that changes no value; what those did not have is left out.
+
+        A batch with one odd value in it has text where there were numbers: the numbers among them are numbers again once they stand alone.
+        """
         columns = []
         for known in self.schema:
-            there = rows.column(known.name) if known.name in rows.column_names else None
-            absent = there is None or pa.types.is_null(there.type)
-            columns.append(pa.nulls(rows.num_rows, known.type) if absent or there is None else there.combine_chunks())
-        return pa.record_batch([_plain(column) for column in columns], names=self.schema.names)
+            place = rows.schema.get_field_index(known.name)
+            absent = place < 0 or pa.types.is_null(rows.schema.field(place).type)
+            columns.append(pa.nulls(rows.num_rows, known.type) if absent else as_type(rows.column(place), known.type))
+        return pa.record_batch(columns, names=self.schema.names)
 
 
 def without_places(rows: pa.Table) -> pa.Table:
     """Return rows as a snapshot delivers them: partition and offset are nothing to learn from."""
     return rows.drop_columns([PARTITION, OFFSET])
-
-
-def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    if isinstance(column, pa.ChunkedArray):
-        return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    return column

@@ -27,26 +27,26 @@ from deepseek.tasks.base import TARGET
 PROGRESS_FILE = "learn.json"
 
 
+def write_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """Write a run's recipe and where it came from."""
+    write_text(folder.recipe, recipe.to_short_yaml())
+    write_json(folder.path / ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
+
+
 class Saver:
-    """Writes the run's folder: the recipe at once, the bundle every so many rows and at the end.
+    """Writes the run's bundle every so many rows and at the end.
 
     Args:
         folder: The run's.
-        recipe: As it was given.
         start: What was begun with.
         student: Who learns.
         section: How it learns.
     """
 
-    def __init__(self, folder: RunFolder, recipe: Recipe, start: Start, student: Student, section: LearnSection) -> None:
-        self._folder, self._recipe, self._start = folder, recipe, start
+    def __init__(self, folder: RunFolder, start: Start, student: Student, section: LearnSection) -> None:
+        self._folder, self._start = folder, start
         self._student, self._every, self._rows = student, section.save_every, 0
         self._recent: deque[pa.RecordBatch] = deque(maxlen=student.recent.maxlen)
-
-    def write_recipe(self) -> None:
-        """Write the recipe and where it came from."""
-        write_text(self._folder.recipe, self._recipe.to_short_yaml())
-        write_json(self._folder.path / ORIGIN, {"recipe_folder": str(self._recipe.folder.absolute())})
 
     def watched(self, batches: Iterator[tuple[pa.RecordBatch, Batch]]) -> Iterator[Batch]:
         """Yield batches; when the next one is asked for, the one before has been learned."""
