@@ -119,10 +119,10 @@ def _by_arrow(values: pa.BinaryArray) -> pa.Table:
     # Arrow's reader recurses: what could be nested deeply would end the process
     if pc.max(pc.add(pc.count_substring(values, "{"), pc.count_substring(values, "["))).as_py() > _MOST_BRACKETS:
         raise ValueError("a message has many brackets")
-    data = b"\n".join(values.to_pylist())
-    if data.count(b"\n") != len(values) - 1:
+    if pc.any(pc.match_substring(values, "\n")).as_py():
         raise ValueError("a message has several lines")
-    data.decode()  # Arrow does not ask whether texts are UTF-8
+    values.cast(pa.string())  # Arrow's reader does not ask whether texts are UTF-8
+    data = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values), b"\n")[0].as_buffer()
     table = _read(data, None)
     moments = [one for one in table.schema if _has_moments(one.type)]
     if moments:  # Arrow takes text for a point in time where it looks like one; it shall come back as it was spelled
@@ -139,10 +139,10 @@ def _by_arrow(values: pa.BinaryArray) -> pa.Table:
     return table
 
 
-def _read(data: bytes, schema: pa.Schema | None) -> pa.Table:
+def _read(data: pa.Buffer, schema: pa.Schema | None) -> pa.Table:
     return pa.json.read_json(
         pa.BufferReader(data),
-        read_options=pa.json.ReadOptions(block_size=len(data) + 1, use_threads=False),
+        read_options=pa.json.ReadOptions(block_size=data.size + 1, use_threads=False),
         parse_options=pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="infer"),
     )
 
