@@ -72,8 +72,8 @@ class TestStreamSource(SourceContract):
     def test_its_rejects_name_partition_and_offset(self, source):
         source.schema()
         rejects = [row for batch in source.rejects() for row in batch.to_pylist()]
-        assert [(row["line"], row["raw"]) for row in rejects] == [(31, "oops"), (123, "[]")]
-        assert rejects[0]["reason"].startswith("t.jsonl, offset 31: no JSON")
+        assert [(row["line"], row["raw"]) for row in rejects] == [(29, "oops"), (123, "[]")]
+        assert rejects[0]["reason"].startswith("t.jsonl, offset 29: no JSON")
 
 
 def test_no_built_in_is_left_out():

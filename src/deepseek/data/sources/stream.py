@@ -106,6 +106,8 @@ class StreamSource(Source):
 
     def schema(self) -> pa.Schema:
         """Return the columns and their types."""
+        if not any("rows" in part.files for part in self._rows.manifest.parts):
+            raise DataError(f"the snapshot {str(self.path)!r} holds no rows", hint="no message was there, or none could be decoded")
         return self._rows.schema
 
     def read(
@@ -142,10 +144,7 @@ class StreamSource(Source):
             progress.log(f"there is no snapshot in {self.path} yet: it is taken now")
             manifest = self.take()
         state = manifest.up_to(self._version)
-        rows = SnapshotRows(self.path, state, places=self._places, texts=self._texts)
-        if not any("rows" in part.files for part in state.parts):
-            raise DataError(f"the snapshot {str(self.path)!r} holds no rows", hint="no message was there, or none could be decoded")
-        return rows
+        return SnapshotRows(self.path, state, places=self._places, texts=self._texts)
 
 
 class KafkaSource(StreamSource):
