@@ -26,7 +26,7 @@ from deepseek.registry import component, family
 if TYPE_CHECKING:
     import pyarrow.compute as pc
 
-    DecoderSpec = dict[str, Any]
+    DecoderSpec = dict[str, Any] | str
     StreamSpec = dict[str, Any]
 else:
     DecoderSpec = component("decoder")
@@ -60,7 +60,7 @@ class StreamSource(Source):
         *,
         stream: StreamSpec,
         path: str,
-        decoder: DecoderSpec = "json",  # type: ignore[assignment] - the registry makes the spec of a name
+        decoder: DecoderSpec = "json",
         until: Bound = "now",
         limit: Count | None = None,
         version: Count | None = None,
@@ -185,7 +185,7 @@ class KafkaSource(StreamSource):
         options: dict[str, str | int | float | bool] | None = None,
         on_gap: Literal["fail", "continue"] = "fail",
         patience: Duration = 60.0,
-        decoder: DecoderSpec = "json",  # type: ignore[assignment] - the registry makes the spec of a name
+        decoder: DecoderSpec = "json",
         until: Bound = "now",
         limit: Count | None = None,
         version: Count | None = None,
@@ -240,7 +240,7 @@ class PulsarSource(StreamSource):
         token: str | None = None,
         trust_certs: str | None = None,
         patience: Duration = 60.0,
-        decoder: DecoderSpec = "json",  # type: ignore[assignment] - the registry makes the spec of a name
+        decoder: DecoderSpec = "json",
         until: Bound = "now",
         limit: Count | None = None,
         version: Count | None = None,

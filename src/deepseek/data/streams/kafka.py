@@ -58,7 +58,7 @@ class KafkaStream(Stream):
         self._servers, self._start, self._on_gap, self._group = servers, start, on_gap, group
         self._client = KafkaClient(servers, group, dict(options or {}), patience_s=patience)
         self._names: list[str] = []
-        self._places: dict[tuple[str, int], int] = {}
+        self._places: dict[tuple[Any, Any], int] = {}
         self._at: list[int] = []
         self._stop: list[int] | None = None
         self._dictionary = pa.array([], pa.string())

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -98,7 +99,7 @@ class KafkaClient:
         """
         found: list[Partition] = []
         for topic in topics:
-            about = self._asked(lambda name=topic: self._about(name))
+            about = self._asked(partial(self._about, topic))
             found += [(topic, number) for number in sorted(about.partitions)]
         return found
 
@@ -127,7 +128,7 @@ class KafkaClient:
                 found[name] = self.watermarks(partitions[name])[one == "latest"]
             else:
                 asked = [_place(partitions[name], moment_ms(one))]
-                (place,) = self._asked(lambda asked=asked: self.consumer.offsets_for_times(asked, timeout=_ASK_S))
+                (place,) = self._asked(partial(self.consumer.offsets_for_times, asked, timeout=_ASK_S))
                 found[name] = place.offset if place.offset >= 0 else self.watermarks(partitions[name])[1]
         return found
 
@@ -285,7 +286,7 @@ def moment_ms(text: str) -> int:
     moment = read_timestamps(pa.array([text]))[0].as_py()
     if moment is None:
         raise InputError(f"{text!r} is no moment", hint="write one as 2026-03-01 12:00, in UTC; or earliest, latest, an offset")
-    return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
+    return round(float(moment.replace(tzinfo=UTC).timestamp()) * 1000)
 
 
 def _place(partition: Partition, offset: int | None = None) -> TopicPartition:
