@@ -76,7 +76,7 @@ def _learn_tables(given: RunFolder | None, recipe: Recipe, section: LearnSection
         rows = rows_in_order(recipe, list(sources) or [recipe.data.source], texts=texts, time=section.time, work=Path(work))
         start = go_on(bundle) if bundle is not None else begin(recipe, section, rows, cache=cache, work=Path(work))
         student = Student(start, section, seed=recipe.seed)
-        saver = Saver(folder, start, student, section)
+        saver = Saver(folder, start, student=student, section=section)
         write_recipe(folder, recipe)
         stream = saver.watched(batches_of(start.preparation, chain(start.first, rows), section.batch_rows, counts=counts))
         detectors, acted = watched_errors(section)

@@ -172,7 +172,7 @@ class _Pipeline:
         missing = {name: more for name, count in self._stream.missing.items() if (more := count - self._missed.get(name, 0))}
         if messages or missing:
             self._missed = dict(self._stream.missing)
-            self._pending = self._pool.submit(self._writer.add, self.manifest, messages, position, missing)
+            self._pending = self._pool.submit(self._writer.add, self.manifest, messages, position=position, missing=missing)
 
     def _settle(self) -> None:
         if self._pending is not None:

@@ -38,7 +38,7 @@ class PartWriter:
         self._folder, self._decoder = folder, decoder
         self._max_message, self._max_rejected = max_message, max_rejected
 
-    def add(self, manifest: Manifest, messages: Sequence[pa.RecordBatch], position: Position, missing: Mapping[str, int]) -> Manifest:
+    def add(self, manifest: Manifest, messages: Sequence[pa.RecordBatch], *, position: Position, missing: Mapping[str, int]) -> Manifest:
         """Write messages as the next part, and return the manifest that names it, which the disk has.
 
         Args:

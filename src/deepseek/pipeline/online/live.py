@@ -226,7 +226,7 @@ class _Learner:
         student = Student(start, self._section, seed=self._recipe.seed)
         detectors, acted = watched_errors(self._section)
         validation = ProgressiveValidation(student, detectors=detectors, forget_at=acted)
-        saver = Saver(self._folder, start, student, self._section)
+        saver = Saver(self._folder, start, student=student, section=self._section)
         self._parts = _Parts(start, usable, student, validation, saver)
 
     def _checks(self) -> list[Check]:

@@ -43,7 +43,7 @@ class Saver:
         section: How it learns.
     """
 
-    def __init__(self, folder: RunFolder, start: Start, student: Student, section: LearnSection) -> None:
+    def __init__(self, folder: RunFolder, start: Start, *, student: Student, section: LearnSection) -> None:
         self._folder, self._start = folder, start
         self._student, self._every, self._rows = student, section.save_every, 0
         self._recent: deque[pa.RecordBatch] = deque(maxlen=student.recent.maxlen)

@@ -124,11 +124,11 @@ class TestExactlyOnce:
         add = writing.PartWriter.add
         calls = []
 
-        def failing(self, *given):
+        def failing(self, *given, **more):
             calls.append(1)
             if len(calls) == 2:
                 raise Died
-            return add(self, *given)
+            return add(self, *given, **more)
 
         with monkeypatch.context() as patched:
             patched.setattr(writing.PartWriter, "add", failing)
