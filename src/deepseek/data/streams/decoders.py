@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from deepseek.data.ingested import conform, merged, record_name
+from deepseek.data.sources.ingested.manifest import conform, merged, record_name
 
 _PIECE_ROWS = 16_384
 _EXACT = 2**53

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepseek.artifacts.files import sha256_file
-from deepseek.data.ingested import conform, merged
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS
 from deepseek.data.sources.files import reading, reject_batch
+from deepseek.data.sources.ingested.manifest import conform, merged
 from deepseek.data.streams.manifest import OFFSET, PARTITION, Manifest, Part, PartFile
 from deepseek.data.streams.rows import RAW, REASON
 from deepseek.data.streams.writing import partition_key

@@ -15,7 +15,7 @@ from deepseek import progress
 from deepseek.data.streams.base import Position, Stream
 from deepseek.data.streams.decoders import Decoder
 from deepseek.data.streams.manifest import Manifest, Version
-from deepseek.data.streams.writing import PartWriter, locked, write
+from deepseek.data.streams.writing import PartWriter, held, write
 from deepseek.errors import DataError, InputError
 
 PART_ROWS = 200_000
@@ -67,7 +67,7 @@ def take_snapshot(stream: Stream, decoder: Decoder, plan: SnapshotPlan) -> Manif
         InputError: The folder holds another stream, or another process writes to it.
         RunError: The disk refuses.
     """
-    with locked(plan.folder):
+    with held(plan.folder):
         manifest = _begun(stream, plan)
         stream.seek(manifest.position)
         if manifest.goal is None:

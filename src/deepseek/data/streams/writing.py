@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deepseek.artifacts.files import claimed, plain_disk_errors, sha256_file, sync_file, sync_folder
+from deepseek.artifacts import locked, plain_disk_errors, sha256_file, sync_file, sync_folder
 from deepseek.data.streams.base import MESSAGES, Position
 from deepseek.data.streams.decoders import Decoder
 from deepseek.data.streams.manifest import PARTITION, PARTS, Manifest, Part, PartFile, link
@@ -117,7 +117,7 @@ def partition_key(name: str) -> tuple[str, int]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """Hold a folder: the block is the only one that writes to it, and what was half written is gone.
 
     Raises:
@@ -128,8 +128,8 @@ def locked(folder: Path) -> Iterator[None]:
         if folder.is_dir() and not Manifest.there(folder) and any(path.name not in ("lock", PARTS) for path in folder.iterdir()):
             raise InputError(f"the folder {str(folder)!r} holds other things", hint="name a new folder under path")
         (folder / PARTS).mkdir(parents=True, exist_ok=True)
-    busy = f"another process takes the snapshot {str(folder)!r}"
-    with claimed(folder / "lock", busy=busy, hint="wait for it, or name another folder"):
+    refused = InputError(f"another process takes the snapshot {str(folder)!r}", hint="wait for it, or name another folder")
+    with locked(folder / "lock", refuse=lambda _: refused):
         _clean(folder)
         yield
 

@@ -18,8 +18,7 @@ import pyarrow as pa
 import torch
 
 from deepseek import progress as display
-from deepseek.artifacts import CACHE, RunFolder, StageCache, write_json
-from deepseek.artifacts.files import claimed
+from deepseek.artifacts import CACHE, RunFolder, StageCache, locked, write_json
 from deepseek.data.checks.base import Check
 from deepseek.data.preparation import Preparation
 from deepseek.data.sources.stream import StreamSource
@@ -72,9 +71,10 @@ def learn_live(recipe: Recipe, section: LearnSection, live: LiveSection, *, out:
     if not isinstance(source, StreamSource):
         raise InputError("learn.live needs a stream", hint="a source of type kafka, pulsar or stream; files are learned without live")
     folder = _folder(recipe, out, resume=resume)
+    refused = InputError(f"another process learns in {folder.path}", hint="stop it, or start a new run without resume")
     with (
         kept_generators(torch.device("cpu")),
-        claimed(folder.path / "lock", busy=f"another process learns in {folder.path}", hint="stop it, or start a new run without resume"),
+        locked(folder.path / "lock", refuse=lambda _: refused),
         source.open_stream() as stream,
         Interruption(lambda _: None) as interruption,
     ):

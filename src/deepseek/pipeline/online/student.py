@@ -22,8 +22,8 @@ from deepseek.inference.reading import read_preparation
 from deepseek.learning import OnlineLearner
 from deepseek.learning.online import packed, unpacked
 from deepseek.pipeline.choices import choose
+from deepseek.pipeline.closed_loop.retraining import write_table
 from deepseek.pipeline.dataset import make_dataset
-from deepseek.pipeline.loop.candidates import write_table
 from deepseek.recipe import Recipe
 from deepseek.recipe.sections import LearnSection
 from deepseek.registry import family

@@ -141,7 +141,7 @@ class TestExactlyOnce:
 
     def test_two_processes_do_not_write_to_one_folder(self, tmp_path):
         lines_of(tmp_path, b'{"n": 1}')
-        with writing.locked(tmp_path / "s"), pytest.raises(InputError, match="another process takes the snapshot"):
+        with writing.held(tmp_path / "s"), pytest.raises(InputError, match="another process takes the snapshot"):
             source_of(tmp_path).take()
 
 
