@@ -45,7 +45,7 @@ from deepseek.pipeline.closed_loop.champion import Champion
 from deepseek.pipeline.closed_loop.contestants import Contestant, Looped, Never, Periodic
 from deepseek.pipeline.closed_loop.gate import Answered, goodness, truth_of
 from deepseek.pipeline.closed_loop.replay import copied, play, rounds_in_rows
-from deepseek.pipeline.learn import batches_of
+from deepseek.pipeline.online.arriving import batches_of
 
 DATA = Path(os.environ.get("DEEPSEEK_DATA", "data"))
 ADULT = (

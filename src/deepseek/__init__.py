@@ -33,6 +33,7 @@ _PUBLIC = {
     "loop": "deepseek.pipeline.closed_loop.process",
     "replay": "deepseek.pipeline.closed_loop.replay",
     "learn": "deepseek.pipeline.learn",
+    "snapshot": "deepseek.pipeline.snapshot",
     "doctor": "deepseek.pipeline.doctor",
     "example": "deepseek.data.examples",
     "profile": "deepseek.pipeline.profile",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.result import RunResult as RunResult
     from deepseek.pipeline.run import run as run
     from deepseek.pipeline.show import show as show
+    from deepseek.pipeline.snapshot import snapshot as snapshot
     from deepseek.pipeline.train import train as train
     from deepseek.pipeline.tune import TuneResult as TuneResult
     from deepseek.pipeline.tune import tune as tune

@@ -8,6 +8,7 @@ from __future__ import annotations
 _SEARCH = "deepseek.search"
 _ALARMS = "deepseek.monitoring.alarms"
 _SOURCES = "deepseek.data.sources"
+_STREAMS = "deepseek.data.streams"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
@@ -67,6 +68,25 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "sql": f"{_SOURCES}.sql.source:SqlSource",
             "hugging_face": f"{_SOURCES}.hub:HuggingFaceSource",
             "ingest": f"{_SOURCES}.ingested.source:IngestSource",
+            "stream": f"{_SOURCES}.stream:StreamSource",
+            "kafka": f"{_SOURCES}.stream:KafkaSource",
+            "pulsar": f"{_SOURCES}.stream:PulsarSource",
+        },
+    ),
+    "stream": (
+        f"{_STREAMS}.base:Stream",
+        {
+            "lines": f"{_STREAMS}.lines:LinesStream",
+            "kafka": f"{_STREAMS}.kafka:KafkaStream",
+            "pulsar": f"{_STREAMS}.pulsar:PulsarStream",
+        },
+    ),
+    "decoder": (
+        f"{_STREAMS}.decoders:Decoder",
+        {
+            "json": f"{_STREAMS}.decoders:JsonDecoder",
+            "text": f"{_STREAMS}.decoders:TextDecoder",
+            "raw": f"{_STREAMS}.decoders:RawDecoder",
         },
     ),
     "check": (

@@ -95,11 +95,11 @@ def test_rows_are_put_in_the_order_of_time(there, capsys):
 
 
 def test_the_bundle_is_written_on_the_way(there, monkeypatch):
-    from deepseek.pipeline import learn
+    from deepseek.pipeline.online import saving
 
     written = []
-    write = learn.write_model
-    monkeypatch.setattr(learn, "write_model", lambda target, *rest, **how: written.append(target) or write(target, *rest, **how))
+    write = saving.write_model
+    monkeypatch.setattr(saving, "write_model", lambda target, *rest, **how: written.append(target) or write(target, *rest, **how))
     deepseek.learn("s.yaml", overrides=["learn.save_every=800"])
     assert len(written) == 4  # at 800, 1,600, 2,400 and at the end
     assert deepseek.load("runs/s").predict(stream(5)).num_rows == 5

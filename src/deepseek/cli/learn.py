@@ -13,7 +13,7 @@ from deepseek.cli.options import Json, Out, Overrides
 from deepseek.cli.output import Output, as_table
 
 
-def learn_verb(
+def learn_verb(  # noqa: PLR0913 (the verb's options)
     recipe: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a run whose model learns on.")],
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE…]", help="Rows with the target, the oldest first; data.source for a recipe.")
@@ -23,15 +23,17 @@ def learn_verb(
     save_every: Annotated[
         int | None, typer.Option("--save-every", metavar="N", min=1, help="Rows after which the bundle is written; learn.save_every.")
     ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Learn from the recipe's stream as its messages come; learn.live.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="With a live stream, go on with the newest run, if there is one.")] = False,
     out: Out = "runs",
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """Answer each row of a stream, learn from it afterwards, and write a bundle."""
     progress.quiet(as_json)
-    options = {"learn.time": time, "learn.save_every": save_every}
+    options = {"learn.time": time, "learn.save_every": save_every, "learn.live": "true" if live else None}
     said = [f"{path}={value}" for path, value in options.items() if value is not None]
-    found = deepseek.learn(recipe, sources or [], overrides=[*overrides, *said], out=out)
+    found = deepseek.learn(recipe, sources or [], overrides=[*overrides, *said], out=out, resume=resume)
     return Output(found, _text(found))
 
 

@@ -20,6 +20,8 @@ from deepseek.registry import Spec, family
 from deepseek.statistics.detectors import Detector
 from deepseek.tasks.base import TARGET
 from deepseek.tasks.model import TaskModel
+from deepseek.training.checkpoint import Tensors, load_optimizer, optimizer_tensors
+from deepseek.training.state import Json
 
 if TYPE_CHECKING:
     from deepseek.optim.optimizers import OptimizerSpec
@@ -70,6 +72,31 @@ class OnlineLearner:
         """Drop what is rehearsed and the optimizer's memory: they are of the time before a change."""
         self._kept.clear()
         self._optimizer = self._fresh()
+
+    def state(self) -> tuple[Tensors, Json]:
+        """Return weights, optimizer, what is rehearsed and the generators: with `load_state`, learning goes on bit for bit."""
+        kept = {name: tensor for place, batch in enumerate(self._kept) for name, tensor in packed(batch, str(place)).items()}
+        tensors = {
+            "model": dict(self.model.state_dict()),
+            "optimizer": optimizer_tensors(self._optimizer, self.model),
+            "replay": kept,
+            "generator": {"torch": torch.get_rng_state()},
+        }
+        return tensors, {"draw": self._draw.bit_generator.state, "replay": len(self._kept)}
+
+    def load_state(self, tensors: Tensors, state: Json) -> None:
+        """Go on from what `state` returned, with a model and arguments like those of then.
+
+        Raises:
+            CheckpointError: The state is another model's.
+        """
+        self.model.load_state_dict(tensors["model"])
+        self._optimizer = self._fresh()
+        load_optimizer(self._optimizer, self.model, tensors.get("optimizer", {}))
+        self._kept.clear()
+        self._kept.extend(unpacked(tensors["replay"], str(place)) for place in range(state["replay"]))
+        self._draw.bit_generator.state = state["draw"]
+        torch.set_rng_state(tensors["generator"]["torch"])
 
     def _fresh(self) -> torch.optim.Optimizer:
         return self._spec.build([{"params": list(self.model.parameters())}])
@@ -135,26 +162,91 @@ def progressive_validation(
     Raises:
         InputError: The task has no classes, or there is no such detector.
     """
-    watching = dict(detectors or {})
-    if learner.model.task.kind not in {"binary", "classes"}:
-        raise InputError(f"the task {learner.model.task.kind!r} has no share of right answers", hint="give a task with classes")
-    if forget_at is not None and forget_at not in watching:
-        raise InputError(f"forget_at is {forget_at!r}", hint=f"detectors: {', '.join(watching) or 'none'}")
-    tally = _Tally(point_rows)
-    changes: dict[str, list[int]] = {name: [] for name in watching}
+    validation = ProgressiveValidation(learner, detectors=detectors, forget_at=forget_at, point_rows=point_rows)
     for batch in batches:
+        validation.step(batch)
+    return validation.progress()
+
+
+class ProgressiveValidation:
+    """What `progressive_validation` does, batch by batch, for whoever has to do something in between; the arguments are the same.
+
+    Raises:
+        InputError: The task has no classes, or there is no such detector.
+    """
+
+    def __init__(
+        self,
+        learner: OnlineLearner,
+        *,
+        detectors: Mapping[str, Detector] | None = None,
+        forget_at: str | None = None,
+        point_rows: int = 500,
+    ) -> None:
+        self._learner, self._forget_at = learner, forget_at
+        self._watching = dict(detectors or {})
+        if learner.model.task.kind not in {"binary", "classes"}:
+            raise InputError(f"the task {learner.model.task.kind!r} has no share of right answers", hint="give a task with classes")
+        if forget_at is not None and forget_at not in self._watching:
+            raise InputError(f"forget_at is {forget_at!r}", hint=f"detectors: {', '.join(self._watching) or 'none'}")
+        self._tally = _Tally(point_rows)
+        self._changes: dict[str, list[int]] = {name: [] for name in self._watching}
+
+    @property
+    def rows(self) -> int:
+        """How many rows there have been."""
+        return self._tally.rows
+
+    def step(self, batch: Batch) -> None:
+        """Answer a batch, take note of the errors, then learn from it."""
         truth = batch.targets[TARGET].numpy().astype(np.int64)
-        right = learner.answer(batch)["probability"].numpy().argmax(axis=1) == truth
-        first = tally.rows
-        tally.add(right, truth)
-        for name, detector in watching.items():
+        right = self._learner.answer(batch)["probability"].numpy().argmax(axis=1) == truth
+        first = self._tally.rows
+        self._tally.add(right, truth)
+        for name, detector in self._watching.items():
             seen = [first + place for place, one in enumerate(right.tolist()) if detector.update(float(not one))]
-            changes[name] += seen
-            if seen and name == forget_at and tally.worse:
-                learner.forget()
-                tally.begin()
-        learner.learn(batch)
-    return tally.progress(changes)
+            self._changes[name] += seen
+            if seen and name == self._forget_at and self._tally.worse:
+                self._learner.forget()
+                self._tally.begin()
+        self._learner.learn(batch)
+
+    def progress(self) -> Progress:
+        """Return what was found so far.
+
+        Raises:
+            InputError: There was no row.
+        """
+        return self._tally.progress(self._changes)
+
+    def state(self) -> Json:
+        """Return counts and detectors as plain JSON values; the learner's state is its own."""
+        detectors = {name: detector.state() for name, detector in self._watching.items()}
+        return {"tally": self._tally.state(), "changes": self._changes, "detectors": detectors}
+
+    def load_state(self, state: Json) -> None:
+        """Go on from what `state` returned."""
+        self._tally.load_state(state["tally"])
+        self._changes = {name: list(places) for name, places in state["changes"].items()}
+        for name, detector in self._watching.items():
+            detector.load_state(state["detectors"][name])
+
+
+def packed(batch: Batch, name: str) -> dict[str, Tensor]:
+    """Return a batch's tensors by names that begin with one, for a file of tensors."""
+    parts = {f"{name}/inputs/{key}": tensor for key, tensor in batch.inputs.items()}
+    parts |= {f"{name}/targets/{key}": tensor for key, tensor in batch.targets.items()}
+    return parts | ({} if batch.weight is None else {f"{name}/weight": batch.weight})
+
+
+def unpacked(tensors: Mapping[str, Tensor], name: str) -> Batch:
+    """Return the batch that `packed` was given."""
+    parts = {part: f"{name}/{part}/" for part in ("inputs", "targets")}
+    found = {
+        part: {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        for part, prefix in parts.items()
+    }
+    return Batch(found["inputs"], found["targets"], tensors.get(f"{name}/weight"))
 
 
 class _Tally:
@@ -190,6 +282,24 @@ class _Tally:
             self._points.append((self.rows, int(self._sums[0]), int(self._sums[1])))
         if len(self._points) > POINTS:
             self._points, self._every = self._points[::2], 2 * self._every
+
+    def state(self) -> Json:
+        return {
+            "rows": self.rows,
+            "every": self._every,
+            "sums": self._sums.tolist(),
+            "last_truth": self._last_truth,
+            "points": [list(point) for point in self._points],
+            "recent": list(self._recent),
+            "began": list(self._began),
+        }
+
+    def load_state(self, state: Json) -> None:
+        self.rows, self._every, self._last_truth = state["rows"], state["every"], state["last_truth"]
+        self._sums = np.array(state["sums"], dtype=np.int64)
+        self._points = [(rows, right, same) for rows, right, same in state["points"]]
+        self._recent = deque(state["recent"], maxlen=RECENT)
+        self._began = (state["began"][0], state["began"][1])
 
     def progress(self, changes: dict[str, list[int]]) -> Progress:
         if not self.rows:

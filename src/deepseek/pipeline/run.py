@@ -71,7 +71,7 @@ def run(
     if checked.compress is not None and checked.compress.int8 is not None:
         require_compression(checked.compress.int8)
     if resume:
-        folder, checked = _resumed(given or RunFolder.open(Path(out) / checked.name), checked)
+        folder, checked = resumed(given or RunFolder.open(Path(out) / checked.name), checked)
         if folder.metrics.is_file():
             progress.log(f"{folder.path} is finished already")
             deliver(checked, folder)
@@ -169,8 +169,12 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     )
 
 
-def _resumed(folder: RunFolder, checked: Recipe) -> tuple[RunFolder, Recipe]:
-    """Return the run to go on with and its recipe, which must say what the given one says."""
+def resumed(folder: RunFolder, checked: Recipe) -> tuple[RunFolder, Recipe]:
+    """Return the run to go on with and its recipe, which must say what the given one says.
+
+    Raises:
+        InputError: It says something else.
+    """
     kept = load_recipe(folder.recipe, folder=checked.folder)
     if kept.to_value() != checked.to_value():
         wrong = _differences(kept.to_value(), checked.to_value(), "")

@@ -164,6 +164,12 @@ def _closed_loop(recipe: RecipeSections) -> Iterator[Problem]:
         yield Problem("monitor.on_alarm.canary.outcomes", f"must be at most canary.rows, {then.canary.rows}; given: {then.canary.outcomes}")
 
 
+def _live_stream(recipe: RecipeSections) -> Iterator[Problem]:
+    learn = recipe.learn
+    if learn is not None and learn.live_section is not None and learn.time is not None:
+        yield Problem("learn.time", "cannot be given together with 'live': messages are learned in the order in which they come")
+
+
 RULES: tuple[Rule, ...] = (
     _split_shares,
     _split_ways,
@@ -177,6 +183,7 @@ RULES: tuple[Rule, ...] = (
     _doubled_callbacks,
     _compression,
     _closed_loop,
+    _live_stream,
 )
 """Every cross-field check, in the order of the recipe's sections."""
 

@@ -22,6 +22,9 @@ _OPTION = re.compile(
 )
 _SECRET_NAME = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN", re.IGNORECASE)
 _URLS = frozenset({"url", "uri", "path"})
+_SECRET_KEY = re.compile(
+    r"(?:^|[._-])(?:password|passwd|pwd|secret|token)$|(?:^|\.)(?:jaas\.config|oauthbearer\.config|key\.pem|user\.info)$", re.IGNORECASE
+)
 PASSWORD = "DEEPSEEK_PASSWORD"  # noqa: S105 - the name of a variable
 """The environment variable that stands for a password that was given as it is; a second password gets `_2`, and so on."""
 
@@ -65,10 +68,10 @@ def without_password(text: str) -> str:
 
 
 def conceal_password(source: Any) -> Any:
-    """Return a URL, or a component's spec with `url`, `uri` or `path`, with a literal password replaced by a reference to the environment.
+    """Return a URL, or a component's spec, with literal passwords replaced by references to the environment.
 
-    What is saved of a recipe must not hold a password that was typed into a URL. A variable that holds the whole URL or the password is
-    referred to where there is one, as after `deepseek train "$DATABASE_URL"`. Else the password becomes `${ENV:DEEPSEEK_PASSWORD}`: that
+    What is saved of a recipe must not hold a password that was typed into a URL, or under a key such as `token` or `sasl.password`, however
+    deep it stands. A variable that holds the whole URL or the password is referred to where there is one, as after `deepseek train "$DATABASE_URL"`. Else the password becomes `${ENV:DEEPSEEK_PASSWORD}`: that
     variable is set for this process and its children only, and whoever runs the recipe again is asked for it.
 
     Args:
@@ -79,8 +82,21 @@ def conceal_password(source: Any) -> Any:
     if isinstance(source, list):
         return [conceal_password(one) for one in source]
     if isinstance(source, Mapping):
-        return {key: conceal_password(part) if key in _URLS and isinstance(part, str | list) else part for key, part in source.items()}
+        return {key: _without_secret(key, part) for key, part in source.items()}
     return source
+
+
+def _without_secret(key: object, part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return conceal_password(part)
+    if isinstance(part, list):
+        return [_without_secret(key, one) for one in part]
+    if key in _URLS and isinstance(part, str):
+        return _concealed(part)
+    if not _SECRET_KEY.search(str(key)) or not isinstance(part, str | int | float) or isinstance(part, bool):
+        return part
+    text = str(part)  # a password of digits is a number to YAML
+    return _reference(text) if text and not _REFERENCE.search(text) else part
 
 
 def _concealed(text: str) -> str:
@@ -116,5 +132,5 @@ def _reference(password: str) -> str:
     while (name := PASSWORD if number == 1 else f"{PASSWORD}_{number}") in os.environ:
         number += 1
     os.environ[name] = password
-    progress.warn(f"the password in the URL is not saved: set the environment variable {name} to run this recipe again")
+    progress.warn(f"a password is not saved: set the environment variable {name} to run this recipe again")
     return f"${{ENV:{name}}}"

@@ -472,6 +472,17 @@ class MonitorSection(Section):
     """What `deepseek loop` does when an alarm is raised."""
 
 
+class LiveSection(Section):
+    """Learning from a live stream."""
+
+    max_wait: Duration = 5.0
+    """How long messages wait for others to fill a batch."""
+    rows: Count | None = None
+    """Rows after which learning ends; never where not given."""
+    idle: Duration | None = None
+    """Time without a message after which learning ends; never where not given."""
+
+
 class LearnSection(Section):
     """How a model learns from a stream, by `deepseek learn`."""
 
@@ -492,7 +503,16 @@ class LearnSection(Section):
     recent: Count = 1_000
     """Rows that a model begins anew with, and that the bundle's reference is made of."""
     save_every: Count | None = None
-    """Rows after which the bundle is written; only at the end where not given."""
+    """Rows after which the bundle is written; only at the end where not given, or after 1,000 and with the state for a live stream."""
+    live: Flag | LiveSection = False
+    """Whether the source is a stream that is learned from as its messages come, or when that waits and ends."""
+
+    @property
+    def live_section(self) -> LiveSection | None:
+        """When learning from a live stream waits and ends, with the defaults for the bare word; nothing where the source is a table."""
+        if isinstance(self.live, LiveSection):
+            return self.live
+        return LiveSection() if self.live else None
 
 
 class QuantizeSection(Section):

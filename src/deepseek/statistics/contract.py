@@ -8,6 +8,7 @@ Derive a class whose name begins with `Test` and say how the detector is made:
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 
 from deepseek.statistics.detectors import Detector
@@ -53,3 +54,12 @@ class DetectorContract(ABC):
         values = _errors(_SURE, 0.1) + _errors(_WORSE, 0.6)
         one, two = self.make(), self.make()
         assert [one.update(value) for value in values] == [two.update(value) for value in values]
+
+    def test_its_state_survives_json(self) -> None:
+        """A detector that is given what another one held goes on as that one does."""
+        values = _errors(_SURE, 0.1) + _errors(_WORSE, 0.6)
+        one, two = self.make(), self.make()
+        for value in values[: _SURE + 150]:
+            one.update(value)
+        two.load_state(json.loads(json.dumps(one.state())))
+        assert [one.update(value) for value in values[_SURE + 150 :]] == [two.update(value) for value in values[_SURE + 150 :]]

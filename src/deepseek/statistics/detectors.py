@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -27,6 +28,39 @@ class Detector(ABC):
     @abstractmethod
     def update(self, value: float) -> bool:
         """Take in the next value, such as whether an answer was wrong; return whether the stream is found to have changed."""
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that it holds as plain JSON values: attributes that are numbers, texts, or lists, tuples and deques of these.
+
+        Raises:
+            InputError: An attribute is anything else; such a detector has a `state` and a `load_state` of its own.
+        """
+        return {name: _as_json(name, value) for name, value in vars(self).items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        for name, value in state.items():
+            setattr(self, name, _from_json(value))
+
+
+def _as_json(name: str, value: object) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, deque):
+        return {"deque": [_as_json(name, one) for one in value], "most": value.maxlen}
+    if isinstance(value, tuple):
+        return {"tuple": [_as_json(name, one) for one in value]}
+    if isinstance(value, list):
+        return [_as_json(name, one) for one in value]
+    raise InputError(f"the attribute {name!r} of a detector is a {type(value).__name__}", hint="give the detector a state and a load_state")
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(one) for one in value]
+    if isinstance(value, dict) and "deque" in value:
+        return deque([_from_json(one) for one in value["deque"]], maxlen=value["most"])
+    return tuple(_from_json(one) for one in value["tuple"]) if isinstance(value, dict) else value
 
 
 class Adwin(Detector):

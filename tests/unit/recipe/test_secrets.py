@@ -60,7 +60,23 @@ def test_a_variable_that_happens_to_hold_the_same_word_is_not(environment):
 
 
 @pytest.mark.parametrize("where", ["source", "test"])
-@pytest.mark.parametrize("spec", [URL, {"type": "sql", "url": URL, "table": "t"}])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        URL,
+        {"type": "sql", "url": URL, "table": "t"},
+        {"type": "kafka", "servers": "h:1", "topics": "t", "path": "s", "options": {"sasl.username": "me", "sasl.password": WORD}},
+        {
+            "type": "kafka",
+            "servers": "h:1",
+            "topics": "t",
+            "path": "s",
+            "options": {"ssl.key.pem": WORD, "sasl.oauthbearer.client.secret": WORD},
+        },
+        {"type": "pulsar", "url": "pulsar://h:1", "topics": "t", "path": "s", "token": WORD},
+        {"type": "stream", "path": "s", "stream": {"type": "pulsar", "url": "pulsar://h:1", "topics": "t", "token": WORD}},
+    ],
+)
 def test_a_recipe_never_holds_it(environment, where, spec):
     data = {"source": "a.csv", "target": "y", where: spec}
     for recipe in (load_recipe({"data": data}), Recipe.from_value({"data": data})):
@@ -91,3 +107,12 @@ def test_nor_does_an_override_or_an_error(environment):
     with pytest.raises(Exception, match="tabel") as caught:
         load_recipe({"data": {"source": {"type": "sql", "url": URL, "tabel": "t"}}})
     assert "hush-hush" not in str(caught.value)
+
+
+def test_only_what_is_secret_is_taken_out_of_options(environment):
+    options = {"sasl.username": "me", "sasl.password": 123456, "ssl.ca.location": "ca.pem", "enable.ssl.certificate.verification": True}
+    saved = conceal_password({"type": "kafka", "options": options})["options"]
+    assert saved == {**options, "sasl.password": "${ENV:DEEPSEEK_PASSWORD}"}
+    assert resolve_secret(saved["sasl.password"]) == "123456"
+    reference = {"options": {"sasl.password": "${ENV:KAFKA_PASSWORD}"}, "token": "${ENV:TOKEN}"}
+    assert conceal_password(reference) == reference
