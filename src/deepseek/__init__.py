@@ -37,6 +37,7 @@ _PUBLIC = {
     "example": "deepseek.data.examples",
     "profile": "deepseek.pipeline.profile",
     "preview": "deepseek.pipeline.preview",
+    "features": "deepseek.pipeline.features",
     "compare": "deepseek.pipeline.compare",
     "serve": "deepseek.serving.server",
     "ingest": "deepseek.serving.ingest.server",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export
+    from deepseek.pipeline.features import features as features
     from deepseek.pipeline.learn import learn as learn
     from deepseek.pipeline.loop.process import loop as loop
     from deepseek.pipeline.loop.replay import replay as replay

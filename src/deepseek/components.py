@@ -8,6 +8,7 @@ from __future__ import annotations
 _SEARCH = "deepseek.search"
 _ALARMS = "deepseek.monitoring.alarms"
 _SOURCES = "deepseek.data.sources"
+_FEATURES = "deepseek.data.features"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
@@ -66,6 +67,41 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "folder": f"{_SOURCES}.folder:FolderSource",
             "sql": f"{_SOURCES}.sql.source:SqlSource",
             "ingest": f"{_SOURCES}.ingest:IngestSource",
+            "related_tables": f"{_SOURCES}.related_tables:RelatedTablesSource",
+        },
+    ),
+    "aggregation": (
+        f"{_FEATURES}.aggregations.base:Aggregation",
+        {
+            "count": f"{_FEATURES}.aggregations.numbers:CountAggregation",
+            "sum": f"{_FEATURES}.aggregations.numbers:SumAggregation",
+            "mean": f"{_FEATURES}.aggregations.numbers:MeanAggregation",
+            "min": f"{_FEATURES}.aggregations.numbers:MinAggregation",
+            "max": f"{_FEATURES}.aggregations.numbers:MaxAggregation",
+            "std": f"{_FEATURES}.aggregations.numbers:StdAggregation",
+            "skew": f"{_FEATURES}.aggregations.numbers:SkewAggregation",
+            "median": f"{_FEATURES}.aggregations.choices:MedianAggregation",
+            "first": f"{_FEATURES}.aggregations.choices:FirstAggregation",
+            "last": f"{_FEATURES}.aggregations.choices:LastAggregation",
+            "mode": f"{_FEATURES}.aggregations.choices:ModeAggregation",
+            "n_unique": f"{_FEATURES}.aggregations.choices:UniqueAggregation",
+            "n_true": f"{_FEATURES}.aggregations.numbers:TrueCountAggregation",
+            "percent_true": f"{_FEATURES}.aggregations.numbers:TrueShareAggregation",
+            "time_since_first": f"{_FEATURES}.aggregations.choices:TimeSinceFirstAggregation",
+            "time_since_last": f"{_FEATURES}.aggregations.choices:TimeSinceLastAggregation",
+        },
+    ),
+    "derivation": (
+        f"{_FEATURES}.derivations:Derivation",
+        {
+            "year": f"{_FEATURES}.derivations:YearDerivation",
+            "month": f"{_FEATURES}.derivations:MonthDerivation",
+            "day": f"{_FEATURES}.derivations:DayDerivation",
+            "weekday": f"{_FEATURES}.derivations:WeekdayDerivation",
+            "hour": f"{_FEATURES}.derivations:HourDerivation",
+            "is_weekend": f"{_FEATURES}.derivations:WeekendDerivation",
+            "time_since": f"{_FEATURES}.derivations:TimeSinceDerivation",
+            "absolute": f"{_FEATURES}.derivations:AbsoluteDerivation",
         },
     ),
     "check": (

@@ -74,8 +74,15 @@ def conceal_password(source: Any) -> Any:
     if isinstance(source, list):
         return [conceal_password(one) for one in source]
     if isinstance(source, Mapping):
-        return {key: _concealed(part) if key in _URLS and isinstance(part, str) else part for key, part in source.items()}
+        return {key: _concealed_part(key, part) for key, part in source.items()}
     return source
+
+
+def _concealed_part(key: str, part: Any) -> Any:
+    """Return what stands under a key: a source may name others, each with a URL of its own."""
+    if isinstance(part, Mapping):
+        return conceal_password(part)
+    return _concealed(part) if key in _URLS and isinstance(part, str) else part
 
 
 def _concealed(text: str) -> str:
