@@ -15,7 +15,6 @@ from deepseek.data.sources.base import DEFINITIONS
 from deepseek.data.sources.related_tables import RelatedTablesSource, with_questions
 from deepseek.errors import DataError, InputError
 from deepseek.pipeline.recipes import open_recipe
-from deepseek.pipeline.sources import named_source
 from deepseek.pipeline.table_files import require_format, table_writer
 from deepseek.recipe import Recipe, resolve_secrets
 
@@ -69,8 +68,8 @@ def _opened(
     spec = checked.data.source
     if not isinstance(spec, Mapping) or spec.get("type") != "related_tables":
         raise InputError("the recipe's source is no related tables", hint="data: {source: {type: related_tables, …}}")
-    other = None if cutoffs is None else named_source(cutoffs, Path("runs"))
-    asked = with_questions(spec, cutoffs=other, at=at)
+    paths = isinstance(cutoffs, str | PathLike)  # relative to where this is called, and not to the recipe
+    asked = with_questions(spec, cutoffs=str(Path(cutoffs).absolute()) if paths else cutoffs, at=at)
     known = None if run is None else _definitions_of(run)
     if known is not None:
         asked["definitions"] = known

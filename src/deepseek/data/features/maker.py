@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek import progress
+from deepseek.data.columns import spell
 from deepseek.data.features.engine import Engine
 from deepseek.data.features.feature import (
     Aggregated,
@@ -32,6 +33,7 @@ from deepseek.data.features.synthesis import Synthesis
 from deepseek.data.features.tables import Table, build_tables, read_raw
 from deepseek.data.sources.base import Source
 from deepseek.errors import InputError, UnknownNameError
+from deepseek.fields import Kind
 
 VERSION = 1
 _LOOK = 100_000
@@ -87,7 +89,7 @@ class FeatureMaker:
         self._wishes = wishes
         known = None if definitions is None else _known_plans(definitions, wishes, sources)
         self.relationships = read_relationships(wishes.relationships, {name: source.schema().names for name, source in sources.items()})
-        tables = {name: _read(source, self._unread(name)) for name, source in sources.items()}
+        tables = {name: _read(source, self._unread(name), _texts(wishes.tables[name])) for name, source in sources.items()}
         plans = known or self._plans(tables, own=cutoffs is None and wishes.cutoffs.at is None)
         self._raw = read_raw(tables, plans, self.relationships, orphans=wishes.orphans)
         target = plans[wishes.target]
@@ -197,7 +199,7 @@ class FeatureMaker:
         wishes, asked = self._wishes, self.asked
         delay = 0 if wishes.inclusive else 1
         engine = Engine(tables, window_us=wishes.window_us, delay_us=delay)
-        early = unseen(asked, self._raw, wishes.target)
+        early = unseen(asked, self._raw, wishes.target, delay_us=delay)
         if early.any():
             progress.log(f"{early.sum():,} rows of {wishes.target!r} are asked about before they are there: nothing is known of them")
         rows = np.where(early, -1, asked.rows)
@@ -258,10 +260,23 @@ def _ends(step: Relationship) -> tuple[tuple[str, str], tuple[str, str]]:
     return (step.parent, step.parent_column), (step.child, step.child_column)
 
 
-def _read(source: Source, unread: set[str]) -> pa.Table:
+def _texts(section: TableSection) -> set[str]:
+    return {name for name, kind in section.fields.items() if kind is Kind.CATEGORY}
+
+
+def _read(source: Source, unread: set[str], texts: set[str]) -> pa.Table:
+    """Return a table; columns that are called categories are texts, so that keys of tables that hold them in different types are equal."""
     schema = source.schema()
     names = [name for name in schema.names if name not in unread]
-    return pa.Table.from_batches(list(source.read(columns=names)), pa.schema([schema.field(name) for name in names]))
+    table = pa.Table.from_batches(list(source.read(columns=names)), pa.schema([schema.field(name) for name in names]))
+    for name in sorted(texts & {*names}):
+        chunks = [pa.array(words, pa.string()).take(pa.array(rows, mask=rows < 0)) for words, rows in _spelled(table.column(name), name)]
+        table = table.set_column(table.column_names.index(name), name, pa.chunked_array(chunks, pa.string()))
+    return table
+
+
+def _spelled(column: pa.ChunkedArray, name: str) -> Iterator[tuple[list[str | None], np.ndarray]]:
+    yield from (spell(chunk, name) for chunk in column.chunks)
 
 
 def _lent_column(plan: TablePlan, parent: pa.Table) -> str:

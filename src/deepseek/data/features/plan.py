@@ -222,15 +222,32 @@ def with_forms(plan: TablePlan, table: pa.Table, lent: Sequence[str]) -> TablePl
         lent: Columns that other tables take their times from.
     """
     own = [plan.time] if plan.time is not None and plan.via is None else []
-    return TablePlan(**{**vars(plan), "forms": {name: form_of(table.column(name)) for name in (*own, *plan.later.values(), *lent)}})
+    names = dict.fromkeys((*own, *plan.later.values(), *lent))
+    forms = {name: time_form(table.column(name), f"the column {name!r} of the table {plan.name!r}") for name in names}
+    return TablePlan(**{**vars(plan), "forms": forms})
 
 
-def form_of(column: pa.ChunkedArray) -> str | None:
-    """Return how texts or whole numbers spell points in time; nothing where they need no form, or are none."""
-    look = column.drop_null().slice(0, _LOOK).combine_chunks()
-    if is_text(look.type):
-        return next(iter(forms_of(look.cast(pa.string()))), None)
-    return COMPACT if pa.types.is_integer(look.type) and is_compact(look) else None
+def time_form(column: pa.ChunkedArray, what: str) -> str | None:
+    """Return how texts or whole numbers spell times by which rows are seen; nothing where they need no form, or are none.
+
+    Args:
+        column: The times.
+        what: What they are, for the message.
+
+    Raises:
+        InputError: They can be read in two ways: taken for the other, days and months would show rows the future.
+    """
+    forms = _forms(column)
+    if len(forms) > 1 and ISO not in forms:
+        raise InputError(f"{what} can be read as {' and as '.join(forms)}", hint="give the times as 2024-01-31, or as timestamps")
+    return next(iter(forms), None)
+
+
+def _forms(column: pa.ChunkedArray) -> tuple[str, ...]:
+    known = column.drop_null()
+    if is_text(known.type):
+        return forms_of(known.cast(pa.string()).combine_chunks())
+    return (COMPACT,) if pa.types.is_integer(known.type) and is_compact(known.combine_chunks()) else ()
 
 
 def _kind(column: pa.ChunkedArray, name: str, said: Kind | None) -> ColumnPlan | str:
@@ -249,7 +266,7 @@ def _kind(column: pa.ChunkedArray, name: str, said: Kind | None) -> ColumnPlan |
         return f"of type {kind}" if column.null_count < len(column) else "empty"
     found, reason = infer_kind(column.slice(0, _LOOK), name)
     if found is Kind.TIMESTAMP:
-        return ColumnPlan("time", form=form_of(column) or ISO)
+        return ColumnPlan("time", form=next(iter(_forms(column.slice(0, _LOOK))), ISO))
     return ColumnPlan("category") if found in _USABLE else f"taken for {found.value}: {reason}"
 
 
@@ -257,7 +274,7 @@ def _said(column: pa.ChunkedArray, kind: pa.DataType, said: Kind) -> ColumnPlan 
     if said is Kind.NUMBER:
         return ColumnPlan("number", whole=bool(pa.types.is_integer(kind)))
     if said is Kind.TIMESTAMP:
-        return ColumnPlan("time", form=form_of(column))
+        return ColumnPlan("time", form=next(iter(_forms(column)), None))
     if said is Kind.BINARY and not is_text(kind):
         return ColumnPlan("boolean")
     return ColumnPlan("category") if said in _USABLE else f"{cast(str, said.value)}, says the recipe"

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek import progress
-from deepseek.data.features.plan import form_of
+from deepseek.data.features.plan import time_form
 from deepseek.data.features.sections import CutoffsSection
 from deepseek.data.features.tables import ALWAYS, NEVER, Raw, examples, moments, places_of
 from deepseek.data.sources.base import Source
@@ -117,7 +117,7 @@ def _times(column: pa.ChunkedArray, what: str) -> np.ndarray:
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    return moments(column, form_of(column), what=what)
+    return moments(column, time_form(column, what), what=what)
 
 
 def _without_bad(asked: Questions, bad: dict[str, np.ndarray]) -> Questions:
@@ -182,10 +182,17 @@ def _own(section: CutoffsSection, raw: Raw, target: str, *, index: str | None, t
     return asked if times is None else _without_bad(asked, {"it has no time": times == NEVER})
 
 
-def unseen(asked: Questions, raw: Raw, target: str) -> np.ndarray:
-    """Return which questions are about rows that are not there yet at their cut-off, boolean `[questions]`."""
+def unseen(asked: Questions, raw: Raw, target: str, *, delay_us: int) -> np.ndarray:
+    """Return which questions are about rows that are not there yet at their cut-off, boolean `[questions]`.
+
+    Args:
+        asked: The questions.
+        raw: The tables.
+        target: The target table.
+        delay_us: How much earlier than the cut-off what is seen ends.
+    """
     times = raw.times[target]
     if times is None or asked.own:
         return np.zeros(len(asked), dtype=bool)
     known = times[np.where(asked.rows < 0, 0, asked.rows)] if len(times) else np.full(len(asked), ALWAYS)
-    return np.asarray((asked.rows >= 0) & (known > asked.cutoffs))
+    return np.asarray((asked.rows >= 0) & (known > asked.cutoffs - delay_us))

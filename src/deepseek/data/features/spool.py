@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from deepseek.artifacts.files import plain_disk_errors
 
 
 class Spool:
-    """A table of numbers in a temporary file that nobody else sees, and that is gone with this object.
+    """A table of numbers in a temporary file that nobody else sees, and that is gone at the end of the `with` block.
 
     Args:
         rows: How many rows it has.
@@ -20,7 +21,13 @@ class Spool:
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._places: dict[str, int] = {}
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when this object is no longer needed
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `__exit__`
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def write(self, name: str, column: np.ndarray) -> None:
         """Add a column.

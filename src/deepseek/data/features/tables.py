@@ -317,7 +317,7 @@ def _key_type(keys: pa.ChunkedArray) -> pa.ChunkedArray:
     if is_text(kind):
         return keys.cast(pa.string())
     if pa.types.is_integer(kind):
-        return keys.cast(pa.int64())
+        return keys if pa.types.is_uint64(kind) else keys.cast(pa.int64())  # hashes of 64 bits fit into no other type
     if pa.types.is_floating(kind):
         whole = pc.if_else(pc.fill_null(pc.is_nan(keys), True), pa.scalar(None, kind), keys)
         if pc.all(pc.equal(pc.floor(whole), whole), min_count=0).as_py():

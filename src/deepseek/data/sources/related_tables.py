@@ -169,15 +169,15 @@ class RelatedTablesSource(Source):
     def _batches(self, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
         maker = self._maker
         features: dict[str, Feature] = {one.name: one for one in maker.features if one.name in schema.names}
-        spool = maker.compute(list(features.values()))
-        for start in range(0, len(maker.asked), batch_rows):
-            stop = min(start + batch_rows, len(maker.asked))
-            given = maker.asked.given.slice(start, stop - start)
-            arrays = [
-                maker.column(features[name], spool.read(name, start, stop)) if name in features else given.column(name).combine_chunks()
-                for name in schema.names
-            ]
-            yield pa.record_batch([one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one for one in arrays], schema=schema)
+        with maker.compute(list(features.values())) as spool:
+            for start in range(0, len(maker.asked), batch_rows):
+                stop = min(start + batch_rows, len(maker.asked))
+                given = maker.asked.given.slice(start, stop - start).combine_chunks()
+                arrays = [
+                    maker.column(features[name], spool.read(name, start, stop)) if name in features else given.column(name).chunk(0)
+                    for name in schema.names
+                ]
+                yield pa.record_batch(arrays, schema=schema)
 
     @cached_property
     def _definitions(self) -> dict[str, Any] | None:

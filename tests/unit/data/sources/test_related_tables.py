@@ -114,6 +114,7 @@ class TestWhatIsSeen:
         table = read(given)
         assert table["country"].to_pylist() == [None, "NO", "IT"]
         assert table["COUNT(results)"].to_pylist() == [0, 1, 1]
+        assert read({**given, "inclusive": False})["country"].to_pylist() == [None, None, "IT"]
         assert "1 rows of 'drivers' are asked about before they are there" in capsys.readouterr().err
 
     def test_finer_than_a_microsecond_is_never_seen_too_early(self):
@@ -248,6 +249,13 @@ class TestRefusals:
         few = {name: values[:2] for name, values in RACES.items()}
         assert column(spec({"races": {"source": few}}, orphans="keep"), "COUNT(results)") == [2, 1, 0]
         assert "2 rows of 'results' have a race that 'races' lacks: 3" in capsys.readouterr().err
+
+    def test_keys_of_two_types_are_equal_as_texts(self):
+        numbers = {**RESULTS, "driver": [1, 2, 1, 2, 1, 3]}
+        texts = {"driver": ["1", "2", "3"], "country": ["IT", "NO", "IT"]}
+        given = spec({"drivers": {"source": texts}, "results": {"source": numbers, "fields": {"driver": "category"}}})
+        given["cutoffs"]["source"]["driver"] = ["1", "2", "3"]
+        assert column(given, "COUNT(results)") == [2, 1, 1]
 
     def test_questions_without_index_or_time_are_set_aside(self):
         asked = {"driver": ["a", None, "c"], "when": [None, day(9), day(30)], "top": [1, 0, 1]}
