@@ -54,7 +54,7 @@ class _CalendarDerivation(Derivation):
     """A part of a date as a whole number."""
 
     takes: ClassVar[Literal["number", "category", "boolean", "time"]] = "time"
-    gives = "category"
+    gives: ClassVar[Literal["number", "category", "boolean"]] = "category"
     whole = True
 
     def apply(self, values: np.ndarray, cutoffs: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ class TimeSinceDerivation(Derivation):
 
     def apply(self, values: np.ndarray, cutoffs: np.ndarray) -> np.ndarray:
         """Return the derived values (see `Derivation.apply`)."""
-        return (cutoffs - values) / 1e6
+        return np.asarray((cutoffs - values) / 1e6)
 
 
 class AbsoluteDerivation(Derivation):
@@ -160,4 +160,4 @@ class AbsoluteDerivation(Derivation):
 
     def apply(self, values: np.ndarray, cutoffs: np.ndarray) -> np.ndarray:
         """Return the derived values (see `Derivation.apply`)."""
-        return np.abs(values)
+        return np.asarray(np.abs(values))

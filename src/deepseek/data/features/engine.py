@@ -168,7 +168,7 @@ class Engine:
         times = self._tables[feature.rows].times
         if feature.aggregation.takes != "row_time" or times is None:
             return np.zeros(len(rows))
-        return times[rows].astype(np.float64)
+        return np.asarray(times[rows].astype(np.float64))
 
     def _settle(self, feature: Feature) -> Settled | None:
         if isinstance(feature, Identity):

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from deepseek import progress
 from deepseek.data.columns import spell
+from deepseek.data.features.aggregations.base import Aggregation
+from deepseek.data.features.derivations import Derivation
 from deepseek.data.features.engine import Engine
 from deepseek.data.features.feature import (
     Aggregated,
@@ -141,12 +143,15 @@ class FeatureMaker:
         found = {}
         for name, plan in plans.items():
             keys = {relation.child_column for relation in self.relationships if relation.child == name}
-            found[name] = with_kinds(plan, self._wishes.tables[name], self._raw.known_by(name, last, _LOOK), keys)
+            hidden = self._wishes.cutoffs.labels if self.asked.own and name == self._wishes.target and plan.time is None else ()
+            found[name] = with_kinds(plan, self._wishes.tables[name], self._raw.known_by(name, last, _LOOK), keys=keys, hidden=hidden)
         return found
 
     def _features(self) -> list[Feature]:
         wishes = self._wishes
-        aggregations = [build_part("aggregation", spec) for spec in wishes.aggregations]
+        aggregations: list[Aggregation] = [build_part("aggregation", spec) for spec in wishes.aggregations]
+        derivations: list[Derivation] = [build_part("derivation", spec) for spec in wishes.derivations]
+        self._refuse_what_moves([*aggregations, *derivations])
         names = {spec["type"]: part.symbol for spec, part in zip(wishes.aggregations, aggregations, strict=True)}
         for name in wishes.where:
             if name not in names:
@@ -156,7 +161,7 @@ class FeatureMaker:
             self.plans,
             self.relationships,
             aggregations=aggregations,
-            derivations=[build_part("derivation", spec) for spec in wishes.derivations],
+            derivations=derivations,
             where=frozenset(names[name] for name in wishes.where),
             values=values,
         )
@@ -170,14 +175,23 @@ class FeatureMaker:
             )
         return found
 
+    def _refuse_what_moves(self, parts: Sequence[Aggregation | Derivation]) -> None:
+        """See that nothing is counted up to a cut-off where there are no cut-offs."""
+        if any(times is not None for times in self._raw.times.values()) or self.asked.timed:
+            return
+        for part in parts:
+            if part.moves:
+                raise InputError(
+                    f"{part.symbol} counts up to the cut-off, and there are no cut-offs", hint="leave it out, or give cut-offs"
+                )
+
     def _hidden(self, feature: Feature) -> bool:
         """Whether a feature is of the row's own columns, and these are not known when it is asked about."""
         while isinstance(feature, Derived):
             feature = feature.of
         if not (self.asked.own and isinstance(feature, Identity)):
             return False
-        plan = self.plans[self._wishes.target]
-        return feature.column in plan.outcomes or (plan.time is None and feature.column in self._wishes.cutoffs.labels)
+        return feature.column in self.plans[self._wishes.target].outcomes
 
     def _refuse_doubles(self) -> None:
         names = [one.name for one in self.features]
@@ -223,9 +237,8 @@ class FeatureMaker:
             leaf = leaf_of(feature)
             assert leaf is not None, "only columns have texts"
             assert self._tables is not None, "was computed before"
-            categories = pa.array(self._tables[leaf.table].columns[leaf.column].categories, pa.string())
             codes = pa.array(np.where(absent, 0, values).astype(np.int64), mask=absent)
-            return categories.take(codes) if len(categories) else pa.nulls(len(values), pa.string())
+            return self._tables[leaf.table].columns[leaf.column].texts.take(codes)
         if pa.types.is_boolean(kind):
             return pa.array(np.where(absent, 0, values) != 0, mask=absent)
         if pa.types.is_integer(kind):

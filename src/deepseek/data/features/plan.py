@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -189,7 +189,7 @@ def _via(name: str, time: str, schema: pa.Schema, relationships: Sequence[Relati
     return found[0]
 
 
-def with_kinds(plan: TablePlan, section: TableSection, table: pa.Table, keys: set[str]) -> TablePlan:
+def with_kinds(plan: TablePlan, section: TableSection, table: pa.Table, *, keys: set[str], hidden: Sequence[str] = ()) -> TablePlan:
     """Return a plan with the kinds of the table's columns.
 
     Args:
@@ -197,20 +197,21 @@ def with_kinds(plan: TablePlan, section: TableSection, table: pa.Table, keys: se
         section: What the recipe says.
         table: Rows that are known by the last cut-off: what comes later must not decide what a column is.
         keys: Columns that refer to other tables.
+        hidden: Labels that nobody can tell the time of.
     """
     columns, left_out = {}, {}
     for name in table.column_names:
         if name == plan.index:
             continue
-        if name in section.drop:
-            left_out[name] = "dropped"
+        if name in section.drop or name in hidden:
+            left_out[name] = "dropped" if name in section.drop else "a label, which is known at no time"
             continue
         found = ColumnPlan("category") if name in keys else _kind(table.column(name), name, section.fields.get(name))
         if isinstance(found, ColumnPlan):
             columns[name] = found
         else:
             left_out[name] = found
-    return TablePlan(**{**vars(plan), "columns": columns, "left_out": left_out})
+    return replace(plan, columns=columns, left_out=left_out)
 
 
 def with_forms(plan: TablePlan, table: pa.Table, lent: Sequence[str]) -> TablePlan:
@@ -224,7 +225,7 @@ def with_forms(plan: TablePlan, table: pa.Table, lent: Sequence[str]) -> TablePl
     own = [plan.time] if plan.time is not None and plan.via is None else []
     names = dict.fromkeys((*own, *plan.later.values(), *lent))
     forms = {name: time_form(table.column(name), f"the column {name!r} of the table {plan.name!r}") for name in names}
-    return TablePlan(**{**vars(plan), "forms": forms})
+    return replace(plan, forms=forms)
 
 
 def time_form(column: pa.ChunkedArray, what: str) -> str | None:
@@ -277,4 +278,4 @@ def _said(column: pa.ChunkedArray, kind: pa.DataType, said: Kind) -> ColumnPlan 
         return ColumnPlan("time", form=next(iter(_forms(column)), None))
     if said is Kind.BINARY and not is_text(kind):
         return ColumnPlan("boolean")
-    return ColumnPlan("category") if said in _USABLE else f"{cast(str, said.value)}, says the recipe"
+    return ColumnPlan("category") if said in _USABLE else f"{said.value}, says the recipe"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -30,6 +30,7 @@ class Questions:
         cutoffs: The cut-off time of each, microseconds since 1970, int64 `[questions]`.
         given: The columns that go before the features: index, time and labels.
         own: Whether each row is asked about as of its own time.
+        timed: Whether there are cut-off times; where no table has a time there need be none.
         set_aside: Questions that cannot be asked, as `Source.rejects` hands them out.
     """
 
@@ -37,6 +38,7 @@ class Questions:
     cutoffs: np.ndarray
     given: pa.Table
     own: bool = False
+    timed: bool = True
     set_aside: pa.RecordBatch | None = None
 
     def __len__(self) -> int:
@@ -104,7 +106,7 @@ def _asked(section: CutoffsSection, raw: Raw, target: str, *, index: str | None,
         progress.log(said)
     cutoffs = _times(table.column(time), f"the time {time!r} of the cut-offs") if time else np.full(len(rows), NEVER - 2)
     bad = {"it has no index": table.column(key).is_null().to_numpy(), **({"it has no time": cutoffs == NEVER} if time else {})}
-    return _without_bad(Questions(rows, cutoffs, table), bad)
+    return _without_bad(Questions(rows, cutoffs, table, timed=time is not None), bad)
 
 
 def _required(index: pa.ChunkedArray | None) -> pa.ChunkedArray:
@@ -129,7 +131,8 @@ def _without_bad(asked: Questions, bad: dict[str, np.ndarray]) -> Questions:
     raw = [str(row) for row in asked.given.take(pa.array(places)).to_pylist()]
     good = np.flatnonzero(~wrong)
     given = asked.given.take(pa.array(good))
-    return Questions(asked.rows[good], asked.cutoffs[good], given, asked.own, reject_batch((places + 1).tolist(), reasons, raw))
+    aside = reject_batch((places + 1).tolist(), reasons, raw)
+    return replace(asked, rows=asked.rows[good], cutoffs=asked.cutoffs[good], given=given, set_aside=aside)
 
 
 def _at_once(section: CutoffsSection, raw: Raw, target: str, *, index: str | None) -> Questions:
@@ -178,7 +181,9 @@ def _own(section: CutoffsSection, raw: Raw, target: str, *, index: str | None, t
     if times is not None and time is not None:
         ticks = pa.array(np.where(times == NEVER, 0, times), mask=times == NEVER)
         columns = {**({index: columns[index]} if index else {}), time: pa.chunked_array([ticks.cast(pa.timestamp("us"))]), **columns}
-    asked = Questions(np.arange(table.num_rows), cutoffs, pa.table(columns) if columns else table.select([]), own=True)
+    asked = Questions(
+        np.arange(table.num_rows), cutoffs, pa.table(columns) if columns else table.select([]), own=True, timed=times is not None
+    )
     return asked if times is None else _without_bad(asked, {"it has no time": times == NEVER})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from deepseek.data.features.plan import ColumnPlan, TablePlan
 from deepseek.data.timestamps import from_numbers, read_timestamps
 from deepseek.errors import ColumnError, DataError
 
-NEVER, ALWAYS = np.int64(2**62), np.int64(-(2**62))
+NEVER, ALWAYS = 2**62, -(2**62)
 """The time of a row that is never known, and of one that always was."""
 _EXAMPLES = 3
 _EXACT = 2**53
@@ -35,6 +36,11 @@ class Column:
     values: np.ndarray
     known: np.ndarray | None = None
     categories: tuple[str, ...] = ()
+
+    @cached_property
+    def texts(self) -> pa.Array:
+        """The texts of the codes, to be taken from."""
+        return pa.array(self.categories, pa.string())
 
     def code(self, value: str | float | bool) -> float:
         """Return the number that stands for a value, NaN where no row has it."""

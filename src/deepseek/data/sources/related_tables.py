@@ -76,8 +76,8 @@ class RelatedTablesSource(Source):
         window: Duration | None = None,
         inclusive: bool = True,
         depth: Annotated[int, Ge(1), Le(5)] = 2,
-        aggregations: list[AggregationSpec] = list(AGGREGATIONS),  # type: ignore[assignment]  # noqa: B006 - names, which the schema turns into specs
-        derive: list[DerivationSpec] = list(DERIVATIONS),  # type: ignore[assignment]  # noqa: B006 - as above
+        aggregations: list[AggregationSpec] = [*AGGREGATIONS],  # type: ignore[list-item]  # noqa: B006 - names, which the schema turns into specs
+        derive: list[DerivationSpec] = [*DERIVATIONS],  # type: ignore[list-item]  # noqa: B006 - as above
         where: list[Text] = ["count"],  # noqa: B006 - never changed
         max_features: Annotated[int, Ge(1)] = 1_000,
         orphans: Literal["fail", "keep"] = "fail",

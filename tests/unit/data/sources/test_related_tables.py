@@ -70,7 +70,7 @@ class TestWhatIsSeen:
 
     def test_a_window_leaves_older_rows_out(self):
         assert column(spec(window="10d"), "COUNT(results)") == [1, 1, 0]
-        assert column(spec(window="10d", inclusive=False), "COUNT(results)") == [1, 1, 0]
+        assert column(spec(window="10d", inclusive=False), "COUNT(results)") == [1, 1, 1]
         assert column(spec(window="11d"), "COUNT(results)") == [2, 1, 1]
 
     def test_what_is_filled_in_later_is_seen_later(self):
@@ -124,8 +124,8 @@ class TestWhatIsSeen:
 
     def test_conditions_look_at_some_rows_alone(self):
         given = spec({"results": {"where": {"won": [True]}}}, where=["count", "mean"])
-        assert column(given, "COUNT(results WHERE won = True)") == [0, 0, 1]
-        assert column(given, "MEAN(results.points WHERE won = True)") == [None, None, 2.0]
+        assert column(given, "COUNT(results WHERE won = True)") == [1, 0, 1]
+        assert column(given, "MEAN(results.points WHERE won = True)") == [10.0, None, 2.0]
 
     def test_two_relationships_to_one_table_are_told_apart(self):
         games = {"game": [1, 2], "home": ["a", "b"], "away": ["b", "c"], "at": [day(0), day(1)]}
@@ -149,7 +149,7 @@ class TestItsOwnTime:
 
     def test_the_label_and_the_outcome_count_from_the_next_moment_on(self):
         table = read(spec(**self.GIVEN, aggregations=["sum", "n_true", "count", "max"]))
-        assert table["drivers.NUM_TRUE(results.won)"].to_pylist() == [0, 0, 0, 0, 0, 0]
+        assert table["drivers.NUM_TRUE(results.won)"].to_pylist() == [0, 0, 1, 0, 1, 0]
         assert table["drivers.SUM(results.points)"].to_pylist() == [0.0, 0.0, 10.0, 8.0, 16.0, 0.0]
         assert table["drivers.MAX(results.grid)"].to_pylist() == [1, 2, 3, 4, 5, 6]
         assert table["races.SUM(results.points)"].to_pylist() == [0.0] * 6
@@ -163,6 +163,11 @@ class TestItsOwnTime:
         before, after = read(spec(**given)), read(spec({"results": {"source": other}}, **given))
         assert after.drop_columns("won").equals(before.drop_columns("won"))
         assert not after.equals(before)
+
+    def test_without_cutoffs_nothing_counts_up_to_one(self):
+        given = spec({name: {"time": None, "static": True} for name in ("races", "results")}, **self.GIVEN, derive=["time_since"])
+        with pytest.raises(InputError, match="TIME_SINCE counts up to the cut-off"):
+            read(given)
 
     def test_a_static_label_is_no_feature(self):
         given = spec({name: {"time": None, "static": True} for name in ("races", "results")}, **self.GIVEN)
@@ -226,7 +231,7 @@ class TestRefusals:
             ({}, {"cutoffs": {"time": "when"}}, InputError, "no table that has them"),
             ({}, {"cutoffs": {}}, InputError, "no cut-offs are given"),
             ({}, {"cutoffs": {"at": "soon"}}, InputError, "the moment is 'soon'"),
-            ({}, {"target_table": "results", "cutoffs": {"labels": ["wins"]}}, UnknownNameError, "did you mean 'won'"),
+            ({}, {"target_table": "results", "cutoffs": {"labels": ["wonn"]}}, UnknownNameError, "did you mean 'won'"),
             ({}, {"target_table": "results", "cutoffs": {"labels": ["won"], "known": ["won"]}}, InputError, "both a label and known"),
             ({"results": {"where": {"won": [True]}}}, {"where": ["skew"]}, UnknownNameError, "among the aggregations as well"),
             ({}, {"max_features": 3}, InputError, "max_features is 3"),

@@ -50,7 +50,7 @@ class TimeSinceFirstAggregation(Aggregation):
 
     def over(self, values: np.ndarray, ranges: Ranges) -> np.ndarray:
         """Return one value for each range (see `Aggregation.over`)."""
-        return (ranges.cutoffs - _taken(values, ranges.starts, ranges)) / 1e6
+        return np.asarray((ranges.cutoffs - _taken(values, ranges.starts, ranges)) / 1e6)
 
 
 class TimeSinceLastAggregation(Aggregation):
@@ -63,7 +63,7 @@ class TimeSinceLastAggregation(Aggregation):
 
     def over(self, values: np.ndarray, ranges: Ranges) -> np.ndarray:
         """Return one value for each range (see `Aggregation.over`)."""
-        return (ranges.cutoffs - _taken(values, ranges.stops - 1, ranges)) / 1e6
+        return np.asarray((ranges.cutoffs - _taken(values, ranges.stops - 1, ranges)) / 1e6)
 
 
 class UniqueAggregation(Aggregation):

@@ -52,7 +52,7 @@ class MeanAggregation(Aggregation):
         """Return one value for each range (see `Aggregation.over`)."""
         known = ~np.isnan(values)
         total, count = fold((np.where(known, values, 0.0), known.astype(np.float64)), ranges, join=_add, empty=(0.0, 0.0))
-        return np.divide(total, count, out=np.full(len(ranges), np.nan), where=count > 0)
+        return np.asarray(np.divide(total, count, out=np.full(len(ranges), np.nan), where=count > 0))
 
 
 class MinAggregation(Aggregation):
@@ -98,7 +98,7 @@ class StdAggregation(Aggregation):
     def over(self, values: np.ndarray, ranges: Ranges) -> np.ndarray:
         """Return one value for each range (see `Aggregation.over`)."""
         count, _, squares, _ = _moments(values, ranges)
-        return np.sqrt(np.divide(squares, count - 1, out=np.full(len(ranges), np.nan), where=count > 1))
+        return np.asarray(np.sqrt(np.divide(squares, count - 1, out=np.full(len(ranges), np.nan), where=count > 1)))
 
 
 class SkewAggregation(Aggregation):
@@ -143,7 +143,7 @@ class TrueShareAggregation(Aggregation):
         """Return one value for each range (see `Aggregation.over`)."""
         true = fold((np.nan_to_num(values),), ranges, join=_add, empty=(0.0,))[0]
         lengths = ranges.lengths.astype(np.float64)
-        return np.divide(true, lengths, out=np.full(len(ranges), np.nan), where=lengths > 0)
+        return np.asarray(np.divide(true, lengths, out=np.full(len(ranges), np.nan), where=lengths > 0))
 
 
 def _add(first: Arrays, second: Arrays) -> Arrays:
