@@ -88,7 +88,7 @@ class FeatureMaker:
     ) -> None:
         if wishes.target not in sources:
             raise UnknownNameError("target table", wishes.target, sources)
-        self._wishes = wishes
+        self._wishes, self._delay = wishes, 0 if wishes.inclusive else 1
         known = None if definitions is None else _known_plans(definitions, wishes, sources)
         self.relationships = read_relationships(wishes.relationships, {name: source.schema().names for name, source in sources.items()})
         tables = {name: _read(source, self._unread(name), _texts(wishes.tables[name])) for name, source in sources.items()}
@@ -124,7 +124,7 @@ class FeatureMaker:
         for name, table in tables.items():
             section = wishes.tables[name]
             hidden = self._outcomes(table, section) if own and name == wishes.target and not section.static else ()
-            plans[name] = table_plan(name, section, table.schema, self.relationships, outcomes=hidden)
+            plans[name] = table_plan(name, section, schema=table.schema, relationships=self.relationships, outcomes=hidden)
         lent: dict[str, list[str]] = {name: [] for name in tables}
         for plan in plans.values():
             if plan.via is not None:
@@ -139,7 +139,7 @@ class FeatureMaker:
         return tuple(name for name in table.column_names if name not in known)
 
     def _with_kinds(self, plans: Mapping[str, TablePlan]) -> dict[str, TablePlan]:
-        last = int(self.asked.cutoffs.max(initial=0))
+        last = int(self.asked.cutoffs.max(initial=0)) - self._delay
         found = {}
         for name, plan in plans.items():
             keys = {relation.child_column for relation in self.relationships if relation.child == name}
@@ -210,8 +210,7 @@ class FeatureMaker:
     def compute(self, wanted: Sequence[Feature]) -> Spool:
         """Return the values of some features for all questions, by the features' names."""
         tables = self._built(wanted)
-        wishes, asked = self._wishes, self.asked
-        delay = 0 if wishes.inclusive else 1
+        wishes, asked, delay = self._wishes, self.asked, self._delay
         engine = Engine(tables, window_us=wishes.window_us, delay_us=delay)
         early = unseen(asked, self._raw, wishes.target, delay_us=delay)
         if early.any():
@@ -315,6 +314,9 @@ def _known_plans(definitions: Mapping[str, Any], wishes: Wishes, sources: Mappin
                 f"the definitions were made with {key} {definitions[key]!r}, and here it is {ours!r}", hint="use the same tables"
             )
     plans = {name: TablePlan.from_json(plan) for name, plan in definitions["tables"].items()}
+    for name in sources:
+        if name not in plans:
+            raise UnknownNameError("table, as the definitions know it,", name, plans)
     for name, plan in plans.items():
         if name not in sources:
             raise UnknownNameError("table of the definitions", name, sources)

@@ -135,7 +135,7 @@ def _refuse_circles(relationships: Sequence[Relationship]) -> None:
 
 
 def table_plan(
-    name: str, section: TableSection, schema: pa.Schema, relationships: Sequence[Relationship], *, outcomes: Sequence[str] | None = None
+    name: str, section: TableSection, *, schema: pa.Schema, relationships: Sequence[Relationship], outcomes: Sequence[str] = ()
 ) -> TablePlan:
     """Return what a table is, its columns but for their kinds.
 
@@ -176,7 +176,7 @@ def table_plan(
     index = section.index or next(iter(parents), None)
     via = _via(name, section.time, schema, relationships) if section.time is not None else None
     later = {**section.later, **{column: column for column in section.later.values() if column not in section.later}}
-    return TablePlan(name, index, section.time, via, later, tuple(outcomes or ()))
+    return TablePlan(name, index, section.time, via, later, tuple(outcomes))
 
 
 def _via(name: str, time: str, schema: pa.Schema, relationships: Sequence[Relationship]) -> Relationship | None:
