@@ -205,9 +205,9 @@ class TestRelatedTables(SourceContract):
             "depth": 1,
         }
         plain = open_source(spec, folder=tmp_path)
-        texts = plain.as_text(["LAST(sales.code)"])
-        for one, wanted in ((plain, [1, 2, None, 1]), (texts, ["01", "02", None, "01"])):
-            assert _column(one, "LAST(sales.code)") == wanted
+        texts = plain.as_text(["LAST(sales.amount)"])
+        for one, wanted in ((plain, [2.5, 4.0, None, 8.0]), (texts, ["2.5", "4", None, "8"])):
+            assert _column(one, "LAST(sales.amount)") == wanted
 
 
 def _column(source, name):

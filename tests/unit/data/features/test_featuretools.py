@@ -45,7 +45,7 @@ def ours(case):
         "relationships": [f"{parent}.{index} -> {child}.{column}" for parent, index, child, column in RELATIONSHIPS],
         "cutoffs": {"source": {INDEXES[case["target"]]: [key for key, _ in asked], "when": [when for _, when in asked]}, "time": "when"},
         "aggregations": sorted({*case["aggregations"].values()}),
-        "derive": DERIVATIONS,
+        "derive": case.get("derivations", DERIVATIONS),
         "where": [name for name in WHERE if name in case["aggregations"]],
         "depth": case["depth"],
         "inclusive": case.get("inclusive", True),
