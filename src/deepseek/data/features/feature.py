@@ -125,7 +125,7 @@ class Direct:
 
     def explain(self) -> str:
         """Say what the feature is."""
-        return f"for the row of {self.relationship.parent} that {self.relationship.child_column} names: {self.of.explain()}"
+        return f"{self.of.explain()}, looked up by {self.relationship.child_column}"
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,8 @@ class Aggregated:
         which = "" if self.where is None else f" with {self.where.name}"
         if self.of is None:
             return f"{self.aggregation.words} rows of {self.rows}{which} that belong to the row of {self.table}"
-        return f"{self.aggregation.words} {self.of.explain()}, over its rows{which} that belong to the row of {self.table}"
+        what = f"{self.aggregation.words} {self.of.explain()}"
+        return f"{what}, over the rows of {self.rows}{which} that belong to the row of {self.table}"
 
 
 Feature = Identity | Direct | Derived | Aggregated

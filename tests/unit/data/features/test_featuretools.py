@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 
 import pyarrow as pa
 import pytest
@@ -22,6 +23,8 @@ from deepseek.data.sources import open_source
 
 KEYS = {"customer", "sid", "gid"}
 """Columns that refer to other tables: Featuretools gives them as features, here they are none."""
+THEIRS = re.compile(r"(\b(buys\.bid|sessions\.sid|goods\.gid)|TIME_SINCE_(FIRST|LAST)\(buys\.sessions\.start)\)")
+"""What only Featuretools makes: the first and last index, and times since the start of a session that is looked up from what was bought."""
 
 
 def ours(case):
@@ -65,7 +68,7 @@ def theirs(name):
 def test_names_and_values_are_those_of_featuretools(name):
     expected, found = theirs(name), ours(CASES[name])
     keys = {one for one in expected if one.rpartition(".")[2] in KEYS and "(" not in one}
-    assert {*expected} - keys == {*found}
+    assert {*expected} - keys - {one for one in expected if THEIRS.search(one)} == {*found}
     for feature, values in found.items():
         for place, (got, wanted) in enumerate(zip(values, expected[feature], strict=True)):
             number = isinstance(wanted, float) and got is not None

@@ -329,7 +329,10 @@ class TestAgain:
 
     def test_the_catalogue_says_what_each_feature_is(self):
         catalogue = {one["name"]: one for one in open_source(spec(depth=2)).features()}
-        assert catalogue["MEAN(results.points)"]["what"] == "the mean of points of results, over its rows that belong to the row of drivers"
+        assert (
+            catalogue["MEAN(results.points)"]["what"]
+            == "the mean of points of results, over the rows of results that belong to the row of drivers"
+        )
         assert catalogue["COUNT(results)"]["type"] == "int64"
 
     def test_the_order_of_the_spec_makes_no_difference_to_values(self):
