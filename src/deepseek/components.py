@@ -8,7 +8,7 @@ from __future__ import annotations
 _SEARCH = "deepseek.search"
 _ALARMS = "deepseek.monitoring.alarms"
 _SOURCES = "deepseek.data.sources"
-_FEATURES = "deepseek.data.features"
+_SYNTHESIS = "deepseek.data.synthesis"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
@@ -71,37 +71,37 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "aggregation": (
-        f"{_FEATURES}.aggregations.base:Aggregation",
+        f"{_SYNTHESIS}.aggregations.base:Aggregation",
         {
-            "count": f"{_FEATURES}.aggregations.numbers:CountAggregation",
-            "sum": f"{_FEATURES}.aggregations.numbers:SumAggregation",
-            "mean": f"{_FEATURES}.aggregations.numbers:MeanAggregation",
-            "min": f"{_FEATURES}.aggregations.numbers:MinAggregation",
-            "max": f"{_FEATURES}.aggregations.numbers:MaxAggregation",
-            "std": f"{_FEATURES}.aggregations.numbers:StdAggregation",
-            "skew": f"{_FEATURES}.aggregations.numbers:SkewAggregation",
-            "median": f"{_FEATURES}.aggregations.choices:MedianAggregation",
-            "first": f"{_FEATURES}.aggregations.choices:FirstAggregation",
-            "last": f"{_FEATURES}.aggregations.choices:LastAggregation",
-            "mode": f"{_FEATURES}.aggregations.choices:ModeAggregation",
-            "n_unique": f"{_FEATURES}.aggregations.choices:UniqueAggregation",
-            "n_true": f"{_FEATURES}.aggregations.numbers:TrueCountAggregation",
-            "percent_true": f"{_FEATURES}.aggregations.numbers:TrueShareAggregation",
-            "time_since_first": f"{_FEATURES}.aggregations.choices:TimeSinceFirstAggregation",
-            "time_since_last": f"{_FEATURES}.aggregations.choices:TimeSinceLastAggregation",
+            "count": f"{_SYNTHESIS}.aggregations.numbers:CountAggregation",
+            "sum": f"{_SYNTHESIS}.aggregations.numbers:SumAggregation",
+            "mean": f"{_SYNTHESIS}.aggregations.numbers:MeanAggregation",
+            "min": f"{_SYNTHESIS}.aggregations.numbers:MinAggregation",
+            "max": f"{_SYNTHESIS}.aggregations.numbers:MaxAggregation",
+            "std": f"{_SYNTHESIS}.aggregations.numbers:StdAggregation",
+            "skew": f"{_SYNTHESIS}.aggregations.numbers:SkewAggregation",
+            "median": f"{_SYNTHESIS}.aggregations.choices:MedianAggregation",
+            "first": f"{_SYNTHESIS}.aggregations.choices:FirstAggregation",
+            "last": f"{_SYNTHESIS}.aggregations.choices:LastAggregation",
+            "mode": f"{_SYNTHESIS}.aggregations.choices:ModeAggregation",
+            "n_unique": f"{_SYNTHESIS}.aggregations.choices:UniqueAggregation",
+            "n_true": f"{_SYNTHESIS}.aggregations.numbers:TrueCountAggregation",
+            "percent_true": f"{_SYNTHESIS}.aggregations.numbers:TrueShareAggregation",
+            "time_since_first": f"{_SYNTHESIS}.aggregations.choices:TimeSinceFirstAggregation",
+            "time_since_last": f"{_SYNTHESIS}.aggregations.choices:TimeSinceLastAggregation",
         },
     ),
     "derivation": (
-        f"{_FEATURES}.derivations:Derivation",
+        f"{_SYNTHESIS}.derivations:Derivation",
         {
-            "year": f"{_FEATURES}.derivations:YearDerivation",
-            "month": f"{_FEATURES}.derivations:MonthDerivation",
-            "day": f"{_FEATURES}.derivations:DayDerivation",
-            "weekday": f"{_FEATURES}.derivations:WeekdayDerivation",
-            "hour": f"{_FEATURES}.derivations:HourDerivation",
-            "is_weekend": f"{_FEATURES}.derivations:WeekendDerivation",
-            "time_since": f"{_FEATURES}.derivations:TimeSinceDerivation",
-            "absolute": f"{_FEATURES}.derivations:AbsoluteDerivation",
+            "year": f"{_SYNTHESIS}.derivations:YearDerivation",
+            "month": f"{_SYNTHESIS}.derivations:MonthDerivation",
+            "day": f"{_SYNTHESIS}.derivations:DayDerivation",
+            "weekday": f"{_SYNTHESIS}.derivations:WeekdayDerivation",
+            "hour": f"{_SYNTHESIS}.derivations:HourDerivation",
+            "is_weekend": f"{_SYNTHESIS}.derivations:WeekendDerivation",
+            "time_since": f"{_SYNTHESIS}.derivations:TimeSinceDerivation",
+            "absolute": f"{_SYNTHESIS}.derivations:AbsoluteDerivation",
         },
     ),
     "check": (

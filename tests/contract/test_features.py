@@ -3,7 +3,7 @@
 import pytest
 
 from deepseek.components import FAMILIES
-from deepseek.data.features.contract import AggregationContract, DerivationContract
+from deepseek.data.synthesis.contract import AggregationContract, DerivationContract
 from deepseek.registry import family
 
 

@@ -15,13 +15,13 @@ from annotated_types import Ge, Le
 
 from deepseek import progress
 from deepseek.artifacts.files import read_json
-from deepseek.data.features.feature import Feature
-from deepseek.data.features.maker import FeatureMaker, Wishes
-from deepseek.data.features.questions import NOW
-from deepseek.data.features.sections import AggregationSpec, CutoffsSection, DerivationSpec, TableSection
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
 from deepseek.data.sources.files import check_request, deliver
+from deepseek.data.synthesis.feature import Feature
+from deepseek.data.synthesis.maker import FeatureMaker, Wishes
+from deepseek.data.synthesis.questions import NOW
+from deepseek.data.synthesis.sections import AggregationSpec, CutoffsSection, DerivationSpec, TableSection
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.fields import Kind
 from deepseek.recipe.quantities import Duration

@@ -304,7 +304,7 @@ class TestAgain:
             )
 
     def test_only_wanted_features_are_computed(self, monkeypatch):
-        from deepseek.data.features.engine import Engine
+        from deepseek.data.synthesis.engine import Engine
 
         asked = []
         monkeypatch.setattr(

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from deepseek.data.features import ranges as module
-from deepseek.data.features.aggregations.base import Ranges
-from deepseek.data.features.ranges import different, fold, spelled
+from deepseek.data.synthesis import ranges as module
+from deepseek.data.synthesis.aggregations.base import Ranges
+from deepseek.data.synthesis.ranges import different, fold, spelled
 from deepseek.registry import family
 
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from deepseek.data.features.aggregations.base import Aggregation, Ranges, Takes
-from deepseek.data.features.ranges import different, spelled, without
+from deepseek.data.synthesis.aggregations.base import Aggregation, Ranges, Takes
+from deepseek.data.synthesis.ranges import different, spelled, without
 
 
 class FirstAggregation(Aggregation):

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from deepseek.data.features.aggregations.base import Aggregation
-from deepseek.data.features.derivations import Derivation
-from deepseek.data.features.feature import Aggregated, Condition, Derived, Direct, Feature, Identity, Relationship, root_of
-from deepseek.data.features.plan import TablePlan
+from deepseek.data.synthesis.aggregations.base import Aggregation
+from deepseek.data.synthesis.derivations import Derivation
+from deepseek.data.synthesis.feature import Aggregated, Condition, Derived, Direct, Feature, Identity, Relationship, root_of
+from deepseek.data.synthesis.plan import TablePlan
 
 Path = tuple[Relationship, ...]
 

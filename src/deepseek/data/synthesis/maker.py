@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from deepseek import progress
 from deepseek.data.columns import spell
-from deepseek.data.features.aggregations.base import Aggregation
-from deepseek.data.features.derivations import Derivation
-from deepseek.data.features.engine import Engine
-from deepseek.data.features.feature import (
+from deepseek.data.sources.base import Source
+from deepseek.data.synthesis.aggregations.base import Aggregation
+from deepseek.data.synthesis.derivations import Derivation
+from deepseek.data.synthesis.engine import Engine
+from deepseek.data.synthesis.feature import (
     Aggregated,
     Derived,
     Direct,
@@ -27,13 +28,12 @@ from deepseek.data.features.feature import (
     feature_to_json,
     leaf_of,
 )
-from deepseek.data.features.plan import TablePlan, read_relationships, table_plan, with_forms, with_kinds
-from deepseek.data.features.questions import questions_of, unseen
-from deepseek.data.features.sections import CutoffsSection, TableSection
-from deepseek.data.features.spool import Spool
-from deepseek.data.features.synthesis import Synthesis
-from deepseek.data.features.tables import Table, build_tables, read_raw
-from deepseek.data.sources.base import Source
+from deepseek.data.synthesis.plan import TablePlan, read_relationships, table_plan, with_forms, with_kinds
+from deepseek.data.synthesis.questions import questions_of, unseen
+from deepseek.data.synthesis.sections import CutoffsSection, TableSection
+from deepseek.data.synthesis.spool import Spool
+from deepseek.data.synthesis.tables import Table, build_tables, read_raw
+from deepseek.data.synthesis.walk import Synthesis
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.fields import Kind
 

@@ -6,7 +6,7 @@ import re
 
 import pyarrow as pa
 import pytest
-from tests.unit.data.features.record_featuretools import (
+from tests.unit.data.synthesis.record_featuretools import (
     CASES,
     DERIVATIONS,
     FILE,

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from deepseek.data.features.aggregations.base import Aggregation, Ranges, Takes
-from deepseek.data.features.ranges import Arrays, fold, without
+from deepseek.data.synthesis.aggregations.base import Aggregation, Ranges, Takes
+from deepseek.data.synthesis.ranges import Arrays, fold, without
 
 _NOTHING = 1e-14
 """Skewness that is not told from rounding."""

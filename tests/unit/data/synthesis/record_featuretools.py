@@ -4,7 +4,7 @@ In an environment of its own:
 
     python -m venv featuretools
     featuretools/bin/pip install featuretools==1.31.0 'setuptools<81' 'pandas<3'
-    featuretools/bin/python tests/unit/data/features/record_featuretools.py
+    featuretools/bin/python tests/unit/data/synthesis/record_featuretools.py
 
 `featuretools.json` beside this file is then what `test_featuretools.py` compares with. The keys are texts, as Featuretools counts no whole
 numbers that are keys; the tables that are only looked up have no time of their own, as a window would hide their rows.

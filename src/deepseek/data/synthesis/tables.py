@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from deepseek import progress
 from deepseek.data.columns import as_float64, is_number, is_text, parse_numbers, plain, spell
-from deepseek.data.features.feature import Relationship
-from deepseek.data.features.plan import ColumnPlan, TablePlan
+from deepseek.data.synthesis.feature import Relationship
+from deepseek.data.synthesis.plan import ColumnPlan, TablePlan
 from deepseek.data.timestamps import from_numbers, read_timestamps
 from deepseek.errors import ColumnError, DataError
 

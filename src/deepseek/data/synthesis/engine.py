@@ -14,10 +14,10 @@ from typing import cast
 
 import numpy as np
 
-from deepseek.data.features.aggregations.base import Aggregation, Ranges
-from deepseek.data.features.feature import Aggregated, Derived, Direct, Feature, Identity, Relationship
-from deepseek.data.features.ranges import Arrays, fold, spelled, without
-from deepseek.data.features.tables import ALWAYS, NEVER, Table
+from deepseek.data.synthesis.aggregations.base import Aggregation, Ranges
+from deepseek.data.synthesis.feature import Aggregated, Derived, Direct, Feature, Identity, Relationship
+from deepseek.data.synthesis.ranges import Arrays, fold, spelled, without
+from deepseek.data.synthesis.tables import ALWAYS, NEVER, Table
 
 _KEPT = 16
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepseek.data.features.aggregations.base import Aggregation, Ranges
-from deepseek.data.features.derivations import Derivation
+from deepseek.data.synthesis.aggregations.base import Aggregation, Ranges
+from deepseek.data.synthesis.derivations import Derivation
 
 _ROWS = 200
 _GIVES = {"number", "category", "boolean", "time", "same"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from deepseek.data.features.aggregations.base import Ranges
+from deepseek.data.synthesis.aggregations.base import Ranges
 
 Arrays = tuple[np.ndarray, ...]
 PAIRS = 1 << 22

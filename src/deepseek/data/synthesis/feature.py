@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from deepseek.data.features.aggregations.base import Aggregation
-from deepseek.data.features.derivations import Derivation
+from deepseek.data.synthesis.aggregations.base import Aggregation
+from deepseek.data.synthesis.derivations import Derivation
 from deepseek.registry import family
 
 Sort = Literal["number", "category", "boolean", "time"]

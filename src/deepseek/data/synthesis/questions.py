@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek import progress
-from deepseek.data.features.plan import time_form
-from deepseek.data.features.sections import CutoffsSection
-from deepseek.data.features.tables import ALWAYS, NEVER, Raw, examples, moments, places_of
 from deepseek.data.sources.base import Source
 from deepseek.data.sources.files import reject_batch
+from deepseek.data.synthesis.plan import time_form
+from deepseek.data.synthesis.sections import CutoffsSection
+from deepseek.data.synthesis.tables import ALWAYS, NEVER, Raw, examples, moments, places_of
 from deepseek.errors import DataError, InputError, UnknownNameError
 
 NOW = "now"

@@ -4,7 +4,7 @@ import statistics
 from collections import Counter
 from datetime import timedelta
 
-from deepseek.data.features.feature import Aggregated, Derived, Direct, Identity
+from deepseek.data.synthesis.feature import Aggregated, Derived, Direct, Identity
 
 
 class Reference:

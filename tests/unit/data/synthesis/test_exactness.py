@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.data.features.reference import Reference
-from tests.unit.data.features.shop import INDEXES, LATER, START, TIMES, as_tables, drawn, moments, spec_of
+from tests.unit.data.synthesis.reference import Reference
+from tests.unit.data.synthesis.shop import INDEXES, LATER, START, TIMES, as_tables, drawn, moments, spec_of
 
 from deepseek.data.sources import open_source
 from deepseek.progress import collected_warnings

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from deepseek.data.columns import is_number, is_text
-from deepseek.data.features.feature import Relationship, Sort
-from deepseek.data.features.sections import TableSection
+from deepseek.data.synthesis.feature import Relationship, Sort
+from deepseek.data.synthesis.sections import TableSection
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.fields import Kind
 from deepseek.fields.inference import infer_kind
