@@ -38,6 +38,7 @@ _PUBLIC = {
     "example": "deepseek.data.examples",
     "profile": "deepseek.pipeline.profile",
     "preview": "deepseek.pipeline.preview",
+    "features": "deepseek.pipeline.features",
     "compare": "deepseek.pipeline.compare",
     "serve": "deepseek.serving.server",
     "ingest": "deepseek.serving.intake.server",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export
+    from deepseek.pipeline.features import features as features
     from deepseek.pipeline.learn import learn as learn
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview

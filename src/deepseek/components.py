@@ -9,6 +9,7 @@ _SEARCH = "deepseek.search"
 _ALARMS = "deepseek.monitoring.alarms"
 _SOURCES = "deepseek.data.sources"
 _STREAMS = "deepseek.data.streams"
+_SYNTHESIS = "deepseek.data.synthesis"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
@@ -68,6 +69,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "sql": f"{_SOURCES}.sql.source:SqlSource",
             "hugging_face": f"{_SOURCES}.hub:HuggingFaceSource",
             "ingest": f"{_SOURCES}.ingested.source:IngestSource",
+            "related_tables": f"{_SOURCES}.related_tables:RelatedTablesSource",
             "stream": f"{_SOURCES}.stream:StreamSource",
             "kafka": f"{_SOURCES}.stream:KafkaSource",
             "pulsar": f"{_SOURCES}.stream:PulsarSource",
@@ -87,6 +89,40 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "json": f"{_STREAMS}.decoders:JsonDecoder",
             "text": f"{_STREAMS}.decoders:TextDecoder",
             "raw": f"{_STREAMS}.decoders:RawDecoder",
+        },
+    ),
+    "aggregation": (
+        f"{_SYNTHESIS}.aggregations.base:Aggregation",
+        {
+            "count": f"{_SYNTHESIS}.aggregations.numbers:CountAggregation",
+            "sum": f"{_SYNTHESIS}.aggregations.numbers:SumAggregation",
+            "mean": f"{_SYNTHESIS}.aggregations.numbers:MeanAggregation",
+            "min": f"{_SYNTHESIS}.aggregations.numbers:MinAggregation",
+            "max": f"{_SYNTHESIS}.aggregations.numbers:MaxAggregation",
+            "std": f"{_SYNTHESIS}.aggregations.numbers:StdAggregation",
+            "skew": f"{_SYNTHESIS}.aggregations.numbers:SkewAggregation",
+            "median": f"{_SYNTHESIS}.aggregations.choices:MedianAggregation",
+            "first": f"{_SYNTHESIS}.aggregations.choices:FirstAggregation",
+            "last": f"{_SYNTHESIS}.aggregations.choices:LastAggregation",
+            "mode": f"{_SYNTHESIS}.aggregations.choices:ModeAggregation",
+            "n_unique": f"{_SYNTHESIS}.aggregations.choices:UniqueAggregation",
+            "n_true": f"{_SYNTHESIS}.aggregations.numbers:TrueCountAggregation",
+            "percent_true": f"{_SYNTHESIS}.aggregations.numbers:TrueShareAggregation",
+            "time_since_first": f"{_SYNTHESIS}.aggregations.choices:TimeSinceFirstAggregation",
+            "time_since_last": f"{_SYNTHESIS}.aggregations.choices:TimeSinceLastAggregation",
+        },
+    ),
+    "derivation": (
+        f"{_SYNTHESIS}.derivations:Derivation",
+        {
+            "year": f"{_SYNTHESIS}.derivations:YearDerivation",
+            "month": f"{_SYNTHESIS}.derivations:MonthDerivation",
+            "day": f"{_SYNTHESIS}.derivations:DayDerivation",
+            "weekday": f"{_SYNTHESIS}.derivations:WeekdayDerivation",
+            "hour": f"{_SYNTHESIS}.derivations:HourDerivation",
+            "is_weekend": f"{_SYNTHESIS}.derivations:WeekendDerivation",
+            "time_since": f"{_SYNTHESIS}.derivations:TimeSinceDerivation",
+            "absolute": f"{_SYNTHESIS}.derivations:AbsoluteDerivation",
         },
     ),
     "check": (

@@ -193,6 +193,57 @@ class TestIngest(SourceContract):
         assert "a list instead of an object" in one["reason"]
 
 
+class TestRelatedTables(SourceContract):
+    """Two files, of which one has a number of a shop that is text where it is asked for as such."""
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        (tmp_path / "shops.csv").write_text("shop,city,opened\n1,Oslo,2024-01-01\n2,Rome,2024-02-01\n")
+        (tmp_path / "sales.csv").write_text("sale,shop,at,amount,code\n1,1,2024-01-05,2.5,01\n2,1,2024-02-05,4,02\n3,2,2024-02-06,8,01\n")
+        (tmp_path / "asked.csv").write_text("shop,at,label\n1,2024-01-31,a\n1,2024-03-01,b\n2,2024-01-31,c\n2,2024-03-01,\n")
+        spec = {
+            "type": "related_tables",
+            "target_table": "shops",
+            "tables": {
+                "shops": {"source": "shops.csv", "time": "opened", "fields": {"city": "category"}},
+                "sales": {"source": "sales.csv", "index": "sale", "time": "at", "fields": {"code": "category"}},
+            },
+            "relationships": ["shops.shop -> sales.shop"],
+            "cutoffs": {"source": "asked.csv", "time": "at"},
+            "aggregations": ["count", "sum", "last"],
+            "derive": [],
+            "depth": 1,
+        }
+        return Projected(open_source(spec, folder=tmp_path), ["SUM(sales.amount)", "label", "city", "COUNT(sales)", "LAST(sales.code)"])
+
+    @pytest.fixture
+    def expected(self):
+        columns = {"SUM(sales.amount)": [2.5, 6.5, 0.0, 8.0], "label": ["a", "b", "c", None], "city": ["Oslo", "Oslo", None, "Rome"]}
+        return pa.table({**columns, "COUNT(sales)": [1, 2, 0, 1], "LAST(sales.code)": ["01", "02", None, "01"]})
+
+    def test_text_that_spells_numbers_is_text_where_it_is_asked_for(self, tmp_path, source):
+        spec = {
+            "type": "related_tables",
+            "target_table": "shops",
+            "tables": {
+                "shops": {"source": "shops.csv", "time": "opened"},
+                "sales": {"source": "sales.csv", "index": "sale", "time": "at"},
+            },
+            "relationships": ["shops.shop -> sales.shop"],
+            "cutoffs": {"source": "asked.csv", "time": "at"},
+            "aggregations": ["last"],
+            "depth": 1,
+        }
+        plain = open_source(spec, folder=tmp_path)
+        texts = plain.as_text(["LAST(sales.amount)"])
+        for one, wanted in ((plain, [2.5, 4.0, None, 8.0]), (texts, ["2.5", "4", None, "8"])):
+            assert _column(one, "LAST(sales.amount)") == wanted
+
+
+def _column(source, name):
+    return pa.Table.from_batches(list(source.read(columns=[name])))[name].to_pylist()
+
+
 class Projected(Source):
     """A source without the columns whose values nobody can know before: hashes and times of arrival."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -87,6 +87,10 @@ class RespelledSource(Source):
     def as_text(self, columns: Collection[str]) -> Self:
         """Return the same over a source that reads these columns as text."""
         return type(self)(self._source.as_text(columns), self._spellings)
+
+    def definitions(self) -> dict[str, Any] | None:
+        """Return what the source's columns are made by."""
+        return self._source.definitions()
 
     def given_split(self) -> str | None:
         """Return the column of the split, where the source itself knows it."""

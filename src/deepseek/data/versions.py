@@ -10,7 +10,7 @@ import numpy as np
 
 from deepseek.artifacts.files import sha256_file, sha256_json
 from deepseek.data.landing import LandedTable
-from deepseek.data.sources.base import Source
+from deepseek.data.sources.base import DEFINITIONS, Source
 from deepseek.data.sources.files import FileSource
 from deepseek.data.splits import split_counts
 
@@ -25,11 +25,13 @@ def manifest(source: Source, landed: LandedTable, *, split: np.ndarray | None = 
 
     Returns:
         `files` (path, size in bytes and SHA-256 of each, sorted), `fingerprint` of the source, `revision` (the commit of a dataset of the
-        hub, where it is one), `columns` (name to Arrow type) and their
-        hash `schema`, `rows` (read, kept, malformed, what each check found) and `split` (rows of each part).
+        hub, where it is one), `columns` (name to Arrow type) and their hash `schema`, `rows` (read, kept, malformed, what each check
+        found), `split` (rows of each part), and `features`, the definitions by which a source makes its columns, where it does.
     """
     columns = {field.name: str(field.type) for field in landed.schema}
+    definitions = source.definitions()
     return {
+        **({} if definitions is None else {DEFINITIONS: definitions}),
         "files": [{"path": str(path), "size_bytes": path.stat().st_size, "sha256": digest} for path, digest in _files(source)],
         "fingerprint": source.fingerprint(),
         "revision": getattr(source, "revision", None),

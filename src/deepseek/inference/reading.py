@@ -11,6 +11,8 @@ from deepseek.data.preparation import Preparation
 from deepseek.errors import BundleError
 
 AGAIN = "copy the bundle again from where it was made"
+FEATURES_FILE = "features.json"
+"""The document of a bundle that says how its columns are made from related tables, where they are."""
 EXPORT = "export.json"
 """The document of a bundle that was exported: to what, from which bundle, and how far its answers lie from that one's."""
 

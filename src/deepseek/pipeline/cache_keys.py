@@ -84,10 +84,23 @@ def _stamp(path: str) -> str:
 
 def _components(recipe: Recipe) -> Iterator[type]:
     data = recipe.data
-    sources = [spec for spec in (data.source, data.test) if isinstance(spec, Mapping) and isinstance(spec.get("type"), str)]
+    sources = [spec for given in (data.source, data.test) for spec in _sources_in(given)]
+    for name, key in (("aggregation", "aggregations"), ("derivation", "derive")):
+        for part in (part for spec in sources for part in spec.get(key, ())):
+            yield family(name).get(_type_of(part))
     for name, specs in (("source", sources), ("check", data.checks), ("cleaner", data.clean), ("transform", data.transforms.values())):
         for spec in specs:
             yield family(name).get(_type_of(spec))
+
+
+def _sources_in(given: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the sources that a value names, those within others included."""
+    if not isinstance(given, Mapping):
+        return
+    if isinstance(given.get("type"), str):
+        yield given
+    for part in given.values():
+        yield from _sources_in(part)
 
 
 def _type_of(spec: Any) -> str:

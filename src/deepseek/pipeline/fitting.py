@@ -15,8 +15,10 @@ from deepseek.data.augment import Known, build_augmentations
 from deepseek.data.loader import Loader, rows_within
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
+from deepseek.data.sources.base import DEFINITIONS
 from deepseek.distributed import RankContext
 from deepseek.inference import build_model
+from deepseek.inference.reading import FEATURES_FILE
 from deepseek.inference.saving import documents_of, write_model
 from deepseek.monitoring.reference import REFERENCE_FILE
 from deepseek.pipeline.reference import reference_of
@@ -200,7 +202,9 @@ def _write(
 ) -> None:
     documents = documents_of(preparation, model=job.model, task=job.task, metrics=outcome["metrics"])
     reference = reference_of(model, preparation, job.inputs, data=data, measured=job.measured)
-    write_model(run.bundle, model, {**documents, REFERENCE_FILE: reference}, plugins=_plugin_versions(job))
+    features = read_json(run.data).get("sources", {}).get("source", {}).get(DEFINITIONS)
+    made_by = {} if features is None else {FEATURES_FILE: features}
+    write_model(run.bundle, model, {**documents, REFERENCE_FILE: reference, **made_by}, plugins=_plugin_versions(job))
 
 
 def _plugin_versions(job: Job) -> dict[str, str]:

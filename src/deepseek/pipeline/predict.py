@@ -6,29 +6,21 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
 from deepseek import progress
 from deepseek.artifacts import plain_disk_errors
 from deepseek.data.unknown_categories import Unknown
-from deepseek.errors import DataError, InputError, UnknownNameError
+from deepseek.errors import DataError
 from deepseek.inference import Predictor
 from deepseek.inference.tables import skipped_files
+from deepseek.pipeline.table_files import TableWriter, require_format, table_writer
 
 if TYPE_CHECKING:
     from deepseek.data.sources.base import Source
-
-
-class _Writer(Protocol):
-    def write_batch(self, batch: pa.RecordBatch) -> None: ...
-
-
-FORMATS = (".csv", ".parquet", ".arrow", ".feather", ".jsonl")
 
 
 def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], *, plugins: Sequence[str] = ()) -> dict[str, Any]:
@@ -53,10 +45,7 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
         DataError: The file is to be CSV, and a label contains what stands between labels.
     """
     target = Path(output)
-    if target.is_dir():
-        raise InputError(f"the file for the answers, {str(target)!r}, is a folder", hint="name a file, such as answers.csv")
-    if target.suffix not in FORMATS:
-        raise UnknownNameError("format of predictions", target.suffix or target.name, FORMATS)
+    require_format(target, what="the answers")
     predictor = Predictor.load(run, plugins=plugins)
     rows, unknown = 0, Unknown()
     opened = predictor.open(source)
@@ -64,10 +53,10 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
     try:
         with plain_disk_errors(target), ExitStack() as stack, progress.task("predicting") as advance:
             target.parent.mkdir(parents=True, exist_ok=True)
-            writer: _Writer | None = None
+            writer: TableWriter | None = None
             for batch in predictor.stream(opened, unknown=unknown):
                 answers = _joined(batch, predictor.separator) if target.suffix == ".csv" else batch
-                writer = writer or stack.enter_context(_writer(partial, target.suffix, answers.schema))
+                writer = writer or stack.enter_context(table_writer(partial, target.suffix, answers.schema))
                 writer.write_batch(answers)
                 rows += batch.num_rows
                 advance(batch.num_rows)
@@ -100,33 +89,3 @@ def _joined(batch: pa.RecordBatch, separator: str) -> pa.RecordBatch:
                 raise DataError(f"a label contains {separator!r}, which stands between labels in CSV", hint="write .jsonl or .parquet")
             batch = batch.set_column(place, batch.schema.names[place], pc.binary_join(labels, separator))
     return batch
-
-
-def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
-    if suffix == ".csv":
-        return pa.csv.CSVWriter(str(path), schema)
-    if suffix == ".parquet":
-        return pa.parquet.ParquetWriter(str(path), schema)
-    if suffix == ".jsonl":
-        return _JsonLines(path)
-    return pa.ipc.new_file(str(path), schema)
-
-
-class _JsonLines:
-    """Writes Arrow batches as JSON Lines, through polars."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-
-    def write_batch(self, batch: pa.RecordBatch) -> None:
-        import polars as pl
-
-        frame = pl.from_arrow(pa.Table.from_batches([batch]))
-        assert isinstance(frame, pl.DataFrame)
-        frame.write_ndjson(self._file)
-
-    def __enter__(self) -> _JsonLines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()

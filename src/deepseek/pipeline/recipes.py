@@ -89,7 +89,7 @@ def _target(target: str | Sequence[str] | None, columns: Sequence[str], source: 
 
 def _name_of(source: Any) -> str:
     if isinstance(source, Mapping):  # a spec, whose URL is nobody's name
-        stem = str(source.get("table") or source.get("path") or "table").rpartition("/")[2]
+        stem = str(source.get("table") or source.get("path") or source.get("target_table") or "table").rpartition("/")[2]
         stem = stem.rpartition(".")[2] if "table" in source else stem.partition(".")[0]
     else:
         given = fspath(source) if isinstance(source, str | PathLike) else "table"

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from deepseek.artifacts import CACHE, StageCache
 from deepseek.data.sources import is_database, is_url, open_source
-from deepseek.data.sources.base import rooted
+from deepseek.data.sources.base import Source, rooted
+from deepseek.data.sources.memory import is_table
 from deepseek.errors import UnknownNameError
 from deepseek.recipe import Recipe, resolve_secrets
-
-if TYPE_CHECKING:
-    from deepseek.data.sources.base import Source
 
 
 def source_of(recipe: Recipe, spec: Any) -> Source:
@@ -98,7 +96,7 @@ def named_source(source: Any, out: Path) -> Any:
     if isinstance(source, str | PathLike):
         return str(Path(fspath(source)).absolute())
     if isinstance(source, Mapping) and isinstance(source.get("type"), str):
-        return dict(source)
+        return _with_named_parts(source, out)
     opened = open_source(source)
 
     def build(folder: Path) -> None:
@@ -109,6 +107,21 @@ def named_source(source: Any, out: Path) -> Any:
 
     folder, _ = StageCache(out / CACHE).folder("tables", {"content": opened.fingerprint(), "folder": str(Path.cwd())}, build)
     return str((folder / "table.arrow").absolute())
+
+
+def _with_named_parts(spec: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Return a spec whose own sources, such as those of related tables, are named wherever they are tables in memory."""
+    named: dict[str, Any] = {}
+    for key, part in spec.items():
+        if key == "source" and (isinstance(part, Source) or (is_table(part) and not _are_paths(part))):
+            named[key] = named_source(part, out)
+        else:
+            named[key] = _with_named_parts(part, out) if isinstance(part, Mapping) else part
+    return named
+
+
+def _are_paths(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str | PathLike) for item in value)
 
 
 def reading_hint(names: Sequence[str]) -> str | None:

@@ -71,8 +71,9 @@ def conceal_password(source: Any) -> Any:
     """Return a URL, or a component's spec, with literal passwords replaced by references to the environment.
 
     What is saved of a recipe must not hold a password that was typed into a URL, or under a key such as `token` or `sasl.password`, however
-    deep it stands. A variable that holds the whole URL or the password is referred to where there is one, as after `deepseek train "$DATABASE_URL"`. Else the password becomes `${ENV:DEEPSEEK_PASSWORD}`: that
-    variable is set for this process and its children only, and whoever runs the recipe again is asked for it.
+    deep it stands. A variable that holds the whole URL or the password is referred to where there is one, as after `deepseek train
+    "$DATABASE_URL"`. Else the password becomes `${ENV:DEEPSEEK_PASSWORD}`: that variable is set for this process and its children only, and
+    whoever runs the recipe again is asked for it.
 
     Args:
         source: A URL or a spec as a recipe names it, or a list of them; whatever holds no URL with a password comes back as it is.

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +19,8 @@ HASHED_KEY = b"deepseek.hashed"
 """The key that says that the files which a column names are in the source's own fingerprint."""
 INGESTED = "ingest.json"
 """The file that marks a folder which `deepseek ingest` wrote."""
+DEFINITIONS = "features"
+"""The key of a manifest under which the definitions stand by which a source makes its columns."""
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -96,6 +98,10 @@ class Source(ABC):
             columns: Names; those that the source does not have are passed over.
         """
         return self
+
+    def definitions(self) -> dict[str, Any] | None:
+        """Return what a source's columns are made by, where it makes them, as plain JSON values; kept with what is trained on them."""
+        return None
 
     def given_split(self) -> str | None:
         """Return the name of the column that says `train`, `validation` or `test`, where the source itself knows the split."""

@@ -20,6 +20,7 @@ from deepseek.data.materialize import prepare
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
 from deepseek.inference.backends.torch import TorchBackend
+from deepseek.inference.reading import FEATURES_FILE
 from deepseek.inference.saving import documents_of, write_model
 from deepseek.learning import OnlineLearner
 from deepseek.monitoring.reference import REFERENCE_FILE, sketch_inputs
@@ -163,7 +164,8 @@ def _learn_on(plan: Plan, folder: RunFolder, recipe: Recipe) -> None:
     reference = reference_of(model, champion.preparation, sketch_inputs(trained, wanted), data=data, measured=("validation", "test"))
     spec, task = champion.bundle.read("model.json"), champion.bundle.read("task.json")
     documents = documents_of(champion.preparation, model=spec, task=task, metrics=metrics)
-    write_model(folder.bundle, model, {**documents, REFERENCE_FILE: reference}, plugins=champion.bundle.manifest["plugins"])
+    made_by = {FEATURES_FILE: champion.bundle.read(FEATURES_FILE)} if FEATURES_FILE in champion.bundle.manifest["files"] else {}
+    write_model(folder.bundle, model, {**documents, REFERENCE_FILE: reference, **made_by}, plugins=champion.bundle.manifest["plugins"])
     write_text(folder.resolved, champion.run.resolved.with_decisions({"data": (recipe.to_value()["data"], _REASON)}).to_yaml())
     write_json(
         folder.data, {"schema": champion.preparation.schema.to_json(), "rows": {name: {"rows": len(one)} for name, one in data.items()}}

@@ -1,0 +1,1 @@
+"""Aggregations: many rows' values become one."""
