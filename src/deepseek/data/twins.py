@@ -1,0 +1,351 @@
+"""Rows that are nearly the same on both sides of a split: a text with another word, a picture saved again, numbers rounded otherwise.
+
+`data.leaks` counts rows that are equal to the last bit. Here measured rows (validation and test) are held, at most 50,000 of each part,
+drawn at random, and training rows pass by once, in memory that does not grow with them. Each column of texts and of pictures is looked at
+by itself; the other columns together, where there are no texts and pictures beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from deepseek.data.columns import as_float64, get_column, hash_rows, is_number, is_text, plain
+from deepseek.data.landing import LandedTable
+from deepseek.fields import Kind
+from deepseek.statistics import mix64
+from deepseek.statistics.near_duplicates import Bands, minima, overlap, picture_bits, pieces
+
+if TYPE_CHECKING:
+    from deepseek.data.prepared import PreparedDataset
+
+MOST_MEASURED = 50_000
+TEXT_SHARE = 0.8
+"""How much of two texts' pieces must be the same."""
+TEXT_CHARACTERS, LEAST_CHARACTERS = 1_000, 20
+"""Of a long text its beginning is compared; short ones are the same by chance."""
+PICTURE_DIFFERENCE = 4.0
+"""How far the small pictures may be apart, in levels of 255, on average over the fields; their brightness and contrast are evened first."""
+GRID = 0.01
+"""Numbers that differ by less than this part of their column's spread are the same, but for those beside an edge of the grid."""
+EXAMPLES = 5
+
+_BATCH = 1_024
+_Typed = Callable[[pa.RecordBatch], pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class Near:
+    """What was found by one column, or by all that are no texts and pictures.
+
+    Attributes:
+        what: What was compared, in words.
+        part: `validation` or `test`.
+        looked_at: How many of its rows were compared.
+        of: How many it has.
+        rows: Those that have a twin among the training rows, ascending, int64.
+        pairs: Some of them: the row, the training row, and how alike they are, 0 to 1.
+    """
+
+    what: str
+    part: str
+    looked_at: int
+    of: int
+    rows: np.ndarray
+    pairs: tuple[tuple[int, int, float], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts and examples as plain JSON values."""
+        return {
+            "what": self.what,
+            "part": self.part,
+            "looked_at": self.looked_at,
+            "of": self.of,
+            "twins": len(self.rows),
+            "examples": [{"row": row, "training_row": twin, "alike": round(alike, 4)} for row, twin, alike in self.pairs],
+        }
+
+
+@dataclass
+class Twins:
+    """Everything that was found.
+
+    Attributes:
+        found: By column and part.
+        training: Training rows that are a twin of a measured one, ascending, int64.
+    """
+
+    found: list[Near] = field(default_factory=list)
+    training: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The rows of both sides: of each part the table and the numbers of its rows, ascending."""
+
+    train: tuple[LandedTable, np.ndarray]
+    measured: Mapping[str, tuple[LandedTable, np.ndarray]]
+
+
+def text_twins(sides: Sides, column: str, *, seed: int = 0) -> Twins:
+    """Return the rows whose text is nearly that of a training row: of its pieces of five letters four fifths are the same.
+
+    Case and blanks do not count. Of 100 pairs that share 80 % of their pieces some 98 are found, of those that share 90 % practically all;
+    whatever is told of was compared exactly.
+
+    Args:
+        sides: The rows.
+        column: The column of texts.
+        seed: Says which rows are drawn, where there are many.
+    """
+    return _Search(sides, f"the text {column}", seed, (column,), _TextView(column)).twins()
+
+
+def table_twins(sides: Sides, columns: Sequence[str], *, sample: pa.Table, typed: _Typed, seed: int = 0) -> Twins:
+    """Return the rows whose values are those of a training row once numbers are rounded, and case and blanks left aside.
+
+    Two grids, half a step apart, are tried: a pair is told of where it falls together in one of them.
+
+    Args:
+        sides: The rows.
+        columns: The columns of numbers, names and times.
+        sample: Training rows that say how much numbers spread.
+        typed: Gives rows the types of training (`Preparation.typed`).
+        seed: Says which rows are drawn, where there are many.
+    """
+    return _Search(sides, "the row, rounded", seed, columns, _GridView(columns, sample, typed)).twins()
+
+
+def picture_twins(train: PreparedDataset, measured: Mapping[str, PreparedDataset], name: str, *, seed: int = 0) -> Twins:
+    """Return the rows whose picture is nearly that of a training row: saved again, made brighter, cut by a pixel.
+
+    Args:
+        train: The prepared training rows.
+        measured: By part, the prepared rows that are measured on.
+        name: The input of pictures.
+        seed: Says which rows are drawn, where there are many.
+    """
+    parts = {part: (data, _drawn(np.arange(len(data)), seed)) for part, data in measured.items()}
+    held = {part: _pictures(data, places, name) for part, (data, places) in parts.items()}
+    index = {part: Bands(bits) for part, (bits, _) in held.items()}
+    hits: dict[str, _Hits] = {part: _Hits() for part in parts}
+    for start in range(0, len(train), _BATCH):
+        places = np.arange(start, min(start + _BATCH, len(train)))
+        bits, small = _pictures(train, places, name)
+        for part, (_, shown) in held.items():
+            pairs = index[part].pairs(bits)
+            far = np.abs(shown[pairs[:, 0]] - small[pairs[:, 1]]).mean(axis=1)
+            near = (far <= PICTURE_DIFFERENCE) & (shown[pairs[:, 0]].any(axis=1))
+            numbers = _numbers(train, places[pairs[near, 1]])
+            hits[part].add(_numbers(parts[part][0], parts[part][1][pairs[near, 0]]), numbers, 1.0 - far[near] / 255.0)
+    sizes = {part: (len(places), len(data)) for part, (data, places) in parts.items()}
+    return _summed(f"the picture {name}", sizes, hits)
+
+
+class _Hits:
+    """Pairs of a measured row and a training row, as they are found."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(self, measured: np.ndarray, training: np.ndarray, alike: np.ndarray) -> None:
+        if len(measured):
+            self._parts.append((measured, training, alike))
+
+    def near(self, what: str, part: str, looked_at: int, of: int) -> tuple[Near, np.ndarray]:
+        """Return what was found, the most alike as examples, and the training rows."""
+        if not self._parts:
+            nothing = np.empty(0, dtype=np.int64)
+            return Near(what, part, looked_at, of, nothing), nothing
+        measured, training, alike = (np.concatenate(one) for one in zip(*self._parts, strict=True))
+        order = np.lexsort((training, measured, -alike))
+        first = order[np.sort(np.unique(measured[order], return_index=True)[1])][:EXAMPLES]
+        pairs = tuple((int(measured[place]), int(training[place]), float(alike[place])) for place in first)
+        return Near(what, part, looked_at, of, np.unique(measured), pairs), np.unique(training)
+
+
+class _Search:
+    """Training rows pass by the measured ones that are held."""
+
+    def __init__(self, sides: Sides, what: str, seed: int, columns: Sequence[str], view: _TextView | _GridView) -> None:
+        self._sides, self._what, self._seed, self._columns, self._view = sides, what, seed, list(columns), view
+
+    def twins(self) -> Twins:
+        held, sizes, hits = {}, {}, {}
+        for part, (table, rows) in self._sides.measured.items():
+            drawn = _drawn(rows, self._seed)
+            seen = [self._view.seen(batch) for _, batch in self._batches(table, drawn)]
+            held[part] = self._view.held(drawn, seen)
+            sizes[part], hits[part] = (held[part].looked_at, len(rows)), _Hits()
+        table, rows = self._sides.train
+        for numbers, batch in self._batches(table, rows):
+            seen_now = self._view.seen(batch)
+            for part, one in held.items():
+                measured, places, alike = one.match(seen_now)
+                hits[part].add(measured, numbers[places], alike)
+        return _summed(self._what, sizes, hits)
+
+    def _batches(self, table: LandedTable, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        start = 0
+        for batch in table.batches(rows=rows, columns=self._columns, batch_rows=16 * _BATCH):
+            yield rows[start : start + batch.num_rows], batch
+            start += batch.num_rows
+
+
+class _TextView:
+    """Texts as sets of pieces."""
+
+    def __init__(self, column: str) -> None:
+        self._column = column
+
+    def seen(self, batch: pa.RecordBatch) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+        """Return the texts, their pieces, where these begin, and their bands."""
+        column = plain(get_column(batch, self._column)).cast(pa.string())
+        texts = [_even(text) for text in pc.utf8_slice_codeunits(pc.fill_null(column, ""), 0, 2 * TEXT_CHARACTERS).to_pylist()]
+        texts = [text if len(text) >= LEAST_CHARACTERS else "" for text in texts]
+        hashed, offsets = pieces(texts)
+        return texts, hashed, offsets, minima(hashed, offsets)
+
+    def held(self, rows: np.ndarray, seen: list[Any]) -> _HeldTexts:
+        texts = [text for one in seen for text in one[0]]
+        bands = np.concatenate([one[3] for one in seen]) if seen else np.empty((0, 1), dtype=np.uint64)
+        told = np.array([bool(text) for text in texts], dtype=bool)
+        return _HeldTexts(rows[told], [text for text in texts if text], Bands(bands[told]))
+
+
+@dataclass
+class _HeldTexts:
+    rows: np.ndarray
+    texts: list[str]
+    index: Bands
+
+    @property
+    def looked_at(self) -> int:
+        return len(self.rows)
+
+    def match(self, seen: tuple[list[str], np.ndarray, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the pairs that are near: measured rows, places among what passes by, and how alike they are."""
+        _, hashed, offsets, bands = seen
+        pairs = self.index.pairs(bands)
+        pairs = pairs[np.diff(offsets)[pairs[:, 1]] > 0]
+        asked = np.unique(pairs[:, 0]).tolist()
+        mine = dict(zip(asked, _sets([self.texts[place] for place in asked]), strict=True))
+        others = {place: np.unique(hashed[offsets[place] : offsets[place + 1]]) for place in np.unique(pairs[:, 1]).tolist()}
+        alike = np.array([overlap(mine[one], others[other]) for one, other in pairs.tolist()])
+        near = alike >= TEXT_SHARE
+        return self.rows[pairs[near, 0]], pairs[near, 1], alike[near]
+
+
+def _sets(texts: Sequence[str]) -> list[np.ndarray]:
+    hashed, offsets = pieces(texts)
+    return [np.unique(hashed[start:stop]) for start, stop in pairwise(offsets.tolist())]
+
+
+class _GridView:
+    """Rows as hashes of rounded values."""
+
+    def __init__(self, columns: Sequence[str], sample: pa.Table, typed: _Typed) -> None:
+        self._columns, self._typed = list(columns), typed
+        self._steps: dict[str, float] = {}
+        batch = typed(pa.record_batch([plain(sample[name].combine_chunks()) for name in self._columns], names=self._columns))
+        for name in self._columns:
+            values = _as_numbers(get_column(batch, name))
+            if values is not None and np.isfinite(values).any():
+                self._steps[name] = GRID * float(np.nanstd(values)) or 1.0
+
+    def seen(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return two hashes a row, uint64 `[n, 2]`."""
+        batch = self._typed(batch)
+        return np.column_stack([hash_rows(self._rounded(batch, shift), self._columns) for shift in (0.0, 0.5)])
+
+    def _rounded(self, batch: pa.RecordBatch, shift: float) -> pa.RecordBatch:
+        columns = []
+        for name in self._columns:
+            column = plain(get_column(batch, name))
+            values = _as_numbers(column)
+            if values is None:
+                columns.append(pc.utf8_lower(pc.utf8_trim_whitespace(column)) if is_text(column.type) else column)
+                continue
+            cells = np.floor(values / self._steps.get(name, 1.0) + shift)
+            columns.append(pa.array(np.where(np.isfinite(cells), cells, np.nan), from_pandas=True))
+        return pa.record_batch(columns, names=self._columns)
+
+    def held(self, rows: np.ndarray, seen: list[np.ndarray]) -> _HeldRows:
+        hashes = np.concatenate(seen) if seen else np.empty((0, 2), dtype=np.uint64)
+        return _HeldRows(rows, Bands(hashes))
+
+
+@dataclass
+class _HeldRows:
+    rows: np.ndarray
+    index: Bands
+
+    @property
+    def looked_at(self) -> int:
+        return len(self.rows)
+
+    def match(self, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        pairs = self.index.pairs(seen)
+        return self.rows[pairs[:, 0]], pairs[:, 1], np.ones(len(pairs))
+
+
+def _as_numbers(column: pa.Array) -> np.ndarray | None:
+    values = plain(column)
+    if pa.types.is_temporal(values.type) and not pa.types.is_duration(values.type) and not pa.types.is_time(values.type):
+        values = values.cast(pa.timestamp("us")).cast(pa.int64())
+    return as_float64(values) if is_number(values.type) or pa.types.is_duration(values.type) else None
+
+
+def _pictures(data: PreparedDataset, places: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return bands and small pictures, brightness and contrast evened; a picture of one colour becomes nothing at all."""
+    bits, small = [], []
+    for start in range(0, len(places), _BATCH):
+        pixels = data.take(places[start : start + _BATCH], ragged=False).inputs[name].numpy()
+        one, shown = picture_bits(pixels)
+        bits.append(one)
+        small.append(shown)
+    shown = np.concatenate(small) if small else np.empty((0, 81), dtype=np.float32)
+    shown = shown - shown.mean(axis=1, keepdims=True)
+    spread = shown.std(axis=1, keepdims=True)
+    even = np.where(spread > 1.0, shown / np.maximum(spread, 1.0) * 64.0, 0.0)
+    return np.concatenate(bits) if bits else np.empty((0, 8), dtype=np.uint64), even.astype(np.float32)
+
+
+def _numbers(data: PreparedDataset, places: np.ndarray) -> np.ndarray:
+    return places if data.source_rows is None else np.asarray(data.source_rows[places], dtype=np.int64)
+
+
+def _summed(what: str, sizes: Mapping[str, tuple[int, int]], hits: Mapping[str, _Hits]) -> Twins:
+    made = [hits[part].near(what, part, *sizes[part]) for part in sizes]
+    training = np.unique(np.concatenate([rows for _, rows in made])) if made else np.empty(0, dtype=np.int64)
+    return Twins([near for near, _ in made], training.astype(np.int64))
+
+
+def _drawn(rows: np.ndarray, seed: int) -> np.ndarray:
+    if len(rows) <= MOST_MEASURED:
+        return rows
+    keys = mix64(rows.astype(np.uint64), seed)
+    return np.sort(rows[np.argpartition(keys, MOST_MEASURED)[:MOST_MEASURED]])
+
+
+def _even(text: str) -> str:
+    return " ".join(text.casefold().split())[:TEXT_CHARACTERS]
+
+
+def twin_kinds(kinds: Mapping[str, Kind]) -> tuple[list[str], list[str], list[str]]:
+    """Return which columns are compared as texts, which as pictures, and which together as a row.
+
+    Args:
+        kinds: The kinds of the input columns.
+    """
+    texts = [name for name, kind in kinds.items() if kind is Kind.TEXT]
+    pictures = [name for name, kind in kinds.items() if kind is Kind.IMAGE]
+    rest = [name for name, kind in kinds.items() if kind in (Kind.NUMBER, Kind.CATEGORY, Kind.BINARY, Kind.TIMESTAMP)]
+    numbers = any(kinds[name] is Kind.NUMBER for name in rest)
+    return texts, pictures, rest if numbers and not (texts or pictures) else []
