@@ -51,7 +51,10 @@ def choose(
     for key, choice in defaults.items():
         if getattr(train, key) == AUTO:
             choices[f"train.{key}"] = choice
-    steadier = target.kind in {"binary", "classes"} and (texts or not images)
+    evened = evens_classes(recipe.task)
+    if validated and train.monitor == AUTO and evened and target.kind == "classes" and _measures(recipe.task, "balanced_accuracy"):
+        choices["train.monitor"] = ("balanced_accuracy", "classes are made to count alike, and by other metrics that would be undone")
+    steadier = target.kind in {"binary", "classes"} and (texts or not images) and not evened
     if validated and train.monitor == AUTO and steadier and _measures(recipe.task, "log_loss"):
         choices["train.monitor"] = ("log_loss", "steadier than rank or count metrics on few validation rows")
     if images and not texts and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
@@ -59,6 +62,17 @@ def choose(
     if recipe.data.augment == AUTO:
         choices["data.augment"] = _augmentation(images)
     return choices
+
+
+def evens_classes(task: Any) -> bool:
+    """Whether a task answers of a world in which classes are not as frequent as in the data: what is likely there is not likely here.
+
+    Args:
+        task: The task's spec, or `auto`.
+    """
+    if not isinstance(task, Mapping) or task.get("probabilities") == "of_data":
+        return False
+    return any(task.get(key) for key in ("class_weights", "resample", "logit_adjustment"))
 
 
 def _measures(task: Any, metric: str) -> bool:

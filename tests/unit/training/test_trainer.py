@@ -15,6 +15,7 @@ from deepseek.data.augment.base import Augmentation
 from deepseek.data.batch import Batch
 from deepseek.data.prepared import PreparedDataset
 from deepseek.errors import CheckpointError, InputError, NonFiniteError, TrainingError, UnknownNameError
+from deepseek.tasks.multiclass import MulticlassTask
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.json_lines import JsonLines
@@ -422,3 +423,30 @@ def test_a_signal_that_is_ignored_stays_so(small):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert result.stopped_reason == "finished"
+
+
+class Resampling(MulticlassTask):
+    resample = "over"
+
+
+def fit_resampled(small, folder=None, *, resample=True, resume=False, **changes):
+    task = small.task()
+    task.__class__ = Resampling if resample else MulticlassTask
+    made = Trainer(small.net(dropout=0.2), task, small.data(), settings=settings(checkpoint_every=2, **changes), folder=folder)
+    made.fit(resume=resume)
+    return made
+
+
+def test_resampling_changes_what_is_learnt_and_accumulation_does_not_change_it(small):
+    assert differ(fit_resampled(small), fit_resampled(small, resample=False))
+    plain = {"batch_size": 32}
+    whole, pieces = (fit_resampled(small, **plain, accumulate=accumulate) for accumulate in (1, 4))
+    assert whole.state.step == pieces.state.step > 2 * 3
+
+
+def test_a_resampled_run_resumes_bit_for_bit(small, tmp_path):
+    whole = fit_resampled(small, epochs=3)
+    fit_resampled(small, tmp_path, epochs=3, max_steps=5)
+    resumed = fit_resampled(small, tmp_path, epochs=3, resume=True)
+    assert resumed.state.step == whole.state.step
+    assert not differ(whole, resumed)
