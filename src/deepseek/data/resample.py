@@ -1,8 +1,9 @@
 """Epochs in which every class comes equally often, by index order: no row is copied, and there is still no state that could be lost.
 
-Position `p` of such an epoch belongs to class `p mod k`, so that each batch holds all classes alike, to within one row. A class's own
-rows come in passes over all of them, each pass in an order of its own: a rare class is met again and again, but never the same row twice
-before all the others were; of a common one each epoch takes up where the last one ended, so that no row is forgotten however few are taken.
+Position `p` of such an epoch belongs to class `p mod k`, so that each batch holds all classes alike, to within one row (batches of texts,
+made of rows of like length, over 64 of them). A class's own rows come in passes over all of them, each pass in an order of its own: a rare
+class is met again and again, but never the same row twice before all the others were; of a common one each epoch takes up where the last
+one ended, so that no row is forgotten however few are taken.
 
 A position's row is a pure function of (seed, epoch, position), as in `data.order`.
 """

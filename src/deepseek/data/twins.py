@@ -37,6 +37,7 @@ GRID = 0.01
 EXAMPLES = 5
 
 _BATCH = 1_024
+_PIXELS = 4_000_000
 _Typed = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
@@ -131,43 +132,54 @@ def picture_twins(train: PreparedDataset, measured: Mapping[str, PreparedDataset
         name: The input of pictures.
         seed: Says which rows are drawn, where there are many.
     """
-    parts = {part: (data, _drawn(np.arange(len(data)), seed)) for part, data in measured.items()}
-    held = {part: _pictures(data, places, name) for part, (data, places) in parts.items()}
-    index = {part: Bands(bits) for part, (bits, _) in held.items()}
-    hits: dict[str, _Hits] = {part: _Hits() for part in parts}
+    held = {part: _HeldPictures(data, _drawn(np.arange(len(data)), seed), name) for part, data in measured.items()}
+    hits = {part: _Hits() for part in held}
     for start in range(0, len(train), _BATCH):
         places = np.arange(start, min(start + _BATCH, len(train)))
-        bits, small = _pictures(train, places, name)
-        for part, (_, shown) in held.items():
-            pairs = index[part].pairs(bits)
-            far = np.abs(shown[pairs[:, 0]] - small[pairs[:, 1]]).mean(axis=1)
-            near = (far <= PICTURE_DIFFERENCE) & (shown[pairs[:, 0]].any(axis=1))
-            numbers = _numbers(train, places[pairs[near, 1]])
-            hits[part].add(_numbers(parts[part][0], parts[part][1][pairs[near, 0]]), numbers, 1.0 - far[near] / 255.0)
-    sizes = {part: (len(places), len(data)) for part, (data, places) in parts.items()}
+        seen = _pictures(train, places, name)
+        for part, one in held.items():
+            hits[part].add(one.match(seen), _numbers(train, places))
+    sizes = {part: (one.looked_at, len(measured[part])) for part, one in held.items()}
     return _summed(f"the picture {name}", sizes, hits)
 
 
+@dataclass(frozen=True)
+class _Match:
+    """What some training rows that pass by have in common with the held ones.
+
+    Attributes:
+        measured: Held rows with a twin among them, by their numbers, each once.
+        places: Which of those that pass by are a twin, each once.
+        pairs: Some pairs: a held row's number, a place, and how alike they are.
+    """
+
+    measured: np.ndarray
+    places: np.ndarray
+    pairs: list[tuple[int, int, float]]
+
+
 class _Hits:
-    """Pairs of a measured row and a training row, as they are found."""
+    """What was found so far; memory goes by how many rows have a twin, not by how many pairs there are."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._measured = self._training = np.empty(0, dtype=np.int64)
+        self._pairs: list[tuple[int, int, float]] = []
 
-    def add(self, measured: np.ndarray, training: np.ndarray, alike: np.ndarray) -> None:
-        if len(measured):
-            self._parts.append((measured, training, alike))
+    def add(self, match: _Match, numbers: np.ndarray) -> None:
+        """Take in what was found among training rows of these numbers."""
+        if not len(match.measured):
+            return
+        self._measured = np.union1d(self._measured, match.measured)
+        self._training = np.union1d(self._training, numbers[match.places])
+        pairs = [*self._pairs, *((row, int(numbers[place]), alike) for row, place, alike in match.pairs)]
+        best: dict[int, tuple[int, int, float]] = {}
+        for pair in sorted(pairs, key=lambda one: (-one[2], one[0], one[1])):
+            best.setdefault(pair[0], pair)
+        self._pairs = list(best.values())[:EXAMPLES]
 
     def near(self, what: str, part: str, looked_at: int, of: int) -> tuple[Near, np.ndarray]:
         """Return what was found, the most alike as examples, and the training rows."""
-        if not self._parts:
-            nothing = np.empty(0, dtype=np.int64)
-            return Near(what, part, looked_at, of, nothing), nothing
-        measured, training, alike = (np.concatenate(one) for one in zip(*self._parts, strict=True))
-        order = np.lexsort((training, measured, -alike))
-        first = order[np.sort(np.unique(measured[order], return_index=True)[1])][:EXAMPLES]
-        pairs = tuple((int(measured[place]), int(training[place]), float(alike[place])) for place in first)
-        return Near(what, part, looked_at, of, np.unique(measured), pairs), np.unique(training)
+        return Near(what, part, looked_at, of, self._measured, tuple(self._pairs)), self._training
 
 
 class _Search:
@@ -187,19 +199,20 @@ class _Search:
         for numbers, batch in self._batches(table, rows):
             seen_now = self._view.seen(batch)
             for part, one in held.items():
-                measured, places, alike = one.match(seen_now)
-                hits[part].add(measured, numbers[places], alike)
+                hits[part].add(one.match(seen_now), numbers)
         return _summed(self._what, sizes, hits)
 
     def _batches(self, table: LandedTable, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         start = 0
-        for batch in table.batches(rows=rows, columns=self._columns, batch_rows=16 * _BATCH):
+        for batch in table.batches(rows=rows, columns=self._columns, batch_rows=self._view.batch_rows):
             yield rows[start : start + batch.num_rows], batch
             start += batch.num_rows
 
 
 class _TextView:
     """Texts as sets of pieces."""
+
+    batch_rows = 2 * _BATCH
 
     def __init__(self, column: str) -> None:
         self._column = column
@@ -213,15 +226,18 @@ class _TextView:
         return texts, hashed, offsets, minima(hashed, offsets)
 
     def held(self, rows: np.ndarray, seen: list[Any]) -> _HeldTexts:
-        texts = [text for one in seen for text in one[0]]
+        """Return the texts to compare with; the same text is held once, whatever the number of its rows."""
+        texts = np.array([text for one in seen for text in one[0]], dtype=object)
         bands = np.concatenate([one[3] for one in seen]) if seen else np.empty((0, 1), dtype=np.uint64)
         told = np.array([bool(text) for text in texts], dtype=bool)
-        return _HeldTexts(rows[told], [text for text in texts if text], Bands(bands[told]))
+        different, first, number = np.unique(texts[told].astype(str), return_index=True, return_inverse=True)
+        return _HeldTexts(rows[told], number, different.tolist(), Bands(bands[told][first]))
 
 
 @dataclass
 class _HeldTexts:
     rows: np.ndarray
+    number: np.ndarray
     texts: list[str]
     index: Bands
 
@@ -229,8 +245,8 @@ class _HeldTexts:
     def looked_at(self) -> int:
         return len(self.rows)
 
-    def match(self, seen: tuple[list[str], np.ndarray, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the pairs that are near: measured rows, places among what passes by, and how alike they are."""
+    def match(self, seen: tuple[list[str], np.ndarray, np.ndarray, np.ndarray]) -> _Match:
+        """Return what is near among texts that pass by."""
         _, hashed, offsets, bands = seen
         pairs = self.index.pairs(bands)
         pairs = pairs[np.diff(offsets)[pairs[:, 1]] > 0]
@@ -239,7 +255,7 @@ class _HeldTexts:
         others = {place: np.unique(hashed[offsets[place] : offsets[place + 1]]) for place in np.unique(pairs[:, 1]).tolist()}
         alike = np.array([overlap(mine[one], others[other]) for one, other in pairs.tolist()])
         near = alike >= TEXT_SHARE
-        return self.rows[pairs[near, 0]], pairs[near, 1], alike[near]
+        return _match(self.rows, self.number, pairs[near], alike[near])
 
 
 def _sets(texts: Sequence[str]) -> list[np.ndarray]:
@@ -249,6 +265,8 @@ def _sets(texts: Sequence[str]) -> list[np.ndarray]:
 
 class _GridView:
     """Rows as hashes of rounded values."""
+
+    batch_rows = 16 * _BATCH
 
     def __init__(self, columns: Sequence[str], sample: pa.Table, typed: _Typed) -> None:
         self._columns, self._typed = list(columns), typed
@@ -277,22 +295,67 @@ class _GridView:
         return pa.record_batch(columns, names=self._columns)
 
     def held(self, rows: np.ndarray, seen: list[np.ndarray]) -> _HeldRows:
-        hashes = np.concatenate(seen) if seen else np.empty((0, 2), dtype=np.uint64)
-        return _HeldRows(rows, Bands(hashes))
+        return _HeldRows(rows, np.concatenate(seen) if seen else np.empty((0, 2), dtype=np.uint64))
 
 
 @dataclass
 class _HeldRows:
     rows: np.ndarray
-    index: Bands
+    hashes: np.ndarray
 
     @property
     def looked_at(self) -> int:
         return len(self.rows)
 
-    def match(self, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        pairs = self.index.pairs(seen)
-        return self.rows[pairs[:, 0]], pairs[:, 1], np.ones(len(pairs))
+    def match(self, seen: np.ndarray) -> _Match:
+        """Return what has the same hash on either grid among rows that pass by."""
+        mine, theirs = np.zeros(len(self.rows), dtype=bool), np.zeros(len(seen), dtype=bool)
+        pairs: list[tuple[int, int, float]] = []
+        for held, passing in zip(self.hashes.T, seen.T, strict=True):
+            both, here, there = np.intersect1d(held, passing, return_indices=True)
+            mine |= np.isin(held, both)
+            theirs |= np.isin(passing, both)
+            pairs += [(int(self.rows[one]), int(other), 1.0) for one, other in zip(here[:EXAMPLES], there[:EXAMPLES], strict=True)]
+        return _Match(self.rows[mine], np.flatnonzero(theirs), pairs)
+
+
+class _HeldPictures:
+    """Pictures of measured rows; the same picture is held once, whatever the number of its rows."""
+
+    def __init__(self, data: PreparedDataset, places: np.ndarray, name: str) -> None:
+        bits, shown = _pictures(data, places, name)
+        told = shown.any(axis=1)
+        both = np.concatenate([bits[told].view(np.uint8), shown[told].view(np.uint8)], axis=1)
+        _, first, number = np.unique(both, axis=0, return_index=True, return_inverse=True)
+        self._rows, self._number = _numbers(data, places[told]), number.reshape(-1)
+        self._shown, self._index = shown[told][first], Bands(bits[told][first])
+        self.looked_at = len(places)
+
+    def match(self, seen: tuple[np.ndarray, np.ndarray]) -> _Match:
+        """Return what is near among pictures that pass by."""
+        bits, small = seen
+        pairs = self._index.pairs(bits)
+        far = np.abs(self._shown[pairs[:, 0]] - small[pairs[:, 1]]).mean(axis=1)
+        near = far <= PICTURE_DIFFERENCE
+        return _match(self._rows, self._number, pairs[near], 1.0 - far[near] / 255.0)
+
+
+def _match(rows: np.ndarray, number: np.ndarray, pairs: np.ndarray, alike: np.ndarray) -> _Match:
+    """Return pairs of different things as rows: every row of a thing has its twins.
+
+    Args:
+        rows: The numbers of the held rows.
+        number: Which thing each of them is.
+        pairs: Things and places that are near, `[pairs, 2]`.
+        alike: How alike they are.
+    """
+    if not len(pairs):
+        return _Match(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), [])
+    first = {thing: int(rows[np.flatnonzero(number == thing)[0]]) for thing in np.unique(pairs[:, 0])[:EXAMPLES].tolist()}
+    shown = [
+        (first[thing], place, float(one)) for (thing, place), one in zip(pairs.tolist(), alike.tolist(), strict=True) if thing in first
+    ]
+    return _Match(rows[np.isin(number, pairs[:, 0])], np.unique(pairs[:, 1]), shown)
 
 
 def _as_numbers(column: pa.Array) -> np.ndarray | None:
@@ -305,8 +368,9 @@ def _as_numbers(column: pa.Array) -> np.ndarray | None:
 def _pictures(data: PreparedDataset, places: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return bands and small pictures, brightness and contrast evened; a picture of one colour becomes nothing at all."""
     bits, small = [], []
-    for start in range(0, len(places), _BATCH):
-        pixels = data.take(places[start : start + _BATCH], ragged=False).inputs[name].numpy()
+    step = max(min(_PIXELS // int(np.prod(data.inputs[name].shape if name in data.inputs else (1,))), _BATCH), 1)
+    for start in range(0, len(places), step):
+        pixels = data.take(places[start : start + step], ragged=False).inputs[name].numpy()
         one, shown = picture_bits(pixels)
         bits.append(one)
         small.append(shown)

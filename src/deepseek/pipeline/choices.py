@@ -75,6 +75,23 @@ def evens_classes(task: Any) -> bool:
     return any(task.get(key) for key in ("class_weights", "resample", "logit_adjustment"))
 
 
+def probability_note(task: Any) -> str:
+    """Return what a user has to know of a task's probabilities; nothing where they are what they say.
+
+    Args:
+        task: The task's spec, or `auto`.
+    """
+    if evens_classes(task):
+        return (
+            "the task makes rare classes count more, and so its probabilities are higher for them than rows are of them: "
+            "task.probabilities: of_data takes that out of the answers"
+        )
+    loss = task.get("loss") if isinstance(task, Mapping) else None
+    if loss is not None and split_spec("loss", loss)[0] == "focal":
+        return "the focal loss teaches probabilities that are less sure than rows are: they rank rows, and are no shares"
+    return ""
+
+
 def _measures(task: Any, metric: str) -> bool:
     """Whether a task computes a metric: it may have been given metrics without it, and what is not computed cannot be monitored."""
     given = task.get("metrics") if isinstance(task, Mapping) else None

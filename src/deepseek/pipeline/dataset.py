@@ -58,6 +58,7 @@ class Dataset:
         document: Where the rows came from, counts, schema and splits: the run's `data.json`.
         rejects: Folders with rows that were set aside, by the name that each has among a run's rejects; empty for their root.
         landed: The folders of the tables that the rows come from: `source`, and `test` where there are test rows of their own.
+        mended: Rows of the table that are trained on with another label or weight than it says (`data.suspects`), ascending, int64.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Dataset:
     document: dict[str, Any]
     rejects: Mapping[str, Path]
     landed: Mapping[str, Path] = field(default_factory=dict)
+    mended: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def preparation(self) -> Preparation:
         """Return the fitted preparation."""
@@ -144,7 +146,8 @@ class _Road:
         if test:
             rejects["test"] = test.table.path.parent / REJECTS
         tables = {"source": landed.table.path.parent, **({"test": test.table.path.parent} if test else {})}
-        return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects, tables)
+        mended = np.union1d(self._edits.relabelled, self._edits.weighed)
+        return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects, tables, mended)
 
     def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None], texts: Sequence[str] = ()) -> _Landed:
         data = self.recipe.data

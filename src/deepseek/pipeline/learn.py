@@ -89,6 +89,7 @@ def learn(
         texts = read_preparation(bundle).text_columns if bundle is not None else ()
         rows = rows_in_order(checked, list(sources) or [checked.data.source], texts=texts, time=section.time, work=Path(work))
         start = _go_on(bundle) if bundle is not None else _begin(checked, section, rows, cache, Path(work))
+        _refuse_resampling(start)
         student = Student(start, section, seed=checked.seed)
         saver = _Saver(folder, checked, start, student, section)
         saver.write_recipe()
@@ -255,6 +256,14 @@ def _go_on(bundle: Bundle) -> Start:
     return Start(preparation, TorchBackend(bundle).model, specs, plugins=bundle.manifest["plugins"])
 
 
+def _refuse_resampling(start: Start) -> None:
+    if start.model.task.resample is not None:
+        raise InputError(
+            f"task.resample is {start.model.task.resample}, and the rows of a stream come once, as they come",
+            hint="weigh classes instead: task.class_weights",
+        )
+
+
 def _begin(recipe: Recipe, section: LearnSection, rows: Iterator[pa.RecordBatch], cache: StageCache, work: Path) -> Start:
     """Fit the transforms on the first rows, and build a network for them; they then come again as the stream's first."""
     first, count = [], 0
@@ -273,6 +282,7 @@ def _begin(recipe: Recipe, section: LearnSection, rows: Iterator[pa.RecordBatch]
     split = {"train": 1, "validation": 0, "test": 0}
     beginning = recipe.with_decisions(
         {"data.source": (source, why), "data.test": (None, why), "data.checks": ([], why), "data.split": (split, why)}
+        | {"data.suspects": (None, why)}
     )
     dataset = make_dataset(beginning, cache)
     preparation = dataset.preparation()

@@ -13,7 +13,7 @@ from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, sha256_j
 from deepseek.data.splits import NAMES
 from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
-from deepseek.pipeline.choices import Choices, choose, evens_classes
+from deepseek.pipeline.choices import Choices, choose, probability_note
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.delivery import deliver
 from deepseek.pipeline.export import require_compression, require_exporters
@@ -34,12 +34,6 @@ _SAME = (
     *("clip_norm", "clip_value", "ema", "l1", "l2", "max_norm", "deterministic", "device", "on_nonfinite"),
 )
 """The keys of a recipe's `train` that the trainer's settings have under the same name."""
-
-
-_SHIFTED = (
-    "the task makes rare classes count more, and so its probabilities are higher for them than rows are of them: "
-    "task.probabilities: of_data takes that out of the answers"
-)
 
 
 def run(
@@ -90,7 +84,7 @@ def run(
             write_json(folder.decisions, {"measured": read_json(given.decisions).get("measured")})
     progress.log(f"run {folder.path}")
     dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
-    for warning in (*dataset.warnings, *([_SHIFTED] if evens_classes(checked.task) else [])):
+    for warning in (*dataset.warnings, *filter(None, [probability_note(checked.task)])):
         progress.warn(warning)
     result = follow(checked, dataset, folder, began=began)
     deliver(checked, folder)
@@ -121,7 +115,7 @@ def follow(
     """
     identity = data_identity(dataset.folder)
     _require_same_data(folder, identity)
-    warnings = [*dataset.warnings, *([_SHIFTED] if evens_classes(recipe.task) else [])]
+    warnings = [*dataset.warnings, *filter(None, [probability_note(recipe.task)])]
     write_json(folder.data, {**dataset.document, "warnings": warnings, "identity": identity})
     copy_rejects(dataset, folder.rejects)
     resolved = _resolve(recipe, dataset, folder)
