@@ -32,8 +32,10 @@ TEXT_CHARACTERS, LEAST_CHARACTERS = 1_000, 20
 """Of a long text its beginning is compared; short ones are the same by chance."""
 PICTURE_DIFFERENCE = 4.0
 """How far the small pictures may be apart, in levels of 255, on average over the fields; their brightness and contrast are evened first."""
-GRID = 0.01
+GRID = 1e-4
 """Numbers that differ by less than this part of their column's spread are the same, but for those beside an edge of the grid."""
+BY_CHANCE = 0.01
+"""Where more rows than this part of those measured might have a twin by chance, rounded rows tell nothing and are not compared."""
 EXAMPLES = 5
 
 _BATCH = 1_024
@@ -111,7 +113,9 @@ def text_twins(sides: Sides, column: str, *, seed: int = 0) -> Twins:
 def table_twins(sides: Sides, columns: Sequence[str], *, sample: pa.Table, typed: _Typed, seed: int = 0) -> Twins:
     """Return the rows whose values are those of a training row once numbers are rounded, and case and blanks left aside.
 
-    Two grids, half a step apart, are tried: a pair is told of where it falls together in one of them.
+    Two grids, half a step apart, are tried: a pair is told of where it falls together in one of them. A table of few or coarse columns, in
+    which strangers may well agree, is not compared: `looked_at` is then 0. How often they might is the product of how often two rows agree
+    in each column, of which the root is taken as columns go together.
 
     Args:
         sides: The rows.
@@ -120,11 +124,16 @@ def table_twins(sides: Sides, columns: Sequence[str], *, sample: pa.Table, typed
         typed: Gives rows the types of training (`Preparation.typed`).
         seed: Says which rows are drawn, where there are many.
     """
-    return _Search(sides, "the row, rounded", seed, columns, _GridView(columns, sample, typed)).twins()
+    view = _GridView(columns, sample, typed)
+    what = "the row, rounded"
+    if len(sides.train[1]) * view.chance(sample) ** 0.5 > BY_CHANCE:
+        nothing = np.empty(0, dtype=np.int64)
+        return Twins([Near(what, part, 0, len(rows), nothing) for part, (_, rows) in sides.measured.items()])
+    return _Search(sides, what, seed, columns, view).twins()
 
 
 def picture_twins(train: PreparedDataset, measured: Mapping[str, PreparedDataset], name: str, *, seed: int = 0) -> Twins:
-    """Return the rows whose picture is nearly that of a training row: saved again, made brighter, cut by a pixel.
+    """Return the rows whose picture is nearly that of a training row: saved again, made brighter, with noise.
 
     Args:
         train: The prepared training rows.
@@ -192,8 +201,8 @@ class _Search:
         held, sizes, hits = {}, {}, {}
         for part, (table, rows) in self._sides.measured.items():
             drawn = _drawn(rows, self._seed)
-            seen = [self._view.seen(batch) for _, batch in self._batches(table, drawn)]
-            held[part] = self._view.held(drawn, seen)
+            kept = [self._view.kept(self._view.seen(batch)) for _, batch in self._batches(table, drawn)]
+            held[part] = self._view.held(drawn, kept)
             sizes[part], hits[part] = (held[part].looked_at, len(rows)), _Hits()
         table, rows = self._sides.train
         for numbers, batch in self._batches(table, rows):
@@ -225,13 +234,20 @@ class _TextView:
         hashed, offsets = pieces(texts)
         return texts, hashed, offsets, minima(hashed, offsets)
 
-    def held(self, rows: np.ndarray, seen: list[Any]) -> _HeldTexts:
+    @staticmethod
+    def kept(seen: tuple[list[str], np.ndarray, np.ndarray, np.ndarray]) -> tuple[list[str], np.ndarray]:
+        """Return what is held of measured texts: they and their bands, without the pieces, which would take eight times the room."""
+        return seen[0], seen[3]
+
+    def held(self, rows: np.ndarray, kept: list[tuple[list[str], np.ndarray]]) -> _HeldTexts:
         """Return the texts to compare with; the same text is held once, whatever the number of its rows."""
-        texts = np.array([text for one in seen for text in one[0]], dtype=object)
-        bands = np.concatenate([one[3] for one in seen]) if seen else np.empty((0, 1), dtype=np.uint64)
-        told = np.array([bool(text) for text in texts], dtype=bool)
-        different, first, number = np.unique(texts[told].astype(str), return_index=True, return_inverse=True)
-        return _HeldTexts(rows[told], number, different.tolist(), Bands(bands[told][first]))
+        texts = [text for one, _ in kept for text in one]
+        bands = np.concatenate([one for _, one in kept]) if kept else np.empty((0, 1), dtype=np.uint64)
+        told = np.array([place for place, text in enumerate(texts) if text], dtype=np.int64)
+        known: dict[str, int] = {}
+        number = np.array([known.setdefault(texts[place], len(known)) for place in told.tolist()], dtype=np.int64)
+        first = told[np.unique(number, return_index=True)[1]]
+        return _HeldTexts(rows[told], number, list(known), Bands(bands[first]))
 
 
 @dataclass
@@ -274,13 +290,24 @@ class _GridView:
         batch = typed(pa.record_batch([plain(sample[name].combine_chunks()) for name in self._columns], names=self._columns))
         for name in self._columns:
             values = _as_numbers(get_column(batch, name))
-            if values is not None and np.isfinite(values).any():
-                self._steps[name] = GRID * float(np.nanstd(values)) or 1.0
+            finite = None if values is None else values[np.isfinite(values)]
+            if finite is not None and len(finite):
+                self._steps[name] = GRID * _spread(finite)
 
     def seen(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return two hashes a row, uint64 `[n, 2]`."""
         batch = self._typed(batch)
         return np.column_stack([hash_rows(self._rounded(batch, shift), self._columns) for shift in (0.0, 0.5)])
+
+    def chance(self, sample: pa.Table) -> float:
+        """Return how likely two strangers agree in every column, if columns knew nothing of each other."""
+        batch = self._typed(pa.record_batch([plain(sample[name].combine_chunks()) for name in self._columns], names=self._columns))
+        rounded, likely = self._rounded(batch, 0.0), 1.0
+        for column in rounded.columns:
+            counts = pc.value_counts(column).field("counts").to_numpy().astype(np.float64)
+            pairs = len(column) * (len(column) - 1.0)
+            likely *= max(float((counts * (counts - 1)).sum()), 1.0) / max(pairs, 1.0)
+        return likely
 
     def _rounded(self, batch: pa.RecordBatch, shift: float) -> pa.RecordBatch:
         columns = []
@@ -294,8 +321,14 @@ class _GridView:
             columns.append(pa.array(np.where(np.isfinite(cells), cells, np.nan), from_pandas=True))
         return pa.record_batch(columns, names=self._columns)
 
-    def held(self, rows: np.ndarray, seen: list[np.ndarray]) -> _HeldRows:
-        return _HeldRows(rows, np.concatenate(seen) if seen else np.empty((0, 2), dtype=np.uint64))
+    @staticmethod
+    def kept(seen: np.ndarray) -> np.ndarray:
+        """Return what is held of measured rows: their hashes."""
+        return seen
+
+    def held(self, rows: np.ndarray, kept: list[np.ndarray]) -> _HeldRows:
+        """Return the rows to compare with."""
+        return _HeldRows(rows, np.concatenate(kept) if kept else np.empty((0, 2), dtype=np.uint64))
 
 
 @dataclass
@@ -351,11 +384,15 @@ def _match(rows: np.ndarray, number: np.ndarray, pairs: np.ndarray, alike: np.nd
     """
     if not len(pairs):
         return _Match(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), [])
-    first = {thing: int(rows[np.flatnonzero(number == thing)[0]]) for thing in np.unique(pairs[:, 0])[:EXAMPLES].tolist()}
-    shown = [
-        (first[thing], place, float(one)) for (thing, place), one in zip(pairs.tolist(), alike.tolist(), strict=True) if thing in first
-    ]
+    best = np.argsort(-alike, kind="stable")[: 4 * EXAMPLES].tolist()
+    shown = [(int(rows[np.flatnonzero(number == pairs[one, 0])[0]]), int(pairs[one, 1]), float(alike[one])) for one in best]
     return _Match(rows[np.isin(number, pairs[:, 0])], np.unique(pairs[:, 1]), shown)
+
+
+def _spread(values: np.ndarray) -> float:
+    """Return how far values lie apart, whatever a few of them do: four fifths of them, in standard deviations of a normal law."""
+    low, high = np.quantile(values, [0.1, 0.9])
+    return float((high - low) / 2.563) or float(values.std()) or 1.0
 
 
 def _as_numbers(column: pa.Array) -> np.ndarray | None:

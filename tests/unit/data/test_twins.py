@@ -71,7 +71,7 @@ def test_short_and_missing_texts_are_not_looked_at(tmp_path):
 def test_rows_rounded_otherwise_are_found_and_neighbours_are_not(tmp_path):
     random = np.random.default_rng(2)
     numbers = random.standard_normal((2_000, 6)) * [1, 10, 100, 1e-3, 1e6, 5]
-    again = numbers[:200] * (1 + 1e-5 * random.standard_normal((200, 6)))
+    again = numbers[:200].astype(np.float32).astype(np.float64)
     others = random.standard_normal((800, 6)) * [1, 10, 100, 1e-3, 1e6, 5]
     city = random.choice(["Rome", "Oslo"], 2_000)
     columns = {f"n{place}": np.concatenate([numbers, again, others])[:, place] for place in range(6)}
@@ -86,9 +86,46 @@ def test_rows_rounded_otherwise_are_found_and_neighbours_are_not(tmp_path):
 
 
 def test_missing_values_are_the_same(tmp_path):
-    table = landed(tmp_path, pa.table({"a": [1.0, None, 1.0, None], "b": ["x", None, "y", None]}))
-    found = table_twins(sides(table, [0, 1], [2, 3]), ["a", "b"], sample=table.sample(None, 4, 0), typed=lambda batch: batch)
-    assert found.found[0].rows.tolist() == [3]
+    random = np.random.default_rng(6)
+    columns = {name: random.standard_normal(200).tolist() for name in "abc"}
+    for name in "ab":
+        columns[name][7] = columns[name][107] = None
+    columns["c"][107] = columns["c"][7]
+    table = landed(tmp_path, pa.table(columns))
+    both = sides(table, range(100), range(100, 200))
+    found = table_twins(both, list("abc"), sample=table.sample(np.arange(100), 100, 0), typed=lambda batch: batch)
+    assert found.found[0].rows.tolist() == [107]
+    assert found.found[0].pairs == ((107, 7, 1.0),)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_few_columns_in_which_strangers_agree_are_not_compared(tmp_path, columns):
+    random = np.random.default_rng(7)
+    values = {f"n{place}": random.standard_normal(4_000).round(3) for place in range(columns)}
+    table = landed(tmp_path, pa.table(values))
+    both = sides(table, range(3_000), range(3_000, 4_000))
+    (near,) = table_twins(both, list(values), sample=table.sample(np.arange(3_000), 3_000, 0), typed=lambda batch: batch).found
+    assert (near.looked_at, near.of, len(near.rows)) == (0, 1_000, 0)
+
+
+def test_a_value_out_of_all_bounds_does_not_make_all_others_the_same(tmp_path):
+    random = np.random.default_rng(8)
+    values = random.standard_normal((2_000, 5))
+    values[::500] *= 1e12
+    table = landed(tmp_path, pa.table({f"n{place}": values[:, place] for place in range(5)}))
+    both = sides(table, range(1_500), range(1_500, 2_000))
+    names = [f"n{place}" for place in range(5)]
+    (near,) = table_twins(both, names, sample=table.sample(np.arange(1_500), 1_500, 0), typed=lambda batch: batch).found
+    assert (near.looked_at, len(near.rows)) == (500, 0)
+
+
+def test_every_row_of_a_text_that_comes_often_is_counted(tmp_path):
+    random = np.random.default_rng(9)
+    same = sentence(random, 20)
+    table = landed(tmp_path, pa.table({"note": [same] * 300 + [sentence(random, 20) for _ in range(50)]}))
+    found = text_twins(sides(table, [*range(100), *range(300, 350)], range(100, 300)), "note")
+    assert len(found.found[0].rows) == 200
+    assert found.training.tolist() == list(range(100))
 
 
 def pictures(random, count, size=28):

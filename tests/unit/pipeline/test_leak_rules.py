@@ -86,10 +86,11 @@ def test_without_twins_nothing_is_said(tmp_path):
 
 def test_test_rows_of_their_own_are_compared(tmp_path):
     random = np.random.default_rng(2)
-    x = random.standard_normal((400, 2))
-    for name, values in (("points", x), ("later", np.concatenate([x[:30] * (1 + 1e-8), random.standard_normal((70, 2))]))):
+    x = random.standard_normal((400, 3))
+    for name, values in (("points", x), ("later", np.concatenate([x[:30] * (1 + 1e-8), random.standard_normal((70, 3))]))):
         label = random.choice(["a", "b"], len(values))
-        pa.csv.write_csv(pa.table({"x": values[:, 0], "y": values[:, 1], "label": label}), tmp_path / f"{name}.csv")
+        table = pa.table({"x": values[:, 0], "y": values[:, 1], "z": values[:, 2], "label": label})
+        pa.csv.write_csv(table, tmp_path / f"{name}.csv")
     data = {"source": str(tmp_path / "points.csv"), "test": str(tmp_path / "later.csv"), "target": "label"}
     recipe = {"name": "points", "data": {**data, "split": {"validation": 0, "on_leak": "drop"}}}
     found = make_dataset(load_recipe(recipe), StageCache(tmp_path / "runs" / CACHE))
