@@ -304,7 +304,7 @@ def class_weights(spec: TargetSpec, how: Literal["balanced", "effective"] | Mapp
             raise InputError(f"class weights are {how!r}", hint="write balanced, effective, or a weight for each class")
         counts = np.array(spec.counts, dtype=np.float64)
         seen = counts if how == "balanced" else effective_number(counts, beta)
-        return spec.rows / ((counts / seen).sum() * seen)
+        return np.asarray(spec.rows / ((counts / seen).sum() * seen))
     weights = {str(name).lower() if isinstance(name, bool) else str(name): float(weight) for name, weight in how.items()}
     unknown = sorted(set(weights) - set(spec.classes))
     if unknown or any(not 0 <= weight < float("inf") for weight in weights.values()):

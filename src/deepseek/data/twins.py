@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -191,14 +191,42 @@ class _Hits:
         return Near(what, part, looked_at, of, self._measured, tuple(self._pairs)), self._training
 
 
+class _Held(Protocol):
+    """Measured rows, to be compared with."""
+
+    @property
+    def looked_at(self) -> int:
+        """How many there are."""
+
+    def match(self, seen: Any) -> _Match:
+        """Return what is near among training rows that pass by."""
+
+
+class _View(Protocol):
+    """A way to look at rows: what is seen of training rows, and what of that is held of measured ones."""
+
+    batch_rows: int
+
+    def seen(self, batch: pa.RecordBatch) -> Any:
+        """Return what is seen of rows."""
+
+    def kept(self, seen: Any) -> Any:
+        """Return what of that is held."""
+
+    def held(self, rows: np.ndarray, kept: list[Any]) -> _Held:
+        """Return the rows to compare with."""
+
+
 class _Search:
     """Training rows pass by the measured ones that are held."""
 
-    def __init__(self, sides: Sides, what: str, seed: int, columns: Sequence[str], view: _TextView | _GridView) -> None:
+    def __init__(self, sides: Sides, what: str, seed: int, columns: Sequence[str], view: _View) -> None:
         self._sides, self._what, self._seed, self._columns, self._view = sides, what, seed, list(columns), view
 
     def twins(self) -> Twins:
-        held, sizes, hits = {}, {}, {}
+        held: dict[str, _Held] = {}
+        sizes: dict[str, tuple[int, int]] = {}
+        hits: dict[str, _Hits] = {}
         for part, (table, rows) in self._sides.measured.items():
             drawn = _drawn(rows, self._seed)
             kept = [self._view.kept(self._view.seen(batch)) for _, batch in self._batches(table, drawn)]

@@ -280,10 +280,8 @@ def _begin(recipe: Recipe, section: LearnSection, rows: Iterator[pa.RecordBatch]
     why = "the stream's first rows"
     source = {"type": "arrow", "path": str(path)}
     split = {"train": 1, "validation": 0, "test": 0}
-    beginning = recipe.with_decisions(
-        {"data.source": (source, why), "data.test": (None, why), "data.checks": ([], why), "data.split": (split, why)}
-        | {"data.suspects": (None, why)}
-    )
+    changed: dict[str, Any] = {"data.source": source, "data.test": None, "data.checks": [], "data.split": split, "data.suspects": None}
+    beginning = recipe.with_decisions({path: (value, why) for path, value in changed.items()})
     dataset = make_dataset(beginning, cache)
     preparation = dataset.preparation()
     if preparation.target is None:

@@ -92,7 +92,7 @@ def label_noise(given: np.ndarray, probability: np.ndarray) -> LabelNoise:
     thresholds = np.where(borne > 0, sums / np.maximum(borne, 1), np.inf)
     # a mean of equal numbers may come out a rounding above each of them, and then nothing would reach it
     reached = probability >= thresholds - 8 * np.finfo(np.float64).eps
-    confident = reached.any(axis=1)
+    confident = np.asarray(reached.any(axis=1))
     best = np.where(confident, np.where(reached, probability, -1.0).argmax(axis=1), probability.argmax(axis=1))
     counts = np.bincount(given[confident] * classes + best[confident], minlength=classes * classes).reshape(classes, classes)
     return LabelNoise(thresholds, counts, calibrated_joint(counts, borne), best, confident)

@@ -289,8 +289,8 @@ class Trainer:
         ranks = self.ranks
         least = STATISTICS_ROWS if has_batch_statistics(self.model) else 0
         pin = ranks.device.type == "cuda"
-        place = {"rank": ranks.rank, "ranks": ranks.ranks}
-        return Loader(self.train, seed=self.settings.seed, batch_size=size, least=least, pin=pin, resample=self.task.resample, **place)
+        seed, resample = self.settings.seed, self.task.resample
+        return Loader(self.train, seed=seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, pin=pin, resample=resample)
 
     def _steps_per_call(self) -> int:
         given = self.settings.steps_per_call
