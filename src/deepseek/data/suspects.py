@@ -178,8 +178,9 @@ def _read(rules: SuspectRules) -> pa.Table:
         else:
             import pyarrow.csv
 
-            texts = {name: pa.string() for name in ("given", "suggested", "action", "label", rules.key) if name}
-            lines = pyarrow.csv.read_csv(rules.file, convert_options=pyarrow.csv.ConvertOptions(column_types=texts))
+            types = {name: pa.string() for name in ("given", "suggested", "action", "label", rules.key) if name}
+            types |= {} if rules.key == "row" else {"row": pa.int64()}
+            lines = pyarrow.csv.read_csv(rules.file, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(
             f"the file of suspects {str(rules.file)!r} cannot be read: {error}", hint="give what `deepseek suspects` wrote"

@@ -210,6 +210,15 @@ def test_a_file_that_does_not_fit_is_refused(home, tmp_path, change, error, said
         training_rows(folder, suspects={"file": str(tmp_path / "bad.csv"), "action": "relabel"})
 
 
+def test_a_list_without_a_line_changes_nothing(home, tmp_path):
+    folder, found, _, _ = home
+    pa.csv.write_csv(found.table.slice(0, 0), tmp_path / "none.csv")
+    before, _ = training_rows(folder)
+    after, dataset = training_rows(folder, suspects={"file": str(tmp_path / "none.csv")})
+    assert np.array_equal(before, after)
+    assert any("none changed" in warning for warning in dataset.warnings)
+
+
 def test_a_file_that_is_not_there_is_named(home):
     with pytest.raises(InputError, match=r"nowhere\.csv"):
         training_rows(home[0], suspects={"file": "nowhere.csv"})
