@@ -60,7 +60,7 @@ def test_training_rows_and_rates_are_those_of_the_rows(run, written):
 
 def test_numbers_are_cut_alike_in_training_and_test_rows(written):
     groups, found = groups_of(written, "x")
-    assert len(groups) == 6  # five fifths, and what is missing
+    assert len(groups) == 5
     assert sum(one.training for one in found.groups) > 2_000
     assert max(one.share for one in found.groups) < 0.25
 

@@ -71,6 +71,7 @@ def coverage_facts(spec: TargetSpec, predictions: Predictions, *, dataset: Datas
         unlisted = int((learned.codes < 0).sum())
         facts = [_group(label, code, found[label], learned, target, shares) for code, label in enumerate(learned.labels)]
         facts += [_absent(label, share, len(learned.codes)) for label, share in (shares or {}).items() if label not in learned.labels]
+        facts = [one for one in facts if one.training or one.looked_at or one.expected is not None]
         order = {label: place for place, label in enumerate(found)}
         facts.sort(key=lambda one: (one.verdict != "missing", order.get(one.name, -1)))
         made.append(CoverageFacts(name, rate, what, LEAST_ROWS, facts, unlisted))
