@@ -24,6 +24,8 @@ _PUBLIC = {
     "tune": "deepseek.pipeline.tune",
     "TuneResult": "deepseek.pipeline.tune",
     "show": "deepseek.pipeline.show",
+    "suspects": "deepseek.pipeline.suspects",
+    "SuspectsResult": "deepseek.pipeline.suspects",
     "evaluate": "deepseek.pipeline.evaluate",
     "predict": "deepseek.pipeline.predict",
     "export": "deepseek.pipeline.export",
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from deepseek.pipeline.run import run as run
     from deepseek.pipeline.show import show as show
     from deepseek.pipeline.snapshot import snapshot as snapshot
+    from deepseek.pipeline.suspects import SuspectsResult as SuspectsResult
+    from deepseek.pipeline.suspects import suspects as suspects
     from deepseek.pipeline.train import train as train
     from deepseek.pipeline.tune import TuneResult as TuneResult
     from deepseek.pipeline.tune import tune as tune

@@ -17,8 +17,12 @@ CASES = {
     "binary, balanced": ({"type": "binary", "class_weights": "balanced", "loss": "focal"}, BINARY),
     "multiclass": ("multiclass", CLASSES),
     "multiclass, weighted": ({"type": "multiclass", "class_weights": {"5": 3.0}, "loss": "focal", "metrics": ["auc"]}, CLASSES),
+    "binary, resampled": ({"type": "binary", "resample": "over", "probabilities": "of_data"}, BINARY),
+    "multiclass, adjusted": ({"type": "multiclass", "logit_adjustment": 1.0, "probabilities": "of_data"}, CLASSES),
+    "multiclass, effective": ({"type": "multiclass", "class_weights": "effective"}, CLASSES),
     "multilabel": ("multilabel", LABELS),
     "multilabel, balanced": ({"type": "multilabel", "class_weights": "balanced"}, LABELS),
+    "multilabel, of data": ({"type": "multilabel", "class_weights": "balanced", "probabilities": "of_data"}, LABELS),
     "regression": ("regression", PRICE),
     "regression, two columns": ({"type": "regression", "loss": "huber"}, VALUES),
 }

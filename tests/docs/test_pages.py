@@ -27,6 +27,7 @@ from deepseek.recipe.sections import (
     ServeSection,
     ShadowSection,
     SplitSection,
+    SuspectsSection,
     TrainSection,
     TuneSection,
     WindowSection,
@@ -71,7 +72,7 @@ def test_every_option_on_the_page_exists():
 @pytest.mark.parametrize(
     "section",
     [
-        *(RecipeSections, DataSection, SplitSection, TrainSection, TuneSection),
+        *(RecipeSections, DataSection, SplitSection, SuspectsSection, TrainSection, TuneSection),
         *(ServeSection, BatchingSection, ExperimentSection, GuardSection, MonitorSection, AlarmSection, WindowSection),
         *(OnAlarmSection, FreshRowsSection, ShadowSection, CanarySection, OnlineSection, LearnSection, LiveSection),
     ],

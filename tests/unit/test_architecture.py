@@ -192,9 +192,12 @@ PARAMETERS_EXEMPT = {
     "cli/experiment.py": "the verb's options",
     "cli/compress.py": "the verb's options",
     "cli/serve.py": "the verb's options",
+    "cli/suspects.py": "the verb's options",
     "cli/train.py": "the verb's options",
     "cli/tune.py": "the verb's options",
     "cli/watch.py": "the verb's options",
+    "data/materialize.py": "which rows, in which role, and what becomes of those that cannot be prepared",
+    "pipeline/suspects.py": "suspects() is the public function whose arguments are the verb's options",
     "pipeline/train.py": "train() is the public function whose arguments are a recipe in short",
 }
 

@@ -92,6 +92,25 @@ def check_leaks(
     return Leaks(_among(chosen, learned), _among(measured, learned), _among(measured, chosen), len(chosen), len(measured))
 
 
+def repeated_training_rows(
+    table: LandedTable,
+    split: np.ndarray,
+    *,
+    columns: Sequence[str],
+    test: LandedTable | None = None,
+    typed: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
+) -> np.ndarray:
+    """Return the training rows that have exactly the inputs of a validation or test row, ascending, int64; arguments as `check_leaks`."""
+    if not columns:
+        return np.empty(0, dtype=np.int64)
+    hashes = _hashes(table, columns, typed)
+    measured = hashes[(split == VALIDATION) | (split == TEST)]
+    if test is not None:
+        measured = np.concatenate([hashes[split == VALIDATION], _hashes(test, columns, typed)])
+    rows = np.flatnonzero(split == TRAIN)
+    return rows[np.isin(hashes[rows], measured)]
+
+
 def _hashes(table: LandedTable, columns: Sequence[str], typed: Callable[[pa.RecordBatch], pa.RecordBatch]) -> np.ndarray:
     hashes = np.empty(table.rows, dtype=np.uint64)
     start = 0

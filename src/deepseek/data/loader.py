@@ -13,6 +13,7 @@ import numpy as np
 from deepseek.data.batch import PADDED_ELEMENTS, Batch
 from deepseek.data.order import by_length, order
 from deepseek.data.prepared import PreparedDataset
+from deepseek.data.resample import Resample, Resampled
 from deepseek.errors import InputError
 
 QUEUED_BATCHES = 2
@@ -47,8 +48,11 @@ class Loader:
         group_lengths: Whether rows of like length come together, so that ragged inputs are padded less. Every row still comes once an
             epoch, and a batch is a pure function of (seed, epoch, step) as ever. `auto` groups where the order is random and rows are of
             unequal length.
+        resample: Whether every class comes equally often, and how long an epoch then is: `over`, `under` or `balanced`. For datasets with
+            one target of class codes, in a random order.
 
     Attributes:
+        length: How many rows an epoch has.
         wait_s: Seconds that the consumer has waited for batches, in total.
         batches_read: How many batches were handed out.
 
@@ -69,12 +73,15 @@ class Loader:
         prefetch: bool | Literal["auto"] = "auto",
         pin: bool = False,
         group_lengths: bool | Literal["auto"] = "auto",
+        resample: Resample | None = None,
     ) -> None:
         if batch_size < 1 or not 0 <= rank < ranks:
             raise InputError(f"batch_size is {batch_size}, rank {rank} of {ranks}", hint="a batch has a row, ranks count from 0")
-        if min(batch_size, len(dataset)) < least * ranks:
+        self._resampled = None if resample is None else Resampled(_class_codes(dataset, shuffle=shuffle), resample)
+        self.length = len(dataset) if self._resampled is None else len(self._resampled)
+        if min(batch_size, self.length) < least * ranks:
             raise InputError(
-                f"each of {ranks} ranks needs {least} rows of every batch; batch_size is {batch_size}, and there are {len(dataset)} rows",
+                f"each of {ranks} ranks needs {least} rows of every batch; batch_size is {batch_size}, and there are {self.length} rows",
                 hint="raise batch_size, take fewer devices, or a model without batch normalisation",
             )
         self.dataset, self.seed, self.batch_size, self.rank, self.ranks = dataset, seed, batch_size, rank, ranks
@@ -84,7 +91,7 @@ class Loader:
         self._costly: bool | None = None if prefetch == "auto" else bool(prefetch)
         self.group_lengths = dataset.is_ragged and (shuffle if group_lengths == "auto" else group_lengths)
         self._grouped: dict[tuple[int, int], np.ndarray] = {}
-        whole, rest = divmod(len(dataset), batch_size)
+        whole, rest = divmod(self.length, batch_size)
         self._joined = 0 < rest < least * ranks
         self._steps = whole if self._joined else whole + bool(rest)
         # ragged inputs are padded to the longest row of their own batch
@@ -97,7 +104,7 @@ class Loader:
 
     def share(self, step: int) -> tuple[int, int, int]:
         """Return where this rank's rows begin and end in the global batch of a step, and how many rows that batch has."""
-        left = len(self.dataset) - step * self.batch_size
+        left = self.length - step * self.batch_size
         total = left if self._joined and step == self._steps - 1 else min(self.batch_size, left)
         return self.rank * total // self.ranks, (self.rank + 1) * total // self.ranks, total
 
@@ -113,6 +120,8 @@ class Loader:
     def _ordered(self, epoch: int, start: int, count: int) -> np.ndarray:
         if not self.shuffle:
             return np.arange(start, start + count)
+        if self._resampled is not None:
+            return self._resampled.rows(seed=self.seed, epoch=epoch, start=start, count=count)
         return order(len(self.dataset), seed=self.seed, epoch=epoch, start=start, count=count)
 
     def _stretch(self, epoch: int, first_step: int) -> np.ndarray:
@@ -161,7 +170,7 @@ class Loader:
         if self.ranks == 1 and self.shuffle and not self.group_lengths:
             start = first * self.batch_size
             count = sum(self.share(each)[2] for each in steps)
-            rows = order(len(self.dataset), seed=self.seed, epoch=epoch, start=start, count=count)
+            rows = self._ordered(epoch, start, count)
         else:
             rows = np.concatenate([self.rows(epoch, each) for each in steps])
         whole = self.dataset.take(rows, pin=self.pin)
@@ -208,6 +217,22 @@ class Loader:
         finally:
             stopped.set()
             worker.join()
+
+
+def _class_codes(dataset: PreparedDataset, *, shuffle: bool) -> np.ndarray:
+    """Return the class of each row, int64 `[rows]`.
+
+    Raises:
+        InputError: The dataset has no classes that rows could be drawn by, or rows are to come in their own order.
+    """
+    targets = [column for column in dataset.layout if column.role == "target"]
+    codes = dataset.column(targets[0].name) if len(targets) == 1 and not targets[0].shape and not targets[0].ragged else None
+    if not shuffle or codes is None or not (codes == np.floor(codes)).all() or (len(codes) and codes.min() < 0):
+        raise InputError(
+            "rows cannot be resampled by class: there is not one target of class codes, or they are to come in their own order",
+            hint="resample rows of a binary or multiclass task, in training",
+        )
+    return np.asarray(codes, dtype=np.int64)
 
 
 def rows_within(dataset: PreparedDataset, rows: int) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SLICE_BYTES = 64 << 20
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 (which rows, in which role, and what becomes of those that cannot be prepared)
     preparation: Preparation,
     batches: Iterator[pa.RecordBatch],
     folder: Path | str,
@@ -29,6 +29,7 @@ def prepare(
     training: bool,
     unseen: Literal["fail", "set_aside"] = "fail",
     set_aside: Callable[[str, np.ndarray], None] | None = None,
+    factors: np.ndarray | None = None,
 ) -> tuple[PreparedDataset, dict[str, int]]:
     """Write one split's rows as arrays.
 
@@ -40,6 +41,7 @@ def prepare(
         training: Whether these are the training rows: then cleaners may drop rows, and target encoding is out of fold.
         unseen: What happens to rows of a class that training did not know.
         set_aside: Is given, once all rows are written, each reason with the indices of the rows that were set aside for it.
+        factors: What each row weighs of what it would, float32 `[rows]`; all of it where not given.
 
     Returns:
         The dataset, and how many rows were set aside, by reason; empty where every row is in the dataset.
@@ -50,6 +52,7 @@ def prepare(
     """
     sources = np.arange(rows) if isinstance(rows, int) else np.asarray(rows, dtype=np.int64)
     writer = _SplitWriter(preparation, sources, Path(folder), training=training, unseen=unseen)
+    writer.factors = factors
     dataset = writer.write(batches)
     if set_aside is not None:
         for reason, numbers in writer.aside.rows.items():
@@ -76,6 +79,7 @@ class _SplitWriter:
         self._preparation, self._sources, self._folder = preparation, sources, folder
         self._training, self._unseen = training, unseen
         self.aside = Aside()
+        self.factors: np.ndarray | None = None
         self._written = 0
         self._unseen_classes: list[str] = []
         self._writer: PreparedWriter | None = None
@@ -140,7 +144,10 @@ class _SplitWriter:
             batch, rows = batch.filter(pa.array(keep)), rows[keep]
             arrays = {name: _keep(array, keep) for name, array in arrays.items()}
         targets = {} if target is None else target.apply(batch)
-        return _Slice(arrays, targets, self._preparation.weights(batch), rows, aside, unknown, unseen_class)
+        weight = self._preparation.weights(batch)
+        if self.factors is not None:
+            weight = self.factors[rows] if weight is None else weight * self.factors[rows]
+        return _Slice(arrays, targets, weight, rows, aside, unknown, unseen_class)
 
     def _append(self, made: _Slice) -> None:
         for reason, rows in made.aside.rows.items():

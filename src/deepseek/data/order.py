@@ -85,13 +85,23 @@ def by_length(rows: np.ndarray, lengths: np.ndarray, sizes: Sequence[int], *, se
         int64, the batches one after the other; within one, from the shortest row to the longest, ties as they came.
     """
     ranked = rows[np.argsort(lengths, kind="stable")]
-    places = _permutation(len(sizes), seed, epoch, _GROUPS + first_step)
+    places = permutation(len(sizes), seed=seed, epoch=epoch, stream=_GROUPS + first_step)
     ends = np.cumsum(np.asarray(sizes)[np.argsort(places)])  # of the batches by length: the i-th comes where `places` holds i
     return np.concatenate([ranked[ends[place] - size : ends[place]] for place, size in zip(places, sizes, strict=True)])
 
 
-def _permutation(size: int, seed: int, epoch: int, stream: int) -> np.ndarray:
-    """Return a permutation of `range(size)` from the high bits of one Philox stream, ties broken by position."""
+def permutation(size: int, *, seed: int, epoch: int, stream: int) -> np.ndarray:
+    """Return a permutation of `range(size)` from the high bits of one Philox stream, ties broken by position.
+
+    Args:
+        size: How many numbers, 1 or more.
+        seed: The run's seed.
+        epoch: The epoch, counted from 0.
+        stream: Tells permutations for different purposes apart.
+
+    Returns:
+        int64 `[size]`.
+    """
     key = np.array([seed % 2**64, epoch], dtype=np.uint64)
     counter = np.array([0, 0, 0, stream], dtype=np.uint64)
     bits = np.asarray(np.random.Philox(key=key, counter=counter).random_raw(size))
@@ -104,7 +114,7 @@ def _permutation(size: int, seed: int, epoch: int, stream: int) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _blocks(rows: int, seed: int, epoch: int) -> tuple[np.ndarray, int]:
     """Return the shuffled blocks, and the place of the last block, which may be short."""
-    blocks = _permutation(-(-rows // BLOCK_ROWS), seed, epoch, _BLOCKS)
+    blocks = permutation(-(-rows // BLOCK_ROWS), seed=seed, epoch=epoch, stream=_BLOCKS)
     return blocks, int(np.flatnonzero(blocks == len(blocks) - 1)[0])
 
 
@@ -132,10 +142,10 @@ def _window_at(rows: int, seed: int, epoch: int, position: int) -> int:
 def _window(rows: int, seed: int, epoch: int, window: int) -> np.ndarray:
     """Return the rows of a window in their order; `order` copies out of it, so that the cache cannot be written to."""
     if rows <= WINDOW_ROWS:
-        return _permutation(rows, seed, epoch, 0)
+        return permutation(rows, seed=seed, epoch=epoch, stream=0)
     blocks, _ = _blocks(rows, seed, epoch)
     firsts = blocks[window * WINDOW_BLOCKS : (window + 1) * WINDOW_BLOCKS] * BLOCK_ROWS
     members = (firsts[:, None] + np.arange(BLOCK_ROWS)).reshape(-1)
     members = members[members < rows]
-    shuffled: np.ndarray = members[_permutation(len(members), seed, epoch, window + 1)]
+    shuffled: np.ndarray = members[permutation(len(members), seed=seed, epoch=epoch, stream=window + 1)]
     return shuffled

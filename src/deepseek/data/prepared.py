@@ -199,6 +199,21 @@ class PreparedDataset:
             total += column.offsets[rows + 1] - column.offsets[rows]
         return total
 
+    def column(self, name: str) -> np.ndarray:
+        """Return an array of all rows, without a copy: `[rows, …]`; not for ragged ones.
+
+        Args:
+            name: An input's, a target's, or `weight`.
+
+        Raises:
+            InputError: There is none of this name whose rows are of one length.
+        """
+        found = next((column for column in self.layout if column.name == name and not column.ragged), None)
+        if found is None:
+            raise InputError(f"there is no array {name!r}", hint=f"allowed: {', '.join(self._places)}")
+        place = self._places[name]
+        return np.asarray(self._blocks[found.dtype][:, place : place + found.width]).reshape(self._rows, *found.shape)
+
     def ragged(self, name: str, rows: np.ndarray) -> Ragged:
         """Return rows of a column of unequal length, not padded.
 

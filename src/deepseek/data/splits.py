@@ -149,6 +149,45 @@ def assign_split(table: LandedTable, rules: SplitRules, *, target: Sequence[str]
     return split
 
 
+def inner_folds(
+    table: LandedTable, split: np.ndarray, rules: SplitRules, *, target: Sequence[str], folds: int, fold: int, seed: int
+) -> np.ndarray:
+    """Cut a split's training rows into folds of their own: one is measured on, the others train; test rows are left out.
+
+    So every training row can be judged by a model that has not seen it, while no test row has a say in that. A group stays in one fold,
+    classes are dealt evenly; the training rows of a split by time are dealt at random, for they all lie before what is tested.
+
+    Args:
+        table: The landed table.
+        split: int8 `[rows]`, from `assign_split`.
+        rules: How it was split.
+        target: The target columns; they decide the strata.
+        folds: How many folds, 2 or more.
+        fold: Which one, from 0.
+        seed: Changes which rows go where.
+
+    Returns:
+        int8 `[rows]`: training rows are 0, or 2 where they are in the fold; validation rows stay 1; test rows are -1.
+
+    Raises:
+        DataError: There are fewer training rows, or groups of them, than folds.
+    """
+    rows = np.flatnonzero(split == TRAIN)
+    wanted = [1 / folds] * folds
+    if rules.group is not None:
+        groups = np.unique(_group_codes(table, rules.group)[rows], return_inverse=True)[1]
+        fold_of = deal_groups(groups.astype(np.int32), wanted, seed)
+    else:
+        fold_of = _deal(_strata(table, target, rules.stratify)[rows], wanted, seed, cover=False)
+    inner = np.where(split == VALIDATION, np.int8(VALIDATION), np.int8(LEFT_OUT))
+    inner[rows] = np.where(fold_of == fold, TEST, TRAIN)
+    if not (inner == TEST).any() or not (inner == TRAIN).any():
+        raise DataError(
+            f"{len(rows):,} training rows cannot be cut into {folds} folds", hint="take fewer folds, or a split by smaller groups"
+        )
+    return inner
+
+
 def split_counts(split: np.ndarray) -> dict[str, int]:
     """Return how many rows each part has, `left_out` among them where there are any."""
     counts = {name: int((split == part).sum()) for part, name in enumerate(NAMES)}

@@ -51,7 +51,10 @@ def choose(
     for key, choice in defaults.items():
         if getattr(train, key) == AUTO:
             choices[f"train.{key}"] = choice
-    steadier = target.kind in {"binary", "classes"} and (texts or not images)
+    evened = evens_classes(recipe.task)
+    if validated and train.monitor == AUTO and evened and target.kind == "classes" and _measures(recipe.task, "balanced_accuracy"):
+        choices["train.monitor"] = ("balanced_accuracy", "classes are made to count alike, and by other metrics that would be undone")
+    steadier = target.kind in {"binary", "classes"} and (texts or not images) and not evened
     if validated and train.monitor == AUTO and steadier and _measures(recipe.task, "log_loss"):
         choices["train.monitor"] = ("log_loss", "steadier than rank or count metrics on few validation rows")
     if images and not texts and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
@@ -59,6 +62,34 @@ def choose(
     if recipe.data.augment == AUTO:
         choices["data.augment"] = _augmentation(images)
     return choices
+
+
+def evens_classes(task: Any) -> bool:
+    """Whether a task answers of a world in which classes are not as frequent as in the data: what is likely there is not likely here.
+
+    Args:
+        task: The task's spec, or `auto`.
+    """
+    if not isinstance(task, Mapping) or task.get("probabilities") == "of_data":
+        return False
+    return any(task.get(key) for key in ("class_weights", "resample", "logit_adjustment"))
+
+
+def probability_note(task: Any) -> str:
+    """Return what a user has to know of a task's probabilities; nothing where they are what they say.
+
+    Args:
+        task: The task's spec, or `auto`.
+    """
+    if evens_classes(task):
+        return (
+            "the task makes rare classes count more, and so its probabilities are higher for them than rows are of them: "
+            "task.probabilities: of_data takes that out of the answers"
+        )
+    loss = task.get("loss") if isinstance(task, Mapping) else None
+    if loss is not None and split_spec("loss", loss)[0] == "focal":
+        return "the focal loss teaches probabilities that are less sure than rows are: they rank rows, and are no shares"
+    return ""
 
 
 def _measures(task: Any, metric: str) -> bool:

@@ -24,7 +24,8 @@ from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.rejects import Rejected
 from deepseek.data.spellings import RespelledSource
-from deepseek.data.splits import NAMES, TEST, TRAIN, SplitRules, assign_split, split_counts
+from deepseek.data.splits import LEFT_OUT, NAMES, TEST, TRAIN, SplitRules, assign_split, inner_folds, split_counts
+from deepseek.data.suspects import LabelEdits, SuspectRules, edits_json, read_edits
 from deepseek.data.targets import TargetKind
 from deepseek.data.unknown_categories import Unknown
 from deepseek.data.versions import manifest
@@ -32,6 +33,7 @@ from deepseek.errors import ColumnError, DataError
 from deepseek.fields import MANY, Kind, Schema, infer_schema, leak_suspects, target_kind
 from deepseek.pipeline.cache_keys import check_version, code_version, file_version, plugin_versions
 from deepseek.pipeline.sources import require_recipe_columns, require_test_columns, source_of
+from deepseek.pipeline.twins import TwinFacts, rows_key, twin_facts
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 from deepseek.tasks import TASK_OF_KIND
@@ -56,6 +58,7 @@ class Dataset:
         document: Where the rows came from, counts, schema and splits: the run's `data.json`.
         rejects: Folders with rows that were set aside, by the name that each has among a run's rejects; empty for their root.
         landed: The folders of the tables that the rows come from: `source`, and `test` where there are test rows of their own.
+        mended: Rows of the table that are trained on with another label or weight than it says (`data.suspects`), ascending, int64.
     """
 
     folder: Path
@@ -65,6 +68,7 @@ class Dataset:
     document: dict[str, Any]
     rejects: Mapping[str, Path]
     landed: Mapping[str, Path] = field(default_factory=dict)
+    mended: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def preparation(self) -> Preparation:
         """Return the fitted preparation."""
@@ -75,18 +79,20 @@ class Dataset:
         return PreparedDataset.open(self.folder / split) if (self.folder / split).is_dir() else None
 
 
-def make_dataset(recipe: Recipe, cache: StageCache) -> Dataset:
+def make_dataset(recipe: Recipe, cache: StageCache, *, inner: tuple[int, int] | None = None) -> Dataset:
     """Read, check, split, fit and prepare what a recipe's `data` section describes.
 
     Args:
         recipe: The checked recipe.
         cache: Where stages are kept; what is there already is not made again.
+        inner: How many folds the training rows themselves are cut into, and which of them takes the place of the test rows, from 0; the
+            recipe's test rows are then left out.
 
     Raises:
         DataError: The data cannot be used; the message says what to do.
         RunError: The disk is full or read-only.
     """
-    return _Road(recipe, cache).dataset()
+    return _Road(recipe, cache, inner).dataset()
 
 
 @dataclass
@@ -102,34 +108,46 @@ class _Road:
 
     recipe: Recipe
     cache: StageCache
+    inner: tuple[int, int] | None = None
     warnings: list[str] = field(default_factory=list)
     reasons: dict[str | tuple[str | int, ...], tuple[Any, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._code = {"deepseek": code_version(), **plugin_versions(self.recipe)}
+        self._edits = LabelEdits()
+        self._suspects: dict[str, Any] = {}
 
     def dataset(self) -> Dataset:
         data = self.recipe.data
         landed = self._land(data.source, require_recipe_columns)
         texts = [column.name for column in landed.table.schema if is_text(column.type)]
-        test = self._land(data.test, require_test_columns, texts) if data.test is not None else None
-        split = self._split(landed, has_test=test is not None)
+        has_test = data.test is not None
+        test = self._land(data.test, require_test_columns, texts) if has_test and self.inner is None else None
+        split = self._mended(landed.table, self._split(landed, has_test=has_test))
         schema, kind = self._look(landed.table, split)
         task = self._task(kind)
         folder = self._prepare(landed, test, split, schema, kind)
+        twins = self._twins(folder, landed, test, split)
+        if self.recipe.data.split.on_leak == "drop" and len(twins.training):
+            split = self._without(split, twins.training)
+            folder = self._prepare(landed, test, split, schema, kind)
         prepared = read_json(folder / "counts.json")
         self._warn_of_counts(prepared)
+        self._judge_leaks(prepared["leaks"], twins)
         document = {
             "sources": {"source": landed.manifest, **({"test": test.manifest} if test else {})},
             "schema": schema.to_json(),
             "rows": prepared,
             "warnings": self.warnings,
+            "twins": list(twins.found),
+            **({"suspects": self._suspects} if self._suspects else {}),
         }
         rejects = {"": landed.table.path.parent / REJECTS, "prepared": folder / REJECTS}
         if test:
             rejects["test"] = test.table.path.parent / REJECTS
         tables = {"source": landed.table.path.parent, **({"test": test.table.path.parent} if test else {})}
-        return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects, tables)
+        mended = np.union1d(self._edits.relabelled, self._edits.weighed)
+        return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects, tables, mended)
 
     def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None], texts: Sequence[str] = ()) -> _Landed:
         data = self.recipe.data
@@ -190,9 +208,51 @@ class _Road:
         if self._given_split(landed.table) and not section.column:
             reason = "the source says by itself which rows are for training and which for testing"
             self.reasons["data.split.column"] = (landed.table.given_split, reason)
-        self._split_key = {"rules": asdict(rules), "seed": seed}
+        self._split_key: dict[str, Any] = {"rules": asdict(rules), "seed": seed}
+        if self.inner is not None:
+            folds, fold = self.inner
+            split = inner_folds(landed.table, split, rules, target=self.recipe.data.targets, folds=folds, fold=fold, seed=seed)
+            self._split_key["inner"] = self.inner
+            return split
         self._warn_of_unused(split, has_test=has_test)
         return split
+
+    def _mended(self, table: LandedTable, split: np.ndarray) -> np.ndarray:
+        """Take up what a file says of wrong labels among the training rows; return the split without those that are to be left out."""
+        section = self.recipe.data.suspects
+        if section is None:
+            return split
+        rules = SuspectRules(self.recipe.folder / section.file, section.action, section.weight, section.key)
+        self._edits = read_edits(rules, table, split, target=self.recipe.data.targets)
+        self._suspects = edits_json(rules, sha256_file(rules.file), self._edits)
+        self._split_key["suspects"] = {**self._suspects, "file": None, "weight": rules.weight, "key": rules.key}
+        self.warnings.append(self._edits.said(rules.file.name))
+        return self._edits.left(split)
+
+    def _twins(self, folder: Path, landed: _Landed, test: _Landed | None, split: np.ndarray) -> TwinFacts:
+        """Look for training rows that are nearly a row that is measured on; not in folds of training rows, where nothing is claimed."""
+        if self.recipe.data.split.on_leak == "ignore" or self.inner is not None:
+            return TwinFacts((), np.empty(0, dtype=np.int64))
+        tables = {"source": landed.table, **({"test": test.table} if test else {})}
+        preparation = Preparation.from_json(read_json(folder / "preparation.json"))
+        return twin_facts(self.cache, folder, preparation=preparation, tables=tables, split=split, seed=self.recipe.seed)
+
+    def _without(self, split: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the split without training rows that have a twin on the other side."""
+        changed = split.copy()
+        changed[rows] = LEFT_OUT
+        self._split_key["without"] = rows_key(rows)
+        self.warnings.append(f"{len(rows):,} training rows were left out: each is a validation or test row, or nearly so (split.on_leak)")
+        return changed
+
+    def _judge_leaks(self, exact: Mapping[str, Any], twins: TwinFacts) -> None:
+        """Tell of rows on both sides of the split, or refuse them, as the recipe says."""
+        found = [*exact["warnings"], *twins.warnings(exact)]
+        on_leak = self.recipe.data.split.on_leak
+        if on_leak == "fail" and found:
+            raise DataError("; ".join(found), hint="say split.on_leak: drop or warn, or keep such rows together with split.group")
+        if on_leak != "drop":
+            self.warnings += twins.warnings(exact)
 
     def _warn_of_unused(self, split: np.ndarray, *, has_test: bool) -> None:
         counts = split_counts(split)
@@ -308,7 +368,7 @@ class _Road:
             _require_inputs(preparation, test.table)
         fitted_on = split == TRAIN
         with progress.task("fitting on training rows"):
-            preparation.fit(lambda: landed.table.batches(rows=fitted_on, columns=wanted))
+            preparation.fit(lambda: self._edited(landed.table.batches(rows=fitted_on, columns=wanted), fitted_on))
         counts: dict[str, Any] = {"left_out": preparation.left_out, "warnings": preparation.warnings}
         unknown = Unknown()
         for number, name in enumerate(NAMES):
@@ -320,6 +380,7 @@ class _Road:
             with progress.task(f"preparing {name} rows", len(rows)) as advance:
                 batches = _counted(table.batches(rows=rows, columns=[name for name in wanted if name in table.schema.names]), advance)
                 training = number == TRAIN
+                batches = self._edited(batches, fitted_on) if training else batches
                 with _naming(name), Rejected(table, folder / REJECTS, name) as rejected:
                     made, aside = prepare(
                         preparation.watched(unknown) if number == TEST else preparation,
@@ -329,6 +390,7 @@ class _Road:
                         training=training,
                         unseen="fail" if training else "set_aside",
                         set_aside=rejected.write,
+                        factors=self._edits.factors(rows) if training else None,
                     )
             counts[name] = {"rows": len(made), "set_aside": aside}
         test_table = test.table if test is not None else None
@@ -337,6 +399,10 @@ class _Road:
         counts["split"] = split_counts(split)
         write_json(folder / "preparation.json", preparation.to_json(), durable=False)
         write_json(folder / "counts.json", counts, durable=False)
+
+    def _edited(self, batches: Iterator[pa.RecordBatch], training: np.ndarray) -> Iterator[pa.RecordBatch]:
+        """Yield training rows with the labels that they are to have."""
+        return self._edits.applied(batches, np.flatnonzero(training), self.recipe.data.targets[0] if self.recipe.data.targets else "")
 
     def _warn_of_counts(self, counts: Mapping[str, Any]) -> None:
         self.warnings += [f"column {name!r} is left out: {reason}" for name, reason in counts["left_out"].items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -23,6 +23,7 @@ from deepseek.distributed import RankContext
 from deepseek.errors import DeepSeekError, InputError
 from deepseek.inference.reading import read_preparation
 from deepseek.pipeline.analysis.compression import compression_facts
+from deepseek.pipeline.analysis.coverage import Groups, coverage_facts
 from deepseek.pipeline.analysis.examples import examples, worst_rows
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.importance import importance_facts
@@ -73,13 +74,21 @@ class RunReport:
             "rows": found,
             "missing": list(self.facts.missing),
             "metrics": [asdict(figure) for figure in self.facts.figures],
+            "coverage": [asdict(one) for one in rows.coverage] if rows else [],
             "slices": [asdict(one) for one in rows.slices.found] if rows and rows.slices else [],
             "importance": [list(one) for one in rows.importance.columns] if rows and rows.importance else [],
             "compressed": [asdict(one) for one in self.facts.compressed],
         }
 
 
-def report(run: str | PathLike[str], output: str | PathLike[str] | None = None, *, rows: int = ROWS, examples: bool = True) -> RunReport:
+def report(
+    run: str | PathLike[str],
+    output: str | PathLike[str] | None = None,
+    *,
+    rows: int = ROWS,
+    examples: bool = True,
+    by: Sequence[str] | Groups = (),
+) -> RunReport:
     """Write a report of a finished run: one HTML file that can be sent, printed and kept, and that asks nothing of any other machine.
 
     The run's rows are put to its model again. They come from the stage cache or are read anew; where the source is not there, or not as it
@@ -90,6 +99,8 @@ def report(run: str | PathLike[str], output: str | PathLike[str] | None = None, 
         output: The file; `report.html` in the run's folder where not given. An existing file is replaced.
         rows: The most rows of a split that are looked at, 1 or more; of more a uniform sample. The metrics themselves are of all rows.
         examples: Whether rows that the model gets wrong are shown, with their raw values.
+        by: Columns, inputs or not, whose groups are looked at: who is among the training rows, and how each fares. With a mapping, of each
+            column the shares that its values should have, `{"sex": {"f": 0.5, "m": 0.5}}`, or nothing.
 
     Raises:
         BundleError: It is no run, or its bundle is not as it was written.
@@ -102,7 +113,8 @@ def report(run: str | PathLike[str], output: str | PathLike[str] | None = None, 
     target = finished.folder.path / "report.html" if output is None else Path(output)
     if target.is_dir():
         raise InputError(f"the file for the report, {str(target)!r}, is a folder", hint="name a file, such as report.html")
-    facts = _Collector(finished, rows, examples=examples).facts()
+    groups = by if isinstance(by, Mapping) else dict.fromkeys([by] if isinstance(by, str) else by)
+    facts = _Collector(finished, rows, examples=examples, groups=groups).facts()
     write_text(target, report_page(facts))
     return RunReport(target, facts)
 
@@ -110,8 +122,8 @@ def report(run: str | PathLike[str], output: str | PathLike[str] | None = None, 
 class _Collector:
     """Collects the facts of one run."""
 
-    def __init__(self, run: FinishedRun, rows: int, *, examples: bool) -> None:
-        self._run, self._folder, self._most, self._examples = run, run.folder, rows, examples
+    def __init__(self, run: FinishedRun, rows: int, *, examples: bool, groups: Groups) -> None:
+        self._run, self._folder, self._most, self._examples, self._groups = run, run.folder, rows, examples, groups
         self._recipe, self._resolved, self._outcome, self._data = run.recipe, run.resolved, run.outcome, run.data
         self._preparation = read_preparation(run.bundle)
         self._missing: list[str] = []
@@ -193,6 +205,7 @@ class _Collector:
             examples=examples(spec, predictions, data=data, chosen=chosen, rows=table.take(pa.array(chosen)).to_pylist())
             if len(chosen)
             else (),
+            coverage=coverage_facts(spec, predictions, dataset=dataset, table=table, groups=self._groups) if self._groups else (),
         )
 
     def _dataset(self) -> Dataset | None:
@@ -248,6 +261,7 @@ class _Collector:
             set_aside=[one for one in aside if one[2]],
             warnings=self._data["warnings"],
             leaks={name: count for name, count in rows.get("leaks", {}).items() if isinstance(count, int)},
+            twins=self._data.get("twins", ()),
             files=[{"source": source, **file} for source, one in self._data["sources"].items() for file in one["files"]],
         )
 

@@ -13,7 +13,7 @@ from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, sha256_j
 from deepseek.data.splits import NAMES
 from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
-from deepseek.pipeline.choices import Choices, choose
+from deepseek.pipeline.choices import Choices, choose, probability_note
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.delivery import deliver
 from deepseek.pipeline.export import require_compression, require_exporters
@@ -84,7 +84,7 @@ def run(
             write_json(folder.decisions, {"measured": read_json(given.decisions).get("measured")})
     progress.log(f"run {folder.path}")
     dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
-    for warning in dataset.warnings:
+    for warning in (*dataset.warnings, *filter(None, [probability_note(checked.task)])):
         progress.warn(warning)
     result = follow(checked, dataset, folder, began=began)
     deliver(checked, folder)
@@ -115,11 +115,12 @@ def follow(
     """
     identity = data_identity(dataset.folder)
     _require_same_data(folder, identity)
-    write_json(folder.data, {**dataset.document, "identity": identity})
+    warnings = [*dataset.warnings, *filter(None, [probability_note(recipe.task)])]
+    write_json(folder.data, {**dataset.document, "warnings": warnings, "identity": identity})
     copy_rejects(dataset, folder.rejects)
     resolved = _resolve(recipe, dataset, folder)
     outcome = _train(resolved, dataset, folder, measured=tuple(measured), callbacks=callbacks)
-    write_json(folder.metrics, {**outcome, "seconds": time.perf_counter() - began, "warnings": list(dataset.warnings)})
+    write_json(folder.metrics, {**outcome, "seconds": time.perf_counter() - began, "warnings": warnings})
     return _finished(folder)
 
 

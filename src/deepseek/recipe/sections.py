@@ -113,12 +113,27 @@ class SplitSection(Section):
     """Which of the folds is the test split, counted from 0."""
     seed: Seed | None = None
     """Seed of the split; the recipe's where not given."""
+    on_leak: Literal["warn", "fail", "drop", "ignore"] = "warn"
+    """What training rows come to whose twin is a validation or test row: a warning, an error, being left out; `ignore` looks for none."""
 
     @property
     def shares(self) -> tuple[float, float, float]:
         """Training, validation and test, as fractions that sum to 1."""
         total = self.train + self.validation + self.test
         return self.train / total, self.validation / total, self.test / total
+
+
+class SuspectsSection(Section):
+    """What becomes of training rows whose label a file says is probably wrong."""
+
+    file: Text
+    """What `deepseek suspects` wrote, or a file like it; relative paths start at the recipe's folder."""
+    action: Literal["drop", "relabel", "weigh"] = "drop"
+    """Whether they are left out, get the suggested label, or weigh less; a column `action` of the file says otherwise of single rows."""
+    weight: Annotated[Number, Ge(0), Lt(1)] = 0.2
+    """What they weigh of what they did."""
+    key: Text | None = None
+    """A column whose values name the rows in the file; their numbers do where not given."""
 
 
 class DataSection(Section):
@@ -144,6 +159,8 @@ class DataSection(Section):
     """Repairs, fitted on training rows, in order."""
     split: SplitSection = SplitSection()
     """Which rows train, validate and test."""
+    suspects: SuspectsSection | None = None
+    """Labels among the training rows that are probably wrong, and what becomes of them."""
     transforms: dict[str, TransformSpec] = {}
     """How columns become arrays: by kind, or by a column's name, which goes before."""
     augment: Auto | list[AugmentationSpec] | None = AUTO

@@ -44,6 +44,7 @@ class DataFacts:
     warnings: Sequence[str]
     leaks: Mapping[str, int]
     files: Sequence[Mapping[str, Any]]
+    twins: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,49 @@ class SliceFacts:
 
 
 @dataclass(frozen=True)
+class GroupFact:
+    """Rows that share a value of a column: how many train, the target among them, and the errors among the rows that were looked at.
+
+    Attributes:
+        name: The value.
+        training: Training rows.
+        share: Their share of all training rows.
+        expected: The share that was said to be right, if one was.
+        verdict: `missing`, `rare` or `frequent` beside that share, beyond chance; else nothing.
+        rate: The target's mean among its training rows (a share, for two classes), with a 95 % interval.
+        looked_at: Rows that the model was asked.
+        error: Their mean error, with a 95 % interval.
+        others: The mean error of the other rows.
+        p_value: Of the test whether it is worse, corrected; nothing where there are too few rows.
+        surely_worse: What the test says.
+    """
+
+    name: str
+    training: int
+    share: float
+    expected: float | None
+    verdict: str
+    rate: tuple[float, float, float] | None
+    looked_at: int
+    error: tuple[float, float, float] | None
+    others: float
+    p_value: float | None
+    surely_worse: bool
+
+
+@dataclass(frozen=True)
+class CoverageFacts:
+    """The groups of one column: what the rate and the error are, the fewest rows of a test, and rows of values too rare to be listed."""
+
+    column: str
+    rate: str
+    error: str
+    least_rows: int
+    groups: Sequence[GroupFact]
+    unlisted: int = 0
+
+
+@dataclass(frozen=True)
 class ImportanceFacts:
     """How much worse the metric gets when a column is shuffled: column, mean, and the ends of its interval."""
 
@@ -188,6 +232,7 @@ class RowFacts:
     slices: SliceFacts | None = None
     importance: ImportanceFacts | None = None
     examples: Sequence[Example] = ()
+    coverage: Sequence[CoverageFacts] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deepseek.reporting.charts import Bar, Marker, Series, bars, line
+from deepseek.reporting.coverage import coverage_section
 from deepseek.reporting.facts import CompressionFacts, CurveFacts, DataFacts, Figure, FormFact, ImportanceFacts, ReportFacts, SliceFacts
 from deepseek.reporting.html import Html, element, join
 from deepseek.reporting.numbers import number, percent, seconds, size
@@ -48,6 +49,7 @@ def report_page(facts: ReportFacts) -> str:
         for title, parts in answer_sections(facts.rows):
             page.section(title, *parts, note=_looked_at(facts))
         page.section("Where it is worse", *_slices(facts.rows.slices, facts.rows.weighted_by), note=_looked_at(facts))
+        page.section("Groups", *coverage_section(facts.rows.coverage), note=_looked_at(facts))
         page.section("What it relies on", *_importance(facts.rows.importance))
         page.section("Rows it gets wrong", *_examples(facts))
     page.section("Compressed", *(part for one in facts.compressed for part in _compressed(one)))
@@ -86,8 +88,9 @@ def _data(data: DataFacts) -> list[Html]:
     total = max(sum(data.rows.values()), 1)
     parts = [tiles(Tile(f"{name} rows", count, percent(count / total)) for name, count in data.rows.items())]
     parts += [callout(warning, kind="warning") for warning in data.warnings]
-    if data.leaks and not any(data.leaks.values()):
-        parts.append(callout("No row of one split stands in another.", kind="good", title="Leak check"))
+    if data.leaks and not any(data.leaks.values()) and not any(one["twins"] for one in data.twins):
+        parts.append(callout(f"No row of one split stands{_NEARLY if data.twins else ''} in another.", kind="good", title="Leak check"))
+    parts.append(_twins(data))
     rows = [
         [one.name, one.kind, one.role, Value(percent(one.missing), one.missing) if one.missing is not None else Value("", None), one.reason]
         for one in data.columns
@@ -96,6 +99,21 @@ def _data(data: DataFacts) -> list[Html]:
     parts.append(details("Columns", listed, opened=len(rows) <= 20) if rows else Html())
     aside = [[where, reason, count] for where, reason, count in data.set_aside]
     return [*parts, table(["where", "why", "rows"], aside, caption="Rows that were set aside")]
+
+
+_NEARLY = ", or nearly so,"
+
+
+def _twins(data: DataFacts) -> Html:
+    """Return the rows that nearly stand on both sides of the split, with some of them."""
+    rows = [
+        [one["what"], one["part"], one["twins"], one["looked_at"], example["row"], example["training_row"], example["alike"]]
+        for one in data.twins
+        for example in one["examples"]
+    ]
+    heads = ["by", "part", "nearly training rows", "rows looked at", "such as row", "its training row", "alike"]
+    listed = table(heads, rows, caption="Rows that are nearly a training row: the most alike")
+    return details("Near twins", listed, opened=False) if rows else Html()
 
 
 def _choices(facts: ReportFacts) -> Html:

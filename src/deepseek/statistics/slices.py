@@ -16,8 +16,11 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from deepseek.statistics.association import mid_ranks
+from deepseek.statistics.intervals import Interval, bootstrap, wilson
 
 LEAST_ROWS = 30
+LEVEL = 0.05
+"""The chance of calling any group worse where none is."""
 _ROUNDING = 1e-12
 MOST_VALUES = 20
 """Of a column's values only the most frequent ones are tested by themselves."""
@@ -56,12 +59,86 @@ class Slice:
     p_value: float
 
 
+@dataclass(frozen=True)
+class Group:
+    """Rows that share a value of one column.
+
+    Attributes:
+        label: The value.
+        rows: How many rows there are.
+        error: Their mean error, with a 95 % interval; nothing of no rows.
+        others: The mean error of all other rows.
+        p_value: How likely so large a difference is by chance, corrected for all groups of the column that were tested; nothing where a
+            group, or its rest, is too small for a test.
+    """
+
+    label: str
+    rows: int
+    error: Interval | None
+    others: float
+    p_value: float | None
+
+    @property
+    def surely_worse(self) -> bool:
+        """Whether its errors are larger than the others', beyond chance."""
+        return self.p_value is not None and self.p_value < LEVEL
+
+
+def group_errors(
+    errors: np.ndarray, feature: Feature, *, least_rows: int = LEAST_ROWS, weight: np.ndarray | None = None, seed: int = 0
+) -> list[Group]:
+    """Return every value of a column with the errors of its rows: those that are surely worse first, then by the lower end of the error.
+
+    All groups are told of, the small ones too, with intervals that say how little is known of them; only groups of enough rows are tested,
+    as `worst_slices` tests.
+
+    Args:
+        errors: One error a row, float `[n]`, larger for worse; NaN for none.
+        feature: The column's values.
+        least_rows: The fewest rows of a group that is tested, and of its rest.
+        weight: What each row weighs in a mean, `[n]`, not negative; all alike where not given.
+        seed: Of the draws for intervals of errors that are not 0 and 1.
+    """
+    known = np.isfinite(errors)
+    codes, kept = feature.codes[known], errors[known]
+    weights = None if weight is None else np.asarray(weight, dtype=np.float64)[known]
+    test = _Test(kept, weights)
+    masks = [codes == code for code in range(len(feature.labels))]
+    sizes = [int(mask.sum()) for mask in masks]
+    fit = np.array([least_rows <= size <= len(kept) - least_rows for size in sizes], dtype=bool)
+    numbers = [test(mask) if size else ((0, math.nan, math.nan), 1.0) for mask, size in zip(masks, sizes, strict=True)]
+    corrected = np.full(len(masks), np.nan)
+    corrected[fit] = _holm(np.array([p for _, p in numbers])[fit])
+    groups = [
+        Group(
+            label,
+            size,
+            _mean_interval(kept[mask], None if weights is None else weights[mask], seed) if size else None,
+            others,
+            None if math.isnan(p) else float(p),
+        )
+        for label, mask, size, ((_, _, others), _), p in zip(feature.labels, masks, sizes, numbers, corrected.tolist(), strict=True)
+    ]
+    return sorted(groups, key=lambda one: (not one.surely_worse, -(one.error.low if one.error else -math.inf), one.label))
+
+
+def _mean_interval(errors: np.ndarray, weight: np.ndarray | None, seed: int) -> Interval:
+    if weight is None and np.isin(errors, (0.0, 1.0)).all():
+        return wilson(float(errors.sum()), len(errors))
+    weights = np.ones(len(errors)) if weight is None else weight
+    if not weights.any():
+        return Interval(math.nan, math.nan, math.nan)
+    pairs = np.column_stack([errors * weights, weights])
+    with np.errstate(invalid="ignore"):
+        return bootstrap(pairs, lambda means: means[:, 0] / np.where(means[:, 1] > 0, means[:, 1], np.nan), seed=seed)
+
+
 def worst_slices(
     errors: np.ndarray,
     features: Mapping[str, Feature],
     *,
     least_rows: int = LEAST_ROWS,
-    level: float = 0.05,
+    level: float = LEVEL,
     pairs: bool = True,
     weight: np.ndarray | None = None,
 ) -> tuple[list[Slice], int]:

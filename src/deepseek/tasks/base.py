@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from deepseek.data.batch import Batch
+from deepseek.data.resample import Resample
 from deepseek.data.targets import TargetKind, TargetSpec
 from deepseek.errors import InputError
 from deepseek.models.layers import MemberLinear, init_uniform
@@ -44,6 +45,7 @@ class Task(ABC):
         kind: The kind of target that the task takes.
         monitor: The metric that stopping, saving and tuning look at unless the recipe names another.
         usual_metrics: The metrics computed unless the recipe names others; the loss is always there.
+        resample: Whether training draws every class equally often, and how.
 
     Raises:
         InputError: The target is of another kind.
@@ -52,6 +54,7 @@ class Task(ABC):
     kind: ClassVar[TargetKind]
     monitor: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]] = ()
+    resample: Resample | None = None
 
     def __init__(self, target: TargetSpec, /) -> None:
         if target.kind != self.kind:

@@ -8,15 +8,14 @@ Legend of shapes: `b` rows · `m` members · `o` outputs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn import functional
 
-from deepseek.data.targets import TargetKind, TargetSpec, class_weights
+from deepseek.data.targets import TargetKind, TargetSpec
 from deepseek.errors import InputError
 from deepseek.models.layers import Probability
 
@@ -215,12 +214,3 @@ def by_output(target: Tensor, out: Tensor) -> Tensor:
 
 def _codes(target: Tensor, out: Tensor) -> Tensor:
     return target.long()[:, None, None].expand(-1, out.shape[1], 1)
-
-
-def class_weight_tensor(target: TargetSpec, given: Literal["balanced"] | Mapping[str, float] | None) -> Tensor | None:
-    """Return a class's weight each, float32 `[classes]`, or nothing where none are given.
-
-    Raises:
-        InputError: A name is no class, or a weight is negative.
-    """
-    return None if given is None else torch.tensor(class_weights(target, given), dtype=torch.float32)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 
-from deepseek.data.targets import TargetSpec
+from deepseek.data.targets import TargetSpec, effective_number
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.registry import family
 from deepseek.tasks.base import LossSpec, MetricSpec, Task
+from deepseek.tasks.imbalance import Probabilities, require_known_shift
 from deepseek.tasks.losses import Loss, by_output, widened
 
 
@@ -20,8 +24,10 @@ class MultilabelTask(Task):
 
     Args:
         loss: The loss.
-        class_weights: How much a label's true rows count, its false rows counting 1: `balanced` for (false rows)/(true rows), or numbers by
-            label; a label that is not named has 1.
+        class_weights: How much a label's true rows count, its false rows counting 1: `balanced` for (false rows)/(true rows), `effective`
+            for the same of effective numbers of rows, or numbers by label; a label that is not named has 1.
+        effective_beta: For `effective`: a further row is new with this probability to the power of the rows before.
+        probabilities: `as_trained`, or `of_data`, which takes out of the answers again what the weights put in.
         metrics: The metrics beside the loss and `auc`; the usual ones where not given.
 
     Raises:
@@ -39,12 +45,19 @@ class MultilabelTask(Task):
         /,
         *,
         loss: LossSpec = "binary_cross_entropy",
-        class_weights: Literal["balanced"] | dict[str, float] | None = None,
+        class_weights: Literal["balanced", "effective"] | dict[str, float] | None = None,
+        effective_beta: Annotated[float, Ge(0.0), Lt(1.0)] = 0.999,
+        probabilities: Probabilities = "as_trained",
         metrics: list[MetricSpec] | None = None,
     ) -> None:
         super().__init__(target)
         self._loss: Loss = family("loss").build(loss, target)
-        self._positive_weights = None if class_weights is None else torch.tensor(_positive_weights(target, class_weights))
+        positive = None if class_weights is None else _positive_weights(target, class_weights, effective_beta)
+        self._positive_weights = None if positive is None else torch.tensor(positive)
+        self._taken: list[float] = []
+        if probabilities == "of_data":
+            require_known_shift(self._loss)
+            self._taken = [math.log(weight) for weight in positive or ()]
         self._metrics = self.usual_metrics if metrics is None else metrics
 
     @property
@@ -64,13 +77,20 @@ class MultilabelTask(Task):
 
     def decode(self, out: Tensor) -> dict[str, Tensor]:
         """Return `probability`, float32 `[b, labels]`."""
-        return {"probability": widened(out).sigmoid().mean(dim=1)}
+        logits = widened(out)
+        if self._taken:
+            logits = logits - torch.tensor(self._taken, dtype=logits.dtype, device=logits.device)
+        return {"probability": logits.sigmoid().mean(dim=1)}
 
 
-def _positive_weights(target: TargetSpec, given: Literal["balanced"] | Mapping[str, float]) -> list[float]:
+def _positive_weights(target: TargetSpec, given: Literal["balanced", "effective"] | Mapping[str, float], beta: float) -> list[float]:
     if not isinstance(given, Mapping):
+        true = np.array(target.counts, dtype=np.float64)
+        false = target.rows - true
+        if given == "effective":
+            true, false = effective_number(true, beta), effective_number(false, beta)
         # A label that is always or never true has nothing to balance.
-        return [(target.rows - count) / count if 0 < count < target.rows else 1.0 for count in target.counts]
+        return [no / yes if no > 0 and yes > 0 else 1.0 for no, yes in zip(false.tolist(), true.tolist(), strict=True)]
     for name, weight in given.items():
         if name not in target.classes:
             raise UnknownNameError("label", name, target.classes)

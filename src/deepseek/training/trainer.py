@@ -278,7 +278,7 @@ class Trainer:
         options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
         self.step: TrainingStep
         if decisions["compile"] == "step":
-            rows, most = min(self.loader.batch_size, len(self.train)), self._steps_per_call()
+            rows, most = min(self.loader.batch_size, self.loader.length), self._steps_per_call()
             self.step = CompiledStep(self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, **options)
         else:
             forward = torch.compile(self.model) if decisions["compile"] == "model" else self.model
@@ -289,7 +289,8 @@ class Trainer:
         ranks = self.ranks
         least = STATISTICS_ROWS if has_batch_statistics(self.model) else 0
         pin = ranks.device.type == "cuda"
-        return Loader(self.train, seed=self.settings.seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, pin=pin)
+        seed, resample = self.settings.seed, self.task.resample
+        return Loader(self.train, seed=seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, pin=pin, resample=resample)
 
     def _steps_per_call(self) -> int:
         given = self.settings.steps_per_call

@@ -110,3 +110,21 @@ def test_the_reason_for_a_tables_model_counts_the_columns_of_the_file():
     recipe = Recipe.from_value({"data": {"source": "a.csv", "target": "y"}})
     _, reason = choose(recipe, derived, TARGET, rows=10, columns=1)["model"]
     assert reason.startswith("a table of 1 column and 10 training rows")
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "monitored"),
+    [
+        ({"type": "multiclass", "class_weights": "balanced"}, CLASSES, "balanced_accuracy"),
+        ({"type": "multiclass", "resample": "over"}, CLASSES, "balanced_accuracy"),
+        ({"type": "multiclass", "resample": "over", "probabilities": "of_data"}, CLASSES, "log_loss"),
+        ({"type": "multiclass"}, CLASSES, "log_loss"),
+        ({"type": "multiclass", "class_weights": "balanced", "metrics": ["accuracy"]}, CLASSES, None),
+        ({"type": "binary", "class_weights": "balanced"}, TARGET, None),
+        ({"type": "binary"}, TARGET, "log_loss"),
+    ],
+    ids=str,
+)
+def test_what_is_monitored_does_not_undo_what_evens_classes(task, target, monitored):
+    recipe = Recipe.from_value({"data": {"source": "a.csv", "target": "y"}, "task": task})
+    assert choose(recipe, NUMBERS, target, rows=5_000, columns=1).get("train.monitor", (None,))[0] == monitored

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom, mannwhitneyu
 
-from deepseek.statistics.slices import Feature, _holm, _Test, categories, quantile_bins, worst_slices
+from deepseek.statistics.intervals import wilson
+from deepseek.statistics.slices import Feature, _holm, _Test, categories, group_errors, quantile_bins, worst_slices
 
 ROWS = 2_000
 
@@ -110,3 +111,39 @@ def test_a_slice_without_weight_is_not_told_of():
     given = {"g": Feature(group, ["a", "b"])}
     assert worst_slices(errors, given)[0]
     assert not worst_slices(errors, given, weight=np.repeat([1.0, 0.0], 200))[0]
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_groups_that_are_surely_worse_come_first_and_small_ones_are_not_tested(binary):
+    random = np.random.default_rng(0)
+    names = random.choice(["fine", "bad", "also fine"], ROWS, p=[0.6, 0.2, 0.2]).astype(object)
+    names[:12] = "tiny"
+    bad = names == "bad"
+    errors = (random.random(ROWS) < 0.1 + 0.3 * bad).astype(float) if binary else random.exponential(1 + 1.0 * bad)
+    errors[:12] = 1.0 if binary else 9.0
+    groups = group_errors(errors, categories(names))
+    assert [one.label for one in groups][:2] == ["bad", "tiny"]
+    assert [one.surely_worse for one in groups] == [True, False, False, False]
+    assert groups[1].p_value is None
+    assert groups[0].rows == bad.sum()
+    assert groups[0].error.value == pytest.approx(errors[bad].mean())
+    assert groups[0].error.low < groups[0].error.value < groups[0].error.high
+    assert groups[0].others == pytest.approx(errors[~bad].mean())
+    if binary:
+        assert groups[0].error == wilson(errors[bad].sum(), bad.sum())
+
+
+def test_on_noise_no_group_is_surely_worse():
+    found = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        groups = group_errors((random.random(ROWS) < 0.1).astype(float), categories(random.choice(list("abcdefgh"), ROWS)))
+        found += any(one.surely_worse for one in groups)
+    assert found <= 5
+
+
+def test_weights_count_in_the_means_of_groups():
+    errors, weight = np.array([0.0, 1.0] * 40), np.array([3.0, 1.0] * 40)
+    (group,) = group_errors(errors, categories(["a"] * 80), weight=weight)
+    assert group.error.value == pytest.approx(0.25)
+    assert group.p_value is None

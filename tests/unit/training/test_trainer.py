@@ -14,7 +14,9 @@ import torch
 from deepseek.data.augment.base import Augmentation
 from deepseek.data.batch import Batch
 from deepseek.data.prepared import PreparedDataset
+from deepseek.data.targets import TargetSpec
 from deepseek.errors import CheckpointError, InputError, NonFiniteError, TrainingError, UnknownNameError
+from deepseek.tasks.multiclass import MulticlassTask
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.json_lines import JsonLines
@@ -422,3 +424,26 @@ def test_a_signal_that_is_ignored_stays_so(small):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert result.stopped_reason == "finished"
+
+
+def fit_resampled(small, folder=None, *, resample="over", resume=False, net=None, **changes):
+    task = MulticlassTask(TargetSpec("classes", ("y",), ("a", "b", "c"), (1, 1, 1), 3), resample=resample)
+    made = Trainer(net or small.net(dropout=0.2), task, small.data(), settings=settings(checkpoint_every=2, **changes), folder=folder)
+    made.fit(resume=resume)
+    return made
+
+
+def test_resampling_changes_what_is_learnt_and_accumulation_does_not_change_it(small):
+    assert differ(fit_resampled(small), fit_resampled(small, resample=None))
+    whole, pieces = (fit_resampled(small, net=small.net(), accumulate=accumulate) for accumulate in (1, 4))
+    assert whole.state.step == pieces.state.step > 2 * 3
+    for a, b in zip(weights(whole).values(), weights(pieces).values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_a_resampled_run_resumes_bit_for_bit(small, tmp_path):
+    whole = fit_resampled(small, epochs=3)
+    fit_resampled(small, tmp_path, epochs=3, max_steps=5)
+    resumed = fit_resampled(small, tmp_path, epochs=3, resume=True)
+    assert resumed.state.step == whole.state.step
+    assert not differ(whole, resumed)

@@ -40,17 +40,28 @@ def _features(predictions: Predictions, table: pa.Table, fields: Sequence[Field]
     for item in fields:
         if item.name not in table.column_names or item.kind not in _KINDS:
             continue
-        column = table[item.name].combine_chunks()
-        if item.kind is Kind.TEXT:
-            made[f"length of {item.name}"] = quantile_bins(_floats(pc.utf8_length(pc.cast(column, pa.string()))))
-        elif pa.types.is_temporal(column.type):
-            micros = pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64())
-            made[item.name] = quantile_bins(_floats(micros), write=_day)
-        elif item.kind is Kind.NUMBER and is_number(column.type):
-            made[item.name] = quantile_bins(_floats(column))
-        elif is_text(column.type) or is_number(column.type) or pa.types.is_boolean(column.type):
-            made[item.name] = categories(column.to_pylist())
+        cut = feature_of(table[item.name].combine_chunks(), item.kind)
+        if cut is not None:
+            made[f"length of {item.name}" if item.kind is Kind.TEXT else item.name] = cut
     return made
+
+
+def feature_of(column: pa.Array, kind: Kind) -> Feature | None:
+    """Return a column cut into values: names as they are, numbers and times at their quantiles, texts by length; nothing for what has none.
+
+    Args:
+        column: The column's values.
+        kind: What it is.
+    """
+    if kind is Kind.TEXT:
+        return quantile_bins(_floats(pc.utf8_length(pc.cast(column, pa.string()))))
+    if pa.types.is_temporal(column.type):
+        return quantile_bins(_floats(pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64())), write=_day)
+    if kind is Kind.NUMBER and is_number(column.type):
+        return quantile_bins(_floats(column))
+    if is_text(column.type) or is_number(column.type) or pa.types.is_boolean(column.type):
+        return categories(column.to_pylist())
+    return None
 
 
 def _day(micros: float) -> str:

@@ -18,6 +18,7 @@ from deepseek.data.batch import Batch
 from deepseek.data.loader import Loader
 from deepseek.data.materialize import prepare
 from deepseek.data.prepared import PreparedDataset
+from deepseek.data.resample import Resample
 from deepseek.distributed import RankContext
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.inference.reading import FEATURES_FILE
@@ -115,6 +116,7 @@ def candidate_recipe(champion: Champion, rows: Path) -> Recipe:
         "data.spellings": {name: meant for name, meant in data.spellings.items() if name in known},
         "data.checks": [spec for spec in data.checks if set(family("check").build(spec).columns) <= known],
         "data.split": {"column": SPLIT},
+        "data.suspects": None,  # they name rows of the old table; rows that were left out of it are not among the old ones
         "task": champion.run.resolved.task,
         "tune": None,
         "export": [],
@@ -196,7 +198,7 @@ def _passes(champion: Champion, parts: Mapping[str, PreparedDataset | None], *, 
     learner = OnlineLearner(model, optimizer=optimizer, seed=seed)
     best, weights = None, model.state_dict()
     for number in range(online.passes):
-        for batch in _beside(fresh, old, seed=seed, epoch=number):
+        for batch in _beside(fresh, old, seed=seed, epoch=number, resample=model.task.resample):
             learner.learn(batch)
         model.eval()
         loss = measure(model, validation, RankContext())["loss"] if validation is not None else float(-number)
@@ -206,19 +208,19 @@ def _passes(champion: Champion, parts: Mapping[str, PreparedDataset | None], *, 
     return model.eval(), online.passes
 
 
-def _beside(fresh: PreparedDataset, old: PreparedDataset | None, *, seed: int, epoch: int) -> Iterator[Batch]:
+def _beside(fresh: PreparedDataset, old: PreparedDataset | None, *, seed: int, epoch: int, resample: Resample | None) -> Iterator[Batch]:
     """Yield each batch of fresh rows, and after it one of old rows: what was learned before is rehearsed."""
-    rehearsed = iter(()) if old is None else _forever(old, seed)
-    for batch in Loader(fresh, batch_size=_BATCH, seed=seed).batches(epoch):
+    rehearsed = iter(()) if old is None else _forever(old, seed, resample)
+    for batch in Loader(fresh, batch_size=_BATCH, seed=seed, resample=resample).batches(epoch):
         yield batch
         if old is not None:
             yield next(rehearsed)
 
 
-def _forever(data: PreparedDataset, seed: int) -> Iterator[Batch]:
+def _forever(data: PreparedDataset, seed: int, resample: Resample | None) -> Iterator[Batch]:
     epoch = 0
     while True:
-        yield from Loader(data, batch_size=_BATCH, seed=seed).batches(epoch)
+        yield from Loader(data, batch_size=_BATCH, seed=seed, resample=resample).batches(epoch)
         epoch += 1
 
 

@@ -68,6 +68,11 @@ class Student(OnlineLearner):
     """
 
     def __init__(self, start: Start, section: LearnSection, *, seed: int) -> None:
+        if start.model.task.resample is not None:
+            raise InputError(
+                f"task.resample is {start.model.task.resample}, and the rows of a stream come once, as they come",
+                hint="weigh classes instead: task.class_weights",
+            )
         super().__init__(start.model, optimizer=section.optimizer, replay=section.replay, seed=seed)
         self._start, self._anew, self._seed = start, section.at_change == "retrain", seed
         self._due = 0  # batches until it begins anew
@@ -161,7 +166,13 @@ def begin(recipe: Recipe, section: LearnSection, rows: Iterator[pa.RecordBatch],
     source = {"type": "arrow", "path": str(path)}
     split = {"train": 1, "validation": 0, "test": 0}
     beginning = recipe.with_decisions(
-        {"data.source": (source, why), "data.test": (None, why), "data.checks": ([], why), "data.split": (split, why)}
+        {
+            "data.source": (source, why),
+            "data.test": (None, why),
+            "data.checks": ([], why),
+            "data.split": (split, why),
+            "data.suspects": (None, why),
+        }
     )
     dataset = make_dataset(beginning, cache)
     preparation = dataset.preparation()
