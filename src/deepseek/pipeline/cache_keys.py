@@ -84,7 +84,8 @@ def _stamp(path: str) -> str:
 
 def _components(recipe: Recipe) -> Iterator[type]:
     data = recipe.data
-    sources = [spec for spec in (data.source, data.test) if isinstance(spec, Mapping) and isinstance(spec.get("type"), str)]
+    more = recipe.self_training.unlabelled if recipe.self_training is not None else None
+    sources = [spec for spec in (data.source, data.test, more) if isinstance(spec, Mapping) and isinstance(spec.get("type"), str)]
     for name, specs in (("source", sources), ("check", data.checks), ("cleaner", data.clean), ("transform", data.transforms.values())):
         for spec in specs:
             yield family(name).get(_type_of(spec))

@@ -116,6 +116,7 @@ def candidate_recipe(champion: Champion, rows: Path) -> Recipe:
         "data.split": {"column": SPLIT},
         "task": champion.run.resolved.task,
         "tune": None,
+        "self_training": None,
         "export": [],
     }
     return recipe.with_decisions({path: (value, _REASON) for path, value in changed.items()})
