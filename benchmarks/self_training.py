@@ -1,10 +1,10 @@
 """What self-training brings where one row in twenty has a label, and whether it ever costs anything.
 
-Adult: 5 % of the training file's rows keep their label (stratified, drawn by the seed; a fifth of them validate), all others of the file are
-rows without a label; the official test file is met once, at the end. Each seed gives one pair: the model of the labelled rows alone (round 0)
-and the model that self-training keeps, chosen by validation rows only. Beside them stands the last round, which is what would be deployed
-without a choice. Reported are the means, the mean of the paired differences and its 95 % t-interval, and how many seeds became worse.
-Prints one JSON line. A seed at a time is measured with `--seed 3`, and put together with `--join FILE…`.
+Adult: 5 % of the training file's rows keep their label (stratified, drawn by the seed; a fifth of them validate), all others of the file
+are rows without a label; the official test file is met once, at the end. Each seed gives one pair: the model of the labelled rows alone
+(round 0) and the model that self-training keeps, chosen by validation rows only. Beside them stands the last round, which is what would
+be deployed without a choice. Reported are the means, the mean of the paired differences and its 95 % t-interval, and how many seeds
+became worse. Prints one JSON line. A seed at a time is measured with `--seed 3`, and put together with `--join FILE…`.
 
     python benchmarks/self_training.py
 """

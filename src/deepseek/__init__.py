@@ -38,6 +38,8 @@ _PUBLIC = {
     "profile": "deepseek.pipeline.profile",
     "preview": "deepseek.pipeline.preview",
     "compare": "deepseek.pipeline.compare",
+    "data_status": "deepseek.pipeline.data_versions",
+    "data_checkout": "deepseek.pipeline.data_versions",
     "serve": "deepseek.serving.server",
     "ingest": "deepseek.serving.ingest.server",
 }
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from deepseek.inference import load as load
     from deepseek.pipeline.compare import compare as compare
     from deepseek.pipeline.compress import compress as compress
+    from deepseek.pipeline.data_versions import data_checkout as data_checkout
+    from deepseek.pipeline.data_versions import data_status as data_status
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export

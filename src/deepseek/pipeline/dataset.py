@@ -17,6 +17,7 @@ import pyarrow as pa
 from deepseek import progress
 from deepseek.artifacts import StageCache, plain_disk_errors, read_json, sha256_file, sha256_json, write_json
 from deepseek.data.columns import is_number, is_text
+from deepseek.data.dvc import pins
 from deepseek.data.landing import LandedTable, land
 from deepseek.data.leaks import check_leaks
 from deepseek.data.materialize import prepare
@@ -152,8 +153,12 @@ class _Road:
         folder = self._prepare(landed, test, split, schema, kind)
         prepared = read_json(folder / "counts.json")
         self._warn_of_counts(prepared)
+        sources = {"source": landed.manifest, **({"test": test.manifest} if test else {})}
+        pinned, told = pins([file["path"] for one in sources.values() for file in one["files"]])
+        self.warnings += told
         document = {
-            "sources": {"source": landed.manifest, **({"test": test.manifest} if test else {})},
+            "sources": sources,
+            **({"dvc": [pin.to_json() for pin in pinned]} if pinned else {}),
             "schema": schema.to_json(),
             "rows": prepared,
             "warnings": self.warnings,
