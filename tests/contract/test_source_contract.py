@@ -19,6 +19,9 @@ from deepseek.serving.ingest import make_app
 TABLE = pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "w"], "c": [0.5, 1.5, None, 2.5]})
 
 
+OF_B = "x"
+
+
 def write_stream(path):
     with pa.ipc.new_stream(path, TABLE.schema) as writer:
         writer.write_table(TABLE)
@@ -74,6 +77,19 @@ class TestMemory(SourceContract):
     @pytest.fixture
     def expected(self):
         return TABLE
+
+
+class TestInteractions(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        log = pa.table({"who": ["a", "b", "a"], "what": ["x", "y", "z"]})
+        pa.parquet.write_table(log, tmp_path / "log.parquet")
+        return open_source({"type": "interactions", "source": "log.parquet", "user": "who", "item": "what", "ratio": 1}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        """The user b may get either of a's items; this is what the seed gives."""
+        return pa.table({"who": ["a", "a", "b", "b", "a", "a"], "what": ["x", "y", "y", OF_B, "z", "y"], "label": [1, 0, 1, 0, 1, 0]})
 
 
 class TestNpz(SourceContract):

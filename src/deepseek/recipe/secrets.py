@@ -74,7 +74,10 @@ def conceal_password(source: Any) -> Any:
     if isinstance(source, list):
         return [conceal_password(one) for one in source]
     if isinstance(source, Mapping):
-        return {key: _concealed(part) if key in _URLS and isinstance(part, str) else part for key, part in source.items()}
+        return {
+            key: conceal_password(part) if isinstance(part, Mapping) or (key in {*_URLS, "source"} and isinstance(part, str)) else part
+            for key, part in source.items()
+        }
     return source
 
 
