@@ -38,6 +38,8 @@ _PUBLIC = {
     "profile": "deepseek.pipeline.profile",
     "preview": "deepseek.pipeline.preview",
     "compare": "deepseek.pipeline.compare",
+    "push_tasks": "deepseek.pipeline.annotate",
+    "pull_annotations": "deepseek.pipeline.annotate",
     "data_status": "deepseek.pipeline.data_versions",
     "data_checkout": "deepseek.pipeline.data_versions",
     "serve": "deepseek.serving.server",
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from deepseek.estimators import DeepSeekRegressor as DeepSeekRegressor
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
+    from deepseek.pipeline.annotate import pull_annotations as pull_annotations
+    from deepseek.pipeline.annotate import push_tasks as push_tasks
     from deepseek.pipeline.compare import compare as compare
     from deepseek.pipeline.compress import compress as compress
     from deepseek.pipeline.data_versions import data_checkout as data_checkout

@@ -66,6 +66,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "folder": f"{_SOURCES}.folder:FolderSource",
             "sql": f"{_SOURCES}.sql.source:SqlSource",
             "ingest": f"{_SOURCES}.ingest:IngestSource",
+            "label_studio": f"{_SOURCES}.label_studio:LabelStudioSource",
             "interactions": f"{_SOURCES}.interactions:InteractionSource",
         },
     ),

@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from deepseek.data.labelling.preannotations import choices_result
 from deepseek.data.sources import Source, open_source
 from deepseek.data.sources.contract import SourceContract
 from deepseek.serving.ingest import make_app
@@ -90,6 +91,21 @@ class TestInteractions(SourceContract):
     def expected(self):
         """The user b may get either of a's items; this is what the seed gives."""
         return pa.table({"who": ["a", "a", "b", "b", "a", "a"], "what": ["x", "y", "y", OF_B, "z", "y"], "label": [1, 0, 1, 0, 1, 0]})
+
+
+class TestLabelStudio(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        tasks = [
+            {"id": number, "data": {"a": number}, "annotations": [{"result": choices_result([name], control="b", to="a")}] if name else []}
+            for number, name in enumerate(["x", None, "z"], start=1)
+        ]
+        (tmp_path / "export.json").write_text(json.dumps(tasks))
+        return open_source({"type": "label_studio", "path": "export.json"}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        return pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
 
 
 class TestNpz(SourceContract):

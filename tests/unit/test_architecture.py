@@ -184,6 +184,7 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
+    "cli/annotate.py": "the verb's options",
     "cli/loop.py": "the verb's options",
     "cli/ingest.py": "the verb's options",
     "cli/experiment.py": "the verb's options",

@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from deepseek import __version__
 from deepseek.cli import (
+    annotate,
     compare,
     components,
     compress,
@@ -54,6 +55,7 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "experiment": experiment.experiment_verb,
     "compare": compare.compare_verb,
     "data": data.data_verb,
+    "annotate": annotate.annotate_verb,
     "profile": profile.profile_verb,
     "preview": preview.preview_verb,
     "show": show.show_verb,
