@@ -23,6 +23,7 @@ from deepseek.recipe.sections import (
     OnAlarmSection,
     OnlineSection,
     RecipeSections,
+    SelfTrainingSection,
     ServeSection,
     ShadowSection,
     SplitSection,
@@ -67,7 +68,7 @@ def test_every_option_on_the_page_exists():
     [
         *(RecipeSections, DataSection, SplitSection, TrainSection, TuneSection),
         *(ServeSection, BatchingSection, ExperimentSection, GuardSection, MonitorSection, AlarmSection, WindowSection),
-        *(OnAlarmSection, FreshRowsSection, ShadowSection, CanarySection, OnlineSection, LearnSection),
+        *(OnAlarmSection, FreshRowsSection, ShadowSection, CanarySection, OnlineSection, LearnSection, SelfTrainingSection),
     ],
 )
 def test_every_key_of_a_recipe_is_on_its_page(section):

@@ -1,4 +1,4 @@
-"""Exports of Label Studio: every kind of label exactly, several annotations of one task, and pre-annotations that come back as they went."""
+"""Exports of Label Studio: every kind of label exactly, several annotations of one task, and pre-annotations that come back as they are."""
 
 import json
 import math
