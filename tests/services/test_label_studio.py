@@ -10,12 +10,14 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
 
 import deepseek
 from deepseek.cli import main
+from deepseek.data.labelling.annotations import read_export
 from deepseek.data.labelling.client import TOKEN, LabelStudio
 from deepseek.data.labelling.preannotations import shapes_result, spans_result
 from deepseek.data.labelling.shapes import Box, Polygon
@@ -45,9 +47,8 @@ def free_port():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     if not Path(COMMAND).is_file():
-        pytest.skip(
-            "no Label Studio: python -m venv DIR && DIR/bin/pip install label-studio==1.23; then DEEPSEEK_LABEL_STUDIO=DIR/bin/label-studio"
-        )
+        how = "python -m venv DIR && DIR/bin/pip install label-studio==1.23; then DEEPSEEK_LABEL_STUDIO=DIR/bin/label-studio"
+        pytest.skip(f"no Label Studio: {how}")
     home, token, port = tmp_path_factory.mktemp("label-studio"), secrets.token_hex(20), free_port()
     words = ["start", "--no-browser", "--port", str(port), "--internal-host", "127.0.0.1", "--username", "me@example.org"]
     words += ["--password", secrets.token_hex(8), "--user-token", token, "--enable-legacy-api-token"]
@@ -95,9 +96,8 @@ def annotate(client, project, results):
 
 def test_rows_go_there_and_come_back_labelled(client, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    rows = pa.table(
-        {"text": [f"this is {('good', 'bad')[n % 2]}, says {n}" for n in range(60)], "mood": [("good", "bad")[n % 2] for n in range(60)]}
-    )
+    moods = [("good", "bad")[number % 2] for number in range(60)]
+    rows = pa.table({"text": [f"this is {mood}, says {number}" for number, mood in enumerate(moods)], "mood": moods})
     pa.csv.write_csv(rows, "old.csv")
     pa.csv.write_csv(rows.slice(0, 12).select(["text"]), "new.csv")
     overrides = ["train.epochs=1", "data.fields={text: text}"]
@@ -150,9 +150,7 @@ def test_every_kind_of_label_comes_back_as_it_was_given(client):
     assert row["names"] == [{"start": 0, "end": 3, "label": "PER"}, {"start": start, "end": start + 2, "label": "PER"}]
     box = row["boxes"][0]
     assert (box["x"], box["y"], box["width"], box["height"], box["label"]) == pytest.approx((10, 20, 30, 40, "car"))
-    assert sum(row["areas"][0]["points"], []) == pytest.approx([0, 0, 50, 0, 50, 25])
-    from deepseek.data.labelling.annotations import read_export
-
+    assert np.array(row["areas"][0]["points"]) == pytest.approx(np.array([[0, 0], [50, 0], [50, 25]]))
     small = read_export(export, controls=["mood", "names", "boxes", "areas"]).tasks[0]
     assert small.problems == []
     assert small.annotations[0].values["names"] == (Span(0, 3, "PER"), Span(start, start + 2, "PER"))

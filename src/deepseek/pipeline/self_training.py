@@ -30,7 +30,7 @@ from deepseek.errors import DataError, InputError
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.learning.pseudo_labels import ChoiceRules, Chosen, choose_rows
 from deepseek.monitoring.reference import REFERENCE_FILE
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.dataset import REJECTS, Dataset, copy_rejects
 from deepseek.pipeline.fitting import measure
 from deepseek.pipeline.reference import input_sketches, reference_of
 from deepseek.pipeline.unlabelled import Unlabelled, read_unlabelled
@@ -259,6 +259,9 @@ class _Rounds:
         write_json(folder.decisions, decisions)
         write_text(folder.resolved, source.resolved.read_text(encoding="utf-8"))
         write_text(folder.events, source.events.read_text(encoding="utf-8"))
+        if self._section.unlabelled is not None:
+            aside = self._unlabelled.landed.path.parent / REJECTS
+            copy_rejects(replace(self._dataset, rejects={"unlabelled": aside}), folder.rejects)
         data = read_json(folder.data)
         if self._unlabelled.manifest is not None:
             data["sources"]["unlabelled"] = dict(self._unlabelled.manifest)
