@@ -22,7 +22,7 @@ def rings(rows, seed):
     """Two rings: few labels say little of their form, many rows without a label do."""
     draw = np.random.default_rng(seed)
     inner = draw.random(rows) < 0.5
-    radius, angle = np.where(inner, 1.0, 2.2) + draw.normal(0, 0.5, rows), draw.uniform(0, 2 * np.pi, rows)
+    radius, angle = np.where(inner, 1.0, 2.2) + draw.normal(0, 0.4, rows), draw.uniform(0, 2 * np.pi, rows)
     return pa.table({"x": radius * np.cos(angle), "y": radius * np.sin(angle), "ring": np.where(inner, "inner", "outer")})
 
 
@@ -30,8 +30,8 @@ RECIPE = {
     "name": "rings",
     "data": {"source": "few.csv", "target": "ring", "split": {"train": 0.3, "validation": 0.35, "test": 0.35}},
     "model": {"type": "mlp", "width": 32},
-    "train": {"epochs": 12, "batch_size": 16, "learning_rate": 0.01, "precision": "fp32", "monitor": "auc"},
-    "self_training": {"unlabelled": "many.csv", "rounds": 2, "threshold": 0.7},
+    "train": {"epochs": 30, "batch_size": 16, "learning_rate": 0.01, "precision": "fp32", "monitor": "auc", "early_stopping": False},
+    "self_training": {"unlabelled": "many.csv", "rounds": 2, "threshold": 0.6, "keep": "better"},
 }
 
 
@@ -101,7 +101,7 @@ def test_validation_and_test_rows_stay_those_that_people_labelled(there):
 def test_off_means_off(there):
     """The ablation: without rows that become labels there is the supervised model, bit for bit."""
     plain = deepseek.run({key: part for key, part in RECIPE.items() if key != "self_training"}, out="plain")
-    never = deepseek.run(recipe(threshold=1.0), out="never")
+    never = deepseek.run(recipe(threshold={"inner": 1.0, "outer": 1.0}), out="never")
     assert decided(never.run)["kept"] == 0
     assert "no row was sure enough" in decided(never.run)["stopped"]
     assert any("labelled rows alone" in warning for warning in never.warnings)
@@ -114,6 +114,16 @@ def test_a_round_that_is_not_better_is_not_kept(there):
     run = deepseek.run(recipe(min_gain=0.9))
     assert decided(run.run)["kept"] == 0
     assert run.metrics["validation"]["auc"] == decided(run.run)["rounds"][0]["value"]
+
+
+def test_by_default_only_what_is_surely_better_is_kept(there):
+    """On 52 validation rows hardly anything is sure; every gain is told with its interval."""
+    run = deepseek.run(recipe(keep="surely_better", rounds=1))
+    (first,) = decided(run.run)["rounds"][1:]
+    gain, low, high = first["gain"]
+    assert low < gain < high
+    assert gain == pytest.approx(first["value"] - decided(run.run)["rounds"][0]["value"])
+    assert decided(run.run)["kept"] == (1 if low > 0 else 0)
 
 
 def test_rows_without_a_target_in_the_same_file_are_learned_from(there):
@@ -210,7 +220,7 @@ def test_every_way_of_learning_trains(there, given):
     assert (np.isin(target, (0, 1)).all()) == ("soft" not in given)
     assert (weight is not None) == ("weight" in given)
     if given.get("weight") == "confidence":
-        assert 0.7 <= weight[-taken:].min() < weight[-taken:].max() <= 1
+        assert 0.6 <= weight[-taken:].min() < weight[-taken:].max() <= 1
     if "most" in given:
         assert taken <= 40
 

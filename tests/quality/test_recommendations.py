@@ -29,7 +29,12 @@ def test_it_ranks_better_than_popularity(tmp_path):
     source = {
         "type": "interactions",
         "source": str(tmp_path / "log.parquet"),
-        **{"user": "user", "item": "item", "time": "time", "ratio": 4, "holdout": "last", "holdout_ratio": NEGATIVES},
+        "user": "user",
+        "item": "item",
+        "time": "time",
+        "ratio": 4,
+        "holdout": "last",
+        "holdout_ratio": NEGATIVES,
     }
     recipe = {
         "name": "movies",

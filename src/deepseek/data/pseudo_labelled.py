@@ -35,7 +35,7 @@ class PseudoLabels:
 
 
 def join_labelled(
-    folder: Path, labelled: PreparedDataset, unlabelled: PreparedDataset, given: PseudoLabels, *, classes: int
+    folder: Path, labelled: PreparedDataset, unlabelled: PreparedDataset, *, given: PseudoLabels, classes: int
 ) -> PreparedDataset:
     """Write the labelled rows and, behind them, the rows that a model has labelled.
 

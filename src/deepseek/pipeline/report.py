@@ -151,7 +151,11 @@ class _Collector:
         if told is None:
             return None
         rounds = [
-            RoundFact(*(one[name] for name in ("number", "rows", "changed", "by_class", "value")), kept=one["number"] == told["kept"])
+            RoundFact(
+                *(one[name] for name in ("number", "rows", "changed", "by_class", "value")),
+                gain=tuple(one["gain"]),
+                kept=one["number"] == told["kept"],
+            )
             for one in told["rounds"]
         ]
         found = told["unlabelled"]

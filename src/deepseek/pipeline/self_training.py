@@ -30,6 +30,7 @@ from deepseek.errors import DataError, InputError
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.learning.pseudo_labels import ChoiceRules, Chosen, choose_rows
 from deepseek.monitoring.reference import REFERENCE_FILE
+from deepseek.pipeline.analysis.predictions import Predictions, difference_interval, predict_split
 from deepseek.pipeline.dataset import REJECTS, Dataset, copy_rejects
 from deepseek.pipeline.fitting import measure
 from deepseek.pipeline.reference import input_sketches, reference_of
@@ -60,6 +61,7 @@ class Round:
         by_class: How many of `rows` each class has.
         sure: How many rows of each class were sure enough, before classes were balanced.
         thresholds: What each class had to reach.
+        gain: What it is better by than the model that was trained without, and the ends of the 95 % interval; above 0 is better.
     """
 
     number: int
@@ -70,6 +72,7 @@ class Round:
     by_class: Mapping[str, int] = field(default_factory=dict)
     sure: Mapping[str, int] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    gain: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def self_train(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, cache: StageCache, train: Train, began: float) -> None:
@@ -112,6 +115,7 @@ class _Rounds:
         progress.log(f"self-training: {self._unlabelled.rows:,} rows without a label{left_out}")
         self._done: list[Round] = []
         self._metric, self._sign = "", 1
+        self._answers: Predictions | None = None
 
     def go(self) -> str:
         """Train round by round and return why no further one follows."""
@@ -132,7 +136,8 @@ class _Rounds:
         progress.log("round 0: labelled rows only")
         outcome = self._train(0, self._dataset)
         resolved = load_recipe(self._run(0).resolved, folder=self._recipe.folder)
-        task = self._model(0).task
+        self._first_model = self._model(0)
+        task = self._first_model.task
         self._metric = task.monitor if resolved.train.monitor in (AUTO, None) else str(resolved.train.monitor)
         self._sign = 1 if task.metrics()[self._metric].higher_is_better else -1
         self._note(Round(0, outcome[self._metric], outcome))
@@ -153,12 +158,25 @@ class _Rounds:
                 by_class=counts,
                 sure=dict(zip(classes, chosen.sure.tolist(), strict=True)),
                 thresholds=dict(zip(classes, chosen.thresholds.tolist(), strict=True)),
+                gain=self._gain(number, outcome[self._metric] - self._done[0].value),
             )
         )
 
+    def _gain(self, number: int, difference: float) -> tuple[float, float, float]:
+        """Return by how much a round is better on validation rows, with the interval of the paired difference moved to all of them."""
+        validation, task = self._dataset.open("validation"), self._first_model.task
+        assert validation is not None
+        rows = len(validation)
+        if self._answers is None:
+            self._answers = predict_split(self._first_model, validation, "validation", rows=rows)
+        answers = predict_split(self._model(number), validation, "validation", rows=rows)
+        found = difference_interval(task, self._metric, first=self._answers, second=answers, seed=self._recipe.seed)
+        ends = sorted(self._sign * (end - found.value + difference) for end in (found.low, found.high))
+        return self._sign * difference, ends[0], ends[1]
+
     def _note(self, one: Round) -> None:
         self._done.append(one)
-        beside = f" ({self._done[0].value:.6g} without)" if one.number else ""
+        beside = f" ({self._done[0].value:.6g} without; better by {one.gain[1]:.3g} to {one.gain[2]:.3g})" if one.number else ""
         progress.log(f"round {one.number}: {self._metric} {one.value:.6g} on validation rows{beside}")
 
     def _run(self, number: int) -> RunFolder:
@@ -230,16 +248,15 @@ class _Rounds:
         train = self._dataset.open("train")
         assert train is not None
         with progress.task("joining labelled rows and others"):
-            join_labelled(folder / "train", train, self._rows, labels, classes=len(self._spec.classes))
+            join_labelled(folder / "train", train, self._rows, given=labels, classes=len(self._spec.classes))
         with plain_disk_errors(folder):
             shutil.copytree(self._dataset.folder / "validation", folder / "validation", copy_function=_link)
             shutil.copyfile(self._dataset.folder / "preparation.json", folder / "preparation.json")
 
     def keep_best(self, stopped: str, began: float) -> None:
         """Measure the best round's model on the test rows and make it the run's own."""
-        least = max(self._section.min_gain, 0.0)
-        gains = {one.number: self._sign * (one.value - self._done[0].value) for one in self._done[1:]}
-        better = {number: gain for number, gain in gains.items() if gain > least}
+        place = 1 if self._section.keep == "surely_better" else 0
+        better = {one.number: one.gain[0] for one in self._done[1:] if one.gain[place] > self._section.min_gain}
         best = max(better, key=lambda number: (better[number], -number)) if better else 0
         reason = self._reason(best)
         progress.log(f"self-training: {stopped}; {reason}")
@@ -276,7 +293,8 @@ class _Rounds:
             kept = next(one for one in self._done if one.number == best)
             return f"round {best} is kept: {self._metric} {kept.value:.6g} on validation rows, {first:.6g} without"
         by = f" by more than {self._section.min_gain:g}" if self._section.min_gain else ""
-        return f"no round was better than labelled rows alone{by} ({self._metric} {first:.6g} on validation rows): that model is kept"
+        how = "surely better" if self._section.keep == "surely_better" else "better"
+        return f"no round was {how} than labelled rows alone{by} ({self._metric} {first:.6g} on validation rows): that model is kept"
 
     def _publish(self, source: RunFolder) -> dict[str, Any]:
         """Write the run's bundle from a round's and return its metrics by split."""

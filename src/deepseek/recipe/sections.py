@@ -556,8 +556,11 @@ class SelfTrainingSection(Section):
     """Whether they are learned with the probabilities of all classes instead of the likeliest class."""
     student: OptionalModelSpec = None
     """The network that is trained with them; that of the recipe where not given."""
+    keep: Literal["surely_better", "better"] = "surely_better"
+    """When a round is kept: if the 95 % interval of what it is better by on validation rows lies above `min_gain`, or if it is better at
+    all."""
     min_gain: NotNegative = 0.0
-    """By how much a round must be better on validation rows than the model that was trained without, in the metric's unit, to be kept."""
+    """By how much a round must be better on validation rows than the model that was trained without, in the metric's unit."""
 
 
 class RecipeSections(Section):

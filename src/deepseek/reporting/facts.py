@@ -78,6 +78,7 @@ class RoundFact:
     changed: int
     by_class: Mapping[str, int]
     value: float
+    gain: tuple[float, float, float]
     kept: bool
 
 

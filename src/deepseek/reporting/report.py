@@ -136,10 +136,13 @@ def _rounds(facts: SelfTrainingFacts) -> list[Html]:
     )
     names = list(dict.fromkeys(name for one in facts.rounds for name in one.by_class))
     rows = [
-        [one.number, one.value, one.rows, one.changed, *(one.by_class.get(name, 0) for name in names), "kept" if one.kept else ""]
+        [
+            *(one.number, one.value, f"{number(one.gain[1])} to {number(one.gain[2])}" if one.number else ""),
+            *(one.rows, one.changed, *(one.by_class.get(name, 0) for name in names), "kept" if one.kept else ""),
+        ]
         for one in facts.rounds
     ]
-    heads = ["round", facts.metric, "rows labelled", "changed", *names, ""]
+    heads = ["round", facts.metric, "better by, 95 % interval", "rows labelled", "changed", *names, ""]
     left_out = [[reason, count] for reason, count in facts.left_out.items()]
     return [
         paragraph(f"There were {facts.unlabelled:,} rows without a label. The rounds ended: {facts.stopped}. {facts.reason.capitalize()}."),

@@ -25,7 +25,7 @@ def given(places, labels, *, weights=None, shares=None):
 
 def test_every_array_of_both_comes_in_order(tmp_path):
     more = rows(6, start=100)
-    made = join_labelled(tmp_path / "d", rows(4, target=CODES), more, given([1, 4, 5], [0, 2, 1]), classes=3)
+    made = join_labelled(tmp_path / "d", rows(4, target=CODES), more, given=given([1, 4, 5], [0, 2, 1]), classes=3)
     assert len(made) == 7
     batch = made.take(np.arange(7))
     assert batch.inputs["x"][:, 0].tolist() == [0, 2, 4, 6, 102, 108, 110]
@@ -37,16 +37,16 @@ def test_every_array_of_both_comes_in_order(tmp_path):
 
 
 def test_weights_stand_beside_those_of_labelled_rows(tmp_path):
-    plain = join_labelled(tmp_path / "a", rows(4, target=CODES), rows(2), given([0, 1], [0, 1], weights=[0.5, 0.25]), classes=3)
+    plain = join_labelled(tmp_path / "a", rows(4, target=CODES), rows(2), given=given([0, 1], [0, 1], weights=[0.5, 0.25]), classes=3)
     assert plain.take(np.arange(6)).weight.tolist() == [1, 1, 1, 1, 0.5, 0.25]
     own = np.array([0.5, 1.5, 1, 1], np.float32)
-    both = join_labelled(tmp_path / "b", rows(4, target=CODES, weight=own), rows(2), given([0, 1], [0, 1]), classes=3)
+    both = join_labelled(tmp_path / "b", rows(4, target=CODES, weight=own), rows(2), given=given([0, 1], [0, 1]), classes=3)
     assert both.take(np.arange(6)).weight.tolist() == [0.5, 1.5, 1, 1, 1, 1]
 
 
 def test_soft_labels_turn_codes_into_shares(tmp_path):
     shares = np.array([[0.2, 0.5, 0.3]], np.float32)
-    made = join_labelled(tmp_path / "d", rows(4, target=CODES), rows(2), given([1], [1], shares=shares), classes=3)
+    made = join_labelled(tmp_path / "d", rows(4, target=CODES), rows(2), given=given([1], [1], shares=shares), classes=3)
     target = made.take(np.arange(5)).targets["target"].numpy()
     assert target == pytest.approx(np.vstack([np.eye(3)[CODES], shares]))
 
@@ -54,9 +54,9 @@ def test_soft_labels_turn_codes_into_shares(tmp_path):
 def test_of_two_classes_the_share_of_the_second_is_learned(tmp_path):
     known = np.array([0, 1, 1, 0], np.float32)
     shares = np.array([[0.2, 0.8]], np.float32)
-    soft = join_labelled(tmp_path / "a", rows(4, target=known), rows(2), given([0], [1], shares=shares), classes=2)
+    soft = join_labelled(tmp_path / "a", rows(4, target=known), rows(2), given=given([0], [1], shares=shares), classes=2)
     assert soft.take(np.arange(5)).targets["target"].tolist() == pytest.approx([0, 1, 1, 0, 0.8])
-    hard = join_labelled(tmp_path / "b", rows(4, target=known), rows(2), given([0], [1]), classes=2)
+    hard = join_labelled(tmp_path / "b", rows(4, target=known), rows(2), given=given([0], [1]), classes=2)
     assert hard.take(np.arange(5)).targets["target"].tolist() == [0, 1, 1, 0, 1]
 
 
@@ -66,7 +66,7 @@ def test_an_input_may_be_called_weight(tmp_path):
         PreparedDataset.from_arrays({"weight": np.full((2, 1), value, np.float32)}, target, specs={"weight": spec})
         for value, target in ((7, {"target": np.array([0, 1])}), (8, {}))
     )
-    made = join_labelled(tmp_path / "d", labelled, more, given([0], [1], weights=[0.5]), classes=2)
+    made = join_labelled(tmp_path / "d", labelled, more, given=given([0], [1], weights=[0.5]), classes=2)
     batch = made.take(np.arange(3))
     assert batch.inputs["weight"][:, 0].tolist() == [7, 7, 8]
     assert batch.weight.tolist() == [1, 1, 0.5]

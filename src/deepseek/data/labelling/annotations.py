@@ -177,7 +177,7 @@ def _values(task: LabelledTask, result: Mapping[str, Any], kind: ControlKind) ->
     labels = [str(label) for label in value.get(str(result["type"])) or ()]
     if kind == "spans":
         text = _text_of(task, result)
-        start, end = exact_span(text, int(value["start"]), int(value["end"]), value.get("text"))
+        start, end = exact_span(text, int(value["start"]), int(value["end"]), said=value.get("text"))
         return [Span(start, end, label) for label in labels]
     size = (int(result.get("original_width") or 0), int(result.get("original_height") or 0))
     if min(size) < 1:
@@ -199,7 +199,7 @@ def _text_of(task: LabelledTask, result: Mapping[str, Any]) -> str:
     return fitting[0]
 
 
-def settle(task: LabelledTask, control: str, kind: ControlKind, several: Several) -> list[Value]:
+def settle(task: LabelledTask, control: str, kind: ControlKind, *, several: Several) -> list[Value]:
     """Return what a task's annotations come to: one value or, with `all`, one for each annotation; none where nobody said anything.
 
     `majority` takes of choices what more than half said (of each choice, where several are allowed), and of spans and shapes the annotation

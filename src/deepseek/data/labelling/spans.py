@@ -32,7 +32,7 @@ def tokens_of(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _TOKEN.finditer(text)]
 
 
-def exact_span(text: str, start: int, end: int, said: str | None) -> tuple[int, int]:
+def exact_span(text: str, start: int, end: int, *, said: str | None) -> tuple[int, int]:
     """Return a stretch counted in code points, of one that a browser may have counted in UTF-16 units.
 
     JavaScript counts a character beyond U+FFFF, such as most emoji, as two. What the tool says the stretch holds tells which it was.

@@ -192,7 +192,7 @@ def _rows(task: LabelledTask, kinds: dict[str, ControlKind], several: Several) -
             {name: annotation.values.get(name, None if kind == "choices" else ()) for name, kind in kinds.items()}
             for annotation in task.annotations
         ]
-    settled = {name: settle(task, name, kind, several) for name, kind in kinds.items()}
+    settled = {name: settle(task, name, kind, several=several) for name, kind in kinds.items()}
     return [{name: values[0] if values else None for name, values in settled.items()}]
 
 

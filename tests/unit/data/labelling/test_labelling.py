@@ -33,13 +33,13 @@ def export(*tasks, **given):
 class TestSpans:
     def test_offsets_of_browsers_are_put_right(self):
         start = TEXT.index("Bo")
-        assert exact_span(TEXT, start, start + 2, "Bo") == (start, start + 2)
-        assert exact_span(TEXT, start + 1, start + 3, "Bo") == (start, start + 2)  # the emoji counted as two
-        assert exact_span(TEXT, 0, 3, None) == (0, 3)
+        assert exact_span(TEXT, start, start + 2, said="Bo") == (start, start + 2)
+        assert exact_span(TEXT, start + 1, start + 3, said="Bo") == (start, start + 2)  # the emoji counted as two
+        assert exact_span(TEXT, 0, 3, said=None) == (0, 3)
         with pytest.raises(DataError, match="the annotation says"):
-            exact_span(TEXT, 0, 3, "Bob")
+            exact_span(TEXT, 0, 3, said="Bob")
         with pytest.raises(DataError, match="not in a text"):
-            exact_span(TEXT, 5, 500, None)
+            exact_span(TEXT, 5, 500, said=None)
 
     def test_spans_and_tags_are_turned_into_each_other(self):
         spans = [Span(0, 3, "PER"), Span(TEXT.index("Bo"), TEXT.index("Bo") + 2, "PER"), Span(TEXT.index("Oslo"), len(TEXT) - 1, "LOC")]
@@ -114,7 +114,7 @@ class TestReading:
         (bad,) = export(task(1, {"text": "abc"}, wrong)).tasks
         assert "the annotation says 'zz'" in bad.problems[0]
         with pytest.raises(DataError, match="zz"):
-            settle(bad, "n", "spans", "majority")
+            settle(bad, "n", "spans", several="majority")
         sizeless = shapes_result([Box(1, 1, 2, 2, "a")], (10, 10), control="n", to="image")
         del sizeless[0]["original_width"]
         assert "size is not in the export" in export(task(1, {"image": "x.png"}, sizeless)).tasks[0].problems[0]
@@ -134,7 +134,7 @@ class TestReading:
 class TestSeveral:
     def settled(self, several, *answers):
         one = task(1, {"text": "x"}, *(choice(*names) for names in answers))
-        return settle(export(one).tasks[0], "mood", "choices", several)
+        return settle(export(one).tasks[0], "mood", "choices", several=several)
 
     def test_the_majority_decides_and_a_tie_is_none(self):
         assert self.settled("majority", ["good"], ["bad"], ["good"]) == [("good",)]
