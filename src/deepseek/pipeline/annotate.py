@@ -16,6 +16,7 @@ from deepseek.artifacts import write_text
 from deepseek.data.labelling.annotations import agreement, read_export
 from deepseek.data.labelling.client import LabelStudio
 from deepseek.data.labelling.preannotations import ROW, Order, choices_result, doubt, labelling_config, row_key
+from deepseek.data.sources.base import rooted_batches
 from deepseek.errors import InputError
 from deepseek.fields import Kind
 from deepseek.inference import Predictor
@@ -129,7 +130,8 @@ def _tasks(
     multiple = spec is not None and spec.kind == "labels"
     tasks: list[dict[str, Any]] = []
     unsure: list[np.ndarray] = []
-    for batch in source.as_text(predictor.preparation.text_columns).read(columns=predictor.columns):
+    source = source.as_text(predictor.preparation.text_columns)
+    for batch in rooted_batches(source.read(columns=predictor.columns), source.root):
         answers = predictor.answer(batch)
         probability = np.column_stack([np.asarray(answers[f"probability_{name}"]) for name in names])
         unsure.append(_doubt_of_labels(probability, order) if multiple else doubt(probability, order))

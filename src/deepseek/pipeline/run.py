@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from os import PathLike, cpu_count, environ, fspath
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,10 @@ def run(
     dataset = make_dataset(checked, cache)
     for warning in dataset.warnings:
         progress.warn(warning)
-    result = (follow if checked.self_training is None else partial(_in_rounds, cache=cache))(checked, dataset, folder, began=began)
+    if checked.self_training is None:
+        result = follow(checked, dataset, folder, began=began)
+    else:
+        result = _in_rounds(checked, dataset, folder, began=began, cache=cache)
     deliver(checked, folder)
     return result
 

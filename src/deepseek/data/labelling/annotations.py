@@ -164,10 +164,15 @@ def _add(
     values: dict[str, Value] = {}
     for name, results in by_control.items():
         try:
-            values[name] = tuple(sorted((one for result in results for one in _values(task, result, kinds[name])), key=repr))
+            values[name] = tuple(sorted((one for result in results for one in _values(task, result, kinds[name])), key=_place))
         except DataError as error:
             task.problems.append(f"{name}: {error.message}")
     task.annotations.append(Annotation(values, created))
+
+
+def _place(one: Any) -> tuple[Any, ...]:
+    """Return what values of one kind are put in order by."""
+    return (one.start, one.end, one.label) if isinstance(one, Span) else (one if isinstance(one, str) else repr(one),)
 
 
 def _values(task: LabelledTask, result: Mapping[str, Any], kind: ControlKind) -> list[Any]:
@@ -272,7 +277,11 @@ def agreement(export: Export) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for name, kind in export.kinds.items():
-        units = [[annotation.values.get(name, ()) for annotation in task.annotations] for task in export.tasks if not task.problems]
+        units = [
+            [annotation.values.get(name, ()) for annotation in task.annotations if name in annotation.values or kind != "choices"]
+            for task in export.tasks
+            if not task.problems
+        ]
         units = [values for values in units if len(values) > 1]
         measure = "krippendorff_alpha" if kind == "choices" else "mean_f1"
         value = krippendorff_alpha(units) if kind == "choices" else mean_pairwise(units, alike)

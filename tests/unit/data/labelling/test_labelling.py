@@ -76,7 +76,7 @@ class TestReading:
         assert found.problems == []
         values = found.annotations[0].values
         assert values["mood"] == ("good", "short")
-        assert values["names"] == tuple(sorted(marked, key=repr))
+        assert values["names"] == tuple(sorted(marked))
         (one,) = values["shapes"]
         assert (one.x, one.y, one.width, one.height, one.label, one.rotation) == pytest.approx((12.5, 30, 50, 60, "car", 15.0))
         polygons = export(task(1, {"text": TEXT}, results[-1:]))
