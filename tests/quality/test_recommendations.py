@@ -40,7 +40,7 @@ def test_it_ranks_better_than_popularity(tmp_path):
         "name": "movies",
         "data": {"source": source, "target": "label", "fields": {"user": "category", "item": "category"}, "drop": ["time"]},
         "model": {"type": "mlp", "width": 64, "depth": 2},
-        "train": {"epochs": 2, "batch_size": 2048, "learning_rate": 0.003, "precision": "fp32", "monitor": "auc"},
+        "train": {"epochs": 8, "batch_size": 2048, "learning_rate": 0.003, "precision": "fp32", "monitor": "auc"},
     }
     run = deepseek.run(recipe, out=tmp_path / "runs")
     rows = pa.Table.from_batches(list(open_source(source).read()))
