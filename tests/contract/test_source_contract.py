@@ -20,7 +20,7 @@ from deepseek.serving.ingest import make_app
 TABLE = pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "w"], "c": [0.5, 1.5, None, 2.5]})
 
 
-OF_B = "x"
+OF_B = "z"
 
 
 def write_stream(path):

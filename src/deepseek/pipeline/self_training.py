@@ -124,7 +124,8 @@ class _Rounds:
         for number in range(1, self._section.rounds + 1):
             labels, chosen = self._labels(number)
             if not len(labels.rows):
-                return f"in round {number} no row was sure enough"
+                proportion = "" if self._section.balance == "none" else ", with classes in proportion,"
+                return f"in round {number}{proportion} no row was sure enough"
             taken = _Taken.of(labels, len(self._rows))
             if taken.digest == before.digest:
                 return f"round {number} would learn the same rows with the same labels as the round before"
