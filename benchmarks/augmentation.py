@@ -48,7 +48,7 @@ def framework(rows: int) -> Runs:
         "flip": {"type": "flip"},
         "rotate": {"type": "rotate", "degrees": 15.0},
         "crop": {"type": "crop", "area": (0.25, 1.0), "ratio": (0.75, 4 / 3)},
-        "colour": {"type": "colour", "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1},
+        "colour": {"type": "color_jitter", "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1},
         "erase": {"type": "erase", "probability": 0.5, "fraction": 0.3},
         "noise": {"type": "noise", "std": (0.05, 0.05), "probability": 1.0},
     }

@@ -43,7 +43,7 @@ from deepseek.fields import Field, Kind, Schema
 from deepseek.inference.backends.choice import machine
 from deepseek.inference.backends.torch import build_model
 from deepseek.inference.saving import save_bundle
-from deepseek.pipeline.candidates import float_candidates, int8_candidates, make, timed, timing_row
+from deepseek.pipeline.export_candidates import float_candidates, int8_candidates, make, timed, timing_row
 from deepseek.registry import family
 
 AVX2, CLASSES, LENGTH, WORDS = "AVX2", 10, 128, 500

@@ -18,12 +18,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from memory import Peak, memory
 
 PIECE = 500_000
 BATCH_SIZE = 1024
@@ -49,22 +50,6 @@ def write_rows(path: Path, rows: int) -> None:
             columns["churned"] = generator.integers(0, 2, count)
             options = pa.csv.WriteOptions(include_header=start == 0, quoting_style="none")
             pa.csv.write_csv(pa.table(columns), sink, options)
-
-
-def memory(key: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
-
-
-class Peak(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.anonymous, self.going = 0, True
-
-    def run(self) -> None:
-        while self.going:
-            self.anonymous = max(self.anonymous, memory("RssAnon"))
-            time.sleep(0.01)
 
 
 def framework(path: Path) -> tuple[int, float]:

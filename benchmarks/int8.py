@@ -69,7 +69,7 @@ def measure(name: str, *, run: str | None, overrides: list[str], max_drop: float
         made = (
             run or deepseek.train(source, target=target, test=test, out=folder / "runs", overrides=[*more, *overrides], progress=False).run
         )
-        value = deepseek.compress(made, quantize={"max_drop": max_drop}, out=folder / "int8")
+        value = deepseek.compress(made, quantize={"max_drop": max_drop}, output=folder / "int8")
         rows = {row["name"]: row for row in value["table"]}
         kept, plain = rows[value["chosen"]], rows[value["chosen"].split(" int8")[0]]
         less = lambda key: round(1 - kept[key] / plain[key], 4)  # noqa: E731  one line a figure

@@ -41,11 +41,11 @@ from deepseek.inference.backends.torch import TorchBackend
 from deepseek.inference.reading import read_preparation
 from deepseek.learning import OnlineLearner
 from deepseek.monitoring.reference import ModelReference
+from deepseek.pipeline.closed_loop.champion import Champion
+from deepseek.pipeline.closed_loop.contestants import Contestant, Looped, Never, Periodic
+from deepseek.pipeline.closed_loop.gate import Answered, goodness, truth_of
+from deepseek.pipeline.closed_loop.replay import copied, play, rounds_in_rows
 from deepseek.pipeline.learn import batches_of
-from deepseek.pipeline.loop.champion import Champion
-from deepseek.pipeline.loop.gate import Answered, goodness
-from deepseek.pipeline.loop.machine import truth_of
-from deepseek.pipeline.loop.replay import Contestant, Looped, Never, Periodic, copied, play, rounds_in_rows
 
 DATA = Path(os.environ.get("DEEPSEEK_DATA", "data"))
 ADULT = (
@@ -130,7 +130,7 @@ def contest(
 def elec2(seed: int, rows: int | None) -> dict[str, Any]:
     table = pa.csv.read_csv(DATA / "elec2" / "elec.csv")
     cut = 20 * 7 * 48
-    on_alarm = {"recent": {"most": 5_000, "least": 400}, "shadow": {"rows": 50}, "canary": {"share": 0.2, "rows": 100}}
+    on_alarm = {"recent": {"max_rows": 5_000, "min_rows": 400}, "shadow": {"rows": 50}, "canary": {"share": 0.2, "rows": 100}}
     with tempfile.TemporaryDirectory() as folder:
         run = train(table.slice(0, cut), "class", Path(folder), name="elec2", seed=seed, on_alarm=on_alarm)
         scores, rounds = contest(run, table.slice(cut, rows), seed=seed, labels_after=48, rows_a_day=48, every=7 * 48)
@@ -145,7 +145,7 @@ def adult(seed: int, rows: int | None) -> dict[str, Any]:
     change = int(draw.integers(int(0.3 * size), int(0.45 * size))) // 50 * 50
     stream = table.slice(12_000, size)
     stream = pa.concat_tables([stream.slice(0, change), changed(stream.slice(change), draw)])
-    on_alarm = {"recent": {"most": 10_000, "least": 500}, "shadow": {"rows": 100}, "canary": {"share": 0.1, "rows": 300}}
+    on_alarm = {"recent": {"max_rows": 10_000, "min_rows": 500}, "shadow": {"rows": 100}, "canary": {"share": 0.1, "rows": 300}}
     with tempfile.TemporaryDirectory() as folder:
         run = train(table.slice(0, 12_000), "income", Path(folder), name="adult", seed=seed, on_alarm=on_alarm)
         new = changed(table.slice(32_000, 12_000), draw)

@@ -44,7 +44,7 @@ def overloaded(workload: Workload, given: argparse.Namespace) -> dict[str, Any]:
         half = few.run(max(1.0, able / 2), given.trial * 2)
         few.close()
         many = Generator(port, requests, connections=CONNECTIONS, check=workload.right)
-        rate = max(10.0, 10 * able)
+        rate = max(10.0, given.times * able)
         many.run(rate, min(5.0, given.seconds / 4))
         before = server.resident()
         over = many.run(rate, given.seconds, patience_s=30)
@@ -54,7 +54,7 @@ def overloaded(workload: Workload, given: argparse.Namespace) -> dict[str, Any]:
         "capacity": capacity.row(), "half": half.row(), "over": over.row(),
         "p99_times_half_load": round(over.quantile(0.99) / half.quantile(0.99), 2), "memory_grown_mb": round(grown / 1e6, 2),
         "neither_answered_nor_refused": over.sent - over.statuses[ANSWERED] - over.statuses[REFUSED],
-        "accepted_a_second": round(over.statuses[ANSWERED] / given.seconds, 1), "rows_a_batch_and_in_the_queue": rows,
+        "times": given.times, "accepted_a_second": round(over.statuses[ANSWERED] / given.seconds, 1), "rows_a_batch_and_in_the_queue": rows,
     }  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--lowest", type=float, default=10.0)
     parser.add_argument("--capacity", type=float, help="requests a second that the server can do, where that need not be searched")
+    parser.add_argument("--times", type=float, default=10.0, help="how many times the capacity is offered")
     parser.add_argument("--batch", type=int, help="rows of a batch, and of the queue")
     parser.add_argument("--runners", type=int, default=0)
     given = parser.parse_args()

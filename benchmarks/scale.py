@@ -15,13 +15,14 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+
+from memory import Peak, memory
 
 PIECE = 1_000_000
 
@@ -38,22 +39,6 @@ def write_rows(path: Path, rows: int) -> None:
         writer = writer or pa.parquet.ParquetWriter(path, table.schema)
         writer.write_table(table)
     writer.close()
-
-
-def memory(key: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
-
-
-class Peak(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.anonymous, self.going = 0, True
-
-    def run(self) -> None:
-        while self.going:
-            self.anonymous = max(self.anonymous, memory("RssAnon"))
-            time.sleep(0.01)
 
 
 def prepare(path: Path) -> dict[str, object]:

@@ -29,7 +29,7 @@ from load.generator import Generator, Result, Search, request_of, sustained
 from load.models import Workload, make
 from load.targets import PREDICT, ceiling, cores, free_port, our_command, served
 
-HERE = Path(__file__).parent / "serving"
+HERE = Path(__file__).parent / "peers"
 P99_S = 0.05
 CONTESTS = ("identical", "defaults")
 IDENTICAL = ["--set", "serve.batching.max_size=64", "--set", "serve.batching.max_wait_ms=2"]

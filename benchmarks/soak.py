@@ -54,6 +54,9 @@ def children(server: Served, module: str) -> list[int]:
     return found
 
 
+PROGRAMS = {"worker": "deepseek.serving.worker", "runner": "deepseek.serving.runners.process"}
+
+
 def ready(server: Served, gauge: str) -> int:
     lines = server.get("/metrics", headers={"Authorization": f"Bearer {KEY}"}).decode().splitlines()
     return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{gauge} ", f"{gauge}{{"))))
@@ -61,7 +64,7 @@ def ready(server: Served, gauge: str) -> int:
 
 def kill(server: Served, what: str, draw: random.Random) -> bool:
     """Kill a `worker` or a `runner`, where two are ready."""
-    living = children(server, f"deepseek.serving.{what}")
+    living = children(server, PROGRAMS[what])
     if len(living) != 2 or ready(server, f"deepseek_{what}s") != 2:
         return False
     os.kill(draw.choice(living), signal.SIGKILL)

@@ -23,10 +23,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from memory import Peak
 
 ARMS = ("bare", "land", "prepare", "pandas")
 COLUMNS = "id bigint primary key, age int, spend {double}, city varchar(20), active {flag}, seen {moment}, paid decimal(10,2), churned int"
@@ -42,18 +43,6 @@ ROWS = {
     "'2024-01-01' + interval seq second, (seq % 9973) / 4.0, if((seq * 31 % 97) + seq % 71 > 90, 1, 0) from seq_1_to_{rows}",
 }
 QUERY = "select * from customers order by id"
-
-
-class Peak(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.anonymous, self.going = 0, True
-
-    def run(self) -> None:
-        while self.going:
-            line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-            self.anonymous = max(self.anonymous, int(line.split()[1]) * 1024)
-            time.sleep(0.01)
 
 
 def bare(url: str, _: Path) -> Callable[[], int]:

@@ -2,7 +2,11 @@
 
 import signal
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("patient", deadline=None)  # a machine may be as slow as it likes: tests judge answers, not times
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

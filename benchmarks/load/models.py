@@ -92,8 +92,8 @@ def _examples(name: str, folder: Path) -> Any:
 
 
 def _asked(run: str, examples: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    from deepseek.serving.answers import AnswerWriter
-    from deepseek.serving.rows import RowReader
+    from deepseek.serving.rows.answers import AnswerWriter
+    from deepseek.serving.rows.reader import RowReader
 
     predictor = deepseek.load(run)
     if not isinstance(examples, Sequence) or isinstance(examples, str):

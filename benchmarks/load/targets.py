@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from load.generator import Generator, Result, request_of, sustained
 
@@ -87,12 +90,21 @@ def served(
             _until_ready(process, f"http://127.0.0.1:{port}{ready}", log)
             yield Served(port, process, log)
         finally:
-            process.terminate()
-            try:
-                process.wait(40)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server and all processes that it began: some leave theirs behind, which would slow down whatever is measured next."""
+    below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.terminate()
+    try:
+        process.wait(40)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for left in below:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
 
 
 def _until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -30,8 +30,8 @@ _PUBLIC = {
     "compress": "deepseek.pipeline.compress",
     "report": "deepseek.pipeline.report",
     "watch": "deepseek.pipeline.watch",
-    "loop": "deepseek.pipeline.loop.process",
-    "replay": "deepseek.pipeline.loop.replay",
+    "loop": "deepseek.pipeline.closed_loop.process",
+    "replay": "deepseek.pipeline.closed_loop.replay",
     "learn": "deepseek.pipeline.learn",
     "doctor": "deepseek.pipeline.doctor",
     "example": "deepseek.data.examples",
@@ -43,7 +43,7 @@ _PUBLIC = {
     "data_status": "deepseek.pipeline.data_versions",
     "data_checkout": "deepseek.pipeline.data_versions",
     "serve": "deepseek.serving.server",
-    "ingest": "deepseek.serving.ingest.server",
+    "ingest": "deepseek.serving.intake.server",
 }
 
 _OPTIONAL = {
@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from deepseek.inference import load as load
     from deepseek.pipeline.annotate import pull_annotations as pull_annotations
     from deepseek.pipeline.annotate import push_tasks as push_tasks
+    from deepseek.pipeline.closed_loop.process import loop as loop
+    from deepseek.pipeline.closed_loop.replay import replay as replay
     from deepseek.pipeline.compare import compare as compare
     from deepseek.pipeline.compress import compress as compress
     from deepseek.pipeline.data_versions import data_checkout as data_checkout
@@ -71,8 +73,6 @@ if TYPE_CHECKING:
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export
     from deepseek.pipeline.learn import learn as learn
-    from deepseek.pipeline.loop.process import loop as loop
-    from deepseek.pipeline.loop.replay import replay as replay
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from deepseek.recipe import Recipe as Recipe
     from deepseek.recipe import load_recipe as load_recipe
     from deepseek.registry import list_components as list_components
-    from deepseek.serving.ingest import ingest as ingest
+    from deepseek.serving.intake import ingest as ingest
     from deepseek.serving.server import serve as serve
 
 

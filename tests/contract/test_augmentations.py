@@ -8,7 +8,7 @@ import torch
 from deepseek.components import FAMILIES
 from deepseek.data.augment import Known
 from deepseek.data.augment.contract import AugmentationContract
-from deepseek.data.augment.rewording import Rewording
+from deepseek.data.augment.paraphrases import Paraphrase
 from deepseek.data.batch import Batch
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import TargetSpec
@@ -33,33 +33,33 @@ SPECS = {
     "flip": IMAGE,
     "shift": IMAGE,
     "erase": IMAGE,
-    "turn": IMAGE,
+    "rotate90": IMAGE,
     "affine": IMAGE,
     "rotate": IMAGE,
     "scale": IMAGE,
     "crop": IMAGE,
-    "colour": IMAGE,
-    "grey": IMAGE,
+    "color_jitter": IMAGE,
+    "grayscale": IMAGE,
     "noise": IMAGE,
     "blur": IMAGE,
     "mixup": IMAGE,
     "cutmix": IMAGE,
-    "choose": IMAGE,
+    "one_of": IMAGE,
     "image_augmenter": IMAGE,
     "audio_noise": SOUND,
     "audio_shift": SOUND,
     "gain": SOUND,
-    "spec_mask": SPECTROGRAM,
+    "spec_augment": SPECTROGRAM,
     "jitter": SERIES,
-    "magnitude": SERIES,
+    "magnitude_warp": SERIES,
     "time_warp": SERIES,
     "window_slice": SERIES,
     "window_warp": SERIES,
     "permute": SERIES,
 }
 KEYS = {
-    "grey": {"probability": 0.7},
-    "choose": {"methods": ["flip", "mixup", "blur"], "each": "row"},
+    "grayscale": {"probability": 0.7},
+    "one_of": {"methods": ["flip", "mixup", "blur"], "each": "row"},
     "image_augmenter": {"methods": ["cutmix", "mixup"], "probabilities": [0.6, 0.4], "alpha": 1.0},
     "mixup": {"each": "row"},
     "cutmix": {"each": "row"},
@@ -94,7 +94,7 @@ class Dense(AugmentationContract):
             values = random.integers(0, 256, (rows, *spec.shape)) if spec.dtype == "uint8" else random.normal(size=(rows, *spec.shape))
             inputs[name] = torch.from_numpy(values.astype(spec.dtype))
         target = torch.arange(rows) % 3
-        if self.name in ("mixup", "cutmix", "choose", "image_augmenter"):  # what softens targets is given soft ones, so that types stay
+        if self.name in ("mixup", "cutmix", "one_of", "image_augmenter"):  # what softens targets is given soft ones, so that types stay
             return Batch(inputs, {"target": torch.nn.functional.one_hot(target, 3).float()}, torch.rand(rows, generator=seeded()))
         return Batch(inputs, {"target": target}, torch.rand(rows, generator=seeded()))
 
@@ -129,14 +129,14 @@ class TestClauseSwap(Texts):
         return swap
 
 
-class Shouted(Rewording):
+class Shouted(Paraphrase):
     """Stands in for a translation model, whose own test is with the model."""
 
-    def reword(self, texts):
+    def paraphrase(self, texts):
         return [f"{text} {text}" for text in texts]
 
 
-class TestRewording(Texts):
+class TestParaphrase(Texts):
     def build(self):
         rows, transforms = texts()
         reworded = Shouted(rows.inputs)

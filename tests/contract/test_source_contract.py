@@ -15,7 +15,7 @@ import pytest
 from deepseek.data.labelling.preannotations import choices_result
 from deepseek.data.sources import Source, open_source
 from deepseek.data.sources.contract import SourceContract
-from deepseek.serving.ingest import make_app
+from deepseek.serving.intake import make_app
 
 TABLE = pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "w"], "c": [0.5, 1.5, None, 2.5]})
 

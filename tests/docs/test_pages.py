@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import deepseek
-from deepseek.cli.app import _VERBS, _command
+from deepseek.cli.app import _GROUPS, _VERBS, _command
 from deepseek.components import FAMILIES
 from deepseek.recipe.sections import (
     AlarmSection,
@@ -47,19 +47,24 @@ def test_every_component_is_in_the_docs(name):
     assert not missing
 
 
+def parameters_of(command):
+    """Return the parameters of a verb, and of its actions where it has some."""
+    return [*command.params, *(parameter for action in getattr(command, "commands", {}).values() for parameter in action.params)]
+
+
 def test_every_option_of_the_command_line_is_on_its_page():
     page = (DOCS / "reference" / "cli.md").read_text()
     sections = dict(re.findall(r"^## `deepseek (\w+)`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
-    assert set(sections) == set(_VERBS)
+    assert set(sections) == {*_VERBS, *_GROUPS}
     for verb, command in _command().commands.items():
-        names = [name for parameter in command.params if parameter.param_type_name == "option" for name in parameter.opts]
-        assert [name for name in names if f"`{name}" not in sections[verb]] == []
+        names = [name for parameter in parameters_of(command) if parameter.param_type_name == "option" for name in parameter.opts]
+        assert [name for name in [*names, *getattr(command, "commands", ())] if f"`{name}" not in sections[verb]] == []
 
 
 def test_every_option_on_the_page_exists():
     page = (DOCS / "reference" / "cli.md").read_text()
     for verb, section in re.findall(r"^## `deepseek (\w+)`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL):
-        known = {name for parameter in _command().commands[verb].params for name in parameter.opts} | {"--help"}
+        known = {name for parameter in parameters_of(_command().commands[verb]) for name in parameter.opts} | {"--help"}
         assert set(re.findall(r"`(--?[a-z][a-z-]*)", section)) <= known
 
 

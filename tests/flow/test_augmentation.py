@@ -36,7 +36,7 @@ def test_a_recipe_mixes_moves_and_colours_images(photos, tmp_path):
     mixed = [
         "flip",
         {"type": "rotate", "degrees": 20.0},
-        "colour",
+        "color_jitter",
         {"type": "image_augmenter", "methods": ["mixup", "cutmix"], "alpha": 1.0},
     ]
     first = trained(photos, tmp_path / "runs", mixed)
@@ -72,7 +72,7 @@ def test_a_recipe_changes_texts(tmp_path):
 def test_a_recipe_with_wrong_methods_is_refused_at_once(photos, tmp_path):
     for augment, words in (
         ([{"type": "image_augmenter", "methods": ["mixup", "flipp"]}], "did you mean 'flip'"),
-        ([{"type": "choose", "methods": ["mixup", "flip"], "probabilities": [0.7, 0.7]}], "come to 1.4"),
+        ([{"type": "one_of", "methods": ["mixup", "flip"], "probabilities": [0.7, 0.7]}], "come to 1.4"),
         ([{"type": "eda"}], "changes texts"),
         ([{"type": "mixup", "alpha": 0}], "alpha"),
     ):

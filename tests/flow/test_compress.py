@@ -68,7 +68,7 @@ def test_a_recipe_compresses_what_it_trained(tmp_path):
 
 
 def test_the_table_holds_what_each_form_costs(run, tmp_path, capsys):
-    assert main(["compress", str(run.run), "--max-drop", "0.05", "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert main(["compress", str(run.run), "--max-drop", "0.05", "--output", str(tmp_path / "out"), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     rows = {row["name"]: row for row in value["table"]}
     assert {"torch", "onnxruntime", "openvino", "onnxruntime int8 static", "onnxruntime int8 dynamic", "openvino int8 static"} <= set(rows)
@@ -79,7 +79,7 @@ def test_the_table_holds_what_each_form_costs(run, tmp_path, capsys):
     assert rows["onnxruntime"]["lost"] == pytest.approx(0, abs=1e-4)
     assert kept["rows"] == 150
     assert (
-        main(["compress", str(run.run), "--backend", "onnx", "--method", "static", "--max-drop", "0.05", "--out", str(tmp_path / "out")])
+        main(["compress", str(run.run), "--backend", "onnx", "--method", "static", "--max-drop", "0.05", "--output", str(tmp_path / "out")])
         == 0
     )
     printed = capsys.readouterr().out
@@ -89,7 +89,7 @@ def test_the_table_holds_what_each_form_costs(run, tmp_path, capsys):
 
 def static(folder, run, **more):
     settings = {"backend": "onnx", "method": "static", "max_drop": 1.0, **more}
-    return Path(deepseek.compress(run, quantize=settings, out=folder)["bundle"]) / "model.onnx"
+    return Path(deepseek.compress(run, quantize=settings, output=folder)["bundle"]) / "model.onnx"
 
 
 def test_no_scale_hangs_on_rows_that_were_not_trained_on(tmp_path):
@@ -117,7 +117,7 @@ def test_what_loses_too_much_is_refused_and_nothing_is_kept(run, tmp_path, monke
         lambda self, predictor: measured(self, predictor) - 0.2 * (predictor.bundle.path != self.bundle.path),
     )
     with pytest.raises(ExportError, match=r"auc loses more than 0.5 points in every trial: it was .* 2 of 3 layers in float32"):
-        deepseek.compress(run, quantize={"backend": "onnx", "method": "static"}, out=tmp_path / "out")
+        deepseek.compress(run, quantize={"backend": "onnx", "method": "static"}, output=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,7 +137,7 @@ def test_the_layer_that_spoils_the_answers_falls_back(run, tmp_path, monkeypatch
         return model
 
     monkeypatch.setattr(deepseek.compression.onnx_int8.OnnxQuantizer, "_quantized", spoiled)
-    value = deepseek.compress(run, quantize={"backend": "onnx", "method": "static", "max_drop": 0.02}, out=tmp_path / "out")
+    value = deepseek.compress(run, quantize={"backend": "onnx", "method": "static", "max_drop": 0.02}, output=tmp_path / "out")
     assert len(value["floats"]) == 1
     assert value["floats"][0].startswith(bad)
     document = json.loads((tmp_path / "out" / "export.json").read_text())
@@ -150,7 +150,7 @@ def test_the_layer_that_spoils_the_answers_falls_back(run, tmp_path, monkeypatch
 
 
 def test_auto_measures_int8_where_it_is_asked_to(run, tmp_path):
-    value = deepseek.export(run, to="auto", quantize={"max_drop": 0.05}, out=tmp_path / "auto")
+    value = deepseek.export(run, to="auto", quantize={"max_drop": 0.05}, output=tmp_path / "auto")
     names = {row["backend"] for row in value["timings"]} | set(value["refused"])
     assert {"torch", "onnxruntime", "openvino", "onnxruntime int8 static", "onnxruntime int8 dynamic", "openvino int8 static"} <= names
 
@@ -177,12 +177,12 @@ def test_a_format_in_int8_stands_beside_its_float32_and_is_not_taken_for_it(run)
 )
 def test_what_cannot_be_compressed_is_refused(run, given, error, said, tmp_path):
     with pytest.raises(error, match=said):
-        deepseek.compress(run, out=tmp_path / "out", **given)
+        deepseek.compress(run, output=tmp_path / "out", **given)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_compressed_bundle_that_was_changed_is_refused(run, tmp_path):
-    deepseek.compress(run, quantize={"backend": "onnx", "method": "dynamic", "max_drop": 1.0}, out=tmp_path / "out")
+    deepseek.compress(run, quantize={"backend": "onnx", "method": "dynamic", "max_drop": 1.0}, output=tmp_path / "out")
     for name in ("model.onnx", "compression.json", "export.json"):
         file = tmp_path / "out" / name
         whole = file.read_bytes()

@@ -129,5 +129,7 @@ def test_an_image_is_made_of_files_and_options_that_exist(image):
 
 def check_options(words):
     """Check that a verb has the options that stand behind it."""
-    options = {name for parameter in _command().commands[words[0]].params for name in parameter.opts}
+    command = _command().commands[words[0]]
+    command = command.commands[words[1]] if hasattr(command, "commands") else command
+    options = {name for parameter in command.params for name in parameter.opts}
     assert [word for word in words[1:] if word.startswith("--") and word not in options] == []

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from tests.flow.test_serving import HEADERS, KEYS, PREDICT, serving, wait_for
+from tests.live_server import HEADERS, KEYS, PREDICT, serving, wait_for
 
 import deepseek
 from deepseek.serving.client import Client, ServerError
@@ -110,7 +110,7 @@ def test_from_the_first_share_to_promotion_and_back_with_a_restart_in_the_middle
         before = versions_of(server)
         with Traffic(server.url) as traffic:
             wait_for(lambda: len(traffic.answers) > 200, 180, server.log)
-            made = client.start("shop", {"candidate": str(new)}, share=0.3, key="customer", min_outcomes=50)
+            made = client.start("shop", {"candidate": str(new)}, share=0.3, key_field="customer", min_outcomes=50)
             assert made["workers"] == {"switched": 2, "of": 2}
             salt = json.loads((state / "models.json").read_bytes())["shop"]["experiment"]["salt"]
             expected = ["candidate" if arm_of(place_of(salt, name)[0], [0.3]) == 0 else "champion" for name in names]
@@ -170,7 +170,7 @@ def test_from_the_first_share_to_promotion_and_back_with_a_restart_in_the_middle
 def test_a_recipe_begins_a_guarded_experiment_that_takes_a_bad_arm_out(arms, keys, tmp_path):
     old, new = arms
     state = tmp_path / "state"
-    section = f"serve.experiment={{arms: {{worse: {old}}}, share: 0.5, key: customer, min_outcomes: 50, guard: {{}}}}"
+    section = f"serve.experiment={{arms: {{worse: {old}}}, share: 0.5, key_field: customer, min_outcomes: 50, guard: {{}}}}"
     with serving(new, keys, tmp_path, "--state", str(state), "--set", section, workers=2) as server:
         client = Client(server.url, KEYS["admin"])
         assert client.status("shop")["state"] == "running"
@@ -191,14 +191,14 @@ def test_the_recorder_is_killed_and_nothing_is_counted_twice_or_lost(arms, keys,
     old, new = arms
     with serving(old, keys, tmp_path, "--state", str(tmp_path / "state"), workers=1) as server:
         client = Client(server.url, KEYS["admin"])
-        client.start("shop", {"candidate": str(new)}, share=0.5, key="customer")
+        client.start("shop", {"candidate": str(new)}, share=0.5, key_field="customer")
         with Traffic(server.url) as traffic:
             for _ in range(3):
                 there = len(traffic.answers)
                 wait_for(lambda there=there: len(traffic.answers) > there + 100, 180, server.log)
                 for child in psutil.Process(server.process.pid).children(recursive=True):
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        if "deepseek.serving.recorder" in child.cmdline():
+                        if "deepseek.serving.recorder.process" in child.cmdline():
                             child.kill()
         answered = {arm: sum(answer["arm"] == arm for answer in traffic.answers) for arm in ("champion", "candidate")}
 
@@ -219,7 +219,7 @@ def test_the_command_line_leads_an_experiment(arms, keys, tmp_path):
             done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "DEEPSEEK_KEY": KEYS["admin"]}, check=False)
             return done.returncode, json.loads(done.stdout)
 
-        status, made = deepseek_experiment("start", "shop", "--arm", f"candidate={new}", "--share", "0.2", "--by", "customer")
+        status, made = deepseek_experiment("start", "shop", "--arm", f"candidate={new}", "--share", "0.2", "--key-field", "customer")
         assert (status, made["state"]) == (0, "running")
         assert deepseek_experiment("share", "shop", "--share", "0.5")[0] == 0
         status, promoted = deepseek_experiment("promote", "shop")

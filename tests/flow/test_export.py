@@ -79,7 +79,7 @@ def test_an_export_is_answered_without_torch(run, backend, tmp_path):
     pa.parquet.write_table(people(40, seed=2), tmp_path / "rows.parquet")
     folder = Path(run.run) / "export" / "onnx"
     if backend == "openvino":
-        folder = Path(deepseek.export(run.run, to="openvino", out=tmp_path / "openvino")["bundle"])
+        folder = Path(deepseek.export(run.run, to="openvino", output=tmp_path / "openvino")["bundle"])
     command = [sys.executable, "-c", WITHOUT_TORCH, str(folder), str(tmp_path / "rows.parquet"), str(tmp_path / "answers.parquet")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -111,14 +111,14 @@ def test_auto_keeps_the_fastest_and_a_run_is_answered_with_it(run, monkeypatch):
 
 def test_fewer_bits_are_measured_by_the_metric(run, tmp_path):
     many = people(2000, seed=7)  # of few rows, two that change places are more of the metric than it may lose
-    made = deepseek.export(run.run, to={"type": "openvino", "precision": "bf16"}, rows=many, out=tmp_path / "bf16")
+    made = deepseek.export(run.run, to={"type": "openvino", "precision": "bf16"}, rows=many, output=tmp_path / "bf16")
     assert made["metric"]["lost"] <= made["metric"]["allowed"] == 0.001
     assert deepseek.load(tmp_path / "bf16").predict(people(5)).num_rows == 5
 
 
 def test_the_command_line_says_how_well_it_agrees(run, tmp_path, capsys):
     pa.parquet.write_table(people(20, seed=5), tmp_path / "rows.parquet")
-    assert main(["export", str(run.run), "--rows", str(tmp_path / "rows.parquet"), "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert main(["export", str(run.run), "--rows", str(tmp_path / "rows.parquet"), "--output", str(tmp_path / "out"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["parity"]["rows"] == 20
     assert any("20 rows, largest difference" in line for _, line in _lines(said))
@@ -137,7 +137,7 @@ def test_the_command_line_says_how_well_it_agrees(run, tmp_path, capsys):
 )
 def test_what_cannot_be_exported_is_refused(run, given, said, tmp_path):
     with pytest.raises(InputError, match=said):
-        deepseek.export(run.run, out=tmp_path / "out", **given)
+        deepseek.export(run.run, output=tmp_path / "out", **given)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,7 +147,7 @@ def test_an_export_is_no_run(run, tmp_path):
         deepseek.export(export, to="openvino")
     with pytest.raises(InputError, match="has no such file"):
         deepseek.load(export, backend="torch")
-    deepseek.export(run.run, out=tmp_path / "copy")
+    deepseek.export(run.run, output=tmp_path / "copy")
     with (tmp_path / "copy" / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(BundleError, match=r"model\.onnx was changed"):

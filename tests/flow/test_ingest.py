@@ -22,7 +22,7 @@ from PIL import Image
 
 import deepseek
 from deepseek.data.sources import open_source
-from deepseek.serving.ingest.flowfiles import package
+from deepseek.serving.intake.flowfiles import package
 
 PATIENCE_S = 120
 JSON = {"Content-Type": "application/json"}
@@ -141,7 +141,7 @@ def png(shade=0, size=8):
 
 @pytest.fixture
 def server(tmp_path):
-    with Running(tmp_path / "in", "--set", "flush=100ms", "--set", "pause=1s") as one:
+    with Running(tmp_path / "in", "--set", "flush_interval=100ms", "--set", "max_pause=1s") as one:
         yield one
 
 
@@ -237,7 +237,7 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    with Running(tmp_path_factory.mktemp("hostile") / "in", "--set", "flush=100ms") as one:
+    with Running(tmp_path_factory.mktemp("hostile") / "in", "--set", "flush_interval=100ms") as one:
         yield one
 
 
@@ -264,7 +264,7 @@ def test_what_was_hostile_does_not_stop_the_parts(shared):
 
 
 def test_too_large_is_413_and_a_full_backlog_429_until_there_is_room(tmp_path):
-    with Running(tmp_path / "in", "--max-body", "100kB", "--max-backlog", "150kB", "--set", "flush=3s") as server:
+    with Running(tmp_path / "in", "--max-body", "100kB", "--max-backlog", "150kB", "--set", "flush_interval=3s") as server:
         big = json.dumps([{"pad": "x" * 90_000}]).encode()
         status, _, headers = server.ask("POST", "/v1/ingest/t", b"x" * 200_000, JSON)
         assert (status, headers["connection"]) == (413, "close")
@@ -278,7 +278,7 @@ def test_too_large_is_413_and_a_full_backlog_429_until_there_is_room(tmp_path):
 
 
 def test_a_disk_that_refuses_is_503_and_nothing_is_kept(tmp_path):
-    with Running(tmp_path / "in", "--set", "flush=1h") as server:
+    with Running(tmp_path / "in", "--set", "flush_interval=1h") as server:
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
         status, answer, headers = server.ask("POST", "/v1/ingest/t", os.urandom(4_000_000), {"Content-Type": "audio/wav"})
         assert (status, headers["retry-after"]) == (503, "30")
@@ -324,7 +324,7 @@ def test_each_content_is_there_once_however_often_the_server_is_killed(tmp_path)
     """Twenty rounds: four clients send, twice where they feel like it, while the server is killed at a random moment of each round."""
     rng = random.Random(7)
     folder, port = tmp_path / "in", free_port()
-    options = ("--set", "flush=50ms", "--set", "part=40kB")
+    options = ("--set", "flush_interval=50ms", "--set", "part_size=40kB")
     state = {"server": Running(folder, *options, port=port)}
     contents = []
     for n in range(400):
@@ -382,7 +382,7 @@ def test_each_content_is_there_once_however_often_the_server_is_killed(tmp_path)
 
 def test_memory_stays_flat_for_a_large_streamed_body(tmp_path):
     """200 MB in chunks, as a file and as JSON Lines, through a server that holds neither."""
-    with Running(tmp_path / "in", "--set", "flush=100ms") as server:
+    with Running(tmp_path / "in", "--set", "flush_interval=100ms") as server:
         assert server.post("warm", b'{"a": 1}\n', {"Content-Type": "application/x-ndjson"})[0] == 200
         process = psutil.Process(server.process.pid)
         before, peak, done = process.memory_info().rss, 0, threading.Event()
@@ -422,7 +422,7 @@ def stream(server, topic, headers, pieces):
 def test_from_posts_to_a_trained_model(tmp_path):
     """Records and images of patients, posted apart and out of order, joined by patient and time, trained on and predicted from."""
     rng = np.random.default_rng(0)
-    with Running(tmp_path / "ward", "--set", "flush=50ms") as server, server.connect() as connection:
+    with Running(tmp_path / "ward", "--set", "flush_interval=50ms") as server, server.connect() as connection:
         for n in rng.permutation(120):
             ill = int(n % 2)
             record = {"patient": int(n), "age": float(rng.normal(50, 10)), "ill": ["no", "yes"][ill], "taken": 1_700_000_000 + int(n) * 60}

@@ -19,10 +19,10 @@ from deepseek.artifacts import RunFolder
 from deepseek.cli import main
 from deepseek.errors import InputError, RecipeError, RunError
 from deepseek.monitoring import Watcher
-from deepseek.pipeline.loop import machine
-from deepseek.pipeline.loop.deployment import DeploymentStatus
-from deepseek.pipeline.loop.journal import LoopJournal
-from deepseek.pipeline.loop.machine import Loop
+from deepseek.pipeline.closed_loop import machine, making
+from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
+from deepseek.pipeline.closed_loop.journal import LoopJournal
+from deepseek.pipeline.closed_loop.machine import Loop
 
 RECIPE = """
 name: w
@@ -33,14 +33,14 @@ monitor:
   window: {rows: 200}
   keep_inputs: values
   notify: [{type: file, path: alarms.jsonl}]
-  on_alarm: {recent: {least: 300}}
+  on_alarm: {recent: {min_rows: 300}}
 """
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from deepseek import progress
-from deepseek.pipeline.loop.journal import LoopJournal
-from deepseek.pipeline.loop.machine import Loop
+from deepseek.pipeline.closed_loop.journal import LoopJournal
+from deepseek.pipeline.closed_loop.machine import Loop
 append = LoopJournal.append
 def dying(self, state, why, **facts):
     event = append(self, state, why, **facts)
@@ -143,7 +143,7 @@ class Scripted:
 def test_a_shift_is_answered_by_a_better_model(there):
     shifted(turned=True)
     assert accuracy() < 0.3
-    found = process("loop", "runs/w", "--once", "--json")
+    found = process("loop", "once", "runs/w", "--json")
     assert found["last"] == "promoted"
     assert accuracy() > 0.75
     assert deepseek.load("runs/w").bundle.path.parent == Path(found["run"])
@@ -151,7 +151,7 @@ def test_a_shift_is_answered_by_a_better_model(there):
     assert abs(gathered["change"]["place"] - 300) < 30  # what came before the shift is left out
     told = [json.loads(line)["name"] for line in (there / "alarms.jsonl").read_text().splitlines()]
     assert told == ["loop:promoted"]
-    again = process("loop", "runs/w", "--once", "--json")
+    again = process("loop", "once", "runs/w", "--json")
     assert (again["events"], again["waits_for"]) == ([], "an alarm")
 
 
@@ -181,7 +181,7 @@ def test_no_row_that_judges_was_trained_on(there):
 
 def test_a_model_that_is_no_better_is_kept_and_not_deployed(there):
     shifted(noise=0.6)  # the old rule is still the best that there is
-    found = process("loop", "runs/w", "--once", "--json", "--set", "monitor.on_alarm.keep_old=0")
+    found = process("loop", "once", "runs/w", "--json", "--set", "monitor.on_alarm.keep_old=0")
     assert found["last"] == "rejected"
     assert found["events"][-1]["why"].endswith("no better")
     assert deepseek.load("runs/w").bundle.path.parent.name == "001"
@@ -272,7 +272,7 @@ def test_a_server_that_is_away_is_waited_for(there):
 def test_a_training_that_fails_ends_the_round_and_is_told(there, monkeypatch):
     shifted(turned=True)
     errors = iter([RunError("the disk is full"), RuntimeError("an operator that is not there")])
-    monkeypatch.setattr(machine, "finish_candidate", lambda *_: (_ for _ in ()).throw(next(errors)))
+    monkeypatch.setattr(making, "finish_candidate", lambda *_: (_ for _ in ()).throw(next(errors)))
     loop = Loop(Path("runs/w"))
     loop.run()
     assert states()[-1] == "failed"
@@ -289,7 +289,7 @@ def test_killed_at_every_state_it_goes_on(there):
         done = subprocess.run([sys.executable, "-c", KILLED, state], capture_output=True, text=True, check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert states()[-1] == state
-    process("loop", "runs/w", "--once", "--json")
+    process("loop", "once", "runs/w", "--json")
     kept = [state for state in states() if state != "training"]
     assert kept == ["begun", "gathered", "made", "made", "trained", "gated", "promoted"]
     assert accuracy() > 0.75
@@ -352,7 +352,9 @@ def test_killed_in_any_stage_it_goes_on_with_what_the_server_says(there, monkeyp
 
 
 def test_a_process_that_follows_acts_by_itself(there):
-    process = subprocess.Popen([sys.executable, "-m", "deepseek", "loop", "runs/w", "--every", "200ms"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deepseek", "loop", "follow", "runs/w", "--every", "200ms"], stderr=subprocess.PIPE, text=True
+    )
     try:
         for line in process.stderr:
             if "waits for: an alarm" in line:
@@ -418,29 +420,29 @@ def test_a_training_in_which_the_process_dies_is_not_tried_for_ever(there, monke
     def killed(*_):
         raise KilledError
 
-    monkeypatch.setattr(machine, "finish_candidate", killed)
-    for _ in range(2 * machine.ATTEMPTS):
+    monkeypatch.setattr(making, "finish_candidate", killed)
+    for _ in range(2 * making.ATTEMPTS):
         with pytest.raises(KilledError):
             Loop(Path("runs/w")).run()
     Loop(Path("runs/w")).run()
     assert states()[-1] == "failed"
-    assert states().count("training") == 2 * machine.ATTEMPTS
+    assert states().count("training") == 2 * making.ATTEMPTS
 
 
 def test_by_hand_it_waits_is_approved_and_taken_back(there, capsys):
     shifted(turned=True)
     manual = ["--set", "monitor.on_alarm.promote=manual"]
-    assert main(["loop", "runs/w", "--once", "--json", *manual]) == 0
+    assert main(["loop", "once", "runs/w", "--json", *manual]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "waiting"
     assert deepseek.load("runs/w").bundle.path.parent.name == "001"
-    assert main(["loop", "runs/w/001", "--approve", "--json", *manual]) == 0
+    assert main(["loop", "approve", "runs/w/001", "--json", *manual]) == 0
     assert json.loads(capsys.readouterr().out)["last"] == "promoted"
     assert accuracy() > 0.75
-    assert main(["loop", "runs/w", "--undo"]) == 0
+    assert main(["loop", "undo", "runs/w"]) == 0
     assert deepseek.load("runs/w").bundle.path.parent.name == "001"
     assert "undone" in capsys.readouterr().out
-    assert main(["loop", "runs/w", "--undo"]) == 2
-    assert main(["loop", "runs/w", "--approve"]) == 2
+    assert main(["loop", "undo", "runs/w"]) == 2
+    assert main(["loop", "approve", "runs/w"]) == 2
 
 
 def test_who_takes_a_promotion_back_at_the_server_is_noticed(there):
@@ -487,7 +489,7 @@ def test_what_a_new_model_is_made_by_is_the_recipe_alone(there):
 
 def test_too_few_rows_are_waited_for(there):
     shifted(turned=True)
-    loop = Loop(Path("runs/w"), overrides=("monitor.on_alarm.recent.least=2000",))
+    loop = Loop(Path("runs/w"), overrides=("monitor.on_alarm.recent.min_rows=2000",))
     loop.run()
     assert states() == ["begun"]
     assert "of 2,000 that are asked for" in loop.waits_for
@@ -495,7 +497,7 @@ def test_too_few_rows_are_waited_for(there):
 
 def test_one_process_follows_a_run(there):
     shifted(turned=True)
-    from deepseek.pipeline.loop.process import _alone
+    from deepseek.pipeline.closed_loop.process import _alone
 
     with _alone(Path("runs/w")), pytest.raises(InputError, match=f"process {os.getpid()} follows"):
         deepseek.loop("runs/w", do="once")
@@ -507,13 +509,13 @@ def test_a_recipe_that_keeps_no_values_is_refused():
         deepseek.load_recipe({"data": {"source": "w.csv", "target": "y"}, "monitor": {"on_alarm": {"action": "retrain"}}})
     with pytest.raises(RecipeError, match="at most recent"):
         deepseek.load_recipe(
-            {"data": {"source": "w.csv", "target": "y"}, "monitor": {"keep_inputs": "values", "on_alarm": {"recent": {"most": 5}}}}
+            {"data": {"source": "w.csv", "target": "y"}, "monitor": {"keep_inputs": "values", "on_alarm": {"recent": {"max_rows": 5}}}}
         )
 
 
 def test_a_replay_says_what_it_would_have_been_worth(there, capsys):
     pa.csv.write_csv(pa.concat_tables([world(800, 4), world(1800, 5, turned=True)]), "past.csv")
-    assert main(["loop", "runs/w", "--replay", "past.csv", "--labels-after", "50", "--retrain-every", "1000", "--json"]) == 0
+    assert main(["loop", "replay", "runs/w", "past.csv", "--labels-after", "50", "--retrain-every", "1000", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == 2600
     assert found["accuracy"]["loop"] > found["accuracy"]["never"] + 0.1

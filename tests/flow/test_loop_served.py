@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from tests.flow.test_loop import RECIPE, world
-from tests.flow.test_serving import KEYS, serving, wait_for
+from tests.live_server import KEYS, serving, wait_for
 
 import deepseek
 from deepseek.artifacts import RunFolder
-from deepseek.pipeline.loop.champion import Champion
+from deepseek.pipeline.closed_loop.champion import Champion
 
 STAGES = ["monitor.on_alarm.shadow.rows=100", "monitor.on_alarm.canary.rows=100", "monitor.on_alarm.canary.share=0.5"]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import httpx
 import psutil
 import pytest
-from tests.flow.test_serving import PREDICT, keys, runs, serving, wait_for  # noqa: F401 (pytest looks for its fixtures here)
+from tests.live_server import PREDICT, serving, wait_for
 
 import deepseek
 
@@ -20,7 +20,7 @@ def runners_of(server):
     found = []
     for child in psutil.Process(server.process.pid).children(recursive=True):
         try:
-            if "deepseek.serving.runner" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+            if "deepseek.serving.runners.process" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
                 found.append(child.pid)
         except psutil.NoSuchProcess:
             continue
@@ -75,7 +75,7 @@ def right(run):
 
 
 @pytest.mark.slow
-def test_killed_runners_cost_no_request_and_no_memory(runs, keys, tmp_path):  # noqa: F811
+def test_killed_runners_cost_no_request_and_no_memory(runs, keys, tmp_path):
     with serving(runs[0], keys, tmp_path, "--runners", "2") as server:
         worker = psutil.Process(server.process.pid)
         assert len(runners_of(server)) == 2
@@ -101,7 +101,7 @@ def test_killed_runners_cost_no_request_and_no_memory(runs, keys, tmp_path):  # 
 
 
 @pytest.mark.slow
-def test_another_bundle_takes_over_while_runners_are_killed(runs, keys, tmp_path):  # noqa: F811
+def test_another_bundle_takes_over_while_runners_are_killed(runs, keys, tmp_path):
     with serving(runs[0], keys, tmp_path, "--runners", "2") as server, server.client() as client:
         old = runners_of(server)
         with asked(server) as answers:

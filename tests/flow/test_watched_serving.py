@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
-from tests.flow.test_serving import HEADERS, KEYS, PREDICT, ROW, hostile, serving, train, wait_for
+from tests.live_server import HEADERS, KEYS, PREDICT, ROW, hostile, serving, train, wait_for
 
 from deepseek.monitoring import Watcher, open_store
 
@@ -49,7 +49,7 @@ def stopped(server):
 
 def recorder_of(server):
     for child in psutil.Process(server.process.pid).children():
-        if child.status() != psutil.STATUS_ZOMBIE and "deepseek.serving.recorder" in child.cmdline():
+        if child.status() != psutil.STATUS_ZOMBIE and "deepseek.serving.recorder.process" in child.cmdline():
             return child
     return None
 

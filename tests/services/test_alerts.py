@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.flow.test_serving import KEYS, serving
+from tests.live_server import KEYS, serving
 from tests.services.conftest import program, prometheus_with
 
 import deepseek

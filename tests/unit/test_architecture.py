@@ -15,7 +15,7 @@ from deepseek.registry import describe, family, import_string
 ROOT = Path(deepseek.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 ORDER = [
-    "errors", "components", "validation", "registry", "progress", "processors",
+    "errors", "components", "validation", "registry", "progress", "processors", "databases",
     "fields", "statistics", "artifacts", "recipe", "search", "data", "profiling", "distributed", "models", "tasks", "optim", "training",
     "learning", "inference", "compression", "exporters", "explainers", "reporting", "monitoring", "serving", "tuning", "pipeline",
     "estimators", "cli",
@@ -35,12 +35,12 @@ BROAD_EXCEPTS = {
     "serving/experiments/arms.py": "a challenger is foreign to its champion: whatever it raises, the champion answers in its stead",
     "serving/threads.py": "the edge of a thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers, and rows on their way to the journal, are foreign: answers go on whatever they raise",
-    "pipeline/loop/machine.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written down and told",
-    "serving/recorder.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
-    "serving/runner.py": "the edge of the process: what foreign code raises goes to the worker, whose requests it belongs to",
-    "serving/ingest/app.py": "the edge of the process, as serving/app.py",
-    "serving/ingest/compactor.py": "the edge of a thread: what came is kept, the failure counted and logged, and the next try comes",
-    "serving/ingest/index.py": "the edge of a thread: the error is handed to those who wait for the commit",
+    "pipeline/closed_loop/making.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written and told",
+    "serving/recorder/process.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
+    "serving/runners/process.py": "the edge of the process: what foreign code raises goes to the worker, whose requests it belongs to",
+    "serving/intake/app.py": "the edge of the process, as serving/app.py",
+    "serving/intake/compactor.py": "the edge of a thread: what came is kept, the failure counted and logged, and the next try comes",
+    "serving/intake/index.py": "the edge of a thread: the error is handed to those who wait for the commit",
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
 }
@@ -185,7 +185,6 @@ POSITIONAL_EXEMPT = {
 
 PARAMETERS_EXEMPT = {
     "cli/annotate.py": "the verb's options",
-    "cli/loop.py": "the verb's options",
     "cli/ingest.py": "the verb's options",
     "cli/experiment.py": "the verb's options",
     "cli/compress.py": "the verb's options",
@@ -245,7 +244,7 @@ def test_every_built_in_keeps_its_contract_and_documents_its_arguments(family_na
 
 
 def test_public_functions_never_share_a_name_with_a_package() -> None:
-    assert not set(deepseek.__all__) & {path.name for path in ROOT.iterdir() if path.is_dir()}
+    assert not set(deepseek.__all__) & {path.name for path in ROOT.rglob("*") if path.is_dir()}
 
 
 @pytest.mark.parametrize("name", [name for name in deepseek.__all__ if name != "__version__"])

@@ -2,7 +2,19 @@
 
 from deepseek.artifacts.bundle import FORMAT_VERSION, Bundle, write_bundle
 from deepseek.artifacts.cache import CACHE, StageCache
-from deepseek.artifacts.files import fresh_folder, plain_disk_errors, read_json, sha256_file, sha256_json, write_json, write_text
+from deepseek.artifacts.files import (
+    append_json,
+    fresh_folder,
+    plain_disk_errors,
+    read_json,
+    sha256_file,
+    sha256_json,
+    sync_file,
+    sync_folder,
+    write_json,
+    write_text,
+)
+from deepseek.artifacts.locks import locked
 from deepseek.artifacts.run import RunFolder
 
 __all__ = [
@@ -11,11 +23,15 @@ __all__ = [
     "Bundle",
     "RunFolder",
     "StageCache",
+    "append_json",
     "fresh_folder",
+    "locked",
     "plain_disk_errors",
     "read_json",
     "sha256_file",
     "sha256_json",
+    "sync_file",
+    "sync_folder",
     "write_bundle",
     "write_json",
     "write_text",

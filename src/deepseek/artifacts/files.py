@@ -58,6 +58,47 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def append_json(path: Path, value: object, *, private: bool = False) -> None:
+    """Add one line of JSON to a file, and wait until the disk has it; lines of several processes do not mix.
+
+    Args:
+        path: The file; made with its folder where it is not there.
+        value: What to write: plain JSON values.
+        private: Whether a new file may be read by its owner alone.
+
+    Raises:
+        RunError: The folder cannot be written to, or the disk is full.
+    """
+    line = memoryview(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+    with plain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600 if private else 0o666)
+        try:
+            while line:  # a single write, unless the disk is about to be full
+                line = line[os.write(handle, line) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the disk has a file's content."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the disk has a folder's entries: without it a file may be there and have no name after a power cut."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -135,7 +176,7 @@ def _explain(error: OSError, path: Path) -> RunError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return RunError(f"the disk is full: {path} could not be written", hint=f"free some space ({_free(path)}) or choose another folder")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return RunError(f"{path} cannot be written: {error.strerror}", hint="choose a folder that you may write to, with --out")
+        return RunError(f"{path} cannot be written: {error.strerror}", hint="choose a folder that you may write to")
     if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
         return RunError(
             f"{path} cannot be written: {error.strerror}", hint="a file stands where a folder is needed, or the other way round"

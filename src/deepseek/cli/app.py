@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -47,12 +47,10 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "export": export.export_verb,
     "compress": compress.compress_verb,
     "watch": watch.watch_verb,
-    "loop": loop.loop_verb,
     "learn": learn.learn_verb,
     "report": report.report_verb,
     "serve": serve.serve_verb,
     "ingest": ingest.ingest_verb,
-    "experiment": experiment.experiment_verb,
     "compare": compare.compare_verb,
     "data": data.data_verb,
     "annotate": annotate.annotate_verb,
@@ -64,6 +62,11 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "doctor": doctor.doctor_verb,
     "example": example.example_verb,
 }
+_GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., Output]]]] = {
+    "loop": (loop.SUMMARY, loop.ACTIONS),
+    "experiment": (experiment.SUMMARY, experiment.ACTIONS),
+}
+"""Verbs with actions, each with options of its own: what they are for, and the actions."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -96,22 +99,36 @@ def _command() -> Any:
     app.callback()(_root)
     for name, verb in _VERBS.items():
         app.command(name)(verb)
+    for name, (summary, actions) in _GROUPS.items():
+        group = typer.Typer(add_completion=False, rich_markup_mode=None)
+        for action, verb in actions.items():
+            group.command(action)(verb)
+        app.add_typer(group, name=name, help=summary)
     return get_command(app)
 
 
 def _verb_first(given: Sequence[str]) -> list[str]:
-    """Move options that stand before the verb behind it, so that their place does not matter."""
-    place = next((index for index, word in enumerate(given) if word in _VERBS), 0)
-    return [*given[place : place + 1], *given[:place], *given[place + 1 :]]
+    """Move options that stand before the verb, or before its action, behind it, so that their place does not matter."""
+    first = _to_front(given, {*_VERBS, *_GROUPS})
+    return [*first[:1], *_to_front(first[1:], _GROUPS[first[0]][1])] if first and first[0] in _GROUPS else first
+
+
+def _to_front(words: Sequence[str], wanted: Collection[str]) -> list[str]:
+    place = next((index for index, word in enumerate(words) if word in wanted), 0)
+    return [*words[place : place + 1], *words[:place], *words[place + 1 :]]
 
 
 def _usage(error: Any, given: Sequence[str]) -> InputError:
     """Return typer's complaint in the words of this project, with what was probably meant."""
-    verb = next((word for word in given if word in _VERBS), None)
-    words = [word for word in given if not word.startswith("-")]
-    guess = None if verb or not words else closest(words[0], _VERBS)
-    meant = f"did you mean {guess!r}? " if guess else ""
-    return InputError(error.format_message(), hint=f"{meant}see: deepseek {f'{verb} ' if verb else ''}--help")
+    known: Collection[str] = {*_VERBS, *_GROUPS}
+    said: list[str] = []
+    words = [word for word in _verb_first(given) if not word.startswith("-")]
+    while words and words[0] in known:
+        said.append(words.pop(0))
+        known = _GROUPS[said[0]][1] if len(said) == 1 and said[0] in _GROUPS else ()
+    guess = closest(words[0], known) if words and known else None
+    meant = f"did you mean {guess!r}? " if guess else f"give one of: {', '.join(known)}; " if said and known else ""
+    return InputError(error.format_message(), hint=f"{meant}see: deepseek {''.join(f'{word} ' for word in said)}--help")
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,7 +15,7 @@ from deepseek.cli.output import Output, as_table
 def compress_verb(  # noqa: PLR0913 (what can be said on the command line)
     run: RunPath,
     *,
-    quantize: Annotated[Literal["int8"], typer.Option(help="The arithmetic.")] = "int8",
+    precision: Annotated[Literal["int8"], typer.Option(help="The arithmetic.")] = "int8",
     method: Annotated[
         Literal["auto", "static", "dynamic"], typer.Option(help="Ranges measured on training rows, or in each batch.")
     ] = "auto",
@@ -30,7 +30,9 @@ def compress_verb(  # noqa: PLR0913 (what can be said on the command line)
     calibrate: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Rows to measure ranges on; the run's training rows where not given.")
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", metavar="FOLDER", help="Where it goes; export/int8 in the run's folder.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes; export/int8 in the run's folder.")
+    ] = None,
     plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
@@ -38,10 +40,10 @@ def compress_verb(  # noqa: PLR0913 (what can be said on the command line)
     from deepseek.recipe.overrides import apply_override
 
     progress.quiet(as_json)
-    given: dict[str, Any] = {"precision": quantize, "method": method, "backend": backend, "max_drop": max_drop}
+    given: dict[str, Any] = {"precision": precision, "method": method, "backend": backend, "max_drop": max_drop}
     for setting in settings:
         apply_override(given, {}, setting)
-    value = deepseek.compress(run, quantize=given, rows=rows, calibrate=calibrate, out=out, plugins=plugins)
+    value = deepseek.compress(run, quantize=given, rows=rows, calibrate=calibrate, output=output, plugins=plugins)
     return Output(value, compression_text(value))
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,67 +12,104 @@ from deepseek.cli.options import Json
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
-
-class Action(StrEnum):
-    """What can be done with an experiment."""
-
-    start = "start"
-    status = "status"
-    share = "share"
-    promote = "promote"
-    rollback = "rollback"
-    stop = "stop"
+if TYPE_CHECKING:
+    from deepseek.serving.client import Client
 
 
-def experiment_verb(  # noqa: PLR0913 - its arguments are the verb's options
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="start, status, share, promote, rollback or stop.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The model that is served.")],
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model that is served.")]
+Server = Annotated[str, typer.Option("--server", metavar="URL", help="Where the server is.")]
+Key = Annotated[str | None, typer.Option("--key", envvar="DEEPSEEK_KEY", metavar="KEY", help="A key that may lead experiments.")]
+Arm = Annotated[str | None, typer.Option("--arm", metavar="NAME", help="Which arm; not needed where there is one.")]
+AT = "http://127.0.0.1:8000"
+"""Where a server is that was begun without more."""
+
+
+def start_verb(  # noqa: PLR0913 - its arguments are the verb's options
+    name: Name,
     *,
-    server: Annotated[str, typer.Option(metavar="URL", help="Where the server is.")] = "http://127.0.0.1:8000",
-    key: Annotated[str | None, typer.Option(envvar="DEEPSEEK_KEY", metavar="KEY", help="A key that may lead experiments.")] = None,
     arms: Annotated[
-        list[str], typer.Option("--arm", metavar="NAME=PATH", help="Of start: another model, as the server sees it. Else: which arm.")
+        list[str], typer.Option("--arm", metavar="NAME=PATH", help="Another model, as the server sees it; may be repeated.")
     ] = [],  # noqa: B006 - typer copies it
-    share: Annotated[float | None, typer.Option(metavar="SHARE", help="Of start and share: the challenger's share, 0 to 1.")] = None,
-    shadow: Annotated[bool, typer.Option("--shadow", help="Of start: ask the arms beside the champion; they never answer.")] = False,
-    by: Annotated[
-        str | None, typer.Option("--by", metavar="FIELD", help="Of start: the field of a row that says whom it is about.")
+    share: Annotated[float | None, typer.Option("--share", metavar="SHARE", help="Each challenger's share, 0 to 1.")] = None,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Ask the arms beside the champion; they never answer.")] = False,
+    key_field: Annotated[
+        str | None, typer.Option("--key-field", metavar="FIELD", help="The field of a row that says whom it is about.")
     ] = None,
-    metric: Annotated[str | None, typer.Option(metavar="NAME", help="Of start: what is compared.")] = None,
-    guard: Annotated[bool, typer.Option("--guard", help="Of start: take a challenger out by itself that is surely worse.")] = False,
+    metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="What is compared.")] = None,
+    guard: Annotated[bool, typer.Option("--guard", help="Take a challenger out by itself that is surely worse.")] = False,
     overrides: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Of start: a further key of serve.experiment; may be repeated.")
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="A further key of serve.experiment; may be repeated.")
     ] = [],  # noqa: B006 - typer copies it
+    server: Server = AT,
+    key: Key = None,
     as_json: Json = False,
 ) -> Output:
-    """Try another model on a part of the traffic, or beside it, and see which is better."""
+    """Let other models answer a share of the requests, or be asked beside."""
+    settings: dict[str, Any] = {"share": share, "role": "shadow" if shadow else None, "key_field": key_field, "metric": metric}
+    settings = {option: value for option, value in settings.items() if value is not None}
+    settings |= ({"guard": {}} if guard else {}) | _settings(overrides)
+    named = _named_arms(arms)
+    return _asked(lambda client: client.start(name, named, **settings), server, key, as_json=as_json)
+
+
+def status_verb(name: Name, *, server: Server = AT, key: Key = None, as_json: Json = False) -> Output:
+    """Say how it stands, and which arm is better."""
+    return _asked(lambda client: client.status(name), server, key, as_json=as_json)
+
+
+def share_verb(
+    name: Name,
+    *,
+    share: Annotated[float, typer.Option("--share", metavar="SHARE", help="The challenger's share, 0 to 1.")],
+    arm: Arm = None,
+    server: Server = AT,
+    key: Key = None,
+    as_json: Json = False,
+) -> Output:
+    """Give a challenger another share, or a shadow its first one."""
+    chosen = _one_arm(arm)
+    return _asked(lambda client: client.share(name, share, arm=chosen), server, key, as_json=as_json)
+
+
+def promote_verb(name: Name, *, arm: Arm = None, server: Server = AT, key: Key = None, as_json: Json = False) -> Output:
+    """Make an arm the model that is served."""
+    chosen = _one_arm(arm)
+    return _asked(lambda client: client.promote(name, arm=chosen), server, key, as_json=as_json)
+
+
+def rollback_verb(name: Name, *, server: Server = AT, key: Key = None, as_json: Json = False) -> Output:
+    """End the experiment; where none runs, go back to the model that was there before."""
+    return _asked(lambda client: client.rollback(name), server, key, as_json=as_json)
+
+
+def stop_verb(name: Name, *, server: Server = AT, key: Key = None, as_json: Json = False) -> Output:
+    """End the experiment; the champion goes on."""
+    return _asked(lambda client: client.stop(name), server, key, as_json=as_json)
+
+
+ACTIONS: dict[str, Callable[..., Output]] = {
+    "start": start_verb,
+    "status": status_verb,
+    "share": share_verb,
+    "promote": promote_verb,
+    "rollback": rollback_verb,
+    "stop": stop_verb,
+}
+SUMMARY = "Try another model on a part of the traffic, or beside it, and see which is better."
+
+
+def _asked(ask: Callable[[Client], dict[str, Any]], server: str, key: str | None, *, as_json: bool) -> Output:
     from deepseek.serving.client import Client
 
     progress.quiet(as_json)
-    client = Client(server, key)
-    arm = _one_arm(arms) if action is not Action.start else None
-    if action is Action.start:
-        settings: dict[str, Any] = {"share": share, "role": "shadow" if shadow else None, "key": by, "metric": metric}
-        settings = {option: value for option, value in settings.items() if value is not None}
-        settings |= ({"guard": {}} if guard else {}) | _settings(overrides)
-        found = client.start(name, _named_arms(arms), **settings)
-    elif action is Action.status:
-        found = client.status(name)
-    elif action is Action.share:
-        if share is None:
-            raise InputError("no share is given", hint="give one: --share 0.5")
-        found = client.share(name, share, arm=arm)
-    elif action is Action.promote:
-        found = client.promote(name, arm=arm)
-    else:
-        found = client.rollback(name) if action is Action.rollback else client.stop(name)
+    found = ask(Client(server, key))
     return Output(found, _text(found))
 
 
-def _one_arm(arms: list[str]) -> str | None:
-    if len(arms) > 1 or any("=" in arm for arm in arms):
-        raise InputError(f"the arm is {', '.join(arms)}", hint="name one arm: --arm candidate")
-    return arms[0] if arms else None
+def _one_arm(arm: str | None) -> str | None:
+    if arm is not None and "=" in arm:
+        raise InputError(f"the arm is {arm}", hint="name one that runs: --arm candidate")
+    return arm
 
 
 def _named_arms(arms: list[str]) -> dict[str, str]:

@@ -26,17 +26,19 @@ def export_verb(
     rows: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Rows that both models are asked; the run's validation rows where not given.")
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", metavar="FOLDER", help="Where it goes; export/FORMAT in the run's folder.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes; export/FORMAT in the run's folder.")
+    ] = None,
     plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """Export a model, and keep it only where real rows are answered alike."""
     progress.quiet(as_json)
     if precision == "int8":
-        value = deepseek.export(run, to=to, quantize="int8", rows=rows, out=out, plugins=plugins)
+        value = deepseek.export(run, to=to, quantize="int8", rows=rows, output=output, plugins=plugins)
     else:
         spec = to if precision is None else {"type": to, "precision": precision}
-        value = deepseek.export(run, to=spec, rows=rows, out=out, plugins=plugins)
+        value = deepseek.export(run, to=spec, rows=rows, output=output, plugins=plugins)
     return Output(value, compression_text(value) if "table" in value else as_table(_lines(value)))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,85 +13,94 @@ from deepseek.cli.options import Json, Overrides
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
-EVERY = "10s"
-"""Between two looks."""
-_AT_A_SERVER = ("server", "key", "model")
-_OF_REPLAYS = ("labels-after", "rows-a-day", "retrain-every")
+Do = Literal["once", "now", "approve", "undo", "status"]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The run that is deployed, or the folder of its name.")]
+Server = Annotated[str | None, typer.Option("--server", metavar="URL", help="The server that answers with it.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="A key that may load models there; ${ENV:NAME} too.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="The run's name at the server; its folder's.")]
 
 
-def loop_verb(  # noqa: PLR0913 (what can be said on the command line)
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The run that is deployed, or the folder of its name.")],
+def follow_verb(
+    run: Run,
     *,
-    server: Annotated[str | None, typer.Option("--server", metavar="URL", help="The server that answers with it.")] = None,
-    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="A key that may load models there; ${ENV:NAME} too.")] = None,
-    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="The run's name at the server; its folder's.")] = None,
-    once: Annotated[bool, typer.Option("--once", help="Go on until nothing can be done at the moment.")] = False,
-    now: Annotated[bool, typer.Option("--now", help="The same, with a round begun now, alarm or not.")] = False,
-    approve: Annotated[bool, typer.Option("--approve", help="Deploy the model that waits.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Take the last promotion back.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Say how it stands.")] = False,
-    every: Annotated[str | None, typer.Option("--every", metavar="TIME", help=f"Time between two looks, {EVERY}.")] = None,
-    replay: Annotated[str | None, typer.Option("--replay", metavar="FILE", help="Rows of the past: what would it have done?")] = None,
-    labels_after: Annotated[
-        int | None, typer.Option("--labels-after", metavar="N", help="Rows after which a label comes, in a replay; 0.")
-    ] = None,
-    rows_a_day: Annotated[
-        float | None, typer.Option("--rows-a-day", metavar="N", help="Rows that stand for a day, in a replay; 1,000.")
-    ] = None,
+    server: Server = None,
+    key: Key = None,
+    model: Model = None,
+    every: Annotated[str, typer.Option("--every", metavar="TIME", help="Time between two looks.")] = "10s",
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    as_json: Json = False,
+) -> Output:
+    """Follow alarms until it is stopped."""
+    from deepseek.recipe.quantities import parse_duration_s
+
+    progress.quiet(as_json)
+    at = _at_server(server, key, model)
+    return _done(deepseek.loop(run, do="follow", every_s=parse_duration_s(every), overrides=overrides, **at))
+
+
+def _verb(do: Do, summary: str) -> Callable[..., Output]:
+    """Return the verb of an action that is done once."""
+
+    def verb(
+        run: Run,
+        *,
+        server: Server = None,
+        key: Key = None,
+        model: Model = None,
+        overrides: Overrides = [],  # noqa: B006 - typer copies it
+        as_json: Json = False,
+    ) -> Output:
+        progress.quiet(as_json)
+        return _done(deepseek.loop(run, do=do, overrides=overrides, **_at_server(server, key, model)))
+
+    verb.__doc__ = summary
+    return verb
+
+
+def replay_verb(
+    run: Run,
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Rows of the past with their target, the oldest first.")],
+    *,
+    labels_after: Annotated[int, typer.Option("--labels-after", metavar="N", help="Rows after which a label comes.")] = 0,
+    rows_a_day: Annotated[float, typer.Option("--rows-a-day", metavar="N", help="Rows that stand for a day.")] = 1_000.0,
     retrain_every: Annotated[
-        int | None, typer.Option("--retrain-every", metavar="N", help="In a replay, beside training every so many rows.")
+        int | None, typer.Option("--retrain-every", metavar="N", help="Beside it, a model that is trained anew every so many rows.")
     ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
-    """Make a new model when an alarm is raised, and deploy it if it is surely better; without an option until it is stopped."""
-    from deepseek.recipe.quantities import parse_duration_s
+    """Say what it would have done on rows of the past."""
+    progress.quiet(as_json)
+    found = deepseek.replay(run, source, labels_after=labels_after, rows_a_day=rows_a_day, retrain_every=retrain_every, overrides=overrides)
+    return Output(found, _replayed(found))
+
+
+ACTIONS: dict[str, Callable[..., Output]] = {
+    "follow": follow_verb,
+    "once": _verb("once", "Go on until nothing can be done at the moment."),
+    "now": _verb("now", "Begin a round now, alarm or not, and go on until nothing can be done at the moment."),
+    "approve": _verb("approve", "Deploy the model that waits."),
+    "undo": _verb("undo", "Take the last promotion back."),
+    "status": _verb("status", "Say how it stands."),
+    "replay": replay_verb,
+}
+SUMMARY = "Make a new model when an alarm is raised, and deploy it if it is surely better."
+
+
+def _at_server(server: str | None, key: str | None, model: str | None) -> dict[str, Any]:
+    """Return what says where the run is deployed; a key or a name without a server is refused, as whoever gives one counts on it."""
     from deepseek.recipe.secrets import resolve_secrets
 
-    progress.quiet(as_json)
-    asked = [name for name, wanted in {"once": once, "now": now, "approve": approve, "undo": undo, "status": status}.items() if wanted]
-    if len(asked) + (replay is not None) > 1:
-        named = [*asked, *(["replay"] if replay is not None else [])]
-        raise InputError(f"--{' and --'.join(named)} cannot be given together", hint="give one of them")
-    of_replay = {"labels-after": labels_after, "rows-a-day": rows_a_day, "retrain-every": retrain_every}
-    given = {"server": server, "key": key, "model": model, "every": every, **of_replay}
-    refuse_unheeded(
-        "replay" if replay is not None else asked[0] if asked else None, [name for name, value in given.items() if value is not None]
-    )
-    if replay is not None:
-        numbers: dict[str, Any] = {name.replace("-", "_"): value for name, value in of_replay.items() if value is not None}
-        found = deepseek.replay(run, replay, overrides=overrides, **numbers)
-        return Output(found, _replayed(found))
-    do: Any = asked[0] if asked else "follow"
-    shown = None if key is None else str(resolve_secrets(key))
-    done = deepseek.loop(run, do=do, server=server, key=shown, model=model, overrides=overrides, every_s=parse_duration_s(every or EVERY))
-    return Output(done, _text(done))
-
-
-def refuse_unheeded(action: str | None, given: Sequence[str]) -> None:
-    """Refuse options that what is done would not heed: whoever gives one counts on it.
-
-    Args:
-        action: What is done, such as `status`; nothing where the loop follows alarms.
-        given: The options that are given, without dashes.
-
-    Raises:
-        InputError: One of them does not belong to the action, or asks for a server that is not given.
-    """
-    heeded = {"replay": _OF_REPLAYS, None: (*_AT_A_SERVER, "every")}.get(action, _AT_A_SERVER)
-    for name in given:
-        if name not in heeded:
-            doing = f"--{action}" if action else "the loop that follows alarms"
-            hint = f"it goes with --{', --'.join(heeded)}" + (f"; --{name} goes with --replay" if name in _OF_REPLAYS else "")
-            raise InputError(f"--{name} says nothing to {doing}", hint=hint)
-        if name in {"key", "model"} and "server" not in given:
+    for name, value in {"key": key, "model": model}.items():
+        if value is not None and server is None:
             raise InputError(f"--{name} says nothing without --server", hint="give the server's address, or leave it out")
+    return {"server": server, "key": None if key is None else str(resolve_secrets(key)), "model": model}
 
 
-def _text(found: Mapping[str, Any]) -> str:
+def _done(found: Mapping[str, Any]) -> Output:
     lines = [(str(event["round"]), event["state"], event["why"]) for event in found["events"]]
     head = [("run", found["run"]), ("state", found["state"]), ("last", found["last"] or "-"), ("waits for", found["waits_for"] or "-")]
-    return "\n".join([*([as_table([("round", "state", "why"), *lines]), ""] if lines else []), as_table(head)])
+    return Output(found, "\n".join([*([as_table([("round", "state", "why"), *lines]), ""] if lines else []), as_table(head)]))
 
 
 def _replayed(found: Mapping[str, Any]) -> str:

@@ -43,14 +43,27 @@ def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
     """Check rows of production against the model's reference, or see the log of a served run; exit status 3 is an alarm."""
     progress.quiet(as_json)
     if log or forget or forget_older:
-        if sources:
-            raise InputError("files were given, and an option that is about the log", hint="give one or the other")
-        return _forgotten(run, forget, forget_older) if forget or forget_older else _logged(run)
+        of_files = {"--labels": labels, "--metric": metric, "--drop": drop, "--prometheus": prometheus}
+        given = [name for name, value in of_files.items() if value is not None]
+        given += [name for name, value in {"--notify": notify, "--plugin": plugins}.items() if value]
+        _refuse_both(["files", *given] if sources else given, log=log, forget=bool(forget or forget_older))
+        return _logged(run) if log else _forgotten(run, forget, forget_older)
     if not sources:
         raise InputError("there is nothing to watch", hint="name a table of rows, or --log for what was served")
     overrides = {"metric": metric, "drop": drop}
     found = deepseek.watch(run, sources, labels=labels, overrides=overrides, prometheus=prometheus, notify=notify, plugins=plugins)
     return Output(found, _text(found), ALARM if found["alarms"] else 0)
+
+
+def _refuse_both(of_files: Sequence[str], *, log: bool, forget: bool) -> None:
+    """Refuse what an option that is about the log would not heed: whoever gives it counts on it."""
+    if of_files:
+        raise InputError(
+            f"{of_files[0]} {'were' if of_files[0] == 'files' else 'was'} given, and an option that is about the log",
+            hint="give one or the other",
+        )
+    if log and forget:
+        raise InputError("--log shows the log, and --forget takes out of it", hint="give one of them")
 
 
 def _logged(run: str) -> Output:

@@ -8,7 +8,6 @@ check and, unless the recipe says `drop`, written to `rejects/` with the reason.
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepseek.artifacts.files import plain_disk_errors, read_json, write_json
+from deepseek.artifacts.files import plain_disk_errors, read_json, sync_file, write_json
 from deepseek.data.checks.base import Check
 from deepseek.data.columns import require_columns
 from deepseek.data.rejects import CheckCount, Inspection, RejectsFile, check_name, reject_malformed
@@ -298,8 +297,8 @@ def _write(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> 
             writer.close()
     finally:
         sink.close()
-    with plain_disk_errors(path), path.open("rb") as written:
-        os.fsync(written.fileno())
+    with plain_disk_errors(path):
+        sync_file(path)
 
 
 def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

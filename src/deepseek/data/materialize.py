@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from deepseek.data.preparation import Aside, Preparation
+from deepseek.data.threads import in_order, threads_here
 from deepseek.data.transforms import Array, Ragged
 from deepseek.errors import DataError, InputError
 
@@ -56,6 +57,18 @@ def prepare(
     return dataset, writer.aside.counts
 
 
+class _Slice(NamedTuple):
+    """What a slice of rows has become: arrays of the rows that are kept, and what is to be told of the others."""
+
+    arrays: dict[str, Array]
+    targets: dict[str, np.ndarray]
+    weight: np.ndarray | None
+    rows: np.ndarray
+    aside: Aside
+    unknown: dict[str, tuple[int, int]]
+    unseen_class: Any
+
+
 class _SplitWriter:
     """Writes the rows of one split: one call of `prepare`."""
 
@@ -66,7 +79,6 @@ class _SplitWriter:
         self._written = 0
         self._unseen_classes: list[str] = []
         self._writer: PreparedWriter | None = None
-        self._passed = 0
         row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in preparation.inputs.values())
         self._slice_rows = max(1, SLICE_BYTES // max(1, row_bytes))
 
@@ -74,9 +86,8 @@ class _SplitWriter:
         from deepseek.data.prepared import PreparedDataset
 
         try:
-            for batch, rows in self._cleaned(self._announced(batches)):
-                for start in range(0, batch.num_rows, self._slice_rows):
-                    self._write_slice(batch.slice(start, self._slice_rows), rows[start : start + self._slice_rows])
+            for made in in_order(self._convert, self._slices(batches), threads=threads_here()):
+                self._append(made)
             if self._writer is None or not self._written:
                 hint = "; ".join(self._unseen_classes) or "look at the split and at what was set aside"
                 raise DataError(f"no row is left to prepare ({self.aside})", hint=hint)
@@ -85,6 +96,15 @@ class _SplitWriter:
             if self._writer is not None:
                 self._writer.close()
         return PreparedDataset.open(self._folder)
+
+    def _slices(self, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray, int]]:
+        """Yield cleaned rows in pieces of bounded size, which rows they are, and how many came before them."""
+        passed = 0
+        for batch, rows in self._cleaned(self._announced(batches)):
+            for start in range(0, batch.num_rows, self._slice_rows):
+                piece = batch.slice(start, self._slice_rows)
+                yield piece, rows[start : start + self._slice_rows], passed
+                passed += piece.num_rows
 
     def _cleaned(self, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         if self._training:
@@ -103,29 +123,38 @@ class _SplitWriter:
             more = "or more " if came > len(self._sources) else ""
             raise InputError(f"{came} {more}rows came, {len(self._sources)} were announced", hint="give the split's own rows")
 
-    def _write_slice(self, batch: pa.RecordBatch, rows: np.ndarray) -> None:
-        arrays, keep = self._arrays(batch, rows)
-        self._preparation.count_unknown(batch)
-        target = self._preparation.target
+    def _convert(self, piece: tuple[pa.RecordBatch, np.ndarray, int]) -> _Slice:
+        """Return the arrays of a slice; called from several threads, it changes nothing."""
+        batch, rows, passed = piece
+        aside = Aside()
+        arrays, keep = self._arrays(batch, rows, passed, aside)
+        unknown = self._preparation.unknown(batch)
+        target, unseen_class = self._preparation.target, None
         if target is not None and self._unseen == "set_aside":
             unseen = target.unseen(batch) & keep
-            self.aside.add("target class unseen in training", rows[unseen])
-            if unseen.any() and not self._unseen_classes:
-                given = batch.column(target.columns[0])[int(np.flatnonzero(unseen)[0])].as_py()
-                known = ", ".join(map(repr, target.spec.classes[:10]))
-                what = f"where one is another spelling, say so: data.spellings={{{target.columns[0]}: {{'{given}': CLASS}}}}"
-                self._unseen_classes = [f"a row has the class {given!r}", f"training knew {known}", what]
+            aside.add("target class unseen in training", rows[unseen])
+            if unseen.any():
+                unseen_class = batch.column(target.columns[0])[int(np.flatnonzero(unseen)[0])].as_py()
             keep &= ~unseen
         if not keep.all():
             batch, rows = batch.filter(pa.array(keep)), rows[keep]
             arrays = {name: _keep(array, keep) for name, array in arrays.items()}
         targets = {} if target is None else target.apply(batch)
-        weight = self._preparation.weights(batch)
+        return _Slice(arrays, targets, self._preparation.weights(batch), rows, aside, unknown, unseen_class)
+
+    def _append(self, made: _Slice) -> None:
+        for reason, rows in made.aside.rows.items():
+            self.aside.add(reason, rows)
+        self._preparation.count_unknown(made.unknown)
+        if made.unseen_class is not None and not self._unseen_classes and (target := self._preparation.target) is not None:
+            known = ", ".join(map(repr, target.spec.classes[:10]))
+            what = f"where one is another spelling, say so: data.spellings={{{target.columns[0]}: {{'{made.unseen_class}': CLASS}}}}"
+            self._unseen_classes = [f"a row has the class {made.unseen_class!r}", f"training knew {known}", what]
         if self._writer is None:
-            self._writer = self._open(arrays, targets, weighted=weight is not None)
-        self._written += batch.num_rows
-        everything: dict[str, Array] = {**arrays, **targets}
-        self._writer.append(everything if weight is None else {**everything, "weight": weight}, self._sources[rows])
+            self._writer = self._open(made.arrays, made.targets, weighted=made.weight is not None)
+        self._written += len(made.rows)
+        everything: dict[str, Array] = {**made.arrays, **made.targets}
+        self._writer.append(everything if made.weight is None else {**everything, "weight": made.weight}, self._sources[made.rows])
 
     def _open(self, arrays: Mapping[str, Array], targets: Mapping[str, np.ndarray], *, weighted: bool) -> PreparedWriter:
         from deepseek.data.prepared import PreparedWriter, layout_of
@@ -136,21 +165,20 @@ class _SplitWriter:
         rows, inputs = len(self._sources), self._preparation.inputs
         return PreparedWriter(self._folder, layout, inputs=inputs, rows=rows, ragged_bytes=ragged_bytes)
 
-    def _arrays(self, batch: pa.RecordBatch, rows: np.ndarray) -> tuple[dict[str, Array], np.ndarray]:
+    def _arrays(self, batch: pa.RecordBatch, rows: np.ndarray, passed: int, aside: Aside) -> tuple[dict[str, Array], np.ndarray]:
         """Return the arrays of a slice, and which of its rows could be read."""
         keep = np.ones(batch.num_rows, dtype=bool)
         arrays: dict[str, Array] = {}
         for transform in self._preparation.transforms:
             try:
-                arrays |= transform.apply_training(batch, self._passed) if self._training else transform.apply(batch)
+                arrays |= transform.apply_training(batch, passed) if self._training else transform.apply(batch)
             except DataError:
                 bad = transform.bad(batch)
                 if not bad.any():
                     raise
-                self.aside.add(f"{transform.name} cannot be read", rows[bad & keep])
+                aside.add(f"{transform.name} cannot be read", rows[bad & keep])
                 keep &= ~bad
                 arrays |= {name: _scatter(array, ~bad) for name, array in transform.apply(batch.filter(pa.array(~bad))).items()}
-        self._passed += batch.num_rows
         return arrays, keep
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from deepseek.data.cleaning.base import Cleaner
 from deepseek.data.columns import get_column, is_text, parse_numbers, to_float64
 from deepseek.data.spellings import Spellings, respell
 from deepseek.data.targets import TargetKind, TargetTransform
+from deepseek.data.threads import AtOnce, threads_here
 from deepseek.data.transforms import Array, InputSpec, Transform, group_fields
 from deepseek.data.types import as_type, named_type, type_name
 from deepseek.data.unknown_categories import Unknown
@@ -168,11 +170,12 @@ class Preparation:
         aside = Aside()
         weights = Moments()
         seen = 0
-        for batch, _ in self.training_rows(batches(), aside=aside):
-            seen += batch.num_rows
-            self._observe(batch)
-            if self.weight is not None:
-                weights.update(self._raw_weights(batch, self.weight))
+        with AtOnce(threads_here()) as at_once:
+            for batch, _ in self.training_rows(batches(), aside=aside):
+                seen += batch.num_rows
+                self._observe(batch, at_once)
+                if self.weight is not None:
+                    weights.update(self._raw_weights(batch, self.weight))
         if not seen:
             raise DataError(f"there is no training row ({aside})", hint="look at the split, the target and the cleaners")
         if self.weight is not None:
@@ -228,7 +231,7 @@ class Preparation:
     def arrays(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the arrays of rows that the cleaners have been through; raises as `apply` does."""
         arrays = {name: array for transform in self.transforms for name, array in transform.apply(batch).items()}
-        self.count_unknown(batch)
+        self.count_unknown(self.unknown(batch))
         return arrays
 
     def without_target(self) -> Preparation:
@@ -243,11 +246,16 @@ class Preparation:
         made._unknown = unknown  # noqa: SLF001 - a copy of itself
         return made
 
-    def count_unknown(self, batch: pa.RecordBatch) -> None:
-        """Tell of the unknown categories of cleaned rows, where anybody is to be told."""
+    def unknown(self, batch: pa.RecordBatch) -> dict[str, tuple[int, int]]:
+        """Return the unknown categories of cleaned rows by column, as `Transform.unknown` counts them; nothing where nobody is told."""
+        if self._unknown is None:
+            return {}
+        return {name: counts for transform in self.transforms for name, counts in transform.unknown(batch).items()}
+
+    def count_unknown(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        """Tell of unknown categories, where anybody is to be told."""
         if self._unknown is not None:
-            for transform in self.transforms:
-                self._unknown.add(transform.unknown(batch))
+            self._unknown.add(counts)
 
     def started(self) -> Preparation:
         """Return a preparation for one pass over one table, whose batches `apply` then takes in order, each once.
@@ -326,12 +334,10 @@ class Preparation:
         made._weight_mean = float(value["weight_mean"])
         return made
 
-    def _observe(self, batch: pa.RecordBatch) -> None:
-        if self.target:
-            self.target.observe(batch)
-        for transform in self.transforms:
-            if not transform.uses_target:
-                transform.observe(batch)
+    def _observe(self, batch: pa.RecordBatch, at_once: AtOnce) -> None:
+        learners: list[TargetTransform | Transform] = [self.target] if self.target else []
+        learners += [transform for transform in self.transforms if not transform.uses_target]
+        at_once.run([partial(learner.observe, batch) for learner in learners])
 
     def _observe_target(self, rows: Iterator[pa.RecordBatch]) -> None:
         if self.target is None:

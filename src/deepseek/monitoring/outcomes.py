@@ -6,14 +6,15 @@ Legend of shapes: `n` rows · `k` classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
 from deepseek.data.columns import as_float64, is_text, plain, spell
+from deepseek.data.targets import TargetTransform
 from deepseek.errors import InputError
 from deepseek.statistics.association import mid_ranks
 
@@ -39,6 +40,20 @@ class Target:
     columns: tuple[str, ...]
     classes: tuple[str, ...] = ()
     separator: str = ","
+
+    @classmethod
+    def of(cls, fitted: TargetTransform) -> Self:
+        """Return what is kept of a target to compare answers with.
+
+        Args:
+            fitted: The target as training has prepared it.
+        """
+        return cls(fitted.spec.kind, tuple(fitted.spec.columns), tuple(fitted.spec.classes), fitted.separator)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Return the target whose attributes were written as JSON."""
+        return cls(value["kind"], tuple(value["columns"]), tuple(value["classes"]), value["separator"])
 
     @property
     def metrics(self) -> tuple[str, ...]:

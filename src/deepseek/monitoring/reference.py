@@ -85,10 +85,9 @@ class ModelReference:
         try:
             if value["version"] > VERSION:
                 raise BundleError(f"{REFERENCE_FILE} is of version {value['version']}", hint="pip install --upgrade deepseek-framework")
-            target = value["target"]
             return cls(
                 rows={name: int(count) for name, count in value["rows"].items()},
-                target=Target(target["kind"], tuple(target["columns"]), tuple(target["classes"]), target["separator"]),
+                target=Target.from_json(value["target"]),
                 kinds={name: Kind(one["kind"]) for name, one in value["inputs"].items()},
                 inputs={name: ColumnSketch.from_json(one["sketch"]) for name, one in value["inputs"].items()},
                 answers={name: ColumnSketch.from_json(one) for name, one in value["answers"].items()},

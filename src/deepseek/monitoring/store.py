@@ -7,52 +7,25 @@ that was tried again, is kept once. Several models may share a log: each sees it
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
-from deepseek.errors import InputError, MissingExtraError, RunError
+from deepseek.errors import InputError
+from deepseek.monitoring.connections import open_database
+from deepseek.monitoring.tables import LONGEST_ID, NAMES, Tables, state_name
 
-_KEYS = {
-    "sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT",
-    "postgresql": "BIGSERIAL PRIMARY KEY",
-    "mysql": "BIGINT AUTO_INCREMENT PRIMARY KEY",
-    "mariadb": "BIGINT AUTO_INCREMENT PRIMARY KEY",
-}
 _INSERTS = {
     "sqlite": ("INSERT OR IGNORE", ""),
     "postgresql": ("INSERT", " ON CONFLICT DO NOTHING"),
     "mysql": ("INSERT", " ON DUPLICATE KEY UPDATE {first} = {first}"),
     "mariadb": ("INSERT", " ON DUPLICATE KEY UPDATE {first} = {first}"),
 }
-LONGEST_ID = 190
-"""Most characters of an id in a database; a file takes any."""
-_ID = f"VARCHAR({LONGEST_ID})"
-_EXACT = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "utf8mb4_bin")
-"""Collations of MariaDB and MySQL that tell any two texts apart, the best first; the last, of old servers, overlooks blanks at the end."""
-_TABLES = (
-    "deepseek_requests (seq {key}, id {id} NOT NULL, at DOUBLE PRECISION NOT NULL, prediction {text} NOT NULL, "
-    "probability {text}, inputs {text}, {model}, UNIQUE (model, id){index_at})",
-    "deepseek_labels (seq {key}, id {id} NOT NULL, at DOUBLE PRECISION NOT NULL, label {text} NOT NULL, {model}{index_id})",
-    "deepseek_pending (id {id} NOT NULL, {model}, PRIMARY KEY (model, id))",
-    "deepseek_outcomes (id {id} NOT NULL, {model}, PRIMARY KEY (model, id))",
-    "deepseek_windows (seq {key}, began DOUBLE PRECISION NOT NULL, ended DOUBLE PRECISION NOT NULL, content {text} NOT NULL, {model})",
-    "deepseek_alarms (seq {key}, at DOUBLE PRECISION NOT NULL, content {text} NOT NULL, {model})",
-    "deepseek_state (name {id} NOT NULL PRIMARY KEY, content {text} NOT NULL)",
-)
-_MODEL = "model {id} DEFAULT '' NOT NULL"
-_NAMES = {"id": "{id} NOT NULL", "name": "{id} NOT NULL", "model": "{id} DEFAULT '' NOT NULL"}
-"""Columns that rows are told apart by."""
-_REBUILT = {"requests": "id, at, prediction, probability, inputs", "pending": "id", "outcomes": "id"}
-"""Tables whose ids were unique by themselves before logs were shared: they are made anew, in their order."""
-_OWN = frozenset(table.partition(" ")[0] for table in _TABLES)
 JOIN = (
     "SELECT r.id, r.prediction, r.probability, l.label FROM deepseek_pending p CROSS JOIN deepseek_requests r CROSS JOIN deepseek_labels l "
     "WHERE r.id = p.id AND r.model = p.model AND l.id = p.id AND l.model = p.model{only p} ORDER BY l.seq LIMIT :most"
@@ -63,12 +36,7 @@ LABELLED = (
     "WHERE p.at >= :since AND l.seq = (SELECT MIN(o.seq) FROM deepseek_labels o WHERE o.id = p.id AND o.model = p.model){only p} "
     "ORDER BY p.at DESC, p.seq DESC LIMIT :most"
 )
-_WAIT_S = 30.0
 _AT_ONCE = 500
-_UNCLAIMED = "unclaimed"
-_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
-
-_FLAGGED = frozenset(f"{server}+{driver}" for server in ("mysql", "mariadb") for driver in ("pymysql", "mysqldb"))
 
 
 class Request(NamedTuple):
@@ -100,18 +68,6 @@ class LabelledRow(NamedTuple):
     labelled_at: float = 0.0
 
 
-class _Database(Protocol):
-    dialect: str
-
-    def begin(self) -> None: ...
-    def commit(self) -> None: ...
-    def rollback(self) -> None: ...
-    def execute(self, sql: str, rows: Sequence[Mapping[str, Any]] = ...) -> int: ...
-    def query(self, sql: str, values: Mapping[str, Any] = ...) -> list[Any]: ...
-    def columns(self, table: str) -> set[str]: ...
-    def close(self) -> None: ...
-
-
 class Store:
     """Keeps what was asked, answered and learned later.
 
@@ -124,26 +80,13 @@ class Store:
     """
 
     def __init__(self, place: str | Path) -> None:
-        text = str(place)
-        self._database: _Database = _Remote(text) if "://" in text else _File(Path(text))
+        self._database = open_database(place)
         self._open = _Open()
         self._model = ""
-        dialect = self._database.dialect
-        if dialect not in _KEYS:
-            raise InputError(f"no log is kept in {dialect}", hint=f"allowed: a file, {', '.join(sorted(_KEYS))}")
-        self._insert, self._conflict = _INSERTS[dialect]
-        self._inlined = dialect in {"mysql", "mariadb"}  # they know no CREATE INDEX IF NOT EXISTS
-        self._bounded = dialect != "sqlite"
-        self._id = _ID
+        self._tables = Tables(self._database)
+        self._insert, self._conflict = _INSERTS[self._database.dialect]
         with self.transaction():
-            if self._inlined:
-                self._tell_apart()
-            self._share()
-            for table in _TABLES:
-                self._database.execute(f"CREATE TABLE IF NOT EXISTS {self._columns(table)}")
-            if not self._inlined:
-                self._database.execute("CREATE INDEX IF NOT EXISTS deepseek_labels_id ON deepseek_labels (id)")
-                self._database.execute("CREATE INDEX IF NOT EXISTS deepseek_requests_at ON deepseek_requests (at)")
+            self._tables.make()
 
     def of(self, model: str) -> Self:
         """Return the part of the log that belongs to one model, over the same connection.
@@ -155,58 +98,9 @@ class Store:
         """
         part = copy(self)
         part._model = model  # noqa: SLF001 - of the same class
-        part._claim()  # noqa: SLF001
-        return part
-
-    def _claim(self) -> None:
         with self.transaction():
-            if self._query("SELECT name FROM deepseek_state WHERE name = :name", {"name": _UNCLAIMED}):
-                self._take_over()
-
-    def _take_over(self) -> None:
-        for table in ("requests", "labels", "pending", "outcomes", "windows", "alarms"):
-            sql = f"UPDATE deepseek_{table} SET model = :model WHERE model = ''"  # noqa: S608 - names from here
-            self._database.execute(sql, [{"model": self._model}])
-        self._database.execute("DELETE FROM deepseek_state WHERE name = :name", [{"name": _UNCLAIMED}])
-        for (name,) in self._query("SELECT name FROM deepseek_state"):
-            self._database.execute(
-                "UPDATE deepseek_state SET name = :new WHERE name = :old", [{"new": self._state_name(name), "old": name}]
-            )
-
-    def _share(self) -> None:
-        """Make a log of one model, as older versions kept it, into one that several may share."""
-        found = self._database.columns("deepseek_requests")
-        if not found or "model" in found:
-            return
-        for table in ("labels", "windows", "alarms"):
-            self._database.execute(f"ALTER TABLE deepseek_{table} ADD COLUMN {_MODEL.format(id=self._id)}")
-        for table, columns in _REBUILT.items():
-            (made,) = (one for one in _TABLES if one.startswith(f"deepseek_{table} "))
-            self._database.execute(f"ALTER TABLE deepseek_{table} RENAME TO deepseek_old_{table}")
-            self._database.execute(f"CREATE TABLE {self._columns(made)}")
-            order = " ORDER BY seq" if table == "requests" else ""
-            self._database.execute(f"INSERT INTO deepseek_{table} ({columns}) SELECT {columns} FROM deepseek_old_{table}{order}")  # noqa: S608
-            self._database.execute(f"DROP TABLE deepseek_old_{table}")
-        self.save_state(_UNCLAIMED, True)
-
-    def _tell_apart(self) -> None:
-        """Let ids that differ in case, accents or blanks alone be several, also in tables of older versions: by default they are one."""
-        known = {name for (name,) in self._query("SELECT COLLATION_NAME FROM information_schema.COLLATIONS")}
-        exact = next(name for name in _EXACT if name in known)
-        self._id = f"{_ID} CHARACTER SET utf8mb4 COLLATE {exact}"
-        found = self._query(
-            "SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() "
-            "AND COLUMN_NAME IN ('id', 'name', 'model') AND COLLATION_NAME <> :exact",
-            {"exact": exact},
-        )
-        for table, column in found:
-            if table in _OWN:
-                self._database.execute(f"ALTER TABLE {table} MODIFY {column} {_NAMES[column].format(id=self._id)}")
-
-    def _columns(self, table: str) -> str:
-        inline = {"index_at": ", INDEX (at)", "index_id": ", INDEX (id)"} if self._inlined else {"index_at": "", "index_id": ""}
-        text = "LONGTEXT" if self._inlined else "TEXT"
-        return table.format(key=_KEYS[self._database.dialect], id=self._id, text=text, model=_MODEL.format(id=self._id), **inline)
+            self._tables.claim(model)
+        return part
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -335,17 +229,14 @@ class Store:
     def save_state(self, name: str, content: Any) -> None:
         """Keep a value under a name, in the place of the one before."""
         with self.transaction():
-            whole = self._state_name(name)
+            whole = state_name(self._model, name)
             self._database.execute("DELETE FROM deepseek_state WHERE name = :name", [{"name": whole}])
             self._append("deepseek_state", [{"name": whole, "content": json.dumps(content)}])
 
     def state(self, name: str) -> Any:
         """Return what was kept under a name, or nothing."""
-        found = self._query("SELECT content FROM deepseek_state WHERE name = :name", {"name": self._state_name(name)})
+        found = self._query("SELECT content FROM deepseek_state WHERE name = :name", {"name": state_name(self._model, name)})
         return json.loads(found[0][0]) if found else None
-
-    def _state_name(self, name: str) -> str:
-        return f"{name}:{sha256(self._model.encode()).hexdigest()[:32]}" if self._model else name
 
     def counts(self) -> dict[str, int]:
         """Return how many requests, labels and joined outcomes there are."""
@@ -414,7 +305,7 @@ class Store:
 
     def _check(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Refuse ids that the database would cut, or refuse for ever."""
-        if self._bounded and (long := [row[key] for row in rows for key in _NAMES if len(row.get(key, "")) > LONGEST_ID]):
+        if self._tables.bounded and (long := [row[key] for row in rows for key in NAMES if len(row.get(key, "")) > LONGEST_ID]):
             shown = f"the id {long[0][:40]!r}… has {len(long[0]):,} characters"
             raise InputError(shown, hint=f"a database keeps at most {LONGEST_ID} of them")
 
@@ -443,117 +334,3 @@ class _Open:
 
     lock: RLock = field(default_factory=RLock)
     depth: int = 0
-
-
-class _File:
-    """SQLite, with its write-ahead log: readers and one writer do not wait for each other, and what was committed survives a kill."""
-
-    dialect = "sqlite"
-
-    def __init__(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-        except (OSError, sqlite3.Error) as error:
-            raise RunError(f"the log {path} cannot be opened: {error}", hint="name a file that you may write to") from None
-
-    def begin(self) -> None:
-        self._call("BEGIN IMMEDIATE")
-
-    def commit(self) -> None:
-        self._call("COMMIT")
-
-    def rollback(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-    def execute(self, sql: str, rows: Sequence[Mapping[str, Any]] = ()) -> int:
-        try:
-            done = self._connection.executemany(sql, rows) if rows else self._connection.execute(sql)
-        except sqlite3.Error as error:
-            raise RunError(f"the log cannot be written: {error}") from None
-        return done.rowcount
-
-    def query(self, sql: str, values: Mapping[str, Any] = {}) -> list[Any]:
-        try:
-            return self._connection.execute(sql, dict(values)).fetchall()
-        except sqlite3.Error as error:
-            raise RunError(f"the log cannot be read: {error}") from None
-
-    def columns(self, table: str) -> set[str]:
-        return {row[1] for row in self.query(f"PRAGMA table_info({table})")}
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def _call(self, sql: str) -> None:
-        try:
-            self._connection.execute(sql)
-        except sqlite3.Error as error:
-            raise RunError(f"the log cannot be written: {error}") from None
-
-
-class _Remote:
-    """A database that SQLAlchemy reaches."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            import sqlalchemy
-        except ImportError:
-            raise MissingExtraError("sqlalchemy", "monitor", "a log in a database") from None
-        self._errors = (sqlalchemy.exc.SQLAlchemyError, OSError)
-        self._inspect = sqlalchemy.inspect
-        self._text = sqlalchemy.text
-        try:
-            scheme, _, rest = url.partition("://")
-            driver = _DRIVERS.get(scheme, scheme)
-            # without a flag that SQLAlchemy sets, a row that was there already counts as none that was touched
-            options = {"client_flag": 0} if driver in _FLAGGED else {}
-            self._engine = sqlalchemy.create_engine(f"{driver}://{rest}", pool_pre_ping=True, connect_args=options)
-            self.dialect = str(self._engine.dialect.name)
-            self._connection = self._engine.connect()
-        except (ImportError, *self._errors) as error:
-            raise RunError(
-                f"the database cannot be opened: {str(error).splitlines()[0]}", hint="see that the URL and its driver are right"
-            ) from None
-
-    def begin(self) -> None:
-        if not self._connection.in_transaction():
-            self._connection.begin()
-
-    def commit(self) -> None:
-        self._connection.commit()
-
-    def rollback(self) -> None:
-        self._connection.rollback()
-
-    def execute(self, sql: str, rows: Sequence[Mapping[str, Any]] = ()) -> int:
-        try:
-            # one statement a row: drivers do not agree on how many rows a list of them touched
-            done = [self._connection.execute(self._text(sql), dict(row)).rowcount for row in rows or ({},)]
-        except self._errors as error:
-            raise RunError(f"the log cannot be written: {str(error).splitlines()[0]}") from None
-        return sum(max(count, 0) for count in done)
-
-    def query(self, sql: str, values: Mapping[str, Any] = {}) -> list[Any]:
-        idle = not self._connection.in_transaction()
-        try:
-            return [tuple(row) for row in self._connection.execute(self._text(sql), dict(values))]
-        except self._errors as error:
-            raise RunError(f"the log cannot be read: {str(error).splitlines()[0]}") from None
-        finally:
-            if idle:
-                self._connection.rollback()  # a read opens a transaction, which would keep seeing this moment
-
-    def columns(self, table: str) -> set[str]:
-        try:
-            found = self._inspect(self._connection)
-            return {str(column["name"]) for column in found.get_columns(table)} if found.has_table(table) else set()
-        except self._errors as error:
-            raise RunError(f"the log cannot be read: {str(error).splitlines()[0]}") from None
-
-    def close(self) -> None:
-        self._connection.close()
-        self._engine.dispose()

@@ -27,7 +27,7 @@ from deepseek.inference.backends.onnxruntime import ONNX_FILE
 from deepseek.inference.backends.openvino import OPENVINO_FILE
 from deepseek.inference.backends.signal_stack import keeping_signal_stack
 from deepseek.inference.predictor import Predictor
-from deepseek.pipeline.candidates import (
+from deepseek.pipeline.export_candidates import (
     arrays_of,
     export_folder,
     float_candidates,
@@ -55,7 +55,7 @@ def compress(
     quantize: Quantize = INT8,
     rows: Any = None,
     calibrate: Any = None,
-    out: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
     plugins: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Bring a run's model to INT8, and keep the fastest form that loses no more of the monitored metric than it may.
@@ -69,7 +69,7 @@ def compress(
             `calibration`, `per_channel`, `max_drop`, `fall_back`.
         rows: The rows that all forms are asked, with the target: a path or a table. The run's validation rows where not given.
         calibrate: The rows on which ranges are measured: a path or a table. The run's training rows where not given.
-        out: The compressed bundle's folder; `export/int8` in the run's folder where not given. One that is there is replaced.
+        output: The compressed bundle's folder; `export/int8` in the run's folder where not given. One that is there is replaced.
         plugins: The files or modules of the plugins that the bundle needs.
 
     Returns:
@@ -84,7 +84,7 @@ def compress(
     """
     settings = int8_settings(quantize)
     formats = ("onnx", "openvino") if settings.backend == "auto" else (settings.backend,)
-    return compress_to(run, settings=settings, formats=formats, rows=(rows, calibrate), out=out, plugins=plugins)
+    return compress_to(run, settings=settings, formats=formats, rows=(rows, calibrate), output=output, plugins=plugins)
 
 
 def compress_to(
@@ -94,7 +94,7 @@ def compress_to(
     formats: Sequence[str],
     spec: Mapping[str, Any] | None = None,
     rows: tuple[Any, Any] = (None, None),
-    out: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
     plugins: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Do what `compress` does, with checked settings.
@@ -105,14 +105,14 @@ def compress_to(
         formats: The exporters whose float32 forms it is compared with.
         spec: The exporter to take, instead of those that the settings name.
         rows: What to compare and what to calibrate on; the run's own where nothing.
-        out: Where it goes.
+        output: Where it goes.
         plugins: What the bundle needs.
     """
     for plugin in plugins:
         load_plugin(plugin, Path())
     original = original_of(Bundle.open(Path(run)), settings, rows=rows)
     name = INT8 if spec is None else f"{spec['type']}-{INT8}"
-    target = Path(out) if out is not None else export_folder(original.bundle) / name
+    target = Path(output) if output is not None else export_folder(original.bundle) / name
     parent = require_place(target)
     with ExitStack() as stack:
         made, refused = make(original, int8_candidates(settings, spec=spec), parent, stack=stack)

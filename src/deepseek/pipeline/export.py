@@ -21,8 +21,8 @@ from deepseek.exporters.original import Original, require_original
 from deepseek.exporters.writing import document_of, keep, replace_bundle
 from deepseek.inference.backends.choice import MEASURED, machine
 from deepseek.inference.backends.signal_stack import keeping_signal_stack
-from deepseek.pipeline.candidates import export_folder, float_candidates, int8_candidates, make, require_place, timed, timing_row
 from deepseek.pipeline.compress import INT8, Quantize, compress_to, int8_settings, original_of
+from deepseek.pipeline.export_candidates import export_folder, float_candidates, int8_candidates, make, require_place, timed, timing_row
 from deepseek.recipe import QuantizeSection
 from deepseek.registry import Spec, family, load_plugin, split_spec
 
@@ -35,7 +35,7 @@ def export(
     quantize: Quantize | None = None,
     rows: Any = None,
     calibrate: Any = None,
-    out: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
     plugins: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Export a run's model, and keep it only where real rows are answered alike.
@@ -52,7 +52,7 @@ def export(
         rows: The rows that both are asked: a path or a table, with the target where the precision is not float32. The run's own validation
             rows where not given.
         calibrate: The rows on which ranges are measured in INT8; the run's training rows where not given.
-        out: The exported bundle's folder; `export/FORMAT` in the run's folder where not given, in INT8 `export/FORMAT-int8`. One that is
+        output: The exported bundle's folder; `export/FORMAT` in the run's folder where not given, in INT8 `export/FORMAT-int8`. One that is
             there is replaced.
         plugins: The files or modules of the plugins that the bundle needs.
 
@@ -73,13 +73,13 @@ def export(
     spec = _spec(to, quantized=quantize is not None)
     settings = int8_settings(quantize or INT8) if quantize is not None or spec.get("precision") == INT8 else None
     if spec["type"] == MEASURED:
-        target = Path(out) if out is not None else export_folder(bundle) / MEASURED
+        target = Path(output) if output is not None else export_folder(bundle) / MEASURED
         require_place(target)
         return _measured(original_of(bundle, settings, rows=(rows, calibrate)), target, settings)
     if settings is not None:
         formats = [spec["type"]] if spec["type"] in {"onnx", "openvino"} else ["onnx"]
-        return compress_to(run, settings=settings, formats=formats, spec=spec, rows=(rows, calibrate), out=out, plugins=plugins)
-    target = Path(out) if out is not None else export_folder(bundle) / spec["type"]
+        return compress_to(run, settings=settings, formats=formats, spec=spec, rows=(rows, calibrate), output=output, plugins=plugins)
+    target = Path(output) if output is not None else export_folder(bundle) / spec["type"]
     parent = require_place(target)
     original = original_of(bundle, None, rows=(rows, None))
     exporter: Exporter = family("exporter").build(spec)

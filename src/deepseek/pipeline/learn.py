@@ -34,8 +34,8 @@ from deepseek.learning import OnlineLearner, Progress, progressive_validation
 from deepseek.monitoring.outcomes import Target
 from deepseek.monitoring.reference import REFERENCE_FILE, make_reference, sketch_inputs
 from deepseek.pipeline.choices import choose
+from deepseek.pipeline.closed_loop.retraining import write_table
 from deepseek.pipeline.dataset import make_dataset
-from deepseek.pipeline.loop.candidates import write_table
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.sources import source_of
 from deepseek.recipe import Recipe

@@ -58,7 +58,7 @@ def reference_of(
     """
     assert preparation.target is not None, "without a target nothing is trained"
     spec = preparation.target.spec
-    target = Target(spec.kind, tuple(spec.columns), tuple(spec.classes), preparation.target.separator)
+    target = Target.of(preparation.target)
     name = next((name for name in ("test", "validation") if name in data and name in measured), None)
     if name is None:
         return make_reference(

@@ -154,8 +154,10 @@ def _closed_loop(recipe: RecipeSections) -> Iterator[Problem]:
     if monitor.keep_inputs != "values":
         why = "must be values, as monitor.on_alarm makes a new model of the rows that were asked; or say monitor.on_alarm.action: none"
         yield Problem("monitor.keep_inputs", f"{why}; given: {monitor.keep_inputs}")
-    if then.recent.least > then.recent.most:
-        yield Problem("monitor.on_alarm.recent.least", f"must be at most recent.most, {then.recent.most}; given: {then.recent.least}")
+    if then.recent.min_rows > then.recent.max_rows:
+        yield Problem(
+            "monitor.on_alarm.recent.min_rows", f"must be at most recent.max_rows, {then.recent.max_rows}; given: {then.recent.min_rows}"
+        )
     if "drift" in then.alarms and not monitor.drift:
         yield Problem("monitor.on_alarm.alarms", "names drift, but monitor.drift is false: no such alarm is ever raised")
     if then.canary.outcomes > then.canary.rows:

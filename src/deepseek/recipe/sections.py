@@ -301,7 +301,7 @@ class ExperimentSection(Section):
     """The share of keys that each challenger gets."""
     role: Literal["challenger", "shadow"] = "challenger"
     """Whether they answer for their share, or are asked beside the champion and never answer."""
-    key: Text | None = None
+    key_field: Text | None = None
     """The field of a row that says whom it is about; the header `X-Experiment-Key` goes before it."""
     metric: Literal["auto", "accuracy", "error_rate", "log_loss", "mae", "mse", "reward"] = AUTO
     """What is compared as outcomes come."""
@@ -309,11 +309,11 @@ class ExperimentSection(Section):
     """Largest probability that a difference is ever told where there is none, however often one looks."""
     min_outcomes: Count = 100
     """Outcomes that each arm must have before anything is said."""
-    planned: Count = 5_000
+    planned_outcomes: Count = 5_000
     """Outcomes after which the intervals are tightest; they hold at any other number too."""
-    effect: Positive | None = None
+    min_effect: Positive | None = None
     """The smallest difference that matters, for what is still needed to see it; 0.02 of a share, a tenth of the spread of anything else."""
-    patience: Duration = 1.0
+    challenger_timeout: Duration = 1.0
     """How long a challenger may take for an answer before the champion is asked."""
     guard: GuardSection | None = None
     """When a challenger is taken out by itself; not at all where not given."""
@@ -348,7 +348,7 @@ class ServeSection(Section):
     """The server's own folder, where it keeps what is to outlive it; one beside the run where it watches, else a temporary one."""
     watch: Flag = False
     """Whether models are watched whose recipe has no section `monitor` too."""
-    journal: Size = 1_000_000_000
+    journal_size: Size = 1_000_000_000
     """Most bytes of answers and outcomes that wait on disk for the watch; beyond, answers are not kept and outcomes are refused."""
     batching: BatchingSection = BatchingSection()
     """How requests that come at the same time are answered together."""
@@ -381,9 +381,9 @@ class WindowSection(Section):
 class FreshRowsSection(Section):
     """Which labelled rows of production a new model is made of and judged on."""
 
-    most: Count = 20_000
+    max_rows: Count = 20_000
     """Most rows, the newest."""
-    least: Count = 500
+    min_rows: Count = 500
     """Fewest; with fewer the loop waits for more."""
     since: Literal["change", "all"] = "change"
     """Whether rows from before the change that the labels show are left out: they are of the old world."""
@@ -439,16 +439,16 @@ class OnAlarmSection(Section):
     """The stage beside the old model."""
     canary: CanarySection = CanarySection()
     """The stage with a part of the requests."""
-    patience: Duration = 604_800.0
+    max_wait: Duration = 604_800.0
     """Time after which a stage that has not met its rows ends the round."""
     follow_up: Flag = True
     """Whether a model that was promoted is followed by another once twice as many rows have come as it was made of, while that helps."""
     promote: Literal["auto", "manual"] = "auto"
-    """Whether a model that has passed everything is deployed by itself, or waits for `deepseek loop RUN --approve`."""
+    """Whether a model that has passed everything is deployed by itself, or waits for `deepseek loop approve RUN`."""
     cooldown: Duration = 86_400.0
     """Time after a round in which none begins."""
-    at_most: Count = 5
-    """Rounds in seven days."""
+    max_rounds_per_week: Count = 5
+    """Most rounds in any seven days."""
 
 
 class MonitorSection(Section):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from deepseek.databases import with_driver
 from deepseek.errors import InputError, MissingExtraError
 from deepseek.search.space import Choice, Integer, Space
 
@@ -28,7 +29,6 @@ GRACE_S = 120
 """Seconds without a sign of life after which the worker of a trial on another machine counts as dead."""
 _LOCK_S = 60
 _ATTEMPTS = 5
-_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 
 
 def load_optuna(purpose: str = "a search") -> Any:
@@ -148,7 +148,7 @@ def _url(storage: str | Path) -> tuple[str, dict[str, Any]]:
         return f"sqlite:///{path}", {"connect_args": {"timeout": _LOCK_S}}
     scheme, _, rest = text.partition("://")
     options = {"connect_args": {"timeout": _LOCK_S}} if scheme.startswith("sqlite") else {"pool_pre_ping": True}
-    return f"{_DRIVERS.get(scheme, scheme)}://{rest}", options
+    return f"{with_driver(scheme)}://{rest}", options
 
 
 def _without_password(text: str, url: str) -> str:

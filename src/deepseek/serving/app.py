@@ -9,29 +9,29 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-import orjson
 import pyarrow as pa
 
 from deepseek.errors import DataError, DeepSeekError
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving import metrics as prometheus
-from deepseek.serving.asgi import Application
-from deepseek.serving.experiments.control import Control
+from deepseek.serving.exchange import Exchange
+from deepseek.serving.experiments.control import ExperimentControl
 from deepseek.serving.experiments.routes import experiment_routes
 from deepseek.serving.experiments.running import HEADER, Call, Missed, Part, Running, table_of
 from deepseek.serving.experiments.settings import CHAMPION
-from deepseek.serving.forms import read_form
-from deepseek.serving.http import Request
+from deepseek.serving.http.asgi import Application
+from deepseek.serving.http.forms import read_form
+from deepseek.serving.http.keys import Keys
+from deepseek.serving.http.problems import ClientGoneError, RefusedError, RowsLostError
+from deepseek.serving.http.request import Request
 from deepseek.serving.journal import Answered, JournalFullError, Outcomes, Unanswered
-from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models, ServedModel
 from deepseek.serving.observers import Observers
 from deepseek.serving.openapi import document
 from deepseek.serving.page import page, policy
-from deepseek.serving.problems import ClientGoneError, RefusedError, RowsLostError
-from deepseek.serving.replies import all_bad, as_stream, merged
-from deepseek.serving.rows import Rows
+from deepseek.serving.rows.reader import Rows
+from deepseek.serving.rows.replies import all_bad, as_stream, merged
 
 log = logging.getLogger("deepseek.serving")
 
@@ -41,6 +41,8 @@ LARGE_BODY = 64 * 1024
 
 MANY_ROWS = 256
 """More answers are written in a thread, for the same reason."""
+REFUSE_S, STAND_ASIDE_S = 0.001, 0.0005
+"""While a batch is under way the event loop refuses requests for so long at a time, then leaves the interpreter to the model."""
 _MODELS, _PREDICT = b"/v1/models/", b"/predict"
 
 Handler = Callable[[Request, str], Awaitable[None]]
@@ -52,23 +54,25 @@ class App(Application):
     Args:
         models: The models.
         settings: Sizes and times.
-        control: Exchanges models and sees to experiments.
+        exchange: Changes what is served.
         keys: What clients have to show.
         metrics: Where requests are counted.
         observers: Who is told of answers, with the journal that outcomes go to as well.
 
     Attributes:
+        experiments: Leads experiments.
         closing: Called at the end, when what was accepted is answered and told of.
         draining: Whether no new work is wanted: readiness then says no.
     """
 
     def __init__(
-        self, models: Models, settings: ServeSection, *, control: Control, keys: Keys, metrics: Metrics, observers: Observers
+        self, models: Models, settings: ServeSection, *, exchange: Exchange, keys: Keys, metrics: Metrics, observers: Observers
     ) -> None:
         self.models, self.settings, self.keys, self.metrics, self.observers = models, settings, keys, metrics, observers
         self.closing: list[Callable[[], None]] = []
         self.draining = False
-        self.control = control
+        self._stood_aside = 0.0
+        self.exchange, self.experiments = exchange, ExperimentControl(exchange)
         self._in_flight = metrics.cell("deepseek_requests_in_flight")
         self._routes: dict[tuple[str, ...], dict[str, Handler]] = {
             ("",): {"GET": self._page},
@@ -81,13 +85,13 @@ class App(Application):
             ("v1", "models", "*", "predict"): {"POST": self._predict},
             ("v1", "models", "*", "feedback"): {"POST": self._feedback},
             ("admin", "models", "*", "load"): {"POST": self._admin_load},
-            **experiment_routes(self),
+            **experiment_routes(self.experiments, keys, timeout_s=settings.read_timeout),
         }
 
     async def close(self) -> None:
         """Answer what was accepted, tell observers of it, and let go of the models."""
         self.draining = True
-        await self.control.close()
+        await self.exchange.close()
         await self.models.close()
         for close in (self.observers.close, *self.closing):
             await asyncio.get_running_loop().run_in_executor(None, close)
@@ -129,7 +133,20 @@ class App(Application):
         refused = None if model is None else model.batcher.full
         if refused is not None and model is not None:
             self.metrics.cell("deepseek_requests_total", model=model.name, endpoint="predict", status=str(refused.status)).add()
+            if model.batcher.running and not self.settings.runners:
+                self._stand_aside()
         return refused
+
+    def _stand_aside(self) -> None:
+        """Let the model's thread work undisturbed for a moment, now and then.
+
+        It gives the interpreter's lock away with every operation of the network, and gets it back from a thread that does nothing but
+        refuse only after a switch interval: a flood of refused requests would leave nothing for those that were accepted.
+        """
+        now = time.perf_counter()
+        if now - self._stood_aside >= REFUSE_S:
+            time.sleep(STAND_ASIDE_S)
+            self._stood_aside = time.perf_counter()
 
     def _route(self, request: Request) -> tuple[Handler, str, str]:
         parts = tuple(request.path.strip("/").split("/"))
@@ -177,24 +194,12 @@ class App(Application):
 
     async def _admin_load(self, request: Request, name: str) -> None:
         self.keys.require(request.headers, admin=True)
-        given = await self.small_json(request)
+        given = await request.small_json(timeout_s=self.settings.read_timeout)
         if not isinstance(given, dict) or given.keys() != {"path"} or not isinstance(given["path"], str):
             raise RefusedError(422, "the body names no bundle", hint='send {"path": "runs/NAME/002"}')
         if "\0" in given["path"]:
             raise RefusedError(422, "the path of the bundle holds a zero byte")
-        await request.answer_json(200, await self.control.load(name, given["path"], who=self.keys.name_of(request.headers)))
-
-    async def small_json(self, request: Request) -> Any:
-        """Return the body of a request that asks for no prediction.
-
-        Raises:
-            RefusedError: It is no JSON.
-        """
-        body = await request.body(limit=64 * 1024, timeout_s=self.settings.read_timeout) or b"{}"
-        try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise RefusedError(400, f"the body is no JSON: {error}") from None
+        await request.answer_json(200, await self.exchange.load(name, given["path"], who=self.keys.name_of(request.headers)))
 
     async def _predict(self, request: Request, name: str) -> None:
         self.keys.require(request.headers)
@@ -206,7 +211,7 @@ class App(Application):
         model.in_use += 1  # what is in use is not let go, however often it is exchanged meanwhile
         try:
             body = await request.body(limit=self.settings.max_body, timeout_s=self.settings.read_timeout)
-            running = self.control.running.get(name)
+            running = self.exchange.running.get(name)
             if running is not None:
                 await self._divide(running, request, body, deadline)
                 return
@@ -229,7 +234,7 @@ class App(Application):
         champion = running.champion
         champion.in_use += 1  # it may have been exchanged since the request came
         try:
-            rows = await self._rows(champion, request, body, key=running.experiment.settings.key)
+            rows = await self._rows(champion, request, body, key=running.experiment.settings.key_field)
             keys = running.keys_of(rows, request.headers.get(HEADER), request.id)
             call = Call(
                 rows,

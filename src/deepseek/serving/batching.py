@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from deepseek.errors import DataError
 from deepseek.recipe.sections import BatchingSection
-from deepseek.serving.problems import ClientGoneError, RefusedError, RowsLostError
+from deepseek.serving.http.problems import ClientGoneError, RefusedError, RowsLostError
 
 Answer = Callable[[pa.RecordBatch], pa.Table]
 

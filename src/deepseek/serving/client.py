@@ -105,7 +105,7 @@ class Client:
         Args:
             name: The model that is served.
             arms: The others by name: runs or bundles, as the server sees them.
-            settings: Further keys of `serve.experiment`: `share`, `role`, `key`, `metric`, `guard` …
+            settings: Further keys of `serve.experiment`: `share`, `role`, `key_field`, `metric`, `guard` …
 
         Raises:
             ServerError: It refused, or could not be reached.

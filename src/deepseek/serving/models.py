@@ -25,13 +25,13 @@ from deepseek.inference import Predictor
 from deepseek.monitoring.outcomes import Target
 from deepseek.recipe.sections import ServeSection
 from deepseek.registry import load_plugin
-from deepseek.serving.answers import AnswerWriter
 from deepseek.serving.batching import Batcher
-from deepseek.serving.feedback import FeedbackReader
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.metrics import Metrics
-from deepseek.serving.problems import RefusedError
-from deepseek.serving.rows import RowReader
-from deepseek.serving.runners import WARM_ROUNDS, Job, Runners
+from deepseek.serving.rows.answers import AnswerWriter
+from deepseek.serving.rows.feedback import FeedbackReader
+from deepseek.serving.rows.reader import RowReader
+from deepseek.serving.runners.pool import WARM_ROUNDS, Job, Runners
 from deepseek.serving.state import version_of
 
 log = logging.getLogger("deepseek.serving")
@@ -84,7 +84,7 @@ class ServedModel:
         self.version, self.bundle = version_of(bundle), str(bundle.path.absolute())
         preparation = Preparation.from_json(bundle.read("data.json"))
         self.target = preparation.schema.target
-        self.outcome = _outcome(preparation)
+        self.outcome = None if preparation.target is None else Target.of(preparation.target)
         self.feedback = FeedbackReader(preparation.target, max_rows=settings.max_rows)
         self.reader = RowReader(preparation, max_rows=settings.max_rows)
         # a step that looks at rows before would mix the rows of different clients
@@ -274,13 +274,6 @@ def named_paths(runs: Sequence[str | PathLike[str]]) -> dict[str, str]:
 def _name_of(path: Path) -> str:
     parts = [part for part in path.absolute().parts if part != "bundle"]
     return next((part for part in reversed(parts) if not part.isdigit()), "model").strip("/")
-
-
-def _outcome(preparation: Preparation) -> Target | None:
-    if preparation.target is None:
-        return None
-    spec = preparation.target.spec
-    return Target(spec.kind, tuple(spec.columns), tuple(spec.classes), preparation.target.separator)
 
 
 def _blank_image() -> bytes:

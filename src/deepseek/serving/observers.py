@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from deepseek.serving.records import Unanswered
+from deepseek.serving.journal.records import Unanswered
 
 if TYPE_CHECKING:
     import pyarrow as pa

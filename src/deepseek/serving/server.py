@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from deepseek.errors import InputError, RecipeError
 from deepseek.recipe import load_recipe
 from deepseek.recipe.sections import ServeSection
 from deepseek.registry import load_plugin
-from deepseek.serving.starting import log_to_stderr, require_libraries
+from deepseek.serving.starting import bind, log_to_stderr, require_libraries
 from deepseek.validation import problems_of
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("deepseek.serving")
 
-BACKLOG = 2048
 Runs = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
@@ -47,9 +45,9 @@ def serve(
         MissingExtraError: The libraries of the extra `serve` are not installed.
     """
     require_libraries("serving")
-    from deepseek.serving.keeper import RecorderKeeper
-    from deepseek.serving.keys import Keys
+    from deepseek.serving.http.keys import Keys
     from deepseek.serving.models import named_paths
+    from deepseek.serving.recorder.keeper import RecorderKeeper
     from deepseek.serving.state import State
     from deepseek.serving.supervisor import Supervisor
     from deepseek.serving.worker import run_worker
@@ -107,13 +105,13 @@ def make_app(
     """
     require_libraries("serving")
     from deepseek.serving.app import App
-    from deepseek.serving.experiments.control import Control
+    from deepseek.serving.exchange import Exchange
+    from deepseek.serving.http.keys import Keys
     from deepseek.serving.journal import Journal
-    from deepseek.serving.keys import Keys
     from deepseek.serving.metrics import Metrics
     from deepseek.serving.models import Models, named_paths
     from deepseek.serving.observers import Observers
-    from deepseek.serving.recorder import BackgroundRecorder
+    from deepseek.serving.recorder.process import BackgroundRecorder
     from deepseek.serving.state import State
 
     paths = named_paths(_listed(runs))
@@ -128,12 +126,12 @@ def make_app(
         state.begin(paths, journal=watch or chosen.state is not None)
         metrics = Metrics(state.folder)
         models = Models(paths, chosen, metrics, plugins=plugins)
-        journal = Journal(state.journal, limit_bytes=chosen.journal) if state.journal is not None else None
-        control = Control(models, state, metrics, opened=state.read())
+        journal = Journal(state.journal, limit_bytes=chosen.journal_size) if state.journal is not None else None
+        exchange = Exchange(models, state, metrics, opened=state.read())
         app = App(
             models,
             chosen,
-            control=control,
+            exchange=exchange,
             keys=Keys.read(chosen.keys),
             metrics=metrics,
             observers=Observers(observers, metrics, journal=journal),
@@ -170,7 +168,7 @@ def settings_of(run: str | PathLike[str], given: Mapping[str, Any] | None = None
 
 def _watched(paths: Mapping[str, str], settings: ServeSection, plugins: Sequence[str]) -> list[str]:
     """Return the names of the models that are to be watched, each of which can be."""
-    from deepseek.serving.watching import is_watched, require_watchable
+    from deepseek.serving.recorder.watching import is_watched, require_watchable
 
     for plugin in plugins:
         load_plugin(plugin, Path())
@@ -189,26 +187,6 @@ def _folder(paths: Mapping[str, str], settings: ServeSection, stack: ExitStack, 
         run = Bundle.open(Path(path)).path.absolute().parent  # never in the bundle itself: it holds what its manifest says and nothing else
         return (run.parent if run.name.isdigit() else run) / ".serve" / name
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deepseek-serve-", ignore_cleanup_errors=True)))
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        InputError: The address is taken, or not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise InputError(f"cannot listen on {host}:{port}: {error.strerror}", hint="choose another --port, or 0 for any") from None
-    listening.setblocking(False)
-    listening.set_inheritable(True)
-    return listening
 
 
 def _listed(runs: Runs) -> list[str | PathLike[str]]:

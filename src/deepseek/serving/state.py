@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from deepseek.artifacts import Bundle, plain_disk_errors
+from deepseek.artifacts import Bundle, locked
 from deepseek.errors import InputError
 
 REMEMBERED = 10
@@ -118,7 +117,7 @@ class State:
             name: The model.
             change: Returns what is wanted instead; what it raises leaves everything as it was.
         """
-        with self._locked():
+        with locked(self.folder / "lock"):
             wanted = self.read()
             wanted[name] = replace(change(wanted[name]), serial=wanted[name].serial + 1)
             self._write(wanted)
@@ -171,20 +170,8 @@ class State:
             InputError: Another server has it.
             RunError: It cannot be written to.
         """
-        with plain_disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / "server.lock").open("w")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"another server has the folder {self.folder}", hint="give this one another: --state FOLDER") from None
-            yield
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        error = InputError(f"another server has the folder {self.folder}", hint="give this one another: --state FOLDER")
+        with locked(self.folder / "server.lock", refuse=lambda _: error):
             yield
 
 

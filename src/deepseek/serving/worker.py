@@ -20,13 +20,13 @@ import uvicorn
 from deepseek.errors import DeepSeekError
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.app import App
-from deepseek.serving.experiments.control import Control
+from deepseek.serving.exchange import Exchange
+from deepseek.serving.http.keys import Keys
+from deepseek.serving.http.protocol import limited
 from deepseek.serving.journal import Journal
-from deepseek.serving.keys import Keys
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models
 from deepseek.serving.observers import Observer, Observers
-from deepseek.serving.protocol import limited
 from deepseek.serving.state import State
 
 log = logging.getLogger("deepseek.serving")
@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
         self._app, self._shared, self._parent = app, state, os.getppid()
         self._stamp = (0, 0)
         self._again = False
-        app.control.everywhere = self._everywhere
+        app.exchange.everywhere = self._everywhere
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop."""
@@ -74,8 +74,8 @@ class Server(uvicorn.Server):
         """Begin to answer, and to follow what is to be served."""
         await self._take_up()  # what was asked for while this worker opened its bundles
         if self._app.settings.experiment is not None:
-            await self._app.control.begin_once(self._app.models.all()[0].name, self._app.settings.experiment, who="recipe")
-            self._shared.report(self._app.control.followed)
+            await self._app.experiments.begin_once(self._app.models.all()[0].name, self._app.settings.experiment, who="recipe")
+            self._shared.report(self._app.exchange.followed)
         gc.collect()
         gc.freeze()  # models are not garbage: full collections would look through them again and again
         await super().startup(sockets)
@@ -101,12 +101,12 @@ class Server(uvicorn.Server):
 
     async def _take_up(self) -> None:
         self._stamp = self._shared.stamp  # asked for before the file is read: what comes in between is seen next time
-        await self._app.control.follow()
-        self._shared.report(self._app.control.followed)
+        await self._app.exchange.follow()
+        self._shared.report(self._app.exchange.followed)
 
     async def _everywhere(self, name: str, serial: int) -> dict[str, int]:
         """Wait until all workers have followed a change of a model."""
-        self._shared.report(self._app.control.followed)
+        self._shared.report(self._app.exchange.followed)
         deadline = asyncio.get_running_loop().time() + SWITCH_S
         while True:
             reports = list(self._shared.reports().values())
@@ -134,10 +134,10 @@ def run_worker(
     metrics = Metrics(state.folder)
     wanted = state.read()
     models = Models({name: one.path for name, one in wanted.items()}, settings, metrics, plugins=plugins)
-    journal = None if state.journal is None else Journal(state.journal, limit_bytes=settings.journal)
+    journal = None if state.journal is None else Journal(state.journal, limit_bytes=settings.journal_size)
     told = Observers(observers, metrics, journal=journal)
-    control = Control(models, state, metrics, opened=wanted)
-    app = App(models, settings, control=control, keys=Keys.read(settings.keys), metrics=metrics, observers=told)
+    exchange = Exchange(models, state, metrics, opened=wanted)
+    app = App(models, settings, exchange=exchange, keys=Keys.read(settings.keys), metrics=metrics, observers=told)
     config = uvicorn.Config(
         app,
         loop="uvloop", http=limited(settings.read_timeout, shed=app.shed),

@@ -41,6 +41,9 @@ class Moments:
         """Take in rows of shape `[rows, columns]` (or `[rows]` for a single column)."""
         rows = np.asarray(values, dtype=np.float64).reshape(-1, len(self.count))
         finite = np.isfinite(rows)
+        if len(rows) and finite.all():
+            self._merge(*_whole(rows))
+            return
         count = finite.sum(axis=0)
         divisor = np.maximum(count, 1)
         low = np.where(finite, rows, np.inf).min(axis=0, initial=np.inf)
@@ -88,3 +91,14 @@ class Moments:
         self.mean = self.mean + delta * share
         self._squares = self._squares + squares + delta**2 * self.count * share
         self.count = total
+
+
+def _whole(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return count, mean and sum of squared deviations of rows without missing values: the same numbers by a third of the passes."""
+    count = np.full(rows.shape[1], len(rows))
+    mean = rows.sum(axis=0) / len(rows)
+    mean = np.where(rows.min(axis=0) == rows.max(axis=0), rows[0], mean)
+    deviations = rows - mean
+    left = deviations.sum(axis=0) ** 2 / len(rows)
+    np.square(deviations, out=deviations)
+    return count, mean, np.maximum(deviations.sum(axis=0) - left, 0.0)

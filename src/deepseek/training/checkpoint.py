@@ -7,7 +7,6 @@ file is recorded inside, so that a truncated or edited one is refused instead of
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deepseek.artifacts.files import check_hashes, fresh_folder, hash_files, plain_disk_errors, read_json, write_json
+from deepseek.artifacts.files import (
+    check_hashes,
+    fresh_folder,
+    hash_files,
+    plain_disk_errors,
+    read_json,
+    sync_file,
+    sync_folder,
+    write_json,
+)
 from deepseek.errors import BundleError, CheckpointError, RunError
 from deepseek.training.state import Json
 
@@ -46,7 +54,7 @@ def save_checkpoint(folder: Path, step: int, *, tensors: Mapping[str, Mapping[st
             shutil.rmtree(target)  # the same step again: after a resume, or the last step of a run that checkpoints there anyway
         with fresh_folder(target) as temporary:
             _write(temporary, tensors, state)
-        _sync(folder)
+        sync_folder(folder)
         for old in list_checkpoints(folder)[:-keep]:
             shutil.rmtree(old)
     except (RunError, OSError) as error:
@@ -143,7 +151,7 @@ def _write(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Jso
         path = folder / f"{part}.safetensors"
         with plain_disk_errors(path):
             save_file({name: _plain(tensor) for name, tensor in named.items()}, path)
-            _sync(path)
+            sync_file(path)
     write_json(folder / _STATE, state)
     manifest: dict[str, Any] = {"format": FORMAT, "files": hash_files(folder)}
     write_json(folder / _MANIFEST, manifest)
@@ -152,11 +160,3 @@ def _write(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Jso
 def _plain(tensor: Tensor) -> Tensor:
     # safetensors refuses tensors that share storage (tied weights) or are not contiguous (channels last)
     return tensor.detach().to("cpu", copy=True).contiguous()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

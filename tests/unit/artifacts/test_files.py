@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deepseek.artifacts.files import fresh_folder, plain_disk_errors, read_json, sha256_json, write_json
+from deepseek.artifacts.files import append_json, fresh_folder, plain_disk_errors, read_json, sha256_json, write_json
 from deepseek.errors import BundleError, RunError
 
 
@@ -67,3 +67,20 @@ def test_the_disk_refuses_in_plain_words(number, words):
 def test_a_hash_of_json_does_not_depend_on_the_order_of_keys():
     assert sha256_json({"a": 1, "b": [1, 2]}) == sha256_json({"b": [1, 2], "a": 1})
     assert sha256_json({"a": 1}) != sha256_json({"a": 2})
+
+
+def test_lines_are_appended_whole_and_a_private_file_is_its_owners(tmp_path):
+    path = tmp_path / "made" / "log.jsonl"
+    append_json(path, {"a": "é"}, private=True)
+    append_json(path, [1, None])
+    assert path.read_text(encoding="utf-8") == '{"a": "é"}\n[1, null]\n'
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_is_told_plainly(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(RunError, match="the disk is full"):
+        append_json(tmp_path / "log.jsonl", {})

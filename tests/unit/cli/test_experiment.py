@@ -35,9 +35,21 @@ def asked(monkeypatch):
 
 
 def test_start_says_what_is_wanted(asked, capsys):
-    options = ["--share", "0.1", "--by", "customer_id", "--metric", "accuracy", "--guard", "--set", "min_outcomes=50", "--key", "secret"]
+    options = [
+        "--share",
+        "0.1",
+        "--key-field",
+        "customer_id",
+        "--metric",
+        "accuracy",
+        "--guard",
+        "--set",
+        "min_outcomes=50",
+        "--key",
+        "secret",
+    ]
     assert main(["experiment", "start", "shop", "--arm", "candidate=runs/shop/002", "--server", "http://models:80", *options]) == 0
-    settings = {"share": 0.1, "key": "customer_id", "metric": "accuracy", "guard": {}, "min_outcomes": 50}
+    settings = {"share": 0.1, "key_field": "customer_id", "metric": "accuracy", "guard": {}, "min_outcomes": 50}
     body = {"arms": {"candidate": "runs/shop/002"}, **settings}
     assert asked == [("http://models:80", "secret", "POST", "/admin/models/shop/experiment", body)]
     assert "experiment 0a1b2c3d on shop: running, by accuracy" in capsys.readouterr().out
@@ -79,6 +91,9 @@ def test_each_action_asks_its_address(asked, capsys, words, path, body):
         ["share", "shop"],
         ["promote", "shop", "--arm", "a=b"],
         ["begin", "shop"],
+        ["status", "shop", "--guard"],
+        ["stop", "shop", "--share", "0.5"],
+        ["promote", "shop", "--set", "alpha=0.1"],
     ],
 )
 def test_what_is_not_said_rightly_is_an_error(asked, capsys, words):

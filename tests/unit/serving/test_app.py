@@ -10,9 +10,9 @@ import pytest
 import deepseek
 from deepseek import serving
 from deepseek.errors import BundleError, DataError, InputError, RecipeError
-from deepseek.serving.keys import Keys
+from deepseek.serving.http.keys import Keys
+from deepseek.serving.http.problems import RefusedError, RowsLostError
 from deepseek.serving.models import named_paths
-from deepseek.serving.problems import RefusedError, RowsLostError
 from deepseek.serving.server import settings_of
 
 ROW = {

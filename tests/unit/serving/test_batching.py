@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from deepseek.errors import DataError
 from deepseek.recipe.sections import BatchingSection
 from deepseek.serving.batching import Batcher
-from deepseek.serving.problems import ClientGoneError, RefusedError, RowsLostError
+from deepseek.serving.http.problems import ClientGoneError, RefusedError, RowsLostError
 
 
 class Clock(asyncio.SelectorEventLoop):

@@ -45,7 +45,7 @@ def test_each_method_asks_its_address(server):
     client.predict("shop", {"x": 1}, key="customer-17")
     client.feedback("shop", [{"id": "a", "label": "yes"}])
     client.load("shop", "runs/shop/003")
-    client.start("shop", {"candidate": "runs/shop/002"}, share=0.1, key="who")
+    client.start("shop", {"candidate": "runs/shop/002"}, share=0.1, key_field="who")
     client.status("shop")
     client.share("shop", 0.5, arm="candidate")
     client.promote("shop")
@@ -55,7 +55,7 @@ def test_each_method_asks_its_address(server):
         ("POST", "/v1/models/shop/predict", {"x": 1}),
         ("POST", "/v1/models/shop/feedback", [{"id": "a", "label": "yes"}]),
         ("POST", "/admin/models/shop/load", {"path": "runs/shop/003"}),
-        ("POST", "/admin/models/shop/experiment", {"arms": {"candidate": "runs/shop/002"}, "share": 0.1, "key": "who"}),
+        ("POST", "/admin/models/shop/experiment", {"arms": {"candidate": "runs/shop/002"}, "share": 0.1, "key_field": "who"}),
         ("GET", "/admin/models/shop/experiment", None),
         ("POST", "/admin/models/shop/experiment/share", {"share": 0.5, "arm": "candidate"}),
         ("POST", "/admin/models/shop/promote", {}),

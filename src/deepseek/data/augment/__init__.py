@@ -8,10 +8,10 @@ import torch
 
 from deepseek.data.augment.back_translation import back_translate
 from deepseek.data.augment.base import Augmentation, Draw, Known, mix_seed
-from deepseek.data.augment.choose import build_method
 from deepseek.data.augment.geometry import Composed, composed
 from deepseek.data.augment.image_augmenter import ImageAugmenter
-from deepseek.data.augment.wording import easy_augment
+from deepseek.data.augment.one_of import build_method
+from deepseek.data.augment.text_edits import easy_augment
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
 from deepseek.registry import Spec

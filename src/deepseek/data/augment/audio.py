@@ -145,7 +145,7 @@ class Gain(_Sound):
         )
 
 
-class SpecMask(_Sound):
+class SpecAugment(_Sound):
     """Blanks stripes of a spectrogram `[b, t, f]`: moments and frequencies (SpecAugment; Park et al. 2019, https://arxiv.org/abs/1904.08779).
 
     The third change of the paper, a warp of time, which it found to matter least, is not made.
@@ -193,7 +193,7 @@ class SpecMask(_Sound):
         for name in self.sounds:
             x = batch.inputs[name]
             if x.ndim != 3:
-                raise InputError(f"{name!r} has the shape {list(x.shape)}", hint="spec_mask takes spectrograms [b, t, f]")
+                raise InputError(f"{name!r} has the shape {list(x.shape)}", hint="spec_augment takes spectrograms [b, t, f]")
             struck = _stripes(time.to(x.device), x.shape[1], self.time_width)[:, :, None]
             struck = struck | _stripes(frequency.to(x.device), x.shape[2], self.frequency_width)[:, None, :]
             struck &= chosen.to(x.device)[:, None, None]

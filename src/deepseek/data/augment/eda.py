@@ -18,7 +18,7 @@ from torch import Tensor
 from deepseek import progress
 from deepseek.data.augment.base import Augmentation, Draw, Known
 from deepseek.data.augment.neighbours import nearest_words
-from deepseek.data.augment.wording import OPERATIONS, Operation, read_thesaurus
+from deepseek.data.augment.text_edits import OPERATIONS, Operation, read_thesaurus
 from deepseek.data.batch import Batch
 from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from deepseek.data.augment.choose import Choose
 from deepseek.data.augment.datasets import transformed
 from deepseek.data.augment.mixing import Mixing
+from deepseek.data.augment.one_of import OneOf
 from deepseek.data.augment.worker import IMAGE, Layout, Worker
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
@@ -24,7 +24,7 @@ else:
 _ALONE = {IMAGE: InputSpec(IMAGE, Kind.IMAGE, (IMAGE,), (), "uint8")}
 
 
-class ImageAugmenter(Choose):
+class ImageAugmenter(OneOf):
     """Chooses one of several methods for each batch, or none, and never two; mixing gives labels as shares of classes.
 
     In a recipe it is a component; in Python it also takes whole data sets, through `transform`.

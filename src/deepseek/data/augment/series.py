@@ -65,7 +65,7 @@ class Jitter(_Series):
         return torch.addcmul(x, noise, spread, value=self.std)
 
 
-class Magnitude(_Series):
+class MagnitudeWarp(_Series):
     """Multiplies a series by a smooth random curve around 1, or by one factor (Um et al. 2017, https://arxiv.org/abs/1706.00527).
 
     Args:

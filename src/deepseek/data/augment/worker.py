@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from deepseek.data.augment.base import Augmentation, Draw, mix_seed
-from deepseek.data.augment.choose import Choose
 from deepseek.data.augment.mixing import Mixing
+from deepseek.data.augment.one_of import OneOf
 from deepseek.data.batch import Batch
 from deepseek.errors import InputError
 
@@ -31,7 +31,7 @@ class Worker:
         classes: How many classes there are, once known.
     """
 
-    augmenter: Choose
+    augmenter: OneOf
     seed: int = 0
     layout: Layout = "auto"
     classes: int | None = None
@@ -75,7 +75,7 @@ class Worker:
 
 
 def _tell(part: Augmentation, classes: int | None) -> None:
-    if isinstance(part, Choose) or (isinstance(part, Mixing) and part.classes is None):
+    if isinstance(part, OneOf) or (isinstance(part, Mixing) and part.classes is None):
         part.classes = classes
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
-from deepseek.artifacts import plain_disk_errors
+from deepseek.artifacts import append_json
 from deepseek.monitoring.alarms.base import Alarm, AlarmEvent
 
 
@@ -22,10 +20,4 @@ class FileAlarm(Alarm):
 
     def send(self, event: AlarmEvent) -> None:
         """Append the event, and wait until the disk has it."""
-        line = json.dumps(event.to_json(), ensure_ascii=False) + "\n"
-        with plain_disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+        append_json(self.path, event.to_json())

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from deepseek.errors import InputError
 from deepseek.serving.experiments.settings import Arm
+from deepseek.serving.http.problems import ClientGoneError, RefusedError
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import Models, ServedModel
-from deepseek.serving.problems import ClientGoneError, RefusedError
 from deepseek.serving.threads import DaemonThread
 
 log = logging.getLogger("deepseek.serving")

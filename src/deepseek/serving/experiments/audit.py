@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
+from deepseek.artifacts import append_json
 
 
 def folder_of(folder: Path, model: str) -> Path:
@@ -35,14 +34,8 @@ def note(folder: Path, model: str, *, who: str, what: str, old: Any, new: Any, *
         new: What is there now.
         more: What else there is to know.
     """
-    value: Mapping[str, Any] = {"at": datetime.now(UTC).isoformat(), "who": who, "what": what, "old": old, "new": new, **more}
-    # one write to a file that is open for appending: lines of several processes do not mix
-    handle = os.open(folder_of(folder, model) / "log.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(handle, orjson.dumps(value) + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    value = {"at": datetime.now(UTC).isoformat(), "who": who, "what": what, "old": old, "new": new, **more}
+    append_json(folder_of(folder, model) / "log.jsonl", value, private=True)
 
 
 def history(folder: Path, model: str) -> list[dict[str, Any]]:
@@ -55,4 +48,4 @@ def history(folder: Path, model: str) -> list[dict[str, Any]]:
     file = folder / "experiments" / model / "log.jsonl"
     if not file.exists():
         return []
-    return [orjson.loads(line) for line in file.read_bytes().splitlines() if line]
+    return [json.loads(line) for line in file.read_bytes().splitlines() if line]

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from deepseek.serving.experiments.control import ExperimentControl
 from deepseek.serving.experiments.settings import read_settings
-from deepseek.serving.http import Request
-from deepseek.serving.problems import RefusedError
-
-if TYPE_CHECKING:
-    from deepseek.serving.app import App
+from deepseek.serving.http.keys import Keys
+from deepseek.serving.http.problems import RefusedError
+from deepseek.serving.http.request import Request
 
 Handler = Callable[[Request, str], Awaitable[None]]
 
 
-def experiment_routes(app: App) -> dict[tuple[str, ...], dict[str, Handler]]:
+def experiment_routes(control: ExperimentControl, keys: Keys, *, timeout_s: float) -> dict[tuple[str, ...], dict[str, Handler]]:
     """Return who answers at which address, by method.
 
     Args:
-        app: The application.
+        control: Leads the experiments.
+        keys: What clients have to show.
+        timeout_s: How long a client may take to send a body.
     """
-    routes = _Routes(app)
+    routes = _Routes(control, keys, timeout_s)
     return {
         ("v1", "models", "*", "experiment"): {"GET": routes.read},
         ("admin", "models", "*", "experiment"): {"GET": routes.state, "POST": routes.begin},
@@ -33,49 +34,49 @@ def experiment_routes(app: App) -> dict[tuple[str, ...], dict[str, Handler]]:
 
 
 class _Routes:
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, control: ExperimentControl, keys: Keys, timeout_s: float) -> None:
+        self._control, self._keys, self._timeout_s = control, keys, timeout_s
 
     async def read(self, request: Request, name: str) -> None:
-        self._app.keys.require(request.headers)
-        await request.answer_json(200, self._app.control.status(name, admin=False))
+        self._keys.require(request.headers)
+        await request.answer_json(200, self._control.status(name, admin=False))
 
     async def state(self, request: Request, name: str) -> None:
         self._admin(request)
-        await request.answer_json(200, self._app.control.status(name, admin=True))
+        await request.answer_json(200, self._control.status(name, admin=True))
 
     async def begin(self, request: Request, name: str) -> None:
         who = self._admin(request)
-        settings = read_settings(await self._app.small_json(request))
-        await request.answer_json(200, await self._app.control.begin(name, settings, who=who))
+        settings = read_settings(await request.small_json(timeout_s=self._timeout_s))
+        await request.answer_json(200, await self._control.begin(name, settings, who=who))
 
     async def share(self, request: Request, name: str) -> None:
         who = self._admin(request)
         given = await self._object(request, {"share": (int, float), "arm": (str,)}, needed="share")
-        await request.answer_json(200, await self._app.control.share(name, given["share"], arm=given.get("arm"), who=who))
+        await request.answer_json(200, await self._control.share(name, given["share"], arm=given.get("arm"), who=who))
 
     async def promote(self, request: Request, name: str) -> None:
         who = self._admin(request)
         given = await self._object(request, {"arm": (str,)})
-        await request.answer_json(200, await self._app.control.promote(name, given.get("arm"), who=who))
+        await request.answer_json(200, await self._control.promote(name, given.get("arm"), who=who))
 
     async def rollback(self, request: Request, name: str) -> None:
         who = self._admin(request)
         await self._object(request, {})
-        await request.answer_json(200, await self._app.control.rollback(name, who=who))
+        await request.answer_json(200, await self._control.rollback(name, who=who))
 
     async def stop(self, request: Request, name: str) -> None:
         who = self._admin(request)
         await self._object(request, {})
-        await request.answer_json(200, await self._app.control.stop(name, who=who))
+        await request.answer_json(200, await self._control.stop(name, who=who))
 
     def _admin(self, request: Request) -> str:
-        self._app.keys.require(request.headers, admin=True)
-        return self._app.keys.name_of(request.headers)
+        self._keys.require(request.headers, admin=True)
+        return self._keys.name_of(request.headers)
 
     async def _object(self, request: Request, allowed: dict[str, tuple[type, ...]], *, needed: str | None = None) -> dict[str, Any]:
         """Return a body with these keys; none at all is an empty one."""
-        given = await self._app.small_json(request)
+        given = await request.small_json(timeout_s=self._timeout_s)
         keys = ", ".join(allowed) or "none"
         if not isinstance(given, dict) or not given.keys() <= allowed.keys() or (needed is not None and needed not in given):
             raise RefusedError(

@@ -12,10 +12,10 @@ import pyarrow as pa
 from deepseek.serving.experiments.arms import OpenArm
 from deepseek.serving.experiments.assignment import Ticket, arm_of, place_of
 from deepseek.serving.experiments.settings import CHAMPION, Experiment
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.models import ServedModel
-from deepseek.serving.problems import RefusedError
-from deepseek.serving.rows import Bad, Rows
+from deepseek.serving.rows.reader import Bad, Rows
 
 HEADER = b"x-experiment-key"
 
@@ -184,7 +184,7 @@ class Running:
         if not len(taken):
             return [], mine
         # half of what is left, so that the champion can still be asked
-        deadline = began + min(self.experiment.settings.patience, (call.deadline - began) / 2)
+        deadline = began + min(self.experiment.settings.challenger_timeout, (call.deadline - began) / 2)
         answers = await arm.answer(batch, deadline=deadline, gone=call.gone)
         if answers is None:
             return [], mine

@@ -120,12 +120,11 @@ class Experiment:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Return the experiment that `to_json` wrote."""
-        target = value["target"]
         return cls(
             **{
                 **value,
                 "arms": tuple(Arm(**arm) for arm in value["arms"]),
-                "target": Target(target["kind"], tuple(target["columns"]), tuple(target["classes"]), target["separator"]),
+                "target": Target.from_json(value["target"]),
                 "settings": ExperimentSection(**value["settings"]),
                 "phases": tuple(Phase(**phase) for phase in value["phases"]),
             }
@@ -139,7 +138,7 @@ class Experiment:
         """
         arms = [{key: value for key, value in asdict(arm).items() if paths or key != "path"} for arm in self.arms]
         arms[0]["share"] = max(1.0 - sum(self.shares), 0.0)
-        named = ("alpha", "min_outcomes", "planned", "effect", "patience")
+        named = ("alpha", "min_outcomes", "planned_outcomes", "min_effect", "challenger_timeout")
         return {
             "id": self.id,
             "model": self.model,
@@ -147,7 +146,7 @@ class Experiment:
             "outcome": self.outcome,
             "started_at": self.phases[0].at,
             "ended_at": self.ended_at,
-            "key": self.settings.key,
+            "key_field": self.settings.key_field,
             "metric": self.metric,
             **{name: getattr(self.settings, name) for name in named},
             "guard": None if self.settings.guard is None else self.settings.guard.model_dump(),

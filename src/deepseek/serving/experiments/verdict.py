@@ -64,7 +64,7 @@ def difference(experiment: Experiment, counts: Counts, number: int) -> ArmDiffer
         number: The arm's number.
     """
     settings, arm = experiment.settings, counts.arms[number]
-    return compare_arms(arm.against, arm.own, planned=settings.planned, alpha=settings.alpha / len(experiment.others))
+    return compare_arms(arm.against, arm.own, planned=settings.planned_outcomes, alpha=settings.alpha / len(experiment.others))
 
 
 def suspicion(experiment: Experiment, counts: Counts) -> float:
@@ -99,7 +99,7 @@ def _ratio(experiment: Experiment, counts: Counts) -> dict[str, Any]:
 def _arm(experiment: Experiment, counts: Counts, number: int) -> dict[str, Any]:
     found, arm = counts.arms[number], experiment.arms[number]
     settings, spread = experiment.settings, float(experiment.metric in _SHARES)
-    own = arm_interval(found.own, planned=settings.planned, alpha=settings.alpha, spread=spread) if found.own.rows else None
+    own = arm_interval(found.own, planned=settings.planned_outcomes, alpha=settings.alpha, spread=spread) if found.own.rows else None
     times = 1 << counts.level
     value = {
         "role": arm.role,
@@ -131,7 +131,7 @@ def _comparison(experiment: Experiment, counts: Counts, number: int, ratio: Mapp
     settings, arm = experiment.settings, experiment.arms[number]
     found = difference(experiment, counts, number)
     effect = _effect(experiment, found)
-    more = rows_to_see(found, effect, planned=settings.planned, alpha=settings.alpha / len(experiment.others))
+    more = rows_to_see(found, effect, planned=settings.planned_outcomes, alpha=settings.alpha / len(experiment.others))
     state = _state(experiment, counts, number, found, off=bool(ratio["off"]))
     value = {
         "state": state,
@@ -157,7 +157,7 @@ def _state(experiment: Experiment, counts: Counts, number: int, found: ArmDiffer
 
 def _effect(experiment: Experiment, found: ArmDifference) -> float:
     """Return the smallest difference that matters: the user's, or a usual one."""
-    given = experiment.settings.effect
+    given = experiment.settings.min_effect
     if given is not None:
         return given
     return _SHARE_EFFECT if experiment.metric in _SHARES else _SPREAD_EFFECT * math.sqrt(found.row_variance)

@@ -14,9 +14,24 @@ from deepseek.registry import family
 
 ROWS = 6
 CLASSES = TargetSpec("classes", ("y",), ("a", "b", "c"), (2, 2, 2), 6)
-IMAGES = ["flip", "shift", "erase", "turn", "affine", "rotate", "scale", "crop", "colour", "grey", "noise", "blur", "mixup", "cutmix"]
-SOUNDS = ["audio_noise", "audio_shift", "gain", "spec_mask"]
-SERIES = ["jitter", "magnitude", "time_warp", "window_slice", "window_warp", "permute"]
+IMAGES = [
+    "flip",
+    "shift",
+    "erase",
+    "rotate90",
+    "affine",
+    "rotate",
+    "scale",
+    "crop",
+    "color_jitter",
+    "grayscale",
+    "noise",
+    "blur",
+    "mixup",
+    "cutmix",
+]
+SOUNDS = ["audio_noise", "audio_shift", "gain", "spec_augment"]
+SERIES = ["jitter", "magnitude_warp", "time_warp", "window_slice", "window_warp", "permute"]
 
 
 def applied(name, kind, shape, dtype, **keys):
@@ -44,5 +59,5 @@ def test_sound_and_series_are_changed_where_they_lie(name):
 
 
 def test_a_choice_by_rows_too():
-    made = applied("choose", Kind.IMAGE, (8, 8, 3), torch.uint8, methods=["mixup", "cutmix", "noise"], each="row")
+    made = applied("one_of", Kind.IMAGE, (8, 8, 3), torch.uint8, methods=["mixup", "cutmix", "noise"], each="row")
     assert made.inputs["x"].device.type == made.targets["target"].device.type == made.weight.device.type == "meta"

@@ -11,8 +11,8 @@ from deepseek.data.augment import Augment, Draw, build_augmentations
 from deepseek.data.augment.affine import Affine, Crop, Rotate, Scale
 from deepseek.data.augment.flip import Flip
 from deepseek.data.augment.geometry import Composed, move_boxes, translation
+from deepseek.data.augment.rotate90 import Rotate90
 from deepseek.data.augment.shift import Shift
-from deepseek.data.augment.turn import Turn
 from deepseek.data.augment.warp import warp
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
@@ -106,7 +106,7 @@ def test_outside_has_the_colour_that_is_asked_for():
 
 
 @pytest.mark.parametrize("size", [(20, 24), (16, 16)])
-@pytest.mark.parametrize("make", [Flip, Turn, Shift])
+@pytest.mark.parametrize("make", [Flip, Rotate90, Shift])
 def test_the_maps_of_exact_changes_are_what_they_do(make, size):
     change, drawn = make(PHOTO), make(PHOTO).draws(draw(), ROWS)
     x = images()[:, : size[0], : size[1]].contiguous()
@@ -117,7 +117,7 @@ def test_the_maps_of_exact_changes_are_what_they_do(make, size):
 
 def test_turns_lose_no_pixel():
     x = images()[:, :16, :16].contiguous()
-    made = Turn(PHOTO, probability=1).apply(Batch({"photo": x}), draw()).inputs["photo"]
+    made = Rotate90(PHOTO, probability=1).apply(Batch({"photo": x}), draw()).inputs["photo"]
     turns = {next(k for k in (1, 2, 3) if torch.equal(torch.rot90(image, k), turned)) for image, turned in zip(x, made, strict=True)}
     assert turns == {1, 2, 3}
 
@@ -180,7 +180,7 @@ def scene(rows=ROWS):
     [
         "flip",
         {"type": "flip", "direction": "vertical"},
-        {"type": "turn", "probability": 1.0},
+        {"type": "rotate90", "probability": 1.0},
         {"type": "shift", "pixels": 3},
         {"type": "scale", "scale": (0.8, 1.3)},
         {"type": "crop", "area": (0.5, 1.0)},
@@ -226,7 +226,7 @@ def test_a_volume_moves_alike_in_every_slice():
     x = images(8, 1)[:, None].repeat(1, 5, 1, 1, 1)
     x[:, 1] = 255 - x[:, 1]
     flat = {"photo": InputSpec("photo", Kind.IMAGE, ("photo",), (20, 24, 1), "uint8")}
-    for make in (Flip, Rotate, Turn):
+    for make in (Flip, Rotate, Rotate90):
         made = make(specs).apply(Batch({"scan": x}), draw(rows=8)).inputs["scan"]
         for depth in range(5):
             alone = make(flat).apply(Batch({"photo": x[:, depth].contiguous()}), draw(rows=8)).inputs["photo"]
@@ -235,9 +235,9 @@ def test_a_volume_moves_alike_in_every_slice():
 
 
 def test_neighbours_are_multiplied_and_interpolated_once(monkeypatch):
-    parts = ["flip", "rotate", "crop", {"type": "colour"}, "scale", {"type": "rotate", "padding": "edge"}]
+    parts = ["flip", "rotate", "crop", {"type": "color_jitter"}, "scale", {"type": "rotate", "padding": "edge"}]
     built = build_augmentations(parts, PHOTO)
-    assert [one.names for one in built] == [("flip", "rotate", "crop"), ("colour",), ("scale",), ("rotate",)]
+    assert [one.names for one in built] == [("flip", "rotate", "crop"), ("color_jitter",), ("scale",), ("rotate",)]
     assert isinstance(built[0], Composed)
     calls = []
     monkeypatch.setattr("deepseek.data.augment.geometry.warp", lambda x, *a, **k: calls.append(1) or warp(x, *a, **k))
@@ -247,7 +247,7 @@ def test_neighbours_are_multiplied_and_interpolated_once(monkeypatch):
     again = draw(5)
     whole = [part.maps(part.draws(again, ROWS), 20, 24) for part in (Flip(PHOTO), Rotate(PHOTO), Crop(PHOTO))]
     assert torch.equal(made, warp(x, torch.linalg.inv(whole[2] @ whole[1] @ whole[0])[:, :2], padding="zero"))
-    assert [one.names for one in build_augmentations(["flip", "shift", "turn"], PHOTO)] == [("flip",), ("shift",), ("turn",)]
+    assert [one.names for one in build_augmentations(["flip", "shift", "rotate90"], PHOTO)] == [("flip",), ("shift",), ("rotate90",)]
 
 
 def test_multiplied_maps_draw_what_each_alone_would():

@@ -51,9 +51,9 @@ def test_choices_exclude_each_other_and_are_made_by_batch():
     assert y.shape == (480, 4)
 
 
-@pytest.mark.parametrize("layout", ["hwc", "chw", "grey", "float"])
+@pytest.mark.parametrize("layout", ["hwc", "chw", "grayscale", "float"])
 def test_arrays_and_tensors_of_any_layout(layout):
-    x = {"hwc": X, "chw": X.transpose(0, 3, 1, 2), "grey": X[..., 0], "float": X.astype(np.float64) / 255}[layout]
+    x = {"hwc": X, "chw": X.transpose(0, 3, 1, 2), "grayscale": X[..., 0], "float": X.astype(np.float64) / 255}[layout]
     made, y = augmenter().transform((x, Y))
     assert made.dtype == x.dtype
     assert is_mixed(made, y, x)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from deepseek.data.augment import Augment, Draw, Known
-from deepseek.data.augment.choose import Choose
 from deepseek.data.augment.mixing import CutMix, MixUp, mix_targets
+from deepseek.data.augment.one_of import OneOf
 from deepseek.data.batch import Batch
 from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
@@ -180,17 +180,17 @@ def test_metrics_take_the_larger_share_for_the_truth():
 
 
 def test_choose_does_one_or_nothing_as_often_as_asked():
-    chosen = Choose(PHOTO, methods=["flip", "grey"], probabilities=[0.5, 0.3])
+    chosen = OneOf(PHOTO, methods=["flip", "grayscale"], probabilities=[0.5, 0.3])
     chosen.parts[0].probability = chosen.parts[1].probability = 1.0
     given = batch()
-    seen = {"flip": 0, "grey": 0, "nothing": 0}
+    seen = {"flip": 0, "grayscale": 0, "nothing": 0}
     for seed in range(300):
         x = chosen.apply(given, draw(seed)).inputs["photo"]
         flipped = torch.equal(x, given.inputs["photo"].flip(2))
-        seen["flip" if flipped else "nothing" if torch.equal(x, given.inputs["photo"]) else "grey"] += 1
+        seen["flip" if flipped else "nothing" if torch.equal(x, given.inputs["photo"]) else "grayscale"] += 1
     assert seen["flip"] == pytest.approx(150, abs=30)
-    assert seen["grey"] == pytest.approx(90, abs=30)
-    rows = Choose(PHOTO, methods=["flip", "grey"], probabilities=[0.5, 0.5], each="row")
+    assert seen["grayscale"] == pytest.approx(90, abs=30)
+    rows = OneOf(PHOTO, methods=["flip", "grayscale"], probabilities=[0.5, 0.5], each="row")
     rows.parts[0].probability = rows.parts[1].probability = 1.0
     x = rows.apply(given, draw()).inputs["photo"]
     flipped = (x == given.inputs["photo"].flip(2)).flatten(1).all(1)
@@ -198,10 +198,10 @@ def test_choose_does_one_or_nothing_as_often_as_asked():
 
 
 def test_choose_gives_shares_whatever_was_chosen():
-    chosen = begun(Choose(PHOTO, methods=["mixup", "flip"], probabilities=[0.3, 0.3]))
+    chosen = begun(OneOf(PHOTO, methods=["mixup", "flip"], probabilities=[0.3, 0.3]))
     kinds = {chosen.apply(batch(), draw(seed)).targets[TARGET].dtype for seed in range(20)}
     assert kinds == {torch.float32}
-    assert begun(Choose(PHOTO, methods=["flip"])).apply(batch(), draw()).targets[TARGET].dtype == torch.int64
+    assert begun(OneOf(PHOTO, methods=["flip"])).apply(batch(), draw()).targets[TARGET].dtype == torch.int64
 
 
 @pytest.mark.parametrize(
@@ -209,6 +209,6 @@ def test_choose_gives_shares_whatever_was_chosen():
 )
 def test_wrong_probabilities_are_refused(probabilities, words):
     with pytest.raises(InputError, match=words):
-        Choose(PHOTO, methods=["flip", "mixup"], probabilities=probabilities)
+        OneOf(PHOTO, methods=["flip", "mixup"], probabilities=probabilities)
     with pytest.raises(InputError, match="no methods"):
-        Choose(PHOTO, methods=[])
+        OneOf(PHOTO, methods=[])

@@ -6,8 +6,8 @@ import torch
 from scipy.interpolate import CubicSpline
 
 from deepseek.data.augment import Draw
-from deepseek.data.augment.audio import AudioNoise, AudioShift, Gain, SpecMask
-from deepseek.data.augment.series import Jitter, Magnitude, Permute, TimeWarp, WindowSlice, WindowWarp, read_at, smooth
+from deepseek.data.augment.audio import AudioNoise, AudioShift, Gain, SpecAugment
+from deepseek.data.augment.series import Jitter, MagnitudeWarp, Permute, TimeWarp, WindowSlice, WindowWarp, read_at, smooth
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
@@ -77,7 +77,7 @@ def test_gain_is_in_decibels():
 
 def test_stripes_of_time_and_frequency_are_blank():
     x = sounds(60, 40)
-    made = heard(SpecMask(SOUND, times=1, time_width=0.2, frequencies=1, frequency_width=0.25, fill="zero"), x)
+    made = heard(SpecAugment(SOUND, times=1, time_width=0.2, frequencies=1, frequency_width=0.25, fill="zero"), x)
     widths = []
     for one, other in zip(x, made, strict=True):
         blank = other == 0
@@ -91,12 +91,12 @@ def test_stripes_of_time_and_frequency_are_blank():
         assert torch.equal(one[kept], other[kept])
     assert max(width for width, _ in widths) > 8
     assert max(width for _, width in widths) > 6
-    mean = heard(SpecMask(SOUND, times=3, frequencies=0), x)
+    mean = heard(SpecAugment(SOUND, times=3, frequencies=0), x)
     struck = mean != x
     torch.testing.assert_close(mean[struck], x.mean(dim=(1, 2), keepdim=True).expand_as(x)[struck])
-    assert torch.equal(heard(SpecMask(SOUND, probability=0.0), x), x)
+    assert torch.equal(heard(SpecAugment(SOUND, probability=0.0), x), x)
     with pytest.raises(InputError, match="takes spectrograms"):
-        heard(SpecMask(SOUND), sounds())
+        heard(SpecAugment(SOUND), sounds())
 
 
 def test_the_curve_is_a_natural_cubic_spline():
@@ -124,10 +124,10 @@ def test_jitter_is_a_share_of_the_spread():
 
 def test_magnitude_follows_a_smooth_curve_or_one_factor():
     x = sounds(50, 2).abs() + 1
-    factor = moved(Magnitude(SERIES, std=0.2, knots=0, probability=1.0), x) / x
+    factor = moved(MagnitudeWarp(SERIES, std=0.2, knots=0, probability=1.0), x) / x
     torch.testing.assert_close(factor, factor[:, :1].expand_as(factor))
     assert 0.1 < factor[:, 0].std() < 0.3
-    curve = moved(Magnitude(SERIES, std=0.2, knots=4, probability=1.0), x) / x
+    curve = moved(MagnitudeWarp(SERIES, std=0.2, knots=4, probability=1.0), x) / x
     assert curve.std(1).mean() > 0.05
     assert curve.diff(dim=1).abs().max() < 0.2
     assert float(curve.mean()) == pytest.approx(1, abs=0.1)

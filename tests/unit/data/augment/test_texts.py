@@ -10,7 +10,7 @@ import torch
 from deepseek.data.augment import Augment, Known, back_translate, easy_augment
 from deepseek.data.augment.eda import Eda
 from deepseek.data.augment.neighbours import nearest_words
-from deepseek.data.augment.wording import OPERATIONS, read_thesaurus, swap_clauses
+from deepseek.data.augment.text_edits import OPERATIONS, read_thesaurus, swap_clauses
 from deepseek.data.batch import Batch
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.transforms.text import TextTransform

@@ -30,3 +30,8 @@ def arms(tmp_path_factory):
         "wide": train(folder, "wide", signal=1.0, columns=("x", "z", "extra")),
         "other": train(folder, "other", signal=1.0, classes=("low", "high")),
     }
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch):
+    monkeypatch.setenv("DEEPSEEK_KEYS", "a-key-of-sixteen-or-more admin:an-admin-key-of-sixteen")

@@ -1,90 +1,25 @@
-"""Experiments over ASGI, without a socket: who gets which arm, what answers say, and that no client pays for a challenger."""
+"""Experiments over ASGI, without a socket: who gets which arm, what answers say, and what is begun, promoted and gone back to."""
 
 import asyncio
-import contextlib
 import io
 import json
-import threading
-import time
 
 import httpx
 import numpy as np
 import pyarrow as pa
-import pytest
+from tests.unit.serving.experiments.asking import ADMIN, EXPERIMENT, PREDICT, ROW, USER, begin, go, keep, served, until
 
 from deepseek import serving
-from deepseek.errors import DataError
-from deepseek.serving.experiments import arms as asked
 from deepseek.serving.experiments.assignment import arm_of, place_of
 from deepseek.serving.experiments.audit import history
 from deepseek.serving.journal import JournalReader
 from deepseek.serving.state import State
 
-ADMIN = {"authorization": "Bearer an-admin-key-of-sixteen"}
-USER = {"authorization": "Bearer a-key-of-sixteen-or-more"}
-ROW = {"x": 1.5, "z": 0.0}
-PREDICT, EXPERIMENT = "/v1/models/shop/predict", "/admin/models/shop/experiment"
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch):
-    monkeypatch.setenv("DEEPSEEK_KEYS", "a-key-of-sixteen-or-more admin:an-admin-key-of-sixteen")
-
-
-class Served:
-    """An application and what it wrote; it is asked within one event loop, as a server would."""
-
-    def __init__(self, app, folder):
-        self.app, self.folder = app, folder
-
-    async def ask(self, method, path, body=None, headers=ADMIN, **arguments):
-        return await self.client.request(method, path, json=body, headers=headers, **arguments)
-
-    async def post(self, path, body, headers=ADMIN):
-        return await self.ask("POST", path, body, headers)
-
-    def state(self):
-        return State(self.folder).read()["shop"]
-
-    def arm(self, number=0):
-        return self.app.control.running["shop"].arms[number]
-
-    def counts(self, name):
-        lines = self.app.metrics.text().decode().splitlines()
-        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)}
-
-
-@contextlib.asynccontextmanager
-async def served(run, folder, **settings):
-    app = serving.make_app(f"shop={run}", settings={"state": str(folder), **settings})
-    made = Served(app, folder)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=60) as client:
-        made.client = client
-        yield made
-    await app.close()
-
-
-def go(work):
-    asyncio.run(asyncio.wait_for(work, 120))
-
-
-async def begin(one, arms, **settings):
-    made = await one.post(EXPERIMENT, {"arms": {name: str(path) for name, path in arms.items()}, **settings})
-    assert made.status_code == 200, made.text
-    return made.json()
-
-
-async def until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be"
-        await asyncio.sleep(0.01)
-
 
 def test_keys_are_divided_by_the_pure_function_and_stick(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, share=0.4, key="customer")
+            await begin(one, {"candidate": arms["good"]}, share=0.4, key_field="customer")
             salt = one.state().experiment["salt"]
             names = [f"customer-{number}" for number in range(60)]
             rows = [{**ROW, "customer": name} for name in names]
@@ -106,7 +41,7 @@ def test_keys_are_divided_by_the_pure_function_and_stick(arms, tmp_path):
 def test_answers_come_in_order_and_name_the_version_of_each_row(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            made = await begin(one, {"candidate": arms["good"]}, share=0.5, key="who")
+            made = await begin(one, {"candidate": arms["good"]}, share=0.5, key_field="who")
             versions = {arm["name"]: arm["version"] for arm in made["arms"]}
             random = np.random.default_rng(0)
             x = random.choice([-2.0, 2.0], 40)
@@ -130,7 +65,7 @@ def test_answers_come_in_order_and_name_the_version_of_each_row(arms, tmp_path):
 def test_arrow_answers_have_version_and_arm_as_columns(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, share=0.5, key="who")
+            await begin(one, {"candidate": arms["good"]}, share=0.5, key_field="who")
             table = pa.table({"x": [2.0] * 30, "z": [0.0] * 30, "who": [f"k{number}" for number in range(30)]})
             sink = io.BytesIO()
             with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -164,7 +99,7 @@ def test_a_share_is_raised_for_those_who_have_it_and_promoted_and_rolled_back(ar
         async with served(arms["bad"], tmp_path) as one:
             before = (await one.post(PREDICT, ROW, USER)).json()
             assert "arm" not in before
-            await begin(one, {"candidate": arms["good"]}, share=0.2, key="who")
+            await begin(one, {"candidate": arms["good"]}, share=0.2, key_field="who")
             rows = [{**ROW, "who": str(number)} for number in range(80)]
             first = [answer["arm"] for answer in (await one.post(PREDICT, rows, USER)).json()["answers"]]
             assert (await one.post(f"{EXPERIMENT}/share", {"share": 0.6})).status_code == 200
@@ -209,13 +144,13 @@ def test_rollback_goes_back_to_the_bundle_itself_not_to_the_newest_of_its_name(a
 def test_what_was_begun_and_promoted_is_there_after_a_restart(arms, tmp_path):
     async def first():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, share=0.5, key="who")
+            await begin(one, {"candidate": arms["good"]}, share=0.5, key_field="who")
             rows = [{**ROW, "who": str(number)} for number in range(30)]
             return [answer["arm"] for answer in (await one.post(PREDICT, rows, USER)).json()["answers"]]
 
     async def second(expected):
         async with served(arms["bad"], tmp_path) as one:
-            await one.app.control.follow()
+            await one.app.exchange.follow()
             rows = [{**ROW, "who": str(number)} for number in range(30)]
             assert [answer["arm"] for answer in (await one.post(PREDICT, rows, USER)).json()["answers"]] == expected
             await one.post("/admin/models/shop/promote", {})
@@ -235,219 +170,6 @@ def test_what_was_begun_and_promoted_is_there_after_a_restart(arms, tmp_path):
     asyncio.run(asyncio.wait_for(keep(first, expected), 120))
     go(second(expected))
     go(third())
-
-
-async def keep(work, found):
-    found += await work()
-
-
-class TestFailingChallenger:
-    """A challenger that raises, hangs or cannot read a row: the champion answers, and that is counted."""
-
-    def run(self, arms, tmp_path, change, check, **settings):
-        async def work():
-            async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"candidate": arms["good"]}, share=1.0, patience="300ms", **settings)
-                change(one.arm())
-                await check(one)
-
-        go(work())
-
-    @pytest.mark.parametrize("error", [RuntimeError("a defect"), DataError("no such value"), MemoryError()])
-    def test_errors(self, arms, tmp_path, error):
-        def change(arm):
-            def fail(batch):
-                raise error
-
-            arm.model.batcher._answer = fail
-
-        async def check(one):
-            answer = (await one.post(PREDICT, ROW, USER)).json()
-            assert (answer["arm"], answer["instead_of"], answer["prediction"]) == ("champion", "candidate", "no")
-            many = (await one.post(PREDICT, [ROW] * 5, USER)).json()["answers"]
-            assert {(entry["arm"], entry["version"]) for entry in many} == {("champion", answer["version"])}
-            assert one.counts("deepseek_experiment_lost_rows_total{") == {
-                'deepseek_experiment_lost_rows_total{model="shop",arm="candidate",reason="failed"}': 6
-            }
-
-        self.run(arms, tmp_path, change, check)
-
-    def test_one_that_hangs_is_given_up_after_a_few_requests_and_the_process_can_end(self, arms, tmp_path):
-        release = threading.Event()
-
-        def change(arm):
-            answer = arm.model.predictor.answer
-
-            def hang(batch):
-                release.wait(60)
-                return answer(batch)
-
-            arm.model.batcher._answer = hang
-
-        async def check(one):
-            for _ in range(asked.FAILURES):
-                assert (await one.post(PREDICT, ROW, USER)).json()["instead_of"] == "candidate"
-            began = time.monotonic()
-            for _ in range(20):
-                assert (await one.post(PREDICT, ROW, USER)).json()["arm"] == "champion"
-            reasons = {name.rpartition("reason=")[2]: count for name, count in one.counts("deepseek_experiment_lost_rows_total{").items()}
-            assert time.monotonic() - began < 20 * 0.3 or reasons['"late"}'] > asked.FAILURES  # nobody waits while it rests
-            assert reasons['"late"}'] >= asked.FAILURES
-            assert sum(reasons.values()) == asked.FAILURES + 20
-            release.set()
-
-        try:
-            self.run(arms, tmp_path, change, check)
-        finally:
-            release.set()
-
-    def test_a_client_that_waits_less_than_the_challenger_may_is_answered_in_time(self, arms, tmp_path):
-        release = threading.Event()
-
-        async def work():
-            async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"candidate": arms["good"]}, share=1.0, patience="60s")
-                one.arm().model.batcher._answer = lambda batch: release.wait(60)
-                answer = await one.post(PREDICT, ROW, {**USER, "x-timeout-ms": "6000"})
-                assert answer.status_code == 200
-                assert answer.json()["instead_of"] == "candidate"
-                release.set()
-
-        try:
-            go(work())
-        finally:
-            release.set()
-
-    def test_one_that_takes_other_fields_reads_the_request_itself(self, arms, tmp_path):
-        async def work():
-            async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"candidate": arms["wide"]}, share=1.0)
-                assert not one.arm().alike
-                rows = [{**ROW, "extra": 1.0}, ROW, {**ROW, "extra": "bad"}, {"x": -1.5, "z": 0.0, "extra": 0.0}]
-                answers = (await one.post(PREDICT, rows, USER)).json()["answers"]
-                assert [answer["arm"] for answer in answers] == ["candidate", "champion", "champion", "candidate"]
-                assert [answer["prediction"] for answer in answers] == ["yes", "no", "no", "no"]
-                assert answers[1]["instead_of"] == "candidate"
-                key = 'deepseek_experiment_lost_rows_total{model="shop",arm="candidate",reason="unreadable"}'
-                assert one.counts("deepseek_experiment_lost")[key] == 2
-
-        go(work())
-
-
-class TestShadow:
-    """A shadow is asked off the road: whatever it does, clients get the champion's answers as before."""
-
-    def test_it_never_answers_and_is_told_of_apart(self, arms, tmp_path):
-        seen = []
-
-        class Log:
-            def on_answer(self, model, rows, answers, ids):
-                seen.append((model, ids[0], answers["prediction"][0].as_py()))
-
-        async def work():
-            app = serving.make_app(f"shop={arms['bad']}", settings={"state": str(tmp_path)}, observers=[Log()])
-            one = Served(app, tmp_path)
-            entries = []
-            tell = app.observers.tell
-            app.observers.tell = lambda told: (entries.append(told), tell(told))
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as one.client:
-                await begin(one, {"candidate": arms["good"]}, role="shadow")
-                answer = (await one.post(PREDICT, ROW, {**USER, "x-request-id": "r1"})).json()
-                assert (answer["arm"], answer["prediction"]) == ("champion", "no")
-                await until(lambda: len(entries) == 2)
-            await app.close()
-            champion, shadow = entries
-            assert (shadow.arm, shadow.shadow, list(shadow.ids), shadow.keys) == ("candidate", True, ["r1"], champion.keys)
-            assert (shadow.answers["prediction"][0].as_py(), champion.shadow) == ("yes", False)
-            assert shadow.version != champion.version
-            assert seen == [(f"shop@{champion.version}", "r1", "no")]  # observers are told of what clients were told
-
-        go(work())
-
-    @pytest.mark.parametrize("behaviour", ["raises", "hangs"])
-    def test_champions_answers_and_times_are_as_without_it(self, arms, tmp_path, behaviour):
-        release = threading.Event()
-
-        async def times(one, requests):
-            found = []
-            for _ in range(requests):
-                began = time.perf_counter()
-                answer = (await one.post(PREDICT, ROW, USER)).json()
-                found.append(time.perf_counter() - began)
-                assert answer["prediction"] == "no"
-            return np.median(found)
-
-        async def work():
-            async with served(arms["bad"], tmp_path) as one:
-                await times(one, 20)
-                before = await times(one, 100)
-                await begin(one, {"candidate": arms["good"]}, role="shadow")
-
-                def fail(batch):
-                    if behaviour == "hangs":
-                        release.wait(60)
-                    raise RuntimeError("a defect")
-
-                one.arm().model.batcher._answer = fail
-                # a hanging shadow would cost seconds: the bound leaves room for any machine, and none for waiting
-                assert await times(one, 100) < before + 1.0
-                if behaviour == "hangs":
-                    await one.post(PREDICT, [ROW] * (asked.SHADOW_ROWS + 1), USER)
-                await until(lambda: one.counts("deepseek_experiment_lost_rows_total{"))
-                reasons = " ".join(one.counts("deepseek_experiment_lost_rows_total{"))
-                assert ('reason="failed"' if behaviour == "raises" else 'reason="busy"') in reasons
-                release.set()
-
-        try:
-            go(work())
-        finally:
-            release.set()
-
-    @pytest.mark.parametrize("shadow", ["good", "wide"])
-    def test_what_it_does_not_answer_is_a_failure_of_its_own(self, arms, tmp_path, shadow):
-        def fail(batch):
-            raise RuntimeError("a defect")
-
-        async def work():
-            async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"candidate": arms[shadow]}, role="shadow")
-                one.arm().model.batcher._answer = fail
-                rows = [{**ROW, "extra": 1.0}, ROW] if shadow == "wide" else [ROW] * 2  # the second is not for the wide one to read
-                for _ in range(3):
-                    assert (await one.post(PREDICT, rows, USER)).status_code == 200
-
-                def found():
-                    return one.app.control.status("shop", admin=True)["results"].get("arms", {}).get("candidate", {})
-
-                await until(lambda: found().get("failed_rows") == 6)
-                lost = {"failed": 3, "unreadable": 3} if shadow == "wide" else {"failed": 6}
-                assert (found()["rows"], found()["shadow"]["lost"]) == (6, lost)
-
-        go(work())
-
-    def test_it_is_compared_and_becomes_a_challenger(self, arms, tmp_path):
-        async def work():
-            async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"candidate": arms["good"]}, role="shadow", min_outcomes=10, key="who")
-                rows = [{"x": x, "z": 0.0, "who": n} for n, x in enumerate(np.random.default_rng(0).choice([-1.5, 1.5], 60))]
-                for part in range(0, 60, 20):
-                    given = await one.post(PREDICT, rows[part : part + 20], {**USER, "x-request-id": f"r{part}"})
-                    assert given.status_code == 200
-                told = [{"id": f"r{n // 20 * 20}/{n % 20}", "label": "yes" if row["x"] > 0 else "no"} for n, row in enumerate(rows)]
-                assert (await one.post("/v1/models/shop/feedback", told, USER)).status_code == 202
-
-                def found():
-                    return one.app.control.status("shop", admin=True)["results"]
-
-                await until(
-                    lambda: found().get("comparisons", {}).get("candidate", {}).get("outcomes") == {"champion": 60, "candidate": 60}
-                )
-                assert found()["comparisons"]["candidate"]["state"] == "better"
-                assert found()["arms"]["candidate"]["shadow"]["agreement"] == 0.0
-                assert (await one.post(f"{EXPERIMENT}/share", {"share": 1.0})).status_code == 200
-                assert (await one.post(PREDICT, ROW, USER)).json()["arm"] == "candidate"
-
-        go(work())
 
 
 class TestAdmin:
@@ -480,7 +202,7 @@ class TestAdmin:
                     assert response.status_code == status, (path, body, response.text)
                     assert response.headers["content-type"] == "application/problem+json"
                     assert said in response.text, (path, body, response.text)
-                assert one.app.control.running == {}
+                assert one.app.exchange.running == {}
                 assert history(tmp_path, "shop") == []
 
         go(work())
@@ -528,7 +250,7 @@ class TestAdmin:
     def test_several_arms(self, arms, tmp_path):
         async def work():
             async with served(arms["bad"], tmp_path) as one:
-                await begin(one, {"a": arms["good"], "b": arms["bad"]}, share=0.5, key="who")
+                await begin(one, {"a": arms["good"], "b": arms["bad"]}, share=0.5, key_field="who")
                 rows = [{**ROW, "who": n} for n in range(40)]
                 answers = (await one.post(PREDICT, rows, USER)).json()["answers"]
                 assert {answer["arm"] for answer in answers} == {"a", "b"}
@@ -543,7 +265,7 @@ class TestAdmin:
 def test_keys_are_not_written_down(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, key="who")
+            await begin(one, {"candidate": arms["good"]}, key_field="who")
             await one.post(PREDICT, {**ROW, "who": "somebody@example.org"}, USER)
         for path in tmp_path.rglob("*"):
             assert not path.is_file() or b"somebody@example.org" not in path.read_bytes(), path
@@ -571,7 +293,7 @@ def test_json_of_the_journal_holds_what_arms_were_told(arms, tmp_path):
             await begin(one, {"candidate": arms["good"]}, share=1.0)
             await one.post(PREDICT, ROW, USER)
             await until(
-                lambda: one.app.control.status("shop", admin=False)["results"].get("arms", {}).get("candidate", {}).get("rows") == 1
+                lambda: one.app.experiments.status("shop", admin=False)["results"].get("arms", {}).get("candidate", {}).get("rows") == 1
             )
         status = json.loads((tmp_path / "experiments" / "shop" / "status.json").read_text())
         assert status["arms"]["candidate"]["seconds"]["p50"] > 0
@@ -593,7 +315,7 @@ def test_the_description_names_header_fields_and_addresses(arms):
         assert {"version", "arm", "instead_of"} <= document["components"]["schemas"]["shop.Answer"]["properties"].keys()
         begin = document["paths"][EXPERIMENT]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert begin["required"] == ["arms"]
-        assert {"share", "role", "key", "metric", "guard"} <= begin["properties"].keys()
+        assert {"share", "role", "key_field", "metric", "guard"} <= begin["properties"].keys()
         assert "$ref" not in json.dumps(begin)
         for path in ("experiment/share", "experiment/stop", "promote", "rollback"):
             assert "409" in document["paths"][f"/admin/models/shop/{path}"]["post"]["responses"]
@@ -604,7 +326,7 @@ def test_the_description_names_header_fields_and_addresses(arms):
 def test_a_key_is_the_same_however_a_client_spells_it(arms, tmp_path):
     async def work():
         async with served(arms["bad"], tmp_path) as one:
-            await begin(one, {"candidate": arms["good"]}, share=0.5, key="who")
+            await begin(one, {"candidate": arms["good"]}, share=0.5, key_field="who")
             spelled = [[{**ROW, "who": spell(number)} for number in range(30)] for spell in (int, float, str)]
             found = [[entry["arm"] for entry in (await one.post(PREDICT, rows, USER)).json()["answers"]] for rows in spelled]
             assert found[0] == found[1] == found[2]

@@ -269,7 +269,7 @@ def test_an_early_experiment_says_so(folder):
 
 def test_no_difference_names_the_outcomes_that_are_still_needed(folder):
     random = np.random.default_rng(5)
-    tally = Tally(experiment(effect=0.05), folder)
+    tally = Tally(experiment(min_effect=0.05), folder)
     tally.take([*stream(random, 400, 0.85, "champion"), *stream(random, 400, 0.85, "candidate")])
     value = found(tally)["comparisons"]["candidate"]
     assert value["state"] == "undecided"

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
+from deepseek.databases import DRIVERS, dialect_of, with_driver
 from deepseek.errors import DataError, MissingExtraError
 from deepseek.recipe.secrets import without_password
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-_DIALECTS = {"postgres": "postgresql", "mariadb": "mysql"}
-_DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 _IN_THE_EXTRA = {"psycopg", "pymysql", "sqlalchemy", "connectorx", "adbc_driver_postgresql", "adbc_driver_manager"}
 _CONNECT_S = 10
 
@@ -42,14 +41,14 @@ class Address:
             hint = "write SCHEME://USER:PASSWORD@HOST/DATABASE, such as postgresql://me:${ENV:DATABASE_PASSWORD}@localhost/shop"
             raise DataError(f"{without_password(url)!r} is no URL of a database", hint=hint) from None
         backend, _, driver = parsed.drivername.partition("+")
-        self.dialect = _DIALECTS.get(backend, backend)
+        self.dialect = dialect_of(backend)
         """What the database speaks: `postgresql`, `mysql` (MariaDB too), `sqlite` and so on."""
         self.file: Path | None = None
         """The file that the database is, for SQLite."""
         if self.dialect == "sqlite" and parsed.database and parsed.database != ":memory:" and not parsed.database.startswith("file:"):
             self.file = folder / Path(parsed.database).expanduser()
             parsed = parsed.set(database=str(self.file.absolute()))
-        self._url = parsed.set(drivername=f"{self.dialect}+{driver}" if driver else _DRIVERS.get(self.dialect, self.dialect))
+        self._url = parsed.set(drivername=f"{self.dialect}+{driver}" if driver else with_driver(self.dialect))
 
     def __str__(self) -> str:
         """The URL as it may be printed: without its password, and without its options, which may hold one."""
@@ -97,7 +96,7 @@ class Address:
         if self.file is not None and not self.file.is_file():
             raise DataError(f"there is no database file {str(self.file)!r}", hint="relative paths start at the folder of the recipe")
         options: dict[str, Any] = {}
-        if self.dialect in _DRIVERS:
+        if self.dialect in DRIVERS:
             options = {"connect_args": {"connect_timeout": _CONNECT_S}}
         if self.dialect == "postgresql":  # a database of the encoding SQL_ASCII has none of its own
             options["connect_args"]["client_encoding"] = "utf8"

@@ -1,5 +1,0 @@
-"""The closed loop: an alarm, a new model of fresh rows, a gate, and its way into production or not.
-
-Each decision is a function of plain facts (`policy`, `gate`, `rollout`); what happened stands in `loop.jsonl` (`journal`), from which a
-process that was killed goes on (`machine`).
-"""

@@ -1,0 +1,73 @@
+"""Single steps of the loop, with a log, a journal and a deployment that are told what to say."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
+from deepseek.pipeline.closed_loop.journal import LoopJournal
+from deepseek.pipeline.closed_loop.machine import Loop
+from deepseek.pipeline.closed_loop.making import Workshop
+from deepseek.pipeline.closed_loop.policy import first_unseen
+from deepseek.recipe.sections import OnAlarmSection
+
+RUN = Path("/data/runs/churn/001")
+RAISED = {"name": "metric:accuracy", "state": "raised", "model": str(RUN / "bundle"), "at": 1000.0, "summary": "it dropped"}
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """Begin a round with given events in the log."""
+
+    def begin(*events, now):
+        @contextmanager
+        def store():
+            yield log
+
+        log = SimpleNamespace(
+            alarms_after=lambda seq: [(7 + place, event) for place, event in enumerate(events)], counts=lambda: {"outcomes": 0}
+        )
+        loop = object.__new__(Loop)
+        loop.journal, loop._clock, loop.waits_for = LoopJournal(tmp_path / "loop.jsonl"), lambda: 1001.0, ""
+        loop.champion = SimpleNamespace(store_name="s", name="001", path=RUN, store=store, then=OnAlarmSection())
+        return loop, loop._begin(now=now), log
+
+    return begin
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_rows_that_raised_an_alarm_judge_no_model_of_a_round_that_was_asked_for_either(begun, now):
+    _, event, _ = begun(RAISED, now=now)
+    assert (event.facts["alarm"], event.facts["name"], event.facts["alarm_at"]) == (7, "metric:accuracy", 1000.0)
+    at = np.arange(1000.0)
+    assert first_unseen(at + 0.5, at, alarm_at=event.facts["alarm_at"], judged_until=-np.inf) == 1000
+
+
+def test_without_an_alarm_all_rows_may_judge(begun):
+    loop, event, _ = begun(now=True)
+    assert "alarm_at" not in event.facts
+    assert begun(now=False)[1] is None
+    assert loop.round.state == "begun"
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_round_that_was_asked_for_goes_on_where_its_alarm_is_cleared(begun, now):
+    loop, _, log = begun(RAISED, now=now)
+    log.alarms_after = lambda seq: [(8, {**RAISED, "state": "cleared"})]
+    assert loop._cleared(log, loop.round) is not now
+
+
+@pytest.mark.parametrize("rows", [0, 500])
+def test_a_shadow_that_loses_a_row_is_rolled_back_with_or_without_a_canary_to_come(begun, rows):
+    loop, _, _ = begun(now=True)
+    loop.champion.then = OnAlarmSection(canary={"rows": rows})
+    loop._workshop, asked = Workshop(RUN.parent, loop._write), []
+    found = DeploymentStatus("001", "shadow", "002", rows=200, failures=1)
+    loop.deployment = SimpleNamespace(staged=True, status=lambda: found, rollback=lambda: asked.append("rollback"))
+    loop.journal.append("shadow", "asked beside", number=1, at=1000.0, facts={"candidate": "002"})
+    event = loop.tick()
+    assert (event.state, asked) == ("rolled_back", ["rollback"])
+    assert event.why == "it could not answer 1 of 200 rows"
