@@ -184,7 +184,6 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
-    "cli/annotate.py": "the verb's options",
     "cli/ingest.py": "the verb's options",
     "cli/experiment.py": "the verb's options",
     "cli/compress.py": "the verb's options",

@@ -52,8 +52,6 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "serve": serve.serve_verb,
     "ingest": ingest.ingest_verb,
     "compare": compare.compare_verb,
-    "data": data.data_verb,
-    "annotate": annotate.annotate_verb,
     "profile": profile.profile_verb,
     "preview": preview.preview_verb,
     "show": show.show_verb,
@@ -65,6 +63,8 @@ _VERBS: dict[str, Callable[..., Output]] = {
 _GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., Output]]]] = {
     "loop": (loop.SUMMARY, loop.ACTIONS),
     "experiment": (experiment.SUMMARY, experiment.ACTIONS),
+    "data": (data.SUMMARY, data.ACTIONS),
+    "annotate": (annotate.SUMMARY, annotate.ACTIONS),
 }
 """Verbs with actions, each with options of its own: what they are for, and the actions."""
 INTERRUPTED = 130

@@ -124,5 +124,7 @@ def test_a_model_learns_from_annotations(opened, tmp_path):
     given = tasks(*(({"text": f"{word} {number}"}, [said(word)]) for number in range(40) for word in ("good", "bad")))
     opened(given)
     source = {"type": "label_studio", "path": str(tmp_path / "export.json")}
-    run = deepseek.train(source, target="mood", out=tmp_path / "runs", overrides=["train.epochs=1", "data.fields={text: text}"], progress=False)
+    run = deepseek.train(
+        source, target="mood", out=tmp_path / "runs", overrides=["train.epochs=1", "data.fields={text: text}"], progress=False
+    )
     assert run.metrics["validation"]
