@@ -152,8 +152,12 @@ class _Collector:
             return None
         rounds = [
             RoundFact(
-                *(one[name] for name in ("number", "rows", "changed", "by_class", "value")),
-                gain=tuple(one["gain"]),
+                number=one["number"],
+                rows=one["rows"],
+                changed=one["changed"],
+                by_class=one["by_class"],
+                value=one["value"],
+                gain=one["gain"],
                 kept=one["number"] == told["kept"],
             )
             for one in told["rounds"]

@@ -78,7 +78,7 @@ class RoundFact:
     changed: int
     by_class: Mapping[str, int]
     value: float
-    gain: tuple[float, float, float]
+    gain: Sequence[float]
     kept: bool
 
 

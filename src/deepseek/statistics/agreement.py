@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import combinations
+from typing import Any
 
 
 def krippendorff_alpha(units: Sequence[Sequence[Hashable]]) -> float:
@@ -32,13 +33,12 @@ def krippendorff_alpha(units: Sequence[Sequence[Hashable]]) -> float:
     return 1.0 - observed / expected if expected else math.nan
 
 
-def mean_pairwise(units: Sequence[Sequence[object]], alike: object) -> float:
+def mean_pairwise(units: Sequence[Sequence[object]], alike: Callable[[Any, Any], float]) -> float:
     """Return how alike two annotations of one thing are on average, over all pairs of all things; not a number where there is no pair.
 
     Args:
         units: For each thing its annotations.
         alike: Says of two how alike they are, from 0 to 1.
     """
-    assert callable(alike)
     values = [float(alike(first, second)) for annotations in units for first, second in combinations(annotations, 2)]
     return sum(values) / len(values) if values else math.nan

@@ -99,7 +99,8 @@ def read_export(text: str, *, controls: Sequence[str] | None = None) -> Export:
 
 
 def _from_json(found: Sequence[Mapping[str, Any]], controls: Sequence[str] | None) -> Export:
-    tasks, kinds = [], {}
+    tasks: list[LabelledTask] = []
+    kinds: dict[str, ControlKind] = {}
     for number, one in enumerate(found):
         task = LabelledTask(int(one.get("id", number)), dict(one["data"]))
         given = one.get("annotations", one.get("completions", ()))
@@ -130,7 +131,7 @@ def _from_json_min(found: Sequence[Mapping[str, Any]], controls: Sequence[str]) 
         key = int(one.get("id", number))
         data = {name: value for name, value in one.items() if name not in _META and name not in controls}
         task = tasks.setdefault(key, LabelledTask(key, data))
-        by_control = {}
+        by_control: dict[str, list[dict[str, Any]]] = {}
         for name in controls:
             results = [_min_result(value) for value in _listed(one.get(name))]
             if results:

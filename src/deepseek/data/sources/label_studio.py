@@ -142,7 +142,7 @@ class LabelStudioSource(Source):
         return self._read[1]
 
     def _made(self, export: Export, aside: list[tuple[int, str, str]]) -> pa.Table:
-        kinds = {name: export.kinds.get(name, "choices") for name in self.controls or export.kinds}
+        kinds: dict[str, ControlKind] = {name: export.kinds.get(name, "choices") for name in self.controls or export.kinds}
         if not kinds:
             raise DataError("nothing in the export is labelled", hint="label a few tasks, or say which controls there are under controls")
         if clash := sorted({name for task in export.tasks for name in task.data} & {*kinds, *((TASK, ANNOTATIONS) if self.about else ())}):
