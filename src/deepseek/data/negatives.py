@@ -79,7 +79,7 @@ class InteractionLog:
         """Whether users had chosen items in the rows that are seen, bool of the arguments' shape."""
         pairs = users * self.item_count + items
         places = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
-        return (self._pairs[places] == pairs) & (self._first_pair[places] < seen)
+        return np.asarray((self._pairs[places] == pairs) & (self._first_pair[places] < seen))
 
     def counts(self, items: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Return how often items were chosen in the rows that are seen, int64."""
@@ -165,8 +165,9 @@ def draw_negatives(log: InteractionLog, rows: np.ndarray, rules: NegativeRules) 
         good &= ~log.had(users[row], items, seen[row])
         found[row[good], place[good]] = items[good]
         _forget_repeats(found)
-    for row in np.flatnonzero((found == NONE).any(axis=1)):
-        _fill(found[row], log.allowed(int(users[row]), int(seen[row])), log, int(seen[row]), key=int(rows[row]), rules=rules)
+    for lacking in np.flatnonzero((found == NONE).any(axis=1)).tolist():
+        allowed = log.allowed(int(users[lacking]), int(seen[lacking]))
+        _fill(found[lacking], allowed, log, int(seen[lacking]), key=int(rows[lacking]), rules=rules)
     return found
 
 
@@ -183,7 +184,7 @@ def stands_for(log: InteractionLog, rows: np.ndarray, ratio: int) -> np.ndarray:
     """
     users, seen = log.users[rows], log.seen[rows]
     possible = log.existing(seen) - log.had_count(users, seen)
-    return np.maximum(possible / np.minimum(ratio, np.maximum(possible, 1)), 1.0)
+    return np.asarray(np.maximum(possible / np.minimum(ratio, np.maximum(possible, 1)), 1.0))
 
 
 def correct_probability(probability: np.ndarray, kept: float) -> np.ndarray:
@@ -264,4 +265,4 @@ def _unit(keys: np.ndarray, stream: int) -> np.ndarray:
 
 def _index(draw: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return a place among `size` for each draw; rounding must not lead beyond the last."""
-    return np.minimum((draw * size).astype(np.int64), size - 1)
+    return np.asarray(np.minimum((draw * size).astype(np.int64), size - 1))

@@ -61,7 +61,7 @@ def join_labelled(
     weighted = any(column.role == _WEIGHT for column in labelled.layout) or bool((given.weights != 1).any())
     layout = [target if column.role == _TARGET else column for column in labelled.layout if column.role != _WEIGHT]
     if weighted:
-        layout.append(Column(weight, _WEIGHT, "float32"))
+        layout.append(Column(weight, "weight", "float32"))
     rows = len(labelled) + len(given.rows)
     with PreparedWriter(folder, tuple(layout), inputs=labelled.inputs, rows=rows) as writer:
         for places, arrays in _arrays(labelled, np.arange(len(labelled))):

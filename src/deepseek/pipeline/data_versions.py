@@ -30,7 +30,7 @@ def data_status(run: str | PathLike[str]) -> dict[str, Any]:
         InputError: The run's source has no files.
     """
     folder, files, pinned = _known(run)
-    found = []
+    found: list[dict[str, Any]] = []
     for file in files:
         pin = pinned.get(file["path"], {})
         found.append(

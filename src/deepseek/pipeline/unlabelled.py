@@ -186,7 +186,7 @@ class _Chooser:
 
 def _in(held_out: set[str | None], name: str, column: pa.Array) -> np.ndarray:
     texts, indices = spell(column, name)
-    return np.array([*(text in held_out for text in texts), False])[indices]
+    return np.asarray(np.array([*(text in held_out for text in texts), False])[indices])
 
 
 def _moments(column: pa.Array) -> np.ndarray:
