@@ -87,6 +87,26 @@ def test_the_table_holds_what_each_form_costs(run, tmp_path, capsys):
     assert "none of 3 layers" in printed
 
 
+def test_the_report_of_a_run_shows_what_compressing_it_cost(tmp_path):
+    run = trained(tmp_path / "data", people(600), QUICK)
+    assert deepseek.report(run.run).facts.compressed == []
+    assert "Compressed" not in (run.run / "report.html").read_text(encoding="utf-8")
+    made = deepseek.compress(run.run, quantize={"backend": "onnx", "method": "dynamic", "max_drop": 0.05})
+    written = deepseek.report(run.run)
+    (told,) = written.facts.compressed
+    assert told.kept == made["chosen"] == "onnxruntime int8 dynamic"
+    assert [(form.name, form.metric, form.weight_bytes) for form in told.forms] == [
+        (row["name"], row["metric"], row["weight_bytes"]) for row in made["table"]
+    ]
+    page = written.output.read_text(encoding="utf-8")
+    assert all(f">{name}</th>" in page for name in ("torch", "onnxruntime", "onnxruntime int8 dynamic (kept)"))
+    graph = Path(made["bundle"]) / "model.onnx"
+    graph.write_bytes(graph.read_bytes() + b" ")
+    damaged = deepseek.report(run.run).facts
+    assert damaged.compressed == []
+    assert any("model.onnx" in reason for reason in damaged.missing)
+
+
 def static(folder, run, **more):
     settings = {"backend": "onnx", "method": "static", "max_drop": 1.0, **more}
     return Path(deepseek.compress(run, quantize=settings, output=folder)["bundle"]) / "model.onnx"

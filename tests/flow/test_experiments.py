@@ -156,6 +156,7 @@ def test_from_the_first_share_to_promotion_and_back_with_a_restart_in_the_middle
 
     with serving(old, keys, tmp_path, *options, workers=2) as server:  # what was promoted is still there, and what was before it
         client = Client(server.url, KEYS["admin"])
+        assert "as it was when the server stopped" in server.log.read_text()
         assert versions_of(server) == {promoted["version"]}
         with Traffic(server.url, feedback=False):
             back = client.rollback("shop")

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         if as_json:
-            report_error(DeepSeekError("interrupted", hint="a run goes on with: deepseek run RUN --resume"), as_json=True)
+            hint = "a run goes on with: deepseek run RUN --resume" if {"train", "run"} & set(given) else None
+            report_error(DeepSeekError("interrupted", hint=hint), as_json=True)
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:  # the reader (`| head`) has seen enough; the flush at exit would complain once more

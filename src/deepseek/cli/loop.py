@@ -9,14 +9,14 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, Overrides
+from deepseek.cli.options import Json, Overrides, key_given
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
 Do = Literal["once", "now", "approve", "undo", "status"]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The run that is deployed, or the folder of its name.")]
 Server = Annotated[str | None, typer.Option("--server", metavar="URL", help="The server that answers with it.")]
-Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="A key that may load models there; ${ENV:NAME} too.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="A key that may load models there; DEEPSEEK_KEY.")]
 Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="The run's name at the server; its folder's.")]
 
 
@@ -89,12 +89,10 @@ SUMMARY = "Make a new model when an alarm is raised, and deploy it if it is sure
 
 def _at_server(server: str | None, key: str | None, model: str | None) -> dict[str, Any]:
     """Return what says where the run is deployed; a key or a name without a server is refused, as whoever gives one counts on it."""
-    from deepseek.recipe.secrets import resolve_secrets
-
     for name, value in {"key": key, "model": model}.items():
         if value is not None and server is None:
             raise InputError(f"--{name} says nothing without --server", hint="give the server's address, or leave it out")
-    return {"server": server, "key": None if key is None else str(resolve_secrets(key)), "model": model}
+    return {"server": server, "key": None if server is None else key_given(key), "model": model}
 
 
 def _done(found: Mapping[str, Any]) -> Output:

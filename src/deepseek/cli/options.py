@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,20 @@ Plugins = Annotated[list[str], typer.Option("--plugin", metavar="FILE", help="A 
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or a bundle.")]
 Table = Annotated[str | None, typer.Option("--table", metavar="NAME", help="The table, where SOURCE is a database's URL.")]
 Query = Annotated[str | None, typer.Option("--query", metavar="SELECT", help="A query in the place of a table.")]
+
+KEY_VARIABLE = "DEEPSEEK_KEY"
+"""The environment variable with the key of a server, for where none is given: the arguments of a process can be seen by everybody."""
+
+
+def key_given(key: str | None) -> str | None:
+    """Return the key that a server is shown: the option's, the environment variables that it names put in, or that of `DEEPSEEK_KEY`.
+
+    Raises:
+        InputError: It names a variable that is not set.
+    """
+    from deepseek.recipe.secrets import resolve_secret  # not needed for `--help`
+
+    return os.environ.get(KEY_VARIABLE) or None if key is None else resolve_secret(key)
 
 
 def source_given(source: str, *, table: str | None, query: str | None) -> Any:

@@ -22,6 +22,7 @@ from deepseek.data.splits import NAMES
 from deepseek.distributed import RankContext
 from deepseek.errors import DeepSeekError, InputError
 from deepseek.inference.reading import read_preparation
+from deepseek.pipeline.analysis.compression import compression_facts
 from deepseek.pipeline.analysis.examples import examples, worst_rows
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.importance import importance_facts
@@ -76,6 +77,7 @@ class RunReport:
             "metrics": [asdict(figure) for figure in self.facts.figures],
             "slices": [asdict(one) for one in rows.slices.found] if rows and rows.slices else [],
             "importance": [list(one) for one in rows.importance.columns] if rows and rows.importance else [],
+            "compressed": [asdict(one) for one in self.facts.compressed],
         }
 
 
@@ -122,6 +124,8 @@ class _Collector:
             Figure(metric, split, value) for split in NAMES[1:] for metric, value in (self._outcome["metrics"].get(split) or {}).items()
         ]
         rows, figures = self._of_rows(figures)
+        compressed, untold = compression_facts(self._run.bundle, self._folder.export)
+        self._missing += untold
         resolved = self._resolved
         return ReportFacts(
             name=resolved.name,
@@ -137,6 +141,7 @@ class _Collector:
             choices=self._choices(),
             curves=self._curves(),
             rows=rows,
+            compressed=compressed,
             examples_left_out=not self._examples,
             timing={name: self._outcome[name] for name in _TIMING if isinstance(self._outcome.get(name), int | float)},
             environment=self._run.bundle.read("environment.json"),

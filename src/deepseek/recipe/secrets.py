@@ -41,7 +41,7 @@ def resolve_secret(text: str) -> str:
 
     def look_up(match: re.Match[str]) -> str:
         if match.group(1) not in os.environ:
-            raise InputError(f"the environment variable {match.group(1)!r} is not set", hint=f"the recipe refers to it by {match.group(0)}")
+            raise InputError(f"the environment variable {match.group(1)!r} is not set", hint=f"{match.group(0)} refers to it: export it")
         return os.environ[match.group(1)]
 
     return _REFERENCE.sub(look_up, text)

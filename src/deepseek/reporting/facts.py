@@ -216,6 +216,64 @@ class RowFacts:
 
 
 @dataclass(frozen=True)
+class FormFact:
+    """One form of a model: what it reaches, what it takes, and for how many rows its answer is another than the model's own.
+
+    Attributes:
+        name: PyTorch, or the runtime and the arithmetic.
+        metric: The monitored metric.
+        lost: What is lost of it, in its own direction; below 0 where something is gained.
+        others: Rows that are answered otherwise.
+        rows: Of how many.
+        size_bytes: Of its files.
+        weight_bytes: Of its weights alone.
+        one_s: Median time of a row alone.
+        many_s: Median time of 32 rows together.
+        memory_bytes: Peak memory of a process that answers with it; nothing where it could not be measured.
+    """
+
+    name: str
+    metric: float
+    lost: float
+    others: int
+    rows: int
+    size_bytes: int
+    weight_bytes: int
+    one_s: float
+    many_s: float
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class CompressionFacts:
+    """A model in fewer bits beside itself.
+
+    Attributes:
+        folder: Where what was kept stands.
+        metric: What is monitored.
+        max_drop: What might be lost of it.
+        kept: The form that was kept.
+        floats: The layers that stayed in float32.
+        layers: How many layers there are with weights.
+        machine: The processor on which times and memory were measured.
+        threads: With how many threads.
+        forms: The model itself first, then each form.
+        refused: What was not taken, and why.
+    """
+
+    folder: str
+    metric: str
+    max_drop: float
+    kept: str
+    floats: Sequence[str]
+    layers: int
+    machine: str
+    threads: int
+    forms: Sequence[FormFact]
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class ReportFacts:
     """Everything that a report says.
 
@@ -233,6 +291,7 @@ class ReportFacts:
         choices: What was decided for the user.
         curves: How training went.
         rows: What the rows tell; nothing where they are not at hand.
+        compressed: What was brought to fewer bits, each with its table.
         examples_left_out: Whether raw rows were not to be shown.
         timing: What took how long, in seconds, and other figures of speed.
         environment: Versions.
@@ -255,6 +314,7 @@ class ReportFacts:
     choices: Sequence[Choice]
     curves: CurveFacts
     rows: RowFacts | None
+    compressed: Sequence[CompressionFacts]
     examples_left_out: bool
     timing: Mapping[str, float]
     environment: Mapping[str, str]

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deepseek.reporting.charts import Bar, Marker, Series, bars, line
-from deepseek.reporting.facts import CurveFacts, DataFacts, Figure, ImportanceFacts, ReportFacts, SelfTrainingFacts, SliceFacts
+from deepseek.reporting.facts import (
+    CompressionFacts,
+    CurveFacts,
+    DataFacts,
+    Figure,
+    FormFact,
+    ImportanceFacts,
+    ReportFacts,
+    SelfTrainingFacts,
+    SliceFacts,
+)
 from deepseek.reporting.html import Html, element, join
 from deepseek.reporting.numbers import number, percent, seconds, size
 from deepseek.reporting.page import (
@@ -52,6 +62,7 @@ def report_page(facts: ReportFacts) -> str:
         page.section("Where it is worse", *_slices(facts.rows.slices, facts.rows.weighted_by), note=_looked_at(facts))
         page.section("What it relies on", *_importance(facts.rows.importance))
         page.section("Rows it gets wrong", *_examples(facts))
+    page.section("Compressed", *(part for one in facts.compressed for part in _compressed(one)))
     page.section("Time", *_timing(facts))
     page.section("Do it again", *_again(facts))
     return page.render()
@@ -208,6 +219,34 @@ def _examples(facts: ReportFacts) -> list[Html]:
         made.append(card(f"row {one.row:,}", [pair for pair in values if pair[0]], *pictures, paragraph(one.measure, quiet=True), shown))
     option = element("code", "--no-examples")
     return [paragraph(join(["Raw rows of your data: mind who gets this file. ", option, " leaves them out."]), quiet=True), cards(made)]
+
+
+def _compressed(facts: CompressionFacts) -> list[Html]:
+    kept = next(one for one in facts.forms if one.name == facts.kept)
+    own = facts.forms[0]
+    made = [
+        Tile(f"{facts.metric} in INT8", number(kept.metric), f"{number(own.metric)} in PyTorch"),
+        Tile("weights", size(kept.weight_bytes), f"{size(own.weight_bytes)} in PyTorch"),
+        Tile("a row alone", seconds(kept.one_s), f"{seconds(own.one_s)} in PyTorch"),
+        Tile("answered otherwise", kept.others, f"of {kept.rows:,} rows"),
+    ]
+    heads = ["form", facts.metric, "lost", "other answers", "file", "weights", "1 row", "32 rows", "memory"]
+    listed = table(heads, [_form(one, kept=one is kept) for one in facts.forms], caption=f"{facts.folder} and what it was compared with")
+    stayed = f"{', '.join(facts.floats)} stayed in float32" if facts.floats else "none stayed in float32"
+    how = (
+        f"Kept: {facts.kept}, the fastest of the forms in INT8 that lose at most {facts.max_drop:g} of {facts.metric}. Of {facts.layers} "
+        f"layers {stayed}. Metric and answers are of {own.rows:,} rows that were not trained on. Times are medians with {facts.threads} "
+        f"threads, memory is the peak of a process that answers, on {facts.machine}."
+    )
+    refused = [f"{name}: {reason}" for name, reason in facts.refused.items()]
+    return [tiles(made), listed, details("Not taken", items(refused)) if refused else Html(), paragraph(how, quiet=True)]
+
+
+def _form(one: FormFact, *, kept: bool) -> list[object]:
+    sizes = [Value(size(count), count) for count in (one.size_bytes, one.weight_bytes)]
+    times = [Value(seconds(taken), taken) for taken in (one.one_s, one.many_s)]
+    memory = Value(size(one.memory_bytes), one.memory_bytes)
+    return [f"{one.name} (kept)" if kept else one.name, one.metric, one.lost, one.others, *sizes, *times, memory]
 
 
 def _timing(facts: ReportFacts) -> list[Html]:

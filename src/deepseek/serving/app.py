@@ -32,6 +32,7 @@ from deepseek.serving.openapi import document
 from deepseek.serving.page import page, policy
 from deepseek.serving.rows.reader import Rows
 from deepseek.serving.rows.replies import all_bad, as_stream, merged
+from deepseek.serving.succession import require_successor
 
 log = logging.getLogger("deepseek.serving")
 
@@ -195,10 +196,17 @@ class App(Application):
     async def _admin_load(self, request: Request, name: str) -> None:
         self.keys.require(request.headers, admin=True)
         given = await request.small_json(timeout_s=self.settings.read_timeout)
-        if not isinstance(given, dict) or given.keys() != {"path"} or not isinstance(given["path"], str):
+        if not isinstance(given, dict) or not {"path"} <= given.keys() <= {"path", "force"} or not isinstance(given["path"], str):
             raise RefusedError(422, "the body names no bundle", hint='send {"path": "runs/NAME/002"}')
         if "\0" in given["path"]:
             raise RefusedError(422, "the path of the bundle holds a zero byte")
+        model = self.models.get(name)
+        if given.get("force") is not True:
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, require_successor, model, given["path"])
+            except DeepSeekError:
+                self.metrics.cell("deepseek_model_loads_total", model=name, outcome="failed").add()
+                raise
         await request.answer_json(200, await self.exchange.load(name, given["path"], who=self.keys.name_of(request.headers)))
 
     async def _predict(self, request: Request, name: str) -> None:

@@ -87,17 +87,18 @@ class Client:
         """
         return self._ask("GET", f"/v1/models/{quote(name)}")
 
-    def load(self, name: str, path: str) -> dict[str, Any]:
+    def load(self, name: str, path: str, *, force: bool = False) -> dict[str, Any]:
         """Let a model's address be answered by another bundle.
 
         Args:
             name: The model.
             path: The bundle, as the server sees it.
+            force: Whether it may predict something else, or ask for fields that clients did not have to send.
 
         Raises:
             ServerError: It refused, or could not be reached.
         """
-        return self._ask("POST", f"/admin/models/{quote(name)}/load", {"path": path})
+        return self._ask("POST", f"/admin/models/{quote(name)}/load", {"path": path, **({"force": True} if force else {})})
 
     def start(self, name: str, arms: Mapping[str, str], **settings: Any) -> dict[str, Any]:
         """Begin an experiment.

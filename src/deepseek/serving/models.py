@@ -207,7 +207,8 @@ class Models:
         """
         model = self._served.get(name)
         if model is None:
-            raise RefusedError(404, UnknownNameError("model", name[:100], list(self._served)).message)
+            unknown = UnknownNameError("model", name[:100], list(self._served))
+            raise RefusedError(404, unknown.message, hint=unknown.hint)
         return model
 
     async def load(self, name: str, path: str) -> ServedModel:

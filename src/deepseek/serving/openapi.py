@@ -91,7 +91,7 @@ def _schemas(model: dict[str, Any], settings: ServeSection) -> dict[str, Any]:
         "type": "array",
         "items": {"$ref": f"#/components/schemas/{name}.Row"},
         "minItems": 1,
-        "description": f"At most {settings.max_rows:,} rows.",
+        "description": f"At most {min(settings.max_rows, settings.batching.max_queue):,} rows.",
     }
     return {
         f"{name}.Row": row,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from deepseek.artifacts import Bundle
 from deepseek.errors import InputError, RecipeError
-from deepseek.recipe import load_recipe
+from deepseek.recipe import AUTO, load_recipe
 from deepseek.recipe.sections import ServeSection
-from deepseek.registry import load_plugin
+from deepseek.registry import family, load_plugin
 from deepseek.serving.starting import bind, log_to_stderr, require_libraries
 from deepseek.validation import problems_of
 
@@ -63,6 +63,8 @@ def serve(
         )
     log_to_stderr(log)
     watched = _watched(paths, chosen, plugins)
+    if chosen.backend != AUTO:
+        family("backend").get(chosen.backend)  # a name that is none is told before anybody is let in
     with ExitStack() as stack:
         listening = stack.enter_context(bind(chosen.host, chosen.port))
         lasts = bool(watched) or chosen.experiment is not None
@@ -71,6 +73,9 @@ def serve(
         state.begin(paths, journal=lasts or chosen.state is not None)
         shown = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
         log.info("%s at http://%s:%d/%s", ", ".join(paths), shown, listening.getsockname()[1], "" if keys else ", without keys")
+        for name, one in state.read().items():
+            if one.path != one.given:  # what was loaded or promoted is not what the command says
+                log.info("%s is %s, as it was when the server stopped (see %s)", name, one.path, state.folder / "models.json")
         if state.journal is not None:
             log.info("watched: %s; the server's folder is %s", ", ".join(watched) or "none", state.folder)
             stack.enter_context(RecorderKeeper(state, chosen, plugins=plugins))

@@ -110,6 +110,16 @@ def test_exit_status(calls, capsys: pytest.CaptureFixture[str], error: BaseExcep
     assert status != 2 or "do this" in shown.err
 
 
+def test_what_is_interrupted_says_how_a_run_goes_on_and_nothing_of_it_elsewhere(calls, capsys: pytest.CaptureFixture[str]) -> None:
+    calls.stand_in("run", KeyboardInterrupt())
+    calls.stand_in("evaluate", KeyboardInterrupt())
+    hints = []
+    for words in (["run", "r.yaml"], ["evaluate", "runs/x", "b.csv"]):
+        assert main([*words, "--json"]) == 130
+        hints.append(json.loads(capsys.readouterr().out)["error"]["hint"])
+    assert hints == ["a run goes on with: deepseek run RUN --resume", None]
+
+
 def test_a_defect_keeps_its_traceback(calls) -> None:
     calls.stand_in("run", ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
@@ -157,12 +167,23 @@ def test_components_lists_families_names_and_arguments(capsys: pytest.CaptureFix
     assert "did you mean 'adam'?" in capsys.readouterr().err
 
 
-def test_show_as_json_has_values_and_origins(calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_as_json_has_values_and_origins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "r.yaml").write_text("data: {source: a.csv, target: y}\n")
     main(["show", str(tmp_path / "r.yaml"), "--json"])
     value = json.loads(capsys.readouterr().out)
     assert value["recipe"]["data"]["target"] == "y"
     assert value["origins"]["data.target"] == "r.yaml:1"
+
+
+def test_show_takes_a_run_for_the_recipe_that_it_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "shop" / "001").mkdir(parents=True)
+    (tmp_path / "runs" / "shop" / "001" / "recipe.yaml").write_text("name: shop\ndata: {source: a.csv, target: y}\n")
+    for run in ("shop", "shop/001"):
+        assert main(["show", str(tmp_path / "runs" / run), "--set", "seed=4"]) == 0
+        assert "recipe.yaml:2" in capsys.readouterr().out
+    assert main(["show", str(tmp_path / "runs" / "shop"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["name"] == "shop"
+    assert main(["show", str(tmp_path)]) == 2
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

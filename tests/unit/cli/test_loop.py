@@ -62,3 +62,15 @@ def test_what_belongs_to_an_action_is_heeded(asked, words, heard):
     assert main(["loop", *words]) == 0
     assert heard.items() <= asked[0].items()
     assert asked[0].get("retrain_every") is None
+
+
+def test_the_key_comes_from_the_environment_where_none_is_given(asked, monkeypatch, capsys):
+    monkeypatch.setenv("DEEPSEEK_KEY", "from-the-environment")
+    monkeypatch.setenv("OF_THE_LOOP", "another")
+    server = ["--server", "http://x:1"]
+    assert main(["loop", "once", "runs/w", *server]) == 0
+    assert main(["loop", "once", "runs/w", *server, "--key", "${ENV:OF_THE_LOOP}"]) == 0
+    assert main(["loop", "once", "runs/w"]) == 0
+    assert [how["key"] for how in asked] == ["from-the-environment", "another", None]
+    assert main(["loop", "once", "runs/w", *server, "--key", "${ENV:NOT_SET}"]) == 2
+    assert "'NOT_SET' is not set" in capsys.readouterr().err

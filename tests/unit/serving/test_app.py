@@ -152,6 +152,7 @@ def test_what_cannot_be_done_is_a_problem_document(app, method, path, arguments,
 def test_an_unknown_model_is_told_of_what_was_meant(app):
     (response,) = call(app, ("POST", "/v1/models/peopel/predict", {"json": ROW}))
     assert "unknown model 'peopel'; allowed: people" in response.json()["detail"]
+    assert response.json()["hint"] == "did you mean 'people'?"
 
 
 def test_a_body_that_does_not_come_is_given_up(app):
@@ -284,7 +285,7 @@ def test_keys_open_what_they_may(people_run, monkeypatch):
         response = post(app, ROW, headers=headers)
         is_problem(response, 401)
         assert "bearer" in response.headers["www-authenticate"].lower()
-    for headers in ({"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}, {"x-api-key": ADMIN}):
+    for headers in ({"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}, {"x-api-key": ADMIN}, {"x-api-key": f"admin:{ADMIN}"}):
         assert post(app, ROW, headers=headers).status_code == 200
     for path in ("/metrics", "/openapi.json", "/v1/models", "/v1/models/people"):
         (response,) = call(app, ("GET", path, {}))
@@ -309,8 +310,10 @@ def test_keys_are_kept_as_hashes_and_short_ones_refused(tmp_path):
     file.write_text("# nothing\n")
     with pytest.raises(InputError, match="holds no key"):
         Keys.read(str(file))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"there is no file .*absent with keys"):
         Keys.read(str(tmp_path / "absent"))
+    with pytest.raises(InputError, match=r"cannot be read: .*Is a directory"):
+        Keys.read(str(tmp_path))
 
 
 def test_another_bundle_takes_over_under_load_and_no_request_is_lost(people_run, other_run, monkeypatch):
@@ -358,6 +361,25 @@ def test_what_is_no_bundle_is_not_taken_up(people_run, monkeypatch, path, tmp_pa
     refused, answered = call(app, load, ask)
     is_problem(refused, 422)
     assert answered.status_code == 200
+
+
+def test_what_predicts_or_asks_for_something_else_is_taken_up_only_by_force(people_run, photos_run, table, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPSEEK_KEYS", f"admin:{ADMIN}")
+    taller = table.append_column("height", pa.array([number * 0.37 % 1 for number in range(table.num_rows)]))
+    quick = ["train.max_steps=2", "train.precision=fp32", "model={type: mlp, depth: 1, width: 8}"]
+    wider = deepseek.train(taller, target="bought", name="wider", out=tmp_path, overrides=quick).run
+    app, headers = serving.make_app(people_run), {"x-api-key": ADMIN}
+    load = [("POST", "/admin/models/people/load", {"json": {"path": str(path)}, "headers": headers}) for path in (photos_run, wider)]
+    answer = ("POST", PREDICT, {"json": ROW, "headers": headers})
+    other, asking, answered, counted = call(app, *load, answer, ("GET", "/metrics", {"headers": headers}))
+    assert 'deepseek_model_loads_total{model="people",outcome="failed"} 2' in counted.text
+    assert "predicts 'label'; people, which is served, predicts 'bought'" in is_problem(other, 409)["detail"]
+    assert "asks for 'height', of which the clients of people know nothing" in is_problem(asking, 409)["detail"]
+    assert answered.status_code == 200
+    forced = ("POST", "/admin/models/people/load", {"json": {"path": str(wider), "force": True}, "headers": headers})
+    taken, missed = call(app, forced, answer)
+    assert taken.status_code == 200
+    assert "'height' is missing" in is_problem(missed, 422)["detail"]
 
 
 def test_an_unknown_backend_is_refused(people_run):

