@@ -42,6 +42,10 @@ _PUBLIC = {
     "preview": "deepseek.pipeline.preview",
     "features": "deepseek.pipeline.features",
     "compare": "deepseek.pipeline.compare",
+    "push_tasks": "deepseek.pipeline.annotate",
+    "pull_annotations": "deepseek.pipeline.annotate",
+    "data_status": "deepseek.pipeline.data_versions",
+    "data_checkout": "deepseek.pipeline.data_versions",
     "serve": "deepseek.serving.server",
     "ingest": "deepseek.serving.intake.server",
 }
@@ -61,10 +65,14 @@ if TYPE_CHECKING:
     from deepseek.estimators import DeepSeekRegressor as DeepSeekRegressor
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
+    from deepseek.pipeline.annotate import pull_annotations as pull_annotations
+    from deepseek.pipeline.annotate import push_tasks as push_tasks
     from deepseek.pipeline.closed_loop.process import loop as loop
     from deepseek.pipeline.closed_loop.replay import replay as replay
     from deepseek.pipeline.compare import compare as compare
     from deepseek.pipeline.compress import compress as compress
+    from deepseek.pipeline.data_versions import data_checkout as data_checkout
+    from deepseek.pipeline.data_versions import data_status as data_status
     from deepseek.pipeline.doctor import doctor as doctor
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export

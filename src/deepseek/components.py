@@ -69,6 +69,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "sql": f"{_SOURCES}.sql.source:SqlSource",
             "hugging_face": f"{_SOURCES}.hub:HuggingFaceSource",
             "ingest": f"{_SOURCES}.ingested.source:IngestSource",
+            "label_studio": f"{_SOURCES}.label_studio:LabelStudioSource",
+            "interactions": f"{_SOURCES}.interactions:InteractionSource",
             "related_tables": f"{_SOURCES}.related_tables:RelatedTablesSource",
             "stream": f"{_SOURCES}.stream:StreamSource",
             "kafka": f"{_SOURCES}.stream:KafkaSource",

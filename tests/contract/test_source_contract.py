@@ -14,11 +14,15 @@ import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from deepseek.data.labelling.preannotations import choices_result
 from deepseek.data.sources import Source, open_source
 from deepseek.data.sources.contract import SourceContract
 from deepseek.serving.intake import make_app
 
 TABLE = pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "w"], "c": [0.5, 1.5, None, 2.5]})
+
+
+OF_B = "z"
 
 
 def write_stream(path):
@@ -76,6 +80,34 @@ class TestMemory(SourceContract):
     @pytest.fixture
     def expected(self):
         return TABLE
+
+
+class TestInteractions(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        log = pa.table({"who": ["a", "b", "a"], "what": ["x", "y", "z"]})
+        pa.parquet.write_table(log, tmp_path / "log.parquet")
+        return open_source({"type": "interactions", "source": "log.parquet", "user": "who", "item": "what", "ratio": 1}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        """The user b may get either of a's items; this is what the seed gives."""
+        return pa.table({"who": ["a", "a", "b", "b", "a", "a"], "what": ["x", "y", "y", OF_B, "z", "y"], "label": [1, 0, 1, 0, 1, 0]})
+
+
+class TestLabelStudio(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        tasks = [
+            {"id": number, "data": {"a": number}, "annotations": [{"result": choices_result([name], control="b", to="a")}] if name else []}
+            for number, name in enumerate(["x", None, "z"], start=1)
+        ]
+        (tmp_path / "export.json").write_text(json.dumps(tasks))
+        return open_source({"type": "label_studio", "path": "export.json"}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        return pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
 
 
 class TestNpz(SourceContract):

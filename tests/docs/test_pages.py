@@ -24,6 +24,7 @@ from deepseek.recipe.sections import (
     OnAlarmSection,
     OnlineSection,
     RecipeSections,
+    SelfTrainingSection,
     ServeSection,
     ShadowSection,
     SplitSection,
@@ -74,7 +75,7 @@ def test_every_option_on_the_page_exists():
     [
         *(RecipeSections, DataSection, SplitSection, SuspectsSection, TrainSection, TuneSection),
         *(ServeSection, BatchingSection, ExperimentSection, GuardSection, MonitorSection, AlarmSection, WindowSection),
-        *(OnAlarmSection, FreshRowsSection, ShadowSection, CanarySection, OnlineSection, LearnSection, LiveSection),
+        *(OnAlarmSection, FreshRowsSection, ShadowSection, CanarySection, OnlineSection, LearnSection, LiveSection, SelfTrainingSection),
     ],
 )
 def test_every_key_of_a_recipe_is_on_its_page(section):

@@ -10,9 +10,11 @@ from typer.main import get_command
 
 from deepseek import __version__
 from deepseek.cli import (
+    annotate,
     compare,
     components,
     compress,
+    data,
     doctor,
     evaluate,
     example,
@@ -67,6 +69,8 @@ _VERBS: dict[str, Callable[..., Output]] = {
 _GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., Output]]]] = {
     "loop": (loop.SUMMARY, loop.ACTIONS),
     "experiment": (experiment.SUMMARY, experiment.ACTIONS),
+    "data": (data.SUMMARY, data.ACTIONS),
+    "annotate": (annotate.SUMMARY, annotate.ACTIONS),
 }
 """Verbs with actions, each with options of its own: what they are for, and the actions."""
 INTERRUPTED = 130

@@ -234,6 +234,12 @@ class Preparation:
         self.count_unknown(self.unknown(batch))
         return arrays
 
+    def without_target(self) -> Preparation:
+        """Return the same preparation for rows that have neither target nor weight: those that are only answered."""
+        made = copy(self)
+        made.target, made.weight = None, None
+        return made
+
     def watched(self, unknown: Unknown) -> Preparation:
         """Return the same preparation, which tells of the categories that training did not know in the rows that it prepares."""
         made = copy(self)

@@ -195,6 +195,27 @@ def split_counts(split: np.ndarray) -> dict[str, int]:
     return {**counts, "left_out": left_out} if left_out else counts
 
 
+def split_names(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Return which part a column that says it itself puts each row in, int8 `[rows]` as `assign_split` has it.
+
+    Args:
+        column: The words, `train`, `validation` or `test` in any of their spellings; null for a row that is left out.
+        name: The column's name, for the message.
+
+    Raises:
+        DataError: A word is none of these.
+    """
+    encoded = column.dictionary_encode().unify_dictionaries()
+    split = np.full(len(column), LEFT_OUT, dtype=np.int8)
+    start = 0
+    for chunk in encoded.chunks:
+        codes = np.asarray(chunk.indices.fill_null(-1))
+        parts = np.array([*(_spelled(value, name) for value in chunk.dictionary.to_pylist()), LEFT_OUT], dtype=np.int8)
+        split[start : start + len(codes)] = parts[codes]
+        start += len(codes)
+    return split
+
+
 def _parts(table: LandedTable, rules: SplitRules, wanted: Sequence[float], target: Sequence[str], seed: int) -> np.ndarray:
     if rules.group is not None:
         return deal_groups(_group_codes(table, rules.group), wanted, seed)
@@ -329,14 +350,7 @@ def _by_column(
     table: LandedTable, name: str, wanted: tuple[float, float, float], stratify: bool | None, target: Sequence[str], seed: int
 ) -> tuple[tuple[float, float, float], np.ndarray]:
     require_columns([name], table.schema.names, what="the split by column")
-    encoded = table.column(name).dictionary_encode().unify_dictionaries()
-    split = np.full(table.rows, LEFT_OUT, dtype=np.int8)
-    start = 0
-    for chunk in encoded.chunks:
-        codes = np.asarray(chunk.indices.fill_null(-1))
-        parts = np.array([*(_spelled(value, name) for value in chunk.dictionary.to_pylist()), LEFT_OUT], dtype=np.int8)
-        split[start : start + len(codes)] = parts[codes]
-        start += len(codes)
+    split = split_names(table.column(name), name)
     absent = [share if not (split == part).any() else 0.0 for part, share in enumerate(wanted)]
     if absent[TRAIN] or not any(absent):
         return wanted, split

@@ -84,7 +84,8 @@ def _stamp(path: str) -> str:
 
 def _components(recipe: Recipe) -> Iterator[type]:
     data = recipe.data
-    sources = [spec for given in (data.source, data.test) for spec in _sources_in(given)]
+    more = recipe.self_training.unlabelled if recipe.self_training is not None else None
+    sources = [spec for given in (data.source, data.test, more) for spec in _sources_in(given)]
     for name, key in (("aggregation", "aggregations"), ("derivation", "derive")):
         for part in (part for spec in sources for part in spec.get(key, ())):
             yield family(name).get(_type_of(part))

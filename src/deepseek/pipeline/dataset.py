@@ -17,6 +17,7 @@ import pyarrow as pa
 from deepseek import progress
 from deepseek.artifacts import StageCache, plain_disk_errors, read_json, sha256_file, sha256_json, write_json
 from deepseek.data.columns import is_number, is_text
+from deepseek.data.dvc import pins
 from deepseek.data.landing import LandedTable, land
 from deepseek.data.leaks import check_leaks
 from deepseek.data.materialize import prepare
@@ -95,8 +96,41 @@ def make_dataset(recipe: Recipe, cache: StageCache, *, inner: tuple[int, int] | 
     return _Road(recipe, cache, inner).dataset()
 
 
+def land_unlabelled(recipe: Recipe, spec: Any, cache: StageCache, *, texts: Sequence[str]) -> tuple[Landed, tuple[str, ...]]:
+    """Land a source of rows without a target, through those of the recipe's checks that do not look at it.
+
+    Args:
+        recipe: The checked recipe.
+        spec: The source.
+        cache: Where stages are kept.
+        texts: The columns that are text in training.
+
+    Returns:
+        What landed, and what the user should know, in words.
+
+    Raises:
+        DataError: The source cannot be used.
+    """
+    data = recipe.data
+    names = {*source_of(recipe, spec).schema().names} - set(data.targets)
+    reason = "rows without a target"
+    road = _Road(
+        recipe.with_decisions(
+            {
+                "data.checks": ([check for check in data.checks if set(family("check").build(check).columns) <= names], reason),
+                "data.spellings": ({name: meant for name, meant in data.spellings.items() if name in names}, reason),
+            }
+        ),
+        cache,
+    )
+    landed = road._land(spec, lambda _, __: None, texts)  # noqa: SLF001 - the same road
+    return landed, tuple(f"rows without a label: {warning}" for warning in road.warnings)
+
+
 @dataclass
-class _Landed:
+class Landed:
+    """A source that has landed: the table, what it was made from, and the manifest of its content."""
+
     table: LandedTable
     key: str
     manifest: dict[str, Any]
@@ -134,8 +168,12 @@ class _Road:
         prepared = read_json(folder / "counts.json")
         self._warn_of_counts(prepared)
         self._judge_leaks(prepared["leaks"], twins)
+        sources = {"source": landed.manifest, **({"test": test.manifest} if test else {})}
+        pinned, told = pins([file["path"] for one in sources.values() for file in one["files"]])
+        self.warnings += told
         document = {
-            "sources": {"source": landed.manifest, **({"test": test.manifest} if test else {})},
+            "sources": sources,
+            **({"dvc": [pin.to_json() for pin in pinned]} if pinned else {}),
             "schema": schema.to_json(),
             "rows": prepared,
             "warnings": self.warnings,
@@ -149,7 +187,7 @@ class _Road:
         mended = np.union1d(self._edits.relabelled, self._edits.weighed)
         return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects, tables, mended)
 
-    def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None], texts: Sequence[str] = ()) -> _Landed:
+    def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None], texts: Sequence[str] = ()) -> Landed:
         data = self.recipe.data
         source = source_of(self.recipe, spec).as_text(texts)
         require(self.recipe, source.schema().names)
@@ -181,13 +219,13 @@ class _Road:
         table = LandedTable.open(folder)
         if known is None:  # read anew, but what is the same as before needs no new preparation
             key["content"] = sha256_file(table.path)
-        landed = _Landed(table, sha256_json(key), read_json(folder / "manifest.json"))
+        landed = Landed(table, sha256_json(key), read_json(folder / "manifest.json"))
         counts = table.counts
         if lost := counts.read - counts.kept:
             self.warnings.append(f"{lost} of {counts.read} rows were set aside while reading; see rejects/")
         return landed
 
-    def _split(self, landed: _Landed, *, has_test: bool) -> np.ndarray:
+    def _split(self, landed: Landed, *, has_test: bool) -> np.ndarray:
         section = self.recipe.data.split
         train, validation, test = section.shares
         if has_test or self._given_split(landed.table) is not None:
@@ -229,7 +267,7 @@ class _Road:
         self.warnings.append(self._edits.said(rules.file.name))
         return self._edits.left(split)
 
-    def _twins(self, folder: Path, landed: _Landed, test: _Landed | None, split: np.ndarray) -> TwinFacts:
+    def _twins(self, folder: Path, landed: Landed, test: Landed | None, split: np.ndarray) -> TwinFacts:
         """Look for training rows that are nearly a row that is measured on; not in folds of training rows, where nothing is claimed."""
         if self.recipe.data.split.on_leak == "ignore" or self.inner is not None:
             return TwinFacts((), np.empty(0, dtype=np.int64))
@@ -338,7 +376,7 @@ class _Road:
         self.reasons["task"] = (spec, self._task_reason)
         return spec
 
-    def _prepare(self, landed: _Landed, test: _Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None) -> Path:
+    def _prepare(self, landed: Landed, test: Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None) -> Path:
         data = self.recipe.data
         key = {
             "code": self._code,
@@ -356,9 +394,7 @@ class _Road:
         folder, _ = self.cache.folder("prepared", key, partial(self._build, landed, test, split, schema, kind))
         return folder
 
-    def _build(
-        self, landed: _Landed, test: _Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None, folder: Path
-    ) -> None:
+    def _build(self, landed: Landed, test: Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None, folder: Path) -> None:
         data = self.recipe.data
         wanted = [name for name in landed.table.schema.names if name in schema.names]
         preparation = Preparation(

@@ -41,7 +41,9 @@ from deepseek.reporting.facts import (
     DataFacts,
     Figure,
     ReportFacts,
+    RoundFact,
     RowFacts,
+    SelfTrainingFacts,
 )
 from deepseek.reporting.report import report_page
 from deepseek.statistics.intervals import Interval
@@ -158,7 +160,27 @@ class _Collector:
             recipe=self._folder.recipe.read_text(encoding="utf-8"),
             commands=(f"deepseek run {self._folder.path}", f"deepseek show {self._folder.resolved}"),
             seed=resolved.seed,
+            self_training=self._self_training(),
         )
+
+    def _self_training(self) -> SelfTrainingFacts | None:
+        told = read_json(self._folder.decisions).get("self_training") if self._folder.decisions.is_file() else None
+        if told is None:
+            return None
+        rounds = [
+            RoundFact(
+                number=one["number"],
+                rows=one["rows"],
+                changed=one["changed"],
+                by_class=one["by_class"],
+                value=one["value"],
+                gain=one["gain"],
+                kept=one["number"] == told["kept"],
+            )
+            for one in told["rounds"]
+        ]
+        found = told["unlabelled"]
+        return SelfTrainingFacts(told["metric"], told["reason"], told["stopped"], found["rows"], found["left_out"], rounds)
 
     def _intervals(self) -> str:
         weighted = f"; everything is weighted by {self._preparation.weight}" if self._preparation.weight else ""

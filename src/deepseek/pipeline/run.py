@@ -21,6 +21,7 @@ from deepseek.pipeline.fitting import Job, fit
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
 from deepseek.pipeline.result import RunResult
+from deepseek.pipeline.self_training import ROUNDS, self_train
 from deepseek.recipe import AUTO, EarlyStoppingSection, Recipe, load_recipe
 from deepseek.recipe.load import ORIGIN
 from deepseek.training import TrainSettings
@@ -83,12 +84,30 @@ def run(
         if given is not None and given.decisions.is_file() and not overrides:
             write_json(folder.decisions, {"measured": read_json(given.decisions).get("measured")})
     progress.log(f"run {folder.path}")
-    dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
+    cache = StageCache(Path(out) / CACHE)
+    dataset = make_dataset(checked, cache)
     for warning in (*dataset.warnings, *filter(None, [probability_note(checked.task)])):
         progress.warn(warning)
-    result = follow(checked, dataset, folder, began=began)
+    if checked.self_training is None:
+        result = follow(checked, dataset, folder, began=began)
+    else:
+        result = _in_rounds(checked, dataset, folder, began=began, cache=cache)
     deliver(checked, folder)
     return result
+
+
+def _in_rounds(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, began: float, cache: StageCache) -> RunResult:
+    """Train in rounds, with rows that models have labelled, each round in a folder of its own."""
+    identity = data_identity(dataset.folder)
+    _require_same_data(folder, identity)
+    write_json(folder.data, {**dataset.document, "identity": identity})
+    copy_rejects(dataset, folder.rejects)
+
+    def train(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> None:
+        follow(recipe, dataset, folder, began=time.perf_counter(), measured=("validation",))
+
+    self_train(recipe, dataset, folder, cache=cache, train=train, began=began)
+    return _finished(folder)
 
 
 def follow(
@@ -237,7 +256,8 @@ def _train(
     try:
         outcome: dict[str, Any] = launch(fit, settings.devices, job, device=settings.device)
     except KeyboardInterrupt:
-        progress.log(f"interrupted, and saved where it was; go on with: deepseek run {folder.path} --resume")
+        home = folder.path.parents[1] if folder.path.parent.name == ROUNDS else folder.path
+        progress.log(f"interrupted, and saved where it was; go on with: deepseek run {home} --resume")
         raise
     if not folder.bundle.is_dir():
         raise BundleError(f"{folder.bundle} was not written")

@@ -19,7 +19,13 @@ from deepseek.recipe.sections import RecipeSections
 from deepseek.validation import problems_of, shown
 
 DEFAULT = "default"
-_URLS = {"data": ("source", "test"), "train": ("callbacks",), "tune": ("storage",), "monitor": ("store", "notify")}
+_URLS = {
+    "data": ("source", "test"),
+    "train": ("callbacks",),
+    "tune": ("storage",),
+    "monitor": ("store", "notify"),
+    "self_training": ("unlabelled",),
+}
 """Keys that may hold the URL of a database or of a server, by section."""
 
 

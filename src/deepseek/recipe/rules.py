@@ -170,6 +170,20 @@ def _live_stream(recipe: RecipeSections) -> Iterator[Problem]:
         yield Problem("learn.time", "cannot be given together with 'live': messages are learned in the order in which they come")
 
 
+def _self_training(recipe: RecipeSections) -> Iterator[Problem]:
+    section, split = recipe.self_training, recipe.data.split
+    if section is None:
+        return
+    if recipe.tune is not None:
+        yield Problem("self_training", "cannot be given together with 'tune': search first, with self_training: null; then train in rounds")
+    if recipe.task != AUTO and recipe.task["type"] in {"multilabel", "regression"}:
+        yield Problem("self_training", f"needs a task with one class a row, binary or multiclass; given: {recipe.task['type']}")
+    if split.column is None and split.validation == 0:
+        yield Problem("self_training", "needs validation rows to choose a round by, but 'data.split.validation' is 0")
+    if section.choose == "top" and isinstance(section.threshold, dict):
+        yield Problem("self_training.threshold", "has no use with 'choose: top', which takes the surest rows whatever their probability")
+
+
 RULES: tuple[Rule, ...] = (
     _split_shares,
     _split_ways,
@@ -184,6 +198,7 @@ RULES: tuple[Rule, ...] = (
     _compression,
     _closed_loop,
     _live_stream,
+    _self_training,
 )
 """Every cross-field check, in the order of the recipe's sections."""
 

@@ -21,7 +21,7 @@ _OPTION = re.compile(
     re.IGNORECASE,
 )
 _SECRET_NAME = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN", re.IGNORECASE)
-_URLS = frozenset({"url", "uri", "path"})
+_URLS = frozenset({"url", "uri", "path", "source"})
 _SECRET_KEY = re.compile(
     r"(?:^|[._-])(?:password|passwd|pwd|secret|token)$|(?:^|\.)(?:jaas\.config|oauthbearer\.config|key\.pem|user\.info)$", re.IGNORECASE
 )

@@ -71,6 +71,31 @@ class CurveFacts:
 
 
 @dataclass(frozen=True)
+class RoundFact:
+    """A round of self-training: how many rows were learned with a model's labels, of which classes, and what that came to."""
+
+    number: int
+    rows: int
+    changed: int
+    by_class: Mapping[str, int]
+    value: float
+    gain: Sequence[float]
+    kept: bool
+
+
+@dataclass(frozen=True)
+class SelfTrainingFacts:
+    """Self-training: the metric on validation rows that rounds are compared by, where rows came from, and the rounds."""
+
+    metric: str
+    reason: str
+    stopped: str
+    unlabelled: int
+    left_out: Mapping[str, int]
+    rounds: Sequence[RoundFact]
+
+
+@dataclass(frozen=True)
 class Points:
     """A curve by its name."""
 
@@ -318,6 +343,7 @@ class ReportFacts:
         recipe: The recipe, as YAML.
         commands: What to type to do it again.
         seed: The recipe's seed.
+        self_training: How rounds of self-training went, where there were any.
     """
 
     name: str
@@ -340,3 +366,4 @@ class ReportFacts:
     recipe: str
     commands: Sequence[str]
     seed: int
+    self_training: SelfTrainingFacts | None = None

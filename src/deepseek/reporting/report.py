@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from deepseek.reporting.charts import Bar, Marker, Series, bars, line
 from deepseek.reporting.coverage import coverage_section
-from deepseek.reporting.facts import CompressionFacts, CurveFacts, DataFacts, Figure, FormFact, ImportanceFacts, ReportFacts, SliceFacts
+from deepseek.reporting.facts import (
+    CompressionFacts,
+    CurveFacts,
+    DataFacts,
+    Figure,
+    FormFact,
+    ImportanceFacts,
+    ReportFacts,
+    SelfTrainingFacts,
+    SliceFacts,
+)
 from deepseek.reporting.html import Html, element, join
 from deepseek.reporting.numbers import number, percent, seconds, size
 from deepseek.reporting.page import (
@@ -45,6 +55,8 @@ def report_page(facts: ReportFacts) -> str:
     page.section("Data", *_data(facts.data))
     page.section("Choices", _choices(facts), note="What the recipe left open, what was decided, and why.")
     page.section("Training", *_training(facts.curves))
+    if facts.self_training is not None:
+        page.section("Self-training", *_rounds(facts.self_training))
     if facts.rows is not None:
         for title, parts in answer_sections(facts.rows):
             page.section(title, *parts, note=_looked_at(facts))
@@ -140,6 +152,36 @@ def _training(curves: CurveFacts) -> list[Html]:
     best = f" The weights of step {curves.best_step:,} were kept{monitor}." if curves.best_step is not None else ""
     said = paragraph(f"Training ended: {curves.stopped}.{best}") if curves.stopped else Html()
     return [said, charts(*made[:4]), details("More metrics", charts(*made[4:])) if made[4:] else Html()]
+
+
+def _rounds(facts: SelfTrainingFacts) -> list[Html]:
+    numbers = [one.number for one in facts.rounds]
+    kept = [Marker(float(one.number), one.value, "kept") for one in facts.rounds if one.kept]
+    chart = line(
+        [Series(facts.metric, numbers, [one.value for one in facts.rounds])],
+        title=f"{facts.metric} on validation rows, round by round",
+        x_label="round",
+        markers=kept,
+    )
+    names = list(dict.fromkeys(name for one in facts.rounds for name in one.by_class))
+    rows = [
+        [
+            *(one.number, one.value, f"{number(one.gain[1])} to {number(one.gain[2])}" if one.number else ""),
+            *(one.rows, one.changed, *(one.by_class.get(name, 0) for name in names), "kept" if one.kept else ""),
+        ]
+        for one in facts.rounds
+    ]
+    heads = ["round", facts.metric, "better by, 95 % interval", "rows labelled", "changed", *names, ""]
+    left_out = [[reason, count] for reason, count in facts.left_out.items()]
+    return [
+        paragraph(f"There were {facts.unlabelled:,} rows without a label. The rounds ended: {facts.stopped}. {facts.reason.capitalize()}."),
+        charts(chart),
+        table(heads, rows, caption="Rounds: rows learned with the label that the model before gave them"),
+        table(["why", "rows"], left_out, caption="Rows without a label that were left out") if left_out else Html(),
+        paragraph(
+            "The best of several rounds is a little flattered by the validation rows that it was chosen on; test rows are not.", quiet=True
+        ),
+    ]
 
 
 def _best(curves: CurveFacts, name: str) -> list[Marker]:

@@ -6,7 +6,7 @@ Legend of shapes: `n` rows · `o` answers a row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -122,18 +122,30 @@ def sample_of(rows: int, most: int, seed: int) -> np.ndarray:
 
 def metric_intervals(task: Task, predictions: Predictions, *, seed: int = 0) -> dict[str, Interval]:
     """Return a 95 % bootstrap interval for each of a task's metrics, for as many rows as the split has."""
-    chosen = torch.from_numpy(sample_of(len(predictions), BOOTSTRAP_ROWS, seed + 1))
-    decoded = {name: tensor[chosen] for name, tensor in predictions.decoded.items()}
-    batch = Batch({}, {TARGET: predictions.target[chosen]}, None if predictions.weight is None else predictions.weight[chosen])
-    losses, loss_weights = predictions.losses[chosen.numpy()], predictions.loss_weights[chosen.numpy()]
-    measures = {
-        name: partial(_measured, task, name, decoded, batch) for name, one in task.metrics().items() if not isinstance(one, MeanLoss)
-    }
-    measures[LOSS] = partial(_mean_loss, losses, loss_weights)
+    chosen = sample_of(len(predictions), BOOTSTRAP_ROWS, seed + 1)
     return {
         name: weighted_bootstrap(measure, len(chosen), repeats=REPEATS, seed=seed, of_rows=predictions.of)
-        for name, measure in measures.items()
+        for name, measure in _measures(task, predictions, chosen).items()
     }
+
+
+def difference_interval(task: Task, name: str, *, first: Predictions, second: Predictions, seed: int = 0) -> Interval:
+    """Return by how much a metric of the second answers is above that of the first, to the same rows, with its 95 % bootstrap interval.
+
+    Args:
+        task: The task of both.
+        name: The metric.
+        first: Answers to rows.
+        second: Other answers to the same rows.
+        seed: Says which rows are drawn.
+    """
+    chosen = sample_of(len(first), BOOTSTRAP_ROWS, seed + 1)
+    before, after = (_measures(task, one, chosen)[name] for one in (first, second))
+
+    def difference(counts: np.ndarray) -> float:
+        return after(counts) - before(counts)
+
+    return weighted_bootstrap(difference, len(chosen), repeats=REPEATS, seed=seed, of_rows=first.of)
 
 
 def table_rows(dataset: Dataset, data: PreparedDataset, predictions: Predictions, *, places: np.ndarray | None = None) -> pa.Table:
@@ -177,6 +189,18 @@ def _predict(model: TaskModel, batch: Batch) -> tuple[Batch, dict[str, Tensor], 
 
 def _brightness(images: Tensor) -> np.ndarray:
     return np.asarray(images.float().flatten(1).mean(dim=1).numpy())
+
+
+def _measures(task: Task, predictions: Predictions, rows: np.ndarray) -> dict[str, Callable[[np.ndarray], float]]:
+    """Return by name what computes each metric of some of the rows, from how often each of them is drawn."""
+    chosen = torch.from_numpy(rows)
+    decoded = {name: tensor[chosen] for name, tensor in predictions.decoded.items()}
+    batch = Batch({}, {TARGET: predictions.target[chosen]}, None if predictions.weight is None else predictions.weight[chosen])
+    measures: dict[str, Callable[[np.ndarray], float]] = {
+        name: partial(_measured, task, name, decoded, batch) for name, one in task.metrics().items() if not isinstance(one, MeanLoss)
+    }
+    measures[LOSS] = partial(_mean_loss, predictions.losses[rows], predictions.loss_weights[rows])
+    return measures
 
 
 def _measured(task: Task, name: str, decoded: Mapping[str, Tensor], batch: Batch, counts: np.ndarray) -> float:

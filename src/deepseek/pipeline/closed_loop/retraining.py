@@ -119,6 +119,7 @@ def candidate_recipe(champion: Champion, rows: Path) -> Recipe:
         "data.suspects": None,  # they name rows of the old table; rows that were left out of it are not among the old ones
         "task": champion.run.resolved.task,
         "tune": None,
+        "self_training": None,
         "export": [],
     }
     return recipe.with_decisions({path: (value, _REASON) for path, value in changed.items()})
