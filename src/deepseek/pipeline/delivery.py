@@ -9,7 +9,7 @@ from deepseek.artifacts import RunFolder
 from deepseek.pipeline.compress import INT8, compress_to, int8_settings
 from deepseek.pipeline.export import export
 from deepseek.recipe import Recipe
-from deepseek.recipe.sections import AUTO
+from deepseek.recipe.values import AUTO
 
 
 def deliver(recipe: Recipe, folder: RunFolder, *, rows: Any = None, calibrate: Any = None) -> None:

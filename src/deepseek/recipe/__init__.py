@@ -5,7 +5,6 @@ from deepseek.recipe.recipe import Recipe
 from deepseek.recipe.schema import json_schema
 from deepseek.recipe.secrets import conceal_password, resolve_secret, resolve_secrets, without_password
 from deepseek.recipe.sections import (
-    AUTO,
     CheckpointSection,
     CompressSection,
     DataSection,
@@ -16,6 +15,7 @@ from deepseek.recipe.sections import (
     TrainSection,
     TuneSection,
 )
+from deepseek.recipe.values import AUTO
 
 __all__ = [
     "AUTO",

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from deepseek.errors import Problem
-from deepseek.recipe.sections import AUTO, RecipeSections, SplitSection
+from deepseek.recipe.sections import RecipeSections, SplitSection
+from deepseek.recipe.values import AUTO
 
 Rule = Callable[[RecipeSections], Iterable[Problem]]
 

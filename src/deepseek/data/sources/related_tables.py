@@ -25,7 +25,7 @@ from deepseek.data.synthesis.sections import AggregationSpec, CutoffsSection, De
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.fields import Kind
 from deepseek.recipe.quantities import Duration
-from deepseek.recipe.sections import Text
+from deepseek.recipe.values import Text
 from deepseek.registry import family
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from deepseek.data.sources import open_source
 from deepseek.data.sources.base import Source
 from deepseek.errors import InputError
 from deepseek.recipe.quantities import Flag
-from deepseek.recipe.sections import KindName, Section, Text
+from deepseek.recipe.sections import Section
+from deepseek.recipe.values import KindName, Text
 from deepseek.registry import component, family
 from deepseek.validation import checked
 

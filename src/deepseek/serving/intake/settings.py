@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from deepseek.recipe.quantities import Duration, Integer, Size
-from deepseek.recipe.sections import Count, Section, Text
+from deepseek.recipe.sections import Section
+from deepseek.recipe.values import Count, Text
 
 ATTRIBUTES = (
     "x-*", "filename", "path", "absolute.path", "uuid", "mime.type", "fragment.*", "segment.original.filename", "record.count",

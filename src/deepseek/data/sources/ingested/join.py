@@ -18,7 +18,8 @@ from deepseek.data.sources.moments import Direction, Moments, Others
 from deepseek.data.timestamps import from_numbers, holds_numbers, read_timestamps
 from deepseek.errors import ColumnError
 from deepseek.recipe.quantities import Duration
-from deepseek.recipe.sections import Section, Text
+from deepseek.recipe.sections import Section
+from deepseek.recipe.values import Text
 
 _RAW_CHARACTERS = 2_000
 
