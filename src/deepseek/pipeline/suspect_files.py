@@ -153,7 +153,7 @@ def _table(judged: Judged, found: Suspects, given: np.ndarray, suggested: np.nda
     )
 
 
-def write_files(folder: Path, table: pa.Table, keys: pa.ChunkedArray | None, key: str | None) -> Path:
+def write_files(folder: Path, table: pa.Table, *, keys: pa.ChunkedArray | None, key: str | None) -> Path:
     """Write the suspects as CSV and Parquet, and return the CSV file.
 
     Args:

@@ -127,7 +127,7 @@ def suspects(  # noqa: PLR0913 (what is said on the command line)
     keep_judgements(folder, judged)
     table = suspect_table(judged, method)
     source = LandedTable.open(search.landed)
-    file = write_files(folder, table, None if key is None else source.column(key), key)
+    file = write_files(folder, table, keys=None if key is None else source.column(key), key=key)
     shown = examples_of(table, source, search.test, most=SHOWN) if examples else None
     facts["seconds"] = round(time.perf_counter() - began, 1)
     write_json(folder / "suspects.json", facts)
