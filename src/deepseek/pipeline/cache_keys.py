@@ -89,19 +89,29 @@ def _components(recipe: Recipe) -> Iterator[type]:
     for name, key in (("aggregation", "aggregations"), ("derivation", "derive")):
         for part in (part for spec in sources for part in spec.get(key, ())):
             yield family(name).get(_type_of(part))
+    for name in ("stream", "decoder"):
+        for part in (spec[name] for spec in sources if name in spec):
+            yield family(name).get(_type_of(part))
     for name, specs in (("source", sources), ("check", data.checks), ("cleaner", data.clean), ("transform", data.transforms.values())):
         for spec in specs:
             yield family(name).get(_type_of(spec))
 
 
 def _sources_in(given: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the sources that a value names, those within others included."""
+    """Yield the source that a value names, and those within it: they stand under `source`, however deep."""
     if not isinstance(given, Mapping):
         return
     if isinstance(given.get("type"), str):
         yield given
-    for part in given.values():
-        yield from _sources_in(part)
+    yield from _sources_below(given)
+
+
+def _sources_below(given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for key, part in given.items():
+        if key == "source":
+            yield from _sources_in(part)
+        elif isinstance(part, Mapping):
+            yield from _sources_below(part)
 
 
 def _type_of(spec: Any) -> str:
