@@ -369,7 +369,7 @@ def test_an_application_alone_watches_in_a_thread(people_run, tmp_path, monkeypa
 def test_a_full_journal_refuses_outcomes_and_drops_answers_with_a_count(people_run, tmp_path, monkeypatch):
     monkeypatch.setattr("deepseek.monitoring.watcher.Store", lambda place: Store(tmp_path / "log" / place.name))
     monkeypatch.setattr("deepseek.serving.recorder.process.Recorder.step", lambda self: False)  # a reader that reads nothing
-    app = serving.make_app(people_run, watch=True, settings={"journal": 6_000})
+    app = serving.make_app(people_run, watch=True, settings={"journal_size": 6_000})
     requests = [("POST", "/v1/models/people/predict", [ROW] * 20)] * 8
     assert {answer.status_code for answer in call(app, *requests)} == {200}
     wait_for(lambda: numbers(app.metrics).get("deepseek_journal_dropped_total", 0) > 0)
