@@ -125,7 +125,7 @@ def test_no_scale_hangs_on_rows_that_were_not_trained_on(tmp_path):
         first.run,
         quantize={"backend": "onnx", "method": "static", "max_drop": 1.0},
         calibrate=pa.table(moved),
-        out=tmp_path / "three",
+        output=tmp_path / "three",
     )
     assert (Path(calibrated["bundle"]) / "model.onnx").read_bytes() != same  # rows do matter: other ones move the scales
 
@@ -165,7 +165,7 @@ def test_the_layer_that_spoils_the_answers_falls_back(run, tmp_path, monkeypatch
     assert [trial["floats"] for trial in document["int8"]["trials"]] == [0, 1]
     with pytest.raises(ExportError, match="in every trial"):
         deepseek.compress(
-            run, quantize={"backend": "onnx", "method": "static", "max_drop": 0.02, "fall_back": False}, out=tmp_path / "none"
+            run, quantize={"backend": "onnx", "method": "static", "max_drop": 0.02, "fall_back": False}, output=tmp_path / "none"
         )
 
 
