@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from deepseek.components import FAMILIES
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import Kind
 from deepseek.models.contract import EncoderContract, RaggedEncoderContract
@@ -44,7 +45,7 @@ SPECS = {
 
 def test_every_builtin_encoder_is_in_this_suite():
     tested = {spec if isinstance(spec, str) else spec["type"] for spec in [*SPECS.values(), *TEXTS.values()]}
-    assert tested == set(family("encoder").names())
+    assert tested == set(FAMILIES["encoder"][1])
 
 
 @pytest.mark.parametrize("case", SPECS)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from deepseek.data.streams.base import MESSAGES, Position, Stream, no_messages
 from deepseek.data.streams.pulsar_ids import id_of, number_of
+from deepseek.data.streams.pulsar_library import pulsar_library
 from deepseek.errors import DataError, InputError, MissingExtraError
 from deepseek.recipe.quantities import Duration
 
@@ -167,9 +168,7 @@ class PulsarStream(Stream):
     def _open(self) -> None:
         if self._consumers:
             return
-        client = self._connected()
-        import pulsar
-
+        client, pulsar = self._connected(), pulsar_library()
         names = []
         for topic in self.topics:
             with self._talking(topic):
@@ -188,7 +187,7 @@ class PulsarStream(Stream):
     def _connected(self) -> pulsar.Client:
         if self._client is None:
             try:
-                import pulsar
+                pulsar = pulsar_library()
             except ImportError:
                 raise MissingExtraError("pulsar", "stream", "reading from Pulsar") from None
             with self._talking(self._url):
@@ -204,8 +203,7 @@ class PulsarStream(Stream):
 
     def _received(self, partition: str, most: int) -> list[tuple[str, int, Any]]:
         """Return what one partition has ready, once each and up to its bound."""
-        import pulsar
-
+        pulsar = pulsar_library()
         found = list[tuple[str, int, Any]]()
         stop = None if self._stop is None else self._stop[partition]
         while len(found) < most and (stop is None or self._at[partition] < stop):
@@ -246,8 +244,7 @@ class PulsarStream(Stream):
     @contextmanager
     def _talking(self, where: str) -> Iterator[None]:
         """Turn what the client raises into errors that say what to do."""
-        import pulsar
-
+        pulsar = pulsar_library()
         try:
             yield
         except pulsar.PulsarException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deepseek.data.streams.pulsar_library import pulsar_library
 from deepseek.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ def number_of(message_id: Any) -> int:
 
 def id_of(number: int) -> pulsar.MessageId:
     """Return the id that has a number; the one before all messages for 0."""
-    import pulsar
-
+    pulsar = pulsar_library()
     if not number:
         return pulsar.MessageId.wrap(pulsar.MessageId.earliest)
     entry = number >> _BATCH_BITS
