@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -25,17 +26,14 @@ def pulsar_library() -> ModuleType:
         ImportError: The client is not installed.
     """
     if sys.implementation.name != "cpython" or "_pulsar" in sys.modules:
-        import pulsar
-
-        return pulsar
+        return import_module("pulsar")
     state = _interpreter_state()
     hidden = _taken(state)
     try:
-        import pulsar
+        return import_module("pulsar")
     finally:
         _KEPT.extend(_taken(state).values())
         state.update(hidden)
-    return pulsar
 
 
 def _taken(state: dict[Any, Any]) -> dict[Any, Any]:
