@@ -5,9 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from deepseek.data import materialize, preparation
+from deepseek.data.preparation import Preparation
 from deepseek.data.threads import AtOnce, in_order, threads_here
+from deepseek.data.transforms.number import NumberTransform
+from deepseek.fields import Field, Kind, Schema
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -73,3 +79,34 @@ def test_things_done_at_once_overlap() -> None:
 
 def test_there_is_at_least_one_thread() -> None:
     assert threads_here() >= 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_fitting_and_preparing_in_threads_gives_the_same_numbers(threads, tmp_path, monkeypatch) -> None:
+    draw = np.random.default_rng(0)
+    rows = {"x": draw.normal(size=5_000), "y": draw.integers(0, 9, 5_000), "c": draw.choice(["a", "b", "c"], 5_000)}
+    batches = pa.table({**rows, "t": draw.choice(["no", "yes"], 5_000)}).to_batches(max_chunksize=700)
+    schema = Schema((Field("x", Kind.NUMBER), Field("y", Kind.NUMBER), Field("c", Kind.CATEGORY), Field("t", Kind.CATEGORY)), ("t",))
+    used: set[str] = set()
+    for name in ("observe", "apply"):
+        whole = getattr(NumberTransform, name)
+
+        def noted(self, batch, name=name, whole=whole):
+            used.add(f"{name} in the main thread: {threading.current_thread() is threading.main_thread()}")
+            return whole(self, batch)
+
+        monkeypatch.setattr(NumberTransform, name, noted)
+
+    def made(count, folder):
+        monkeypatch.setattr(preparation, "threads_here", lambda: count)
+        monkeypatch.setattr(materialize, "threads_here", lambda: count)
+        fitted = Preparation(schema, target="binary").fit(lambda: iter(batches))
+        dataset, _ = materialize.prepare(fitted, iter(batches), folder, rows=5_000, training=True)
+        return fitted.to_json(), dataset.take(np.arange(5_000))
+
+    learned, batch = made(threads, tmp_path / "threads")
+    assert used == {f"{name} in the main thread: {threads == 1}" for name in ("observe", "apply")}
+    alone, wanted = made(1, tmp_path / "alone")
+    assert learned == alone
+    assert all((batch.inputs[name] == wanted.inputs[name]).all() for name in wanted.inputs)
+    assert (batch.targets["target"] == wanted.targets["target"]).all()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deepseek.statistics import Moments
+from deepseek.statistics import moments as moments_module
 
 _numbers = st.floats(-1e6, 1e6, width=32) | st.just(float("nan"))
 
@@ -60,3 +61,19 @@ def test_a_constant_has_no_spread_at_all(value):
         moments.update(np.column_stack([np.full(rows, value), np.where(np.arange(rows) % 2, np.nan, value)]))
     assert moments.mean.tolist() == [value, value]
     assert moments.std().tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1_000])
+def test_rows_without_missing_values_give_the_same_by_the_short_way(rows, monkeypatch):
+    values = np.random.default_rng(rows).normal([1e6, 0.0, 0.1], [1e-3, 5.0, 0.0], (rows, 3))
+    short, taken = Moments(3), []
+    whole = moments_module._whole
+    monkeypatch.setattr(moments_module, "_whole", lambda given: (taken.append(len(given)), whole(given))[1])
+    short.update(values)
+    assert taken == [rows]
+    long = Moments(3)
+    long.update(np.vstack([values, np.full((1, 3), np.nan)]))
+    assert taken == [rows]  # a missing value takes the long way
+    assert (short.count == long.count).all()
+    np.testing.assert_allclose(short.mean, long.mean, rtol=1e-15)
+    np.testing.assert_allclose(short.variance(), long.variance(), rtol=1e-12)

@@ -56,7 +56,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _refuse_whole(self, data: bytes) -> bool:
         """Refuse what there is no room for without reading it, where the bytes are one whole and usual request; say whether that was so.
 
-        A server that is asked for ten times what it can do spends most of its time on saying no: this takes a tenth of the usual way.
+        A server that is asked for ten times what it can do spends most of its time on saying no: the parser is left out.
         """
         if not data.startswith(b"POST ") or not self._is_idle(len(data)):
             return False
