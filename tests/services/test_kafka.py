@@ -187,6 +187,40 @@ class Wrapped:
         return getattr(self.inner, name)
 
 
+class Delivered:
+    """A message, or the event of a partition's end, as librdkafka hands it over."""
+
+    def __init__(self, topic, partition, offset, *, end=False):
+        self.place, self.end = (topic, partition, offset), end
+
+    def __getattr__(self, name):
+        values = dict(zip(("topic", "partition", "offset"), self.place, strict=True))
+        values |= {"timestamp": (1, 0), "key": None, "value": b"{}"}
+        values["error"] = confluent_kafka.KafkaError(confluent_kafka.KafkaError._PARTITION_EOF) if self.end else None
+        return lambda: values[name]
+
+
+class TestBounds:
+    """What lies behind a bound is of the next snapshot, in whatever order it is delivered before the pause is heard."""
+
+    @pytest.mark.parametrize("late", [[("message", 12), ("message", 13)], [("end", 20)], [("message", 10), ("end", 20)]], ids=str)
+    def test_a_partition_never_stands_behind_its_bound(self, mock, topic, monkeypatch, late):
+        produce(mock.servers, topic, records(60))
+        first = [Delivered(topic, 0, offset) for offset in range(12)]  # two more than are wanted
+        after = [Delivered(topic, 0, offset, end=kind == "end") for kind, offset in late]
+        others = [Delivered(topic, partition, offset) for partition in (1, 2) for offset in range(10)]
+        for deliveries in ([first, after, others], [first + after, others], [others + first + after]):
+            with stream_of(mock, topic) as stream:
+                stream.stop_at({f"{topic}/{partition}": 10 for partition in range(3)})
+                coming = iter(deliveries)
+                monkeypatch.setattr(stream._client, "consume", lambda *_, coming=coming, **__: next(coming))
+                rows = 0
+                while not stream.finished:
+                    rows += stream.poll(100).num_rows
+                assert rows == 30
+                assert set(stream.position().values()) == {10}
+
+
 class TestSnapshot:
     def test_versions_follow_the_topic_and_earlier_ones_stay(self, broker, its_topic, tmp_path):
         produce(broker.servers, its_topic, records(10))

@@ -233,9 +233,10 @@ class KafkaStream(Stream):
 
     def _move_to(self, place: int, offset: int) -> None:
         """Have a partition stand at an offset, and send no more of it once that is its end."""
-        if self._stop is not None and offset >= self._stop[place] > self._at[place]:
-            self._client.pause([self._partition(place)])
-            offset = self._stop[place]
+        if self._stop is not None and offset >= self._stop[place]:
+            if self._at[place] < self._stop[place]:
+                self._client.pause([self._partition(place)])
+            offset = self._stop[place]  # what lies behind, and the event of the partition's end there, may come in the same delivery
         self._at[place] = max(self._at[place], offset)
 
     def _partition(self, place: int) -> tuple[str, int]:
