@@ -8,6 +8,7 @@ line; with `--isa avx2` from a process in which oneDNN may use AVX2 only, as on 
 
     python benchmarks/backends.py
     python benchmarks/backends.py --isa avx2
+    python benchmarks/backends.py resnet50 --forms floats
     python benchmarks/backends.py --small --rows 60
 """
 
@@ -102,9 +103,7 @@ def _fit_head(trained: Any, preparation: Preparation, rows: pa.RecordBatch) -> N
     from deepseek.data.batch import as_inputs
 
     for part in trained.modules():
-        if hasattr(
-            part, "downsample"
-        ):  # branches that begin small, as Goyal et al. (2017) start them, keep a random network's features apart
+        if hasattr(part, "downsample"):  # branches that begin small (Goyal et al., 2017) keep a random network's features apart
             nn.init.constant_(getattr(part, "bn3", part.bn2).weight, 0.1)
     batches = [rows.slice(start, 16) for start in range(0, rows.num_rows, 16)]
     inputs = [as_inputs(preparation.arrays(batch)) for batch in batches]
@@ -128,12 +127,14 @@ def _fit_head(trained: Any, preparation: Preparation, rows: pa.RecordBatch) -> N
         head.bias.copy_(5 * (wanted.mean(0) - (mean / spread) @ weights))
 
 
-def measured(name: str, *, rows: int, side: int, small: bool) -> dict[str, Any]:
+def measured(name: str, *, rows: int, side: int, small: bool, forms: str) -> dict[str, Any]:
     """Return every form's agreement and times, and which `auto` takes."""
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         folder = Path(place)
         whole = original(name, folder, rows=rows, side=side, small=small)
-        candidates = [*float_candidates(), *int8_candidates(Int8Settings(max_drop=MAX_DROP["int8"], calibration_rows=min(rows, 128)))]
+        candidates = float_candidates()
+        if forms == "all":
+            candidates += int8_candidates(Int8Settings(max_drop=MAX_DROP["int8"], calibration_rows=min(rows, 128)))
         made, refused = make(whole, candidates, folder, stack=stack)
         timings = timed(whole, made)
         agreement = {
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300, help="rows that all forms are asked; twice as many are learned from")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--small", action="store_true", help="ResNet-18 and a two-layer encoder, to see that it runs")
+    parser.add_argument("--forms", choices=["all", "floats"], default="all", help="floats leaves INT8 out, whose gates take an hour")
     parser.add_argument("--isa", choices=["all", "avx2"], default="all")
     arguments = parser.parse_args()
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "all")
@@ -183,7 +185,10 @@ def main() -> None:
         "processor": machine(),
     }
     side = 64 if arguments.small else arguments.side
-    result = {name: measured(name, rows=arguments.rows, side=side, small=arguments.small) for name in arguments.cases or CASES}
+    result = {
+        name: measured(name, rows=arguments.rows, side=side, small=arguments.small, forms=arguments.forms)
+        for name in arguments.cases or CASES
+    }
     sys.stdout.write(json.dumps({**head, "result": result}) + "\n")
 
 
