@@ -62,11 +62,14 @@ class Topic:
         """The columns up to the last content and the narrowest types that hold them; those of files say where their paths begin."""
         stored = [self._files.schema(part.files["rows"]) for part in self.manifest.parts if "rows" in part.files]
         whole = merged([pa.schema(list(columns_up_to(one, self._cut).values())) for one in stored])
-        root = {ROOT_KEY: os.fsencode(topic_folder(self._folder, self.name))}
         shown = as_shown((field for field in whole if field.name not in COUNTERS), self._texts)
-        return pa.schema(
-            [field.with_metadata(root) if field.name in BLOBS and pa.types.is_string(field.type) else field for field in shown]
-        )
+        return pa.schema([self._marked(field) for field in shown])
+
+    def _marked(self, field: pa.Field) -> pa.Field:
+        """Return a column with what its texts are, where they are paths."""
+        if pa.types.is_string(field.type) and field.name in BLOBS:
+            return field.with_metadata({ROOT_KEY: os.fsencode(topic_folder(self._folder, self.name))})
+        return field
 
     def files(self) -> list[Path]:
         """Return the files that hold the rows, in order."""
