@@ -90,7 +90,7 @@ class Hits:
             best.setdefault(pair[0], pair)
         self._pairs = list(best.values())[:EXAMPLES]
 
-    def near(self, what: str, part: str, looked_at: int, of: int) -> tuple[Near, np.ndarray]:
+    def near(self, what: str, part: str, *, looked_at: int, of: int) -> tuple[Near, np.ndarray]:
         """Return what was found, the most alike as examples, and the training rows."""
         return Near(what, part, looked_at, of, self._measured, tuple(self._pairs)), self._training
 
@@ -119,6 +119,6 @@ def summed(what: str, sizes: Mapping[str, tuple[int, int]], hits: Mapping[str, H
         sizes: By part, how many of its rows were compared, and how many it has.
         hits: By part, what was found.
     """
-    made = [hits[part].near(what, part, *sizes[part]) for part in sizes]
+    made = [hits[part].near(what, part, looked_at=looked_at, of=of) for part, (looked_at, of) in sizes.items()]
     training = np.unique(np.concatenate([rows for _, rows in made])) if made else np.empty(0, dtype=np.int64)
     return Twins([near for near, _ in made], training.astype(np.int64))
