@@ -3,7 +3,7 @@
 A *family* is a contract (a base class) and the components that keep it. A component is a class; **its constructor is its schema**:
 positional-only parameters are wiring that the framework passes (a field, a folder), keyword-only parameters are the keys of a recipe.
 Names, types, ranges and defaults are read from the signature, help from the docstring's `Args:` section; there is no second tree of
-configuration classes.
+configuration classes. A component that is put together from others says whose arguments it hands on (`ArgumentsOf`).
 
 Components come from three places: the table of built-ins in `deepseek.components` (import strings, so that a name costs nothing until
 used), installed packages (entry points in the group `deepseek.FAMILY`), and files or modules that a recipe lists under `plugins:`.
@@ -35,6 +35,24 @@ Spec = str | Mapping[str, Any]
 """How a recipe names a component: its name, or a mapping with the key `type` and the component's arguments."""
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+class ArgumentsOf:
+    """Says, in the annotation of a constructor's `**arguments`, whose keyword-only arguments these are.
+
+    What a component hands on to its parts is so written, and documented, where it is used alone. Those without a default come first.
+
+    Example:
+        ```python
+        def __init__(self, folder: Path, /, **arguments: Annotated[Any, ArgumentsOf(KafkaStream, SnapshotSource)]) -> None: ...
+        ```
+    """
+
+    def __init__(self, *components: type) -> None:
+        self.components = components
+
+    def __repr__(self) -> str:
+        return f"ArgumentsOf({', '.join(component.__name__ for component in self.components)})"
 
 
 class Registry(Generic[T]):
@@ -249,9 +267,11 @@ def load_plugin(target: str, folder: Path) -> str:
 
 
 def describe(component: type) -> tuple[str, dict[str, str]]:
-    """Return a component's first sentence and the help of each argument, from its docstring and those of its bases."""
+    """Return a component's first sentence and the help of each argument, from its docstring and those of its bases and parts."""
     summary = (inspect.getdoc(component) or "").split("\n\n", 1)[0].replace("\n", " ").strip()
     help_of: dict[str, str] = {}
+    for part in _parts_of(component):
+        help_of |= describe(part)[1]
     for base in reversed(component.__mro__):
         text = inspect.cleandoc(base.__doc__ or "")
         section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
@@ -264,19 +284,40 @@ def describe(component: type) -> tuple[str, dict[str, str]]:
 def _schema_of(component: type, name: str) -> type[BaseModel]:
     from pydantic import ConfigDict, Field, create_model
 
+    summary, help_of = describe(component)
+    fields: dict[str, Any] = {
+        key: (exact(kind), Field(default, description=help_of.get(key))) for key, (kind, default) in _arguments_of(component).items()
+    }
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True, protected_namespaces=())
+    return cast("type[BaseModel]", create_model(name, __config__=config, __doc__=summary, **fields))
+
+
+def _arguments_of(component: type) -> dict[str, tuple[Any, Any]]:
+    """Return the type and the default of each keyword-only argument; of one that has to be given the default is `...`."""
     constructor = cast(Any, component).__init__
     hints = get_type_hints(constructor, include_extras=True)
-    summary, help_of = describe(component)
-    fields: dict[str, Any] = {}
+    arguments: dict[str, tuple[Any, Any]] = {}
     for key, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         if key not in hints:
             raise PluginError(f"{component.__qualname__}: the argument {key!r} has no type annotation", hint="recipe keys are typed")
-        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[key] = (exact(hints[key]), Field(default, description=help_of.get(key)))
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True, protected_namespaces=())
-    return cast("type[BaseModel]", create_model(name, __config__=config, __doc__=summary, **fields))
+        arguments[key] = (hints[key], ... if parameter.default is inspect.Parameter.empty else parameter.default)
+    parts = _parts_of(component)
+    for part in parts:
+        for key, argument in _arguments_of(part).items():
+            arguments.setdefault(key, argument)
+    return dict(sorted(arguments.items(), key=lambda one: one[1][1] is not ...)) if parts else arguments
+
+
+def _parts_of(component: type) -> tuple[type, ...]:
+    """Return the components whose arguments a constructor takes and hands on."""
+    constructor = cast(Any, component).__init__
+    for key, parameter in inspect.signature(constructor).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            marks = getattr(get_type_hints(constructor, include_extras=True).get(key), "__metadata__", ())
+            return tuple(part for mark in marks if isinstance(mark, ArgumentsOf) for part in mark.components)
+    return ()
 
 
 def _import_file(path: Path, name: str) -> None:

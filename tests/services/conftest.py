@@ -16,15 +16,22 @@ import pytest
 POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def lacking(line):
+    """Skip a test for want of something, or fail it where servers are required."""
+    if os.environ.get("DEEPSEEK_REQUIRE_SERVICES") == "1":
+        pytest.fail(line)
+    return pytest.skip(line)
+
+
 def program(name, package, *folders):
     """The path of a server's program; a test without it is skipped, or fails where servers are required."""
     found = shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ.get("PATH", ""), "/usr/sbin"]))
     if found:
         return found
-    line = f"{name} is not installed: make services, or apt-get install {package}"
-    if os.environ.get("DEEPSEEK_REQUIRE_SERVICES") == "1":
-        pytest.fail(line)
-    return pytest.skip(line)
+    return lacking(f"{name} is not installed: make services, or apt-get install {package}")
 
 
 def free_port():
@@ -164,3 +171,19 @@ def prometheus_with(*, rules, scraped, key, alerts_to):
             server(watch, user="prometheus", folder=folder, ready=lambda: answers(f"{url}/-/ready")),
         ):
             yield url
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        lacking("playwright is not installed: pip install 'deepseek-framework[test]'")
+    if CHROMIUM is None:
+        lacking("no browser is installed: make services, or apt-get install -y --no-install-recommends chromium")
+    with sync_playwright() as play:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+        running = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield running
+        running.close()

@@ -1,7 +1,5 @@
 """The report in a real browser: no error, no sideways scrolling on a telephone, legible in both themes, whole without script."""
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,6 @@ import pytest
 
 import deepseek
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 LEAST_CONTRAST = """() => {
   const parse = (text) => { const c = text.match(/[\\d.]+/g).map(Number); return {rgb: c.slice(0, 3), a: c.length > 3 ? c[3] : 1}; };
   const light = (rgb) => { const v = rgb.map((c) => c / 255).map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
@@ -36,26 +32,6 @@ LEAST_CONTRAST = """() => {
 LEAST_DRAWN = """() => { const probe = document.createElement("i"); document.body.append(probe); const found = [];
   for (let place = 0; place < 6; place++) { probe.style.color = `var(--c${place})`; found.push(getComputedStyle(probe).color); }
   probe.remove(); return [found, getComputedStyle(document.body).backgroundColor]; }"""
-
-
-def needed(reason):
-    if os.environ.get("DEEPSEEK_REQUIRE_SERVICES") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        needed("playwright is not installed: pip install 'deepseek-framework[test]'")
-    if CHROMIUM is None:
-        needed("no browser is installed: make services, or apt-get install -y --no-install-recommends chromium")
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,29 +17,7 @@ from PIL import Image
 
 import deepseek
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 KEY = "a-key-of-sixteen-or-more"
-
-
-def needed(reason):
-    if os.environ.get("DEEPSEEK_REQUIRE_SERVICES") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        needed("playwright is not installed: pip install 'deepseek-framework[test]'")
-    if CHROMIUM is None:
-        needed("no browser is installed: make services, or apt-get install -y --no-install-recommends chromium")
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,14 @@
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Ge, Le
 
 from deepseek import registry as registry_module
 from deepseek.errors import InputError, PluginError, RecipeError, UnknownNameError
-from deepseek.registry import Registry, component, describe, family, list_components, load_plugin
+from deepseek.registry import ArgumentsOf, Registry, component, describe, family, list_components, load_plugin
 
 INNER = component("test_part")
 
@@ -27,6 +27,17 @@ class Part:
         self.wiring, self.size, self.mode = wiring, size, mode
 
 
+class Nail(Part):
+    """A nail.
+
+    Args:
+        length: How long it is.
+    """
+
+    def __init__(self, *, length: Annotated[int, Ge(1)]) -> None:
+        self.length = length
+
+
 class Whole(Part):
     """A whole of parts.
 
@@ -36,6 +47,18 @@ class Whole(Part):
 
     def __init__(self, *, inner: INNER = "small", parts: list[INNER] = [], size: int = 1) -> None:  # noqa: B006 - a schema's default
         self.inner, self.parts, self.size = inner, parts, size
+
+
+class Joined(Part):
+    """A part, and what it is joined with.
+
+    Args:
+        mode: Another way.
+        glue: What holds them.
+    """
+
+    def __init__(self, *, glue: str = "tar", mode: Literal["c"] = "c", **arguments: Annotated[Any, ArgumentsOf(Part, Nail)]) -> None:
+        self.glue, self.mode, self.arguments = glue, mode, arguments
 
 
 class Untyped(Part):
@@ -107,6 +130,23 @@ def test_a_wrong_spec_names_the_place(parts: Registry[Part], given: dict, path: 
         parts.validate(given)
     (problem,) = caught.value.problems
     assert (problem.path, problem.suggestion) == (path, suggestion)
+
+
+def test_arguments_that_are_handed_on_are_those_of_the_parts() -> None:
+    parts = make(joined=f"{__name__}:Joined")
+    model = parts.schema("joined")
+    assert list(model.model_fields) == ["length", "glue", "mode", "size"]
+    assert {key: field.description for key, field in model.model_fields.items()} == {
+        "length": "How long it is.", "glue": "What holds them.", "mode": "Another way.", "size": "How big it is, in metres.",
+    }  # fmt: skip
+    assert parts.build({"type": "joined", "length": 3}).arguments == {"length": 3, "size": 2}
+
+
+@pytest.mark.parametrize(("given", "path"), [({}, "length"), ({"length": 0}, "length"), ({"length": 1, "mode": "a"}, "mode")])
+def test_arguments_that_are_handed_on_are_checked_as_the_parts_check_them(given: dict, path: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make(joined=f"{__name__}:Joined").validate({"type": "joined", **given})
+    assert [problem.path for problem in caught.value.problems] == [path]
 
 
 def test_every_problem_is_told_at_once(parts: Registry[Part]) -> None:

@@ -38,7 +38,7 @@ class Bundle:
         Raises:
             BundleError: There is none, it is from a newer version, or a file is missing, added or changed.
         """
-        runs = sorted(standing_runs(path), key=lambda child: int(child.name), reverse=True)
+        runs = standing_runs(path)[::-1]
         for candidate in (path, path / "bundle", *(run / "bundle" for run in runs)):
             if (candidate / _MANIFEST).is_file():
                 return cls._open(candidate)

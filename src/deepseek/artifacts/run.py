@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepseek.artifacts.files import plain_disk_errors, write_json
+from deepseek.artifacts.numbered import next_numbered, numbered
 from deepseek.errors import BundleError
 
 HELD = "held.json"
@@ -29,18 +30,7 @@ class RunFolder:
         Raises:
             RunError: The folder cannot be written to.
         """
-        parent = out / name
-        with plain_disk_errors(parent):
-            parent.mkdir(parents=True, exist_ok=True)
-            taken = [int(child.name) for child in parent.iterdir() if child.name.isdigit()]
-            number = max(taken, default=0) + 1
-            while True:
-                try:
-                    (parent / f"{number:03d}").mkdir()
-                except FileExistsError:
-                    number += 1
-                else:
-                    return cls(parent / f"{number:03d}")
+        return cls(next_numbered(out / name))
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -53,10 +43,10 @@ class RunFolder:
             path = path.parent
         if (path / "recipe.yaml").is_file():
             return cls(path)
-        numbered = sorted((child for child in standing_runs(path) if (child / "recipe.yaml").is_file()), key=_number)
-        if not numbered:
+        found = [child for child in standing_runs(path) if (child / "recipe.yaml").is_file()]
+        if not found:
             raise BundleError(f"{path} is no run", hint="give the folder that `deepseek train` printed, for example runs/NAME/001")
-        return cls(numbered[-1])
+        return cls(found[-1])
 
     @property
     def held(self) -> bool:
@@ -131,9 +121,5 @@ class RunFolder:
 
 
 def standing_runs(name: Path) -> list[Path]:
-    """Return the numbered folders below that of a name which may stand for it: all but those that are held."""
-    return [child for child in name.glob("*") if child.name.isdigit() and not (child / HELD).is_file()]
-
-
-def _number(path: Path) -> int:
-    return int(path.name)
+    """Return the numbered folders below that of a name which may stand for it, in order: all but those that are held."""
+    return [child for child in numbered(name) if not (child / HELD).is_file()]

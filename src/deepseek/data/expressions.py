@@ -19,6 +19,7 @@ from pyarrow import acero
 
 from deepseek.data.columns import plain, require_columns
 from deepseek.data.patterns import Pattern
+from deepseek.data.timestamps import read_timestamps
 from deepseek.errors import ColumnError, DataError, InputError, UnknownNameError
 
 _LONGEST = 4_000
@@ -225,8 +226,6 @@ def _modulo(left: pc.Expression, right: pc.Expression) -> pc.Expression:
 
 
 def _timestamp(text: str) -> pc.Expression:
-    from deepseek.data.timestamps import read_timestamps
-
     moment = read_timestamps(pa.array([text]))[0]
     if not moment.is_valid:
         raise InputError(f"{text!r} is no point in time", hint="write 2024-01-31 or 2024-01-31T10:00:00")

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from deepseek import progress
 from deepseek.artifacts import StageCache, plain_disk_errors, read_json, sha256_file, sha256_json, write_json
-from deepseek.data.columns import is_number, is_text
+from deepseek.data.columns import is_text
 from deepseek.data.dvc import pins
 from deepseek.data.landing import LandedTable, land
 from deepseek.data.leaks import check_leaks
@@ -31,8 +31,9 @@ from deepseek.data.targets import TargetKind
 from deepseek.data.unknown_categories import Unknown
 from deepseek.data.versions import manifest
 from deepseek.errors import ColumnError, DataError
-from deepseek.fields import MANY, Kind, Schema, infer_schema, leak_suspects, target_kind
+from deepseek.fields import Schema
 from deepseek.pipeline.cache_keys import check_version, code_version, file_version, plugin_versions
+from deepseek.pipeline.looking import Looked, look
 from deepseek.pipeline.sources import require_recipe_columns, require_test_columns, source_of
 from deepseek.pipeline.twins import TwinFacts, rows_key, twin_facts
 from deepseek.recipe import Recipe
@@ -44,7 +45,6 @@ FEW_ROWS = 20
 """With fewer validation or test rows than this a warning says how little they tell."""
 
 REJECTS = "rejects"
-_SAY = "say what it is under data.fields, or leave it out with data.drop"
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,9 @@ class _Road:
         has_test = data.test is not None
         test = self._land(data.test, require_test_columns, texts) if has_test and self.inner is None else None
         split = self._mended(landed.table, self._split(landed, has_test=has_test))
-        schema, kind = self._look(landed.table, split)
-        task = self._task(kind)
+        looked = self._look(landed.table, split)
+        schema, kind = looked.schema, looked.target
+        task = self._task(looked)
         folder = self._prepare(landed, test, split, schema, kind)
         twins = self._twins(folder, landed, test, split)
         if self.recipe.data.split.on_leak == "drop" and len(twins.training):
@@ -308,72 +309,21 @@ class _Road:
             return section.column
         return table.given_split
 
-    def _look(self, table: LandedTable, split: np.ndarray) -> tuple[Schema, TargetKind | None]:
+    def _look(self, table: LandedTable, split: np.ndarray) -> Looked:
         """Say what each column is, from training rows only."""
-        data = self.recipe.data
-        sample = table.sample(split == TRAIN, SAMPLE_ROWS, self.recipe.seed)
-        left_out = {*data.drop, self._given_split(table), table.given_split} - set(data.targets)
-        sample = sample.select([name for name in sample.column_names if name not in left_out])
-        schema, reasons = infer_schema(sample, data.targets, kinds={name: kind.value for name, kind in data.fields.items()})
-        useless = {name: reasons[name] for name in schema.names if _is_useless(reasons[name]) and name not in (*data.targets, data.weight)}
-        self.warnings += [f"column {name!r} is left out: {reason}" for name, reason in useless.items()]
-        schema = Schema(tuple(part for part in schema if part.name not in useless), schema.target)
-        if not schema.inputs:
-            why = "; ".join(f"{name!r} is left out: {reason}" for name, reason in useless.items())
-            raise DataError(f"no column can be used as an input{f': {why}' if why else ''}", hint="add columns to learn from")
-        self._warn_of_kinds(schema, reasons)
-        for item in schema:
-            if item.name not in data.fields:
-                self.reasons["data", "fields", item.name] = (item.kind.value, reasons[item.name])
-        if not data.targets:
-            return schema, None
-        known = sample.select([name for name in schema.names if name not in schema.target[1:]])
-        for column, reason in leak_suspects(known, schema.target[0]):
-            self.warnings.append(f"column {column!r} may give the target away: {reason}; leave it out with data.drop if so")
-        return schema, self._target_kind(sample, schema)
+        left_out = {name for name in (self._given_split(table), table.given_split) if name is not None}
+        looked = look(self.recipe, table.sample(split == TRAIN, SAMPLE_ROWS, self.recipe.seed), left_out=left_out)
+        self.warnings += looked.warnings
+        self.reasons |= looked.reasons
+        return looked
 
-    def _warn_of_kinds(self, schema: Schema, reasons: Mapping[str, str]) -> None:
-        for item in schema:
-            if item.name in (*schema.target, self.recipe.data.weight) or item.name in self.recipe.data.fields:
-                continue
-            if item.kind is Kind.ID:
-                self.warnings.append(f"column {item.name!r} is left out: it looks like an id ({reasons[item.name]}); {_SAY}")
-            elif reasons[item.name].endswith(MANY):
-                self.warnings.append(f"column {item.name!r} is taken for a category: {reasons[item.name]}; {_SAY}")
-
-    def _target_kind(self, sample: pa.Table, schema: Schema) -> TargetKind:
-        if isinstance(self.recipe.task, Mapping):
-            kind: TargetKind = family("task").get(self.recipe.task["type"]).kind
-            return kind
-        if len(schema.target) > 1:
-            return self._targets_kind(sample, schema)
-        name = schema.target[0]
-        if self.recipe.data.fields.get(name) is Kind.NUMBER:
-            self._task_reason = "data.fields says that the target is a number"
-            return "values"
-        kind, self._task_reason = target_kind(sample[name], schema[name])
-        return kind
-
-    def _targets_kind(self, sample: pa.Table, schema: Schema) -> TargetKind:
-        kinds = {name: sample.schema.field(name).type for name in schema.target}
-        names = [f"{name!r} holds {kind}" for name, kind in kinds.items() if not (is_number(kind) or pa.types.is_boolean(kind))]
-        if names:
-            raise DataError(
-                f"several targets are all numbers, or all 0 and 1, but {', '.join(names)}", hint="name one target, or such columns"
-            )
-        if all(target_kind(sample[name], schema[name])[0] == "binary" for name in schema.target):
-            self._task_reason = "several columns of two values each"
-            return "labels"
-        self._task_reason = "several columns of numbers"
-        return "values"
-
-    def _task(self, kind: TargetKind | None) -> dict[str, Any]:
+    def _task(self, looked: Looked) -> dict[str, Any]:
         if isinstance(self.recipe.task, Mapping):
             return dict(self.recipe.task)
-        if kind is None:
+        if looked.target is None:
             raise ColumnError("there is no column to predict", hint="name it with --target, or under data.target")
-        spec = family("task").validate(TASK_OF_KIND[kind])
-        self.reasons["task"] = (spec, self._task_reason)
+        spec = family("task").validate(TASK_OF_KIND[looked.target])
+        self.reasons["task"] = (spec, looked.target_reason)
         return spec
 
     def _prepare(self, landed: Landed, test: Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None) -> Path:
@@ -460,10 +410,6 @@ def copy_rejects(dataset: Dataset, target: Path) -> None:
             with plain_disk_errors(target):
                 (target / name).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target / name / file.name)
-
-
-def _is_useless(reason: str) -> bool:
-    return reason.startswith(("constant", "empty"))
 
 
 def _require_inputs(preparation: Preparation, test: LandedTable) -> None:

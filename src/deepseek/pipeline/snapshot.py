@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-from deepseek.data.sources.stream import StreamSource
+from deepseek.data.sources.stream import SnapshotSource
 from deepseek.errors import InputError
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.sources import source_of
@@ -34,7 +34,7 @@ def snapshot(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, *, overri
     """
     _, checked = open_recipe(recipe, overrides)
     source = source_of(checked, checked.data.source)
-    if not isinstance(source, StreamSource):
+    if not isinstance(source, SnapshotSource):
         raise InputError("data.source is no stream", hint="snapshots are taken of sources of type kafka, pulsar or stream")
     before = source.messages()
     manifest = source.take()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import pyarrow as pa
 from deepseek import progress
 from deepseek.artifacts import CACHE, Bundle, RunFolder, StageCache, read_json, sha256_json, write_json, write_text
 from deepseek.artifacts.files import plain_disk_errors
+from deepseek.artifacts.numbered import next_numbered, numbered
 from deepseek.data.landing import LandedTable
 from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
@@ -36,7 +36,7 @@ from deepseek.statistics.confident import Method
 BATCH_ROWS = 1_024
 SHOWN = 24
 _MEASURED = ("precision", "channels_last")
-_FOLDER = re.compile(r"suspects-(\d+)\Z")
+_PREFIX = "suspects-"
 
 
 @dataclass(frozen=True, repr=False)
@@ -229,21 +229,11 @@ def _folder(out: Path, recipe: Recipe, *, folds: int, resume: bool) -> Path:
     """Return the folder `out/NAME/suspects-NNN`: the newest that was begun with this recipe and not finished, or the next free one."""
     parent = out / recipe.name
     told = {"recipe": sha256_json(recipe.to_value()), "folds": folds}
-    with plain_disk_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-    found = sorted((child for child in parent.glob("suspects-*") if _FOLDER.match(child.name)), key=_number)
     if resume:
-        for child in reversed(found):
+        for child in reversed(numbered(parent, _PREFIX)):
             if (child / "search.json").is_file() and read_json(child / "search.json") == told:
                 return child
         raise InputError(f"there is no search for suspects of this recipe with {folds} folds in {parent}", hint="start one without resume")
-    folder = parent / f"suspects-{(_number(found[-1]) if found else 0) + 1:03d}"
-    with plain_disk_errors(folder):
-        folder.mkdir()
+    folder = next_numbered(parent, _PREFIX)
     write_json(folder / "search.json", told)
     return folder
-
-
-def _number(path: Path) -> int:
-    match = _FOLDER.match(path.name)
-    return int(match.group(1)) if match else 0

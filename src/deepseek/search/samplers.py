@@ -8,7 +8,7 @@ when a worker dies, the trials after it are what they would have been.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, TypeAlias
 
@@ -19,12 +19,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from deepseek.search.engine import decode, distributions, encode, quiet
+from deepseek.search.ordinals import ordinal_of
 from deepseek.search.space import Space
-
-ORDINAL = "deepseek:ordinal"
-"""The attribute of a trial that was put back into the queue: the ordinal of the one that it stands for."""
-WITHDRAWN = "deepseek:withdrawn"
-"""The attribute of a trial that was taken back before it began, because others had filled the study meanwhile."""
 
 Propose: TypeAlias = Callable[[Study, FrozenTrial, int], dict[str, Any]]
 """What a search does: from the study, the trial and its ordinal to the point to try."""
@@ -33,13 +29,6 @@ Propose: TypeAlias = Callable[[Study, FrozenTrial, int], dict[str, Any]]
 def derived_seed(seed: int, ordinal: int) -> int:
     """Return the seed of one trial, in [0, 2³²)."""
     return int.from_bytes(sha256(f"{seed}:{ordinal}".encode()).digest()[:4], "little")
-
-
-def ordinal_of(trial: FrozenTrial, trials: Iterable[FrozenTrial]) -> int:
-    """Return a trial's place in the study, from 0: how many proposals were made before it."""
-    if ORDINAL in trial.user_attrs:
-        return int(trial.user_attrs[ORDINAL])
-    return sum(one.number < trial.number and ORDINAL not in one.user_attrs and WITHDRAWN not in one.user_attrs for one in trials)
 
 
 def tried(study: Study, space: Space, *, but: FrozenTrial) -> list[tuple[dict[str, Any], float | None]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from deepseek.errors import InputError, RunError
 from deepseek.registry import Spec, family
 from deepseek.search.engine import BEAT_S, GRACE_S, decode, distributions, load_optuna, open_storage, quiet, shown_storage
+from deepseek.search.ordinals import ORDINAL, WITHDRAWN, ordinal_of
 from deepseek.search.space import Space, parse_space
 from deepseek.search.trial import NOTE, Trial, TrialRecord, TrialState
 from deepseek.search.workers import OWNER, Heartbeat, is_dead, this_worker
@@ -95,8 +96,6 @@ class Study:
         Returns:
             The trial, to be ended with `tell`; nothing if the study has all its trials, finished or under way.
         """
-        from deepseek.search.samplers import ordinal_of
-
         self._reclaim()
         if sum(record.state not in ("lost", "waiting") for record in self.trials) >= self.count:
             return None
@@ -171,8 +170,6 @@ class Study:
     @property
     def trials(self) -> list[TrialRecord]:
         """Every trial, in the order of their numbers, those under way and lost ones among them."""
-        from deepseek.search.samplers import WITHDRAWN
-
         return [self._record(one) for one in self._study.get_trials(deepcopy=False) if WITHDRAWN not in one.user_attrs]
 
     @property
@@ -278,8 +275,6 @@ class Study:
         return sum(record.number < number and record.state != "lost" for record in self.trials)
 
     def _withdraw(self, trial: optuna.Trial) -> None:
-        from deepseek.search.samplers import WITHDRAWN
-
         trial.set_user_attr(WITHDRAWN, True)
         with quiet():
             self._study.tell(trial.number, state=load_optuna().trial.TrialState.FAIL)
@@ -334,8 +329,6 @@ class Study:
 
     def _put_back(self, study: optuna.Study, lost: FrozenTrial) -> None:
         """Queue a lost trial's point, with its place in the study; one whose error is on record has failed and is not tried again."""
-        from deepseek.search.samplers import ORDINAL, ordinal_of
-
         if _ERROR not in lost.user_attrs:
             ordinal = ordinal_of(lost, study.get_trials(deepcopy=False))
             with quiet():

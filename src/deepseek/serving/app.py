@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 
 from deepseek.errors import DataError, DeepSeekError
 from deepseek.recipe.sections import ServeSection
-from deepseek.serving import metrics as prometheus
 from deepseek.serving.exchange import Exchange
 from deepseek.serving.experiments.control import ExperimentControl
 from deepseek.serving.experiments.routes import experiment_routes
 from deepseek.serving.experiments.running import HEADER, Call, Missed, Part, Running, table_of
 from deepseek.serving.experiments.settings import CHAMPION
-from deepseek.serving.http.asgi import Application
+from deepseek.serving.http.asgi import Application, Routes
 from deepseek.serving.http.forms import read_form
 from deepseek.serving.http.keys import Keys
-from deepseek.serving.http.problems import ClientGoneError, RefusedError, RowsLostError
+from deepseek.serving.http.problems import RefusedError, RowsLostError
 from deepseek.serving.http.request import Request
 from deepseek.serving.journal import Answered, JournalFullError, Outcomes, Unanswered
 from deepseek.serving.metrics import Metrics
@@ -34,8 +32,6 @@ from deepseek.serving.rows.reader import Rows
 from deepseek.serving.rows.replies import all_bad, as_stream, merged
 from deepseek.serving.succession import require_successor
 
-log = logging.getLogger("deepseek.serving")
-
 ARROW = b"application/vnd.apache.arrow.stream"
 LARGE_BODY = 64 * 1024
 """Bodies beyond are read in a thread: the event loop would stand still for longer than a millisecond."""
@@ -45,8 +41,6 @@ MANY_ROWS = 256
 REFUSE_S, STAND_ASIDE_S = 0.001, 0.0005
 """While a batch is under way the event loop refuses requests for so long at a time, then leaves the interpreter to the model."""
 _MODELS, _PREDICT = b"/v1/models/", b"/predict"
-
-Handler = Callable[[Request, str], Awaitable[None]]
 
 
 class App(Application):
@@ -63,30 +57,32 @@ class App(Application):
     Attributes:
         experiments: Leads experiments.
         closing: Called at the end, when what was accepted is answered and told of.
-        draining: Whether no new work is wanted: readiness then says no.
     """
+
+    log = logging.getLogger("deepseek.serving")
+    elsewhere = "see /openapi.json"
+    defect = "the server failed to answer this request; its log says why"
 
     def __init__(
         self, models: Models, settings: ServeSection, *, exchange: Exchange, keys: Keys, metrics: Metrics, observers: Observers
     ) -> None:
-        self.models, self.settings, self.keys, self.metrics, self.observers = models, settings, keys, metrics, observers
+        self.models, self.settings, self.observers = models, settings, observers
         self.closing: list[Callable[[], None]] = []
-        self.draining = False
         self._stood_aside = 0.0
         self.exchange, self.experiments = exchange, ExperimentControl(exchange)
         self._in_flight = metrics.cell("deepseek_requests_in_flight")
-        self._routes: dict[tuple[str, ...], dict[str, Handler]] = {
+        super().__init__(keys=keys, metrics=metrics)
+
+    def _addresses(self) -> Routes:
+        return {
             ("",): {"GET": self._page},
-            ("healthz",): {"GET": self._health},
-            ("readyz",): {"GET": self._ready},
-            ("metrics",): {"GET": self._metrics},
             ("openapi.json",): {"GET": self._openapi},
             ("v1", "models"): {"GET": self._list},
             ("v1", "models", "*"): {"GET": self._describe},
             ("v1", "models", "*", "predict"): {"POST": self._predict},
             ("v1", "models", "*", "feedback"): {"POST": self._feedback},
             ("admin", "models", "*", "load"): {"POST": self._admin_load},
-            **experiment_routes(self.experiments, keys, timeout_s=settings.read_timeout),
+            **experiment_routes(self.experiments, self.keys, timeout_s=self.settings.read_timeout),
         }
 
     async def close(self) -> None:
@@ -99,26 +95,14 @@ class App(Application):
 
     async def _serve(self, request: Request) -> None:
         self._in_flight.add()
-        endpoint = "unknown"
-        try:
-            handler, endpoint, name = self._route(request)
-            await handler(request, name)
-        except RefusedError as refused:
-            await request.refuse(refused)
-        except ClientGoneError:
-            request.status = 499
-        except DeepSeekError as error:
-            await request.refuse(RefusedError(422, error.message, hint=error.hint))
-        except Exception:  # the edge of the process: a defect becomes a 500 and a traceback in the log, and serving goes on
-            log.exception("request %s failed", request.id)
-            await request.refuse(RefusedError(500, "the server failed to answer this request; its log says why"))
-        finally:
-            self._in_flight.add(-1)
-            labels = {"model": request.model, "endpoint": endpoint, "status": str(request.status)}
-            self.metrics.cell("deepseek_requests_total", **labels).add()
-            if endpoint == "predict" and request.model:
-                seconds = asyncio.get_running_loop().time() - request.began
-                self.metrics.histogram("deepseek_request_seconds", model=request.model).observe(seconds)
+        await super()._serve(request)
+
+    def _note(self, request: Request, endpoint: str) -> None:
+        self._in_flight.add(-1)
+        super()._note(request, endpoint)
+        if endpoint == "predict" and request.model:
+            seconds = asyncio.get_running_loop().time() - request.began
+            self.metrics.histogram("deepseek_request_seconds", model=request.model).observe(seconds)
 
     def shed(self, path: bytes) -> RefusedError | None:
         """Return why a prediction is refused before its body is looked at: its model's queue is full; nothing where it has room.
@@ -149,34 +133,16 @@ class App(Application):
             time.sleep(STAND_ASIDE_S)
             self._stood_aside = time.perf_counter()
 
-    def _route(self, request: Request) -> tuple[Handler, str, str]:
-        parts = tuple(request.path.strip("/").split("/"))
-        name = parts[2] if len(parts) > 2 else ""
-        pattern = (*parts[:2], "*", *parts[3:]) if len(parts) > 2 else parts
-        methods = self._routes.get(pattern)
-        if methods is None:
-            raise RefusedError(404, f"there is nothing at {request.path[:200]!r}", hint="see /openapi.json")
-        handler = methods.get("GET" if request.method == "HEAD" else request.method)
-        if handler is None:
-            raise RefusedError(405, f"{request.method} is not allowed here", headers={"Allow": ", ".join(methods)})
-        return handler, pattern[-1] if pattern[-1] != "*" else "model", unquote(name)
+    @staticmethod
+    def _endpoint(pattern: tuple[str, ...]) -> str:
+        return pattern[-1] if pattern[-1] != "*" else "model"
+
+    def _state(self) -> dict[str, Any]:
+        return {"models": {model.name: model.version for model in self.models.all()}}
 
     async def _page(self, request: Request, _: str) -> None:
         headers = [(b"content-security-policy", policy().encode()), (b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY")]
         await request.answer(200, page(needs_key=bool(self.keys)), b"text/html; charset=utf-8", headers=headers)
-
-    async def _health(self, request: Request, _: str) -> None:
-        await request.answer_json(200, {"status": "alive"})
-
-    async def _ready(self, request: Request, _: str) -> None:
-        if self.draining:
-            raise RefusedError(503, "the server is stopping", headers={"Retry-After": "1"})
-        await request.answer_json(200, {"status": "ready", "models": {model.name: model.version for model in self.models.all()}})
-
-    async def _metrics(self, request: Request, _: str) -> None:
-        self.keys.require(request.headers)
-        text = await asyncio.get_running_loop().run_in_executor(None, self.metrics.text)
-        await request.answer(200, text, prometheus.MEDIA_TYPE)
 
     async def _openapi(self, request: Request, _: str) -> None:
         self.keys.require(request.headers)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepseek.errors import InputError
+from deepseek.statistics.association import mid_ranks
 
 LOOK = 25
 """Labels between two looks of a `DropDetector` inside one batch."""
@@ -298,8 +299,6 @@ def auc_blocks(score: np.ndarray, truth: np.ndarray, *, rows: int = 200) -> tupl
     Returns:
         Weights `[blocks]`, each `4 · positives · negatives / rows` (a block of one class says nothing), and areas `[blocks]`.
     """
-    from deepseek.statistics.association import mid_ranks
-
     weights, areas = [], []
     for start in range(0, len(score) - rows + 1, rows):
         part, positive = score[start : start + rows], truth[start : start + rows].astype(bool)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deepseek.artifacts.files import plain_disk_errors
+from deepseek.artifacts.numbered import next_numbered, numbered
 from deepseek.errors import BundleError
 
-_NAME = re.compile(r"tune-(\d+)\Z")
+_PREFIX = "tune-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,7 @@ class TuneFolder:
         Raises:
             RunError: The folder cannot be written to.
         """
-        parent = out / name
-        with plain_disk_errors(parent):
-            parent.mkdir(parents=True, exist_ok=True)
-            number = max((_number(child) for child in parent.glob("tune-*")), default=0) + 1
-            while True:
-                try:
-                    (parent / f"tune-{number:03d}").mkdir()
-                except FileExistsError:
-                    number += 1
-                else:
-                    return cls(parent / f"tune-{number:03d}")
+        return cls(next_numbered(out / name, _PREFIX))
 
     @classmethod
     def open(cls, path: Path) -> TuneFolder:
@@ -52,7 +42,7 @@ class TuneFolder:
         """
         if (path / "search.json").is_file():
             return cls(path)
-        found = sorted((child for child in path.glob("tune-*") if (child / "search.json").is_file()), key=_number)
+        found = [child for child in numbered(path, _PREFIX) if (child / "search.json").is_file()]
         if not found:
             raise BundleError(f"{path} is no search", hint="give the folder that `deepseek tune` printed, for example runs/NAME/tune-001")
         return cls(found[-1])
@@ -100,8 +90,3 @@ class TuneFolder:
         """Write down a trial that has ended; a line is written at once, so that several processes may."""
         with plain_disk_errors(self.rows), self.rows.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, default=str) + "\n")
-
-
-def _number(path: Path) -> int:
-    match = _NAME.match(path.name)
-    return int(match.group(1)) if match else 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import deepseek.data.prepared as module
+import deepseek.data.prepared.dataset as module
 from deepseek.data.prepared import Column, PreparedDataset, PreparedWriter
 from deepseek.data.transforms.base import InputSpec, Ragged
 from deepseek.errors import DataError, InputError, RunError

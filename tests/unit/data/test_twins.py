@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from deepseek.data import twins as module
 from deepseek.data.landing import LandedTable, LandingCounts
 from deepseek.data.prepared import PreparedDataset
-from deepseek.data.twins import Sides, picture_twins, table_twins, text_twins, twin_kinds
+from deepseek.data.twins import Sides, picture_twins, search, table_twins, text_twins, twin_kinds
+from deepseek.data.twins.found import EXAMPLES
 from deepseek.fields import Kind
 
 WORDS = [
@@ -50,7 +50,7 @@ def test_texts_with_a_word_changed_are_found_and_strangers_are_not(tmp_path):
     row, twin, alike = near.pairs[0]
     assert row == twin + 1_000
     assert alike >= 0.8
-    assert len(near.to_json()["examples"]) == module.EXAMPLES
+    assert len(near.to_json()["examples"]) == EXAMPLES
 
 
 def test_texts_that_share_half_of_their_words_are_no_twins(tmp_path):
@@ -165,7 +165,7 @@ def test_pictures_of_one_colour_are_no_twins():
 
 
 def test_of_many_measured_rows_some_are_drawn_and_it_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MOST_MEASURED", 50)
+    monkeypatch.setattr(search, "MOST_MEASURED", 50)
     random = np.random.default_rng(4)
     texts = [sentence(random) for _ in range(200)]
     table = landed(tmp_path, pa.table({"note": texts * 2}))

@@ -10,10 +10,10 @@ import pytest
 import deepseek
 from deepseek import serving
 from deepseek.errors import BundleError, DataError, InputError, RecipeError
+from deepseek.serving.assembly import settings_of
 from deepseek.serving.http.keys import Keys
 from deepseek.serving.http.problems import RefusedError, RowsLostError
 from deepseek.serving.models import named_paths
-from deepseek.serving.server import settings_of
 
 ROW = {
     "age": 41, "income": 25_000.5, "city": "Oslo", "floor": 2, "member": True, "since": "2021-03-04T05:06:07Z", "note": "new here",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, INGESTED, Source
+from deepseek.data.sources.memory import MemorySource, is_table
 from deepseek.data.sources.remote.cache import matching, names_below
 from deepseek.data.sources.remote.urls import is_remote, local_path, path_of, shown
 from deepseek.errors import DataError, InputError
@@ -69,8 +70,6 @@ def open_source(value: object, *, folder: Path = Path()) -> Source:
         return cast(Source, family("source").build(value, folder))
     if isinstance(value, list) and value and all(isinstance(item, str | Path) for item in value):
         return _build(_type_of([Path(path_of(item)) if is_url(item) else local_path(item) for item in value]), value, folder)
-    from deepseek.data.sources.memory import MemorySource, is_table
-
     if is_table(value):
         return MemorySource(value)
     raise InputError(

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import pyarrow as pa
 from annotated_types import Ge, Le
@@ -16,12 +16,14 @@ from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
 from deepseek.data.sources.files import check_request, deliver
 from deepseek.data.streams.base import Stream
 from deepseek.data.streams.decoders import Decoder
+from deepseek.data.streams.kafka import KafkaStream
 from deepseek.data.streams.manifest import Manifest
+from deepseek.data.streams.pulsar import PulsarStream
 from deepseek.data.streams.reading import SnapshotRows
 from deepseek.data.streams.snapshot import SnapshotPlan, take_snapshot
 from deepseek.errors import DataError
-from deepseek.recipe.quantities import Duration, Size
-from deepseek.registry import component, family
+from deepseek.recipe.quantities import Size
+from deepseek.registry import ArgumentsOf, component, family
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -37,12 +39,12 @@ Count = Annotated[int, Ge(1)]
 Share = Annotated[float, Ge(0), Le(1)]
 
 
-class StreamSource(Source):
-    """Read a stream, of any kind, as a snapshot: taken when it is first read, and taken further by `deepseek snapshot` alone.
+class SnapshotSource(Source):
+    """Read a stream as a snapshot: taken when it is first read, and taken further by `deepseek snapshot` alone.
 
     Args:
         folder: What relative paths are relative to.
-        stream: The stream, such as `{type: lines, path: events.jsonl}`.
+        stream: The stream's spec.
         path: The folder of the snapshot.
         decoder: What a message becomes: `json`, `text`, `raw`, or a plugin of the family `decoder`.
         until: Where a snapshot ends: `now`, a moment (`2026-03-01 12:00`, in UTC), or an offset by partition.
@@ -55,10 +57,10 @@ class StreamSource(Source):
 
     def __init__(  # noqa: PLR0913 (a component's arguments are its schema)
         self,
-        folder: Path = Path(),
+        folder: Path,
+        stream: Mapping[str, Any],
         /,
         *,
-        stream: StreamSpec,
         path: str,
         decoder: DecoderSpec = "json",
         until: Bound = "now",
@@ -147,7 +149,24 @@ class StreamSource(Source):
         return SnapshotRows(self.path, state, places=self._places, texts=self._texts)
 
 
-class KafkaSource(StreamSource):
+SnapshotArguments = Annotated[Any, ArgumentsOf(SnapshotSource)]
+KafkaArguments = Annotated[Any, ArgumentsOf(KafkaStream, SnapshotSource)]
+PulsarArguments = Annotated[Any, ArgumentsOf(PulsarStream, SnapshotSource)]
+
+
+class StreamSource(SnapshotSource):
+    """Read a stream, of any kind, as a snapshot: taken when it is first read, and taken further by `deepseek snapshot` alone.
+
+    Args:
+        folder: What relative paths are relative to.
+        stream: The stream, such as `{type: lines, path: events.jsonl}`.
+    """
+
+    def __init__(self, folder: Path = Path(), /, *, stream: StreamSpec, **snapshot: SnapshotArguments) -> None:
+        super().__init__(folder, stream, **snapshot)
+
+
+class KafkaSource(SnapshotSource):
     """Read topics of Kafka as a snapshot in a folder: taken when it is first read, and taken further by `deepseek snapshot` alone.
 
     Every message before the bound becomes a row or is set aside, exactly once, whatever is killed on the way. Rows come partition after
@@ -155,104 +174,35 @@ class KafkaSource(StreamSource):
 
     Args:
         folder: What relative paths are relative to.
-        servers: Addresses to begin with, `HOST:PORT`, several with commas between them.
-        topics: A topic, or several.
-        path: The folder of the snapshot.
-        start: Where reading begins: `earliest`, `latest`, a moment (`2026-03-01 12:00`, in UTC) or, by partition, an offset or such.
-        group: A consumer group that is told how far rows are safe; nothing is told where not given.
-        options: More settings of librdkafka, such as `security.protocol`; passwords from the environment: `${ENV:KAFKA_PASSWORD}`.
-        on_gap: What is done where the server no longer keeps messages that come next: `fail`, or `continue` and count them.
-        patience: How long a server that does not answer is waited for.
-        decoder: What a message becomes: `json`, `text`, `raw`, or a plugin of the family `decoder`.
+        arguments: Those of the stream `kafka`, and those of a snapshot.
         until: Where a snapshot ends: `now`, a moment, or an offset by partition (`{clicks/0: 1200}`); other partitions are read up to now.
-        limit: The most messages that are read at a time.
-        version: The version to read; the last one where not given.
-        places: Whether `_partition` and `_offset` are columns.
-        max_message: The most bytes of a message; a larger one is set aside.
-        max_rejected: The share of messages, 0 to 1, that may be set aside before a snapshot stops.
     """
 
-    def __init__(  # noqa: PLR0913 (a component's arguments are its schema)
-        self,
-        folder: Path = Path(),
-        /,
-        *,
-        servers: str,
-        topics: str | list[str],
-        path: str,
-        start: str | dict[str, int | str] = "earliest",
-        group: str | None = None,
-        options: dict[str, str | int | float | bool] | None = None,
-        on_gap: Literal["fail", "continue"] = "fail",
-        patience: Duration = 60.0,
-        decoder: DecoderSpec = "json",
-        until: Bound = "now",
-        limit: Count | None = None,
-        version: Count | None = None,
-        places: bool = False,
-        max_message: Size = 1_000_000,
-        max_rejected: Share = 0.5,
-    ) -> None:
-        stream: Mapping[str, Any] = {
-            "type": "kafka", "servers": servers, "topics": topics, "start": start, "group": group, "options": options, "on_gap": on_gap,
-            "patience": patience,
-        }  # fmt: skip
-        super().__init__(
-            folder, stream=dict(stream), path=path, decoder=decoder, until=until, limit=limit, version=version, places=places,
-            max_message=max_message, max_rejected=max_rejected,
-        )  # fmt: skip
+    def __init__(self, folder: Path = Path(), /, **arguments: KafkaArguments) -> None:
+        stream, snapshot = _parted("kafka", arguments)
+        super().__init__(folder, stream, **snapshot)
 
 
-class PulsarSource(StreamSource):
+class PulsarSource(SnapshotSource):
     """Read topics of Pulsar as a snapshot in a folder: taken when it is first read, and taken further by `deepseek snapshot` alone.
 
     Messages are acknowledged once they are in the folder. What was tested against no broker is said in the guide.
 
     Args:
         folder: What relative paths are relative to.
-        url: The address, `pulsar://HOST:PORT` or `pulsar+ssl://HOST:PORT`.
-        topics: A topic, or several.
-        path: The folder of the snapshot.
+        arguments: Those of the stream `pulsar`, and those of a snapshot.
         subscription: The name of the subscription that keeps what is not safe yet; each folder needs its own.
-        start: Where reading begins.
-        token: A token, from the environment: `${ENV:PULSAR_TOKEN}`.
-        trust_certs: A file of certificates that are trusted.
-        patience: How long a broker that does not answer is waited for.
-        decoder: What a message becomes: `json`, `text`, `raw`, or a plugin of the family `decoder`.
         until: Where a snapshot ends: `now`, or a number by partition.
-        limit: The most messages that are read at a time.
-        version: The version to read; the last one where not given.
-        places: Whether `_partition` and `_offset` are columns.
-        max_message: The most bytes of a message; a larger one is set aside.
-        max_rejected: The share of messages, 0 to 1, that may be set aside before a snapshot stops.
     """
 
-    def __init__(  # noqa: PLR0913 (a component's arguments are its schema)
-        self,
-        folder: Path = Path(),
-        /,
-        *,
-        url: str,
-        topics: str | list[str],
-        path: str,
-        subscription: str = "deepseek",
-        start: Literal["earliest", "latest"] = "earliest",
-        token: str | None = None,
-        trust_certs: str | None = None,
-        patience: Duration = 60.0,
-        decoder: DecoderSpec = "json",
-        until: Bound = "now",
-        limit: Count | None = None,
-        version: Count | None = None,
-        places: bool = False,
-        max_message: Size = 1_000_000,
-        max_rejected: Share = 0.5,
-    ) -> None:
-        stream: Mapping[str, Any] = {
-            "type": "pulsar", "url": url, "topics": topics, "subscription": subscription, "start": start, "token": token,
-            "trust_certs": trust_certs, "patience": patience,
-        }  # fmt: skip
-        super().__init__(
-            folder, stream=dict(stream), path=path, decoder=decoder, until=until, limit=limit, version=version, places=places,
-            max_message=max_message, max_rejected=max_rejected,
-        )  # fmt: skip
+    def __init__(self, folder: Path = Path(), /, **arguments: PulsarArguments) -> None:
+        stream, snapshot = _parted("pulsar", arguments)
+        super().__init__(folder, stream, **snapshot)
+
+
+def _parted(kind: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the spec of a stream of some kind, and what is left for the snapshot."""
+    streams = family("stream")
+    own = streams.schema(kind).model_fields
+    spec = streams.validate({"type": kind, **{key: value for key, value in arguments.items() if key in own}})
+    return spec, {key: value for key, value in arguments.items() if key not in own}

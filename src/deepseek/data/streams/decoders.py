@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from deepseek.data.sources.ingested.manifest import conform, merged, record_name
+from deepseek.data.sources.ingested.manifest import record_name
+from deepseek.data.sources.merging import conform, merged
 
 _PIECE_ROWS = 16_384
 _EXACT = 2**53

@@ -156,11 +156,6 @@ class Manifest:
             "missing": missing,
         }
 
-    def path(self, folder: Path, part: Part, kind: PartFile) -> Path | None:
-        """Return where a part's file is, or nothing where the part has none of this kind."""
-        about = part.files.get(kind)
-        return None if about is None else folder / PARTS / about["name"]
-
 
 def first_chain(stream: Mapping[str, Any]) -> str:
     """Return what names no part at all of a stream."""

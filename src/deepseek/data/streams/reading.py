@@ -10,14 +10,13 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deepseek.artifacts.files import sha256_file
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS
 from deepseek.data.sources.files import reading, reject_batch
-from deepseek.data.sources.ingested.manifest import conform, merged
-from deepseek.data.streams.manifest import OFFSET, PARTITION, Manifest, Part, PartFile
+from deepseek.data.sources.merging import as_shown, conform, merged
+from deepseek.data.sources.part_files import PartFiles
+from deepseek.data.streams.manifest import OFFSET, PARTITION, PARTS, Manifest, Part
 from deepseek.data.streams.rows import RAW, REASON
 from deepseek.data.streams.writing import partition_key
-from deepseek.errors import DataError
 
 _RAW_CHARACTERS = 2_000
 
@@ -39,21 +38,16 @@ class SnapshotRows:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, *, places: bool = False, texts: Collection[str] = ()) -> None:
-        self._folder, self.manifest = folder, manifest
+        self.manifest = manifest
+        self._files = PartFiles(folder / PARTS, lost="bring the folder back from a copy, or take the snapshot into a new one")
         self._places, self._texts = places, frozenset(texts)
-        self._seen: set[Path] = set()
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns and the narrowest types that hold every value; those that a snapshot adds come last."""
         hidden = () if self._places else (PARTITION, OFFSET)
-        whole = merged([self._schema_of(part) for part in self.manifest.parts if "rows" in part.files])
-        fields = [
-            field.with_type(pa.string()) if field.name in self._texts and not pa.types.is_nested(field.type) else field
-            for field in whole
-            if field.name not in hidden
-        ]
-        return pa.schema(sorted(fields, key=lambda field: field.name.startswith("_")))
+        whole = merged([self._files.schema(part.files["rows"]) for part in self.manifest.parts if "rows" in part.files])
+        return as_shown((field for field in whole if field.name not in hidden), self._texts)
 
     def batches(self, columns: Sequence[str] | None = None, *, batch_rows: int = DEFAULT_BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield the rows.
@@ -68,7 +62,7 @@ class SnapshotRows:
         names = self.schema.names if columns is None else list(columns)
         target = pa.schema([self.schema.field(name) for name in names])
         for group in self._groups():
-            path = self._checked(group.part, "rows")
+            path = self._files.path(group.part.files["rows"])
             with reading(path), pq.ParquetFile(path) as opened:
                 present = [name for name in opened.schema_arrow.names if name in names or name == OFFSET]
                 for batch in opened.iter_batches(batch_size=batch_rows, row_groups=[group.number], columns=present):
@@ -78,9 +72,7 @@ class SnapshotRows:
         """Yield the messages that became no rows; `line` is the offset."""
         for part in self.manifest.parts:
             if "rejects" in part.files:
-                path = self._checked(part, "rejects")
-                with reading(path):
-                    table = pq.read_table(path)
+                table = self._files.table(part.files["rejects"])
                 where, offsets, reasons = (table[name].to_pylist() for name in (PARTITION, OFFSET, REASON))
                 said = [f"{place}, offset {offset}: {reason}" for place, offset, reason in zip(where, offsets, reasons, strict=True)]
                 raw = [(one or b"").decode(errors="replace")[:_RAW_CHARACTERS] for one in table[RAW].to_pylist()]
@@ -94,21 +86,3 @@ class SnapshotRows:
             for number, partition in enumerate(part.files["rows"]["groups"])
         ]
         return sorted(groups, key=lambda one: (partition_key(one.partition), one.part.number))
-
-    def _schema_of(self, part: Part) -> pa.Schema:
-        path = self._checked(part, "rows")
-        with reading(path):
-            return pq.read_schema(path).remove_metadata()
-
-    def _checked(self, part: Part, kind: PartFile) -> Path:
-        """Return a part's file after seeing, once, that it is as it was written."""
-        path = self.manifest.path(self._folder, part, kind)
-        assert path is not None, "the part has such a file"
-        if path in self._seen:
-            return path
-        if not path.is_file():
-            raise DataError(f"{path} is not there", hint="bring the folder back from a copy, or take the snapshot into a new one")
-        if sha256_file(path) != part.files[kind]["sha256"]:
-            raise DataError(f"{path} is not as it was written", hint="bring the folder back from a copy")
-        self._seen.add(path)
-        return path

@@ -13,8 +13,9 @@ from deepseek import progress
 from deepseek.artifacts import RunFolder, locked
 from deepseek.errors import DeepSeekError, InputError, UnknownNameError
 from deepseek.pipeline.closed_loop.journal import Event
-from deepseek.pipeline.closed_loop.machine import Deployer, Loop
+from deepseek.pipeline.closed_loop.machine import Loop
 from deepseek.pipeline.closed_loop.making import WORK
+from deepseek.pipeline.closed_loop.served import served
 
 Do = Literal["follow", "once", "now", "approve", "undo", "status"]
 
@@ -63,7 +64,7 @@ def loop(
         raise UnknownNameError("thing to do", do, get_args(Do))
     if not every_s > 0:
         raise InputError(f"every_s is {every_s}", hint="it is above 0")
-    deployer = None if server is None else _served(server, key, model)
+    deployer = None if server is None else served(server, key, model)
     name = RunFolder.open(Path(run)).path.parent
     if do == "status":
         return {**Loop(Path(run), deployer=deployer, overrides=tuple(overrides)).status(), "events": []}
@@ -113,9 +114,3 @@ def _alone(name: Path) -> Iterator[None]:
     hint = "one process follows a run; see how it stands: deepseek loop status RUN"
     with locked(name / WORK / "lock", refuse=lambda process: InputError(f"process {process} follows {name} already", hint=hint)):
         yield
-
-
-def _served(server: str, key: str | None, model: str | None) -> Deployer:
-    from deepseek.pipeline.closed_loop.served import served
-
-    return served(server, key, model)

@@ -21,7 +21,7 @@ from deepseek import progress as display
 from deepseek.artifacts import CACHE, RunFolder, StageCache, locked, write_json
 from deepseek.data.checks.base import Check
 from deepseek.data.preparation import Preparation
-from deepseek.data.sources.stream import StreamSource
+from deepseek.data.sources.stream import SnapshotSource
 from deepseek.data.streams.base import Stream
 from deepseek.data.streams.rows import Rows
 from deepseek.errors import CheckError, DataError, InputError
@@ -68,7 +68,7 @@ def learn_live(recipe: Recipe, section: LearnSection, live: LiveSection, *, out:
         InputError: The source is no stream, or the run is another recipe's.
     """
     source = source_of(recipe, recipe.data.source)
-    if not isinstance(source, StreamSource):
+    if not isinstance(source, SnapshotSource):
         raise InputError("learn.live needs a stream", hint="a source of type kafka, pulsar or stream; files are learned without live")
     folder = _folder(recipe, out, resume=resume)
     refused = InputError(f"another process learns in {folder.path}", hint="stop it, or start a new run without resume")

@@ -13,7 +13,7 @@ from deepseek.data.batch import Batch
 from deepseek.data.checks.base import Check
 from deepseek.data.preparation import Preparation
 from deepseek.data.rejects import Inspection
-from deepseek.data.sources.stream import StreamSource
+from deepseek.data.sources.stream import SnapshotSource
 from deepseek.data.streams.base import MESSAGES, Stream
 from deepseek.data.streams.manifest import OFFSET, PARTITION
 from deepseek.data.streams.rows import Rows, rows_of
@@ -39,7 +39,7 @@ class Messages:
         stopped: Says whether somebody wants it to end.
     """
 
-    def __init__(self, stream: Stream, source: StreamSource, live: LiveSection, *, stopped: Callable[[], bool]) -> None:
+    def __init__(self, stream: Stream, source: SnapshotSource, live: LiveSection, *, stopped: Callable[[], bool]) -> None:
         self._stream, self._live, self._stopped = stream, live, stopped
         self._decoder, self._max_message = source.decoder(), source.max_message
 

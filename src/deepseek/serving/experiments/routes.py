@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from deepseek.serving.experiments.control import ExperimentControl
 from deepseek.serving.experiments.settings import read_settings
+from deepseek.serving.http.asgi import Routes
 from deepseek.serving.http.keys import Keys
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.http.request import Request
 
-Handler = Callable[[Request, str], Awaitable[None]]
 
-
-def experiment_routes(control: ExperimentControl, keys: Keys, *, timeout_s: float) -> dict[tuple[str, ...], dict[str, Handler]]:
+def experiment_routes(control: ExperimentControl, keys: Keys, *, timeout_s: float) -> Routes:
     """Return who answers at which address, by method.
 
     Args:

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote
 
 from deepseek.data.sources.ingested.manifest import is_topic
-from deepseek.errors import DeepSeekError
-from deepseek.serving import metrics as prometheus
-from deepseek.serving.http.asgi import Application
+from deepseek.serving.http.asgi import Application, Routes
 from deepseek.serving.http.keys import Keys
-from deepseek.serving.http.problems import ClientGoneError, RefusedError
+from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.http.request import Request
 from deepseek.serving.intake.contents import told
 from deepseek.serving.intake.folder import IngestFolder
 from deepseek.serving.intake.receipts import Receipt
 
-log = logging.getLogger("deepseek.ingest")
-
 MOST_TOPICS = 256
 _SKIPPED_BYTES = 1_000_000
 _SKIP_S = 2.0
-
-Handler = Callable[[Request, str], Awaitable[None]]
 
 
 class App(Application):
@@ -36,19 +29,21 @@ class App(Application):
         keys: What clients have to show.
 
     Attributes:
-        draining: Whether no new work is wanted: readiness then says no.
         needs_keys: Whether clients have to show a key.
     """
 
+    log = logging.getLogger("deepseek.ingest")
+    elsewhere = "post to /v1/ingest/TOPIC"
+    defect = "the server failed to take this; its log says why"
+
     def __init__(self, folder: IngestFolder, *, keys: Keys) -> None:
-        self._folder, self._keys, self._metrics = folder, keys, folder.metrics
+        self._folder = folder
         self._topics = set(folder.index.counts())
-        self.draining = False
         self.needs_keys = bool(keys)
-        self._routes: dict[tuple[str, ...], dict[str, Handler]] = {
-            ("healthz",): {"GET": self._health},
-            ("readyz",): {"GET": self._ready},
-            ("metrics",): {"GET": self._numbers},
+        super().__init__(keys=keys, metrics=folder.metrics)
+
+    def _addresses(self) -> Routes:
+        return {
             ("v1", "ingest"): {"GET": self._list},
             ("v1", "ingest", "*"): {"GET": self._describe, "POST": self._take, "PUT": self._take},
         }
@@ -58,35 +53,9 @@ class App(Application):
         self.draining = True
         await asyncio.get_running_loop().run_in_executor(None, self._folder.close)
 
-    async def _serve(self, request: Request) -> None:
-        endpoint = "unknown"
-        try:
-            handler, endpoint, name = self._route(request)
-            await handler(request, name)
-        except RefusedError as refused:
-            await self._refuse(request, refused)
-        except ClientGoneError:
-            request.status = 499
-        except DeepSeekError as error:
-            await self._refuse(request, RefusedError(422, error.message, hint=error.hint))
-        except Exception:  # the edge of the process: a defect becomes a 500 and a traceback in the log, and the others are served
-            log.exception("request %s failed", request.id)
-            await self._refuse(request, RefusedError(500, "the server failed to take this; its log says why"))
-        finally:
-            labels = {"model": "", "endpoint": endpoint, "status": str(request.status)}
-            self._metrics.cell("deepseek_requests_total", **labels).add()
-
-    def _route(self, request: Request) -> tuple[Handler, str, str]:
-        parts = tuple(request.path.strip("/").split("/"))
-        name = parts[2] if len(parts) > 2 else ""
-        pattern = (*parts[:2], "*", *parts[3:]) if len(parts) > 2 else parts
-        methods = self._routes.get(pattern)
-        if methods is None:
-            raise RefusedError(404, f"there is nothing at {request.path[:200]!r}", hint="post to /v1/ingest/TOPIC")
-        handler = methods.get("GET" if request.method == "HEAD" else request.method)
-        if handler is None:
-            raise RefusedError(405, f"{request.method} is not allowed here", headers={"Allow": ", ".join(methods)})
-        return handler, "ingest" if parts[:2] == ("v1", "ingest") else parts[0], unquote(name)
+    @staticmethod
+    def _endpoint(pattern: tuple[str, ...]) -> str:
+        return "ingest" if pattern[:2] == ("v1", "ingest") else pattern[0]
 
     async def _refuse(self, request: Request, refused: RefusedError) -> None:
         """Send a problem document; where the rest of the body is short it is read first, or the client might never get to the answer."""
@@ -100,43 +69,33 @@ class App(Application):
             self._folder.compactor.wake()
         await request.refuse(refused)
 
-    async def _health(self, request: Request, _: str) -> None:
-        await request.answer_json(200, {"status": "alive"})
+    async def _metrics(self, request: Request, _: str) -> None:
+        self.keys.require(request.headers)
+        backlog = self._state()
+        self.metrics.cell("deepseek_ingest_waiting_contents").set(backlog["waiting"])
+        self.metrics.cell("deepseek_ingest_waiting_bytes").set(backlog["waiting_bytes"])
+        await super()._metrics(request, _)
 
-    async def _ready(self, request: Request, _: str) -> None:
-        if self.draining:
-            raise RefusedError(503, "the server is stopping", headers={"Retry-After": "1"})
-        await request.answer_json(200, {"status": "ready", **self._backlog()})
-
-    async def _numbers(self, request: Request, _: str) -> None:
-        self._keys.require(request.headers)
-        backlog = self._backlog()
-        self._metrics.cell("deepseek_ingest_waiting_contents").set(backlog["waiting"])
-        self._metrics.cell("deepseek_ingest_waiting_bytes").set(backlog["waiting_bytes"])
-        text = await asyncio.get_running_loop().run_in_executor(None, self._metrics.text)
-        await request.answer(200, text, prometheus.MEDIA_TYPE)
-
-    def _backlog(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, Any]:
         failure = self._folder.compactor.failure
         backlog = {"waiting": self._folder.index.waiting, "waiting_bytes": self._folder.intake.waiting_bytes}
         return {**backlog, **({"failure": failure} if failure else {})}
 
     async def _list(self, request: Request, _: str) -> None:
-        self._keys.require(request.headers)
+        self.keys.require(request.headers)
         counts = await asyncio.get_running_loop().run_in_executor(None, self._folder.index.counts)
-        await request.answer_json(200, {"topics": counts, **self._backlog()})
+        await request.answer_json(200, {"topics": counts, **self._state()})
 
     async def _describe(self, request: Request, topic: str) -> None:
-        self._keys.require(request.headers)
+        self.keys.require(request.headers)
         counts = await asyncio.get_running_loop().run_in_executor(None, self._folder.index.counts)
         if topic not in counts:
             raise RefusedError(404, f"nothing came for the topic {topic[:64]!r} yet", hint=f"topics: {', '.join(counts) or 'none'}")
         await request.answer_json(200, {"topic": topic, **counts[topic]})
 
     async def _take(self, request: Request, topic: str) -> None:
-        self._keys.require(request.headers)
-        if self.draining:
-            raise RefusedError(503, "the server is stopping", headers={"Retry-After": "1"})
+        self.keys.require(request.headers)
+        self._require_time_left()
         self._check_topic(topic)
         receipts, single = await self._folder.intake.take(topic, request)
         self._topics.add(topic)
@@ -172,11 +131,11 @@ class App(Application):
         for receipt in receipts:
             content, state = receipt.content, receipt.outcome.state
             outcome = "refused" if state == "other" or content.refusal else state
-            self._metrics.cell("deepseek_ingest_contents_total", topic=topic, outcome=outcome).add()
+            self.metrics.cell("deepseek_ingest_contents_total", topic=topic, outcome=outcome).add()
             if state == "stored":
-                self._metrics.cell("deepseek_ingest_bytes_total", topic=topic).add(content.size)
-                self._metrics.cell("deepseek_ingest_records_total", topic=topic, outcome="kept").add(content.rows)
-                self._metrics.cell("deepseek_ingest_records_total", topic=topic, outcome="rejected").add(len(content.rejects))
+                self.metrics.cell("deepseek_ingest_bytes_total", topic=topic).add(content.size)
+                self.metrics.cell("deepseek_ingest_records_total", topic=topic, outcome="kept").add(content.rows)
+                self.metrics.cell("deepseek_ingest_records_total", topic=topic, outcome="rejected").add(len(content.rejects))
 
 
 def _value(receipt: Receipt) -> dict[str, Any]:

@@ -22,18 +22,16 @@ from deepseek.data.sources.ingested.manifest import (
     AT,
     FIRST_CHAIN,
     ID,
-    MICROSECONDS,
     ROW,
     SEQ,
     Manifest,
     Part,
     PartFile,
     attribute_name,
-    conform,
     link,
-    merged,
     topic_folder,
 )
+from deepseek.data.sources.merging import MICROSECONDS, conform, merged
 from deepseek.errors import RunError
 from deepseek.serving.intake.index import Index, Waiting
 from deepseek.serving.intake.records import tables_of

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from deepseek.data.sources.csv import CsvSource
 from deepseek.data.sources.files import plain_batch, plain_schema
-from deepseek.data.sources.ingested.manifest import as_text, record_name
+from deepseek.data.sources.ingested.manifest import record_name
 from deepseek.data.sources.json import JsonLinesSource, JsonSource, column_of
+from deepseek.data.sources.merging import as_text
 from deepseek.errors import DataError, InputError
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.intake.expected import Expected, Record

@@ -386,7 +386,7 @@ def test_a_lasting_folder_lies_beside_the_runs_and_never_in_a_bundle(people_run,
     from contextlib import ExitStack
 
     from deepseek.recipe.sections import ServeSection
-    from deepseek.serving.server import _folder
+    from deepseek.serving.assembly import _folder
 
     shutil.copytree(people_run.parent, tmp_path / "people")
     shutil.copytree(people_run / "bundle", tmp_path / "alone" / "bundle")

@@ -6,10 +6,11 @@ types and the values of then, whatever came later and however parts were joined:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from deepseek.data.sources.merging import one_column
 
 _NAME, _FIRST = b"deepseek.column", b"deepseek.first"
 
@@ -61,13 +62,6 @@ def columns_up_to(schema: pa.Schema, number: int | None) -> dict[str, pa.Field]:
         for field in schema
         if number is None or int((field.metadata or {}).get(_FIRST, 0)) <= number
     }
-
-
-def one_column(columns: Sequence[pa.ChunkedArray], kind: pa.DataType, rows: int) -> pa.ChunkedArray:
-    """Return columns of one type, of which a row has a value in one at most, as one; nulls where there is none."""
-    if not columns:
-        return pa.chunked_array([pa.nulls(rows, kind)])
-    return columns[0] if len(columns) == 1 else pc.coalesce(*columns)
 
 
 def _name(field: pa.Field) -> str:

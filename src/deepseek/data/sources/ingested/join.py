@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from deepseek.data.columns import is_text
 from deepseek.data.sources.files import reject_batch
-from deepseek.data.sources.ingested.manifest import AT, ID, MICROSECONDS, as_text, attribute_name
+from deepseek.data.sources.ingested.manifest import AT, ID, attribute_name
 from deepseek.data.sources.ingested.topic import Topic
+from deepseek.data.sources.merging import MICROSECONDS, as_text
 from deepseek.data.sources.moments import Direction, Moments, Others
 from deepseek.data.timestamps import from_numbers, holds_numbers, read_timestamps
 from deepseek.errors import ColumnError

@@ -22,12 +22,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from deepseek.artifacts.files import read_json, write_json
 from deepseek.data.sources.base import INGESTED
-from deepseek.data.sources.ingested.columns import one_column
 from deepseek.errors import DataError
 
 FORMAT = 1
@@ -40,7 +36,6 @@ BLOBS = ("image", "audio", "file")
 MANIFEST = "manifest.json"
 TOPICS = "topics"
 FIRST_CHAIN = hashlib.sha256(b"deepseek ingest 1").hexdigest()
-MICROSECONDS = pa.timestamp("us")
 _TOPIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 PartFile = Literal["rows", "contents", "rejects"]
@@ -172,70 +167,3 @@ def attribute_name(name: str) -> str:
     """Return the name of an attribute as a column: `_` and the name in small letters, `-` as `_`; `_id_` for one that is taken."""
     column = "_" + name.lower().replace("-", "_")
     return f"{column}_" if column in (ID, AT, SEQ, ROW) else column
-
-
-def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table with the columns and types of a schema that was merged from its own and others.
-
-    Missing columns are null; of columns with the same name a row has a value in one at most.
-    """
-    columns = []
-    for target in schema:
-        found = [_as_type(table.column(place), target.type) for place in table.schema.get_all_field_indices(target.name)]
-        columns.append(one_column(found, target.type, table.num_rows))
-    return pa.table(columns, schema=schema)
-
-
-def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if column.type == kind:
-        return column
-    bytes_or_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or _is_bytes(column.type)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or (_is_bytes(kind) and not bytes_or_text):
-        return as_text(column).cast(kind)
-    if pa.types.is_timestamp(kind):
-        return column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False).cast(kind)
-    return column.cast(kind, safe=False)
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return values as text, spelled the same whether they become text at once or were widened before: 1 and 1.0 are both `1`."""
-    kind = column.type
-    if pa.types.is_floating(kind):
-        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
-        as_whole = pc.if_else(whole, column, 0.0).cast(pa.int64()).cast(pa.string())
-        return pc.if_else(whole, as_whole, column.cast(pa.string()))
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return _as_type(column, MICROSECONDS).cast(pa.string())
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-        return pa.chunked_array([[None if value is None else _text(value) for value in column.to_pylist()]], pa.string())
-    return column.cast(pa.string())
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-
-
-def merged(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """Return the columns of all schemas in the order of their first coming; types that do not go together become text."""
-    fields: dict[str, pa.Field] = {}
-    for schema in schemas:
-        for one in schema:
-            known = fields.get(one.name)
-            fields[one.name] = one.with_nullable(True) if known is None else known.with_type(_wider(known.type, one.type))
-    return pa.schema(list(fields.values()))
-
-
-def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    if first == second:
-        return first
-    if all(pa.types.is_timestamp(kind) or pa.types.is_date(kind) for kind in (first, second)):
-        return MICROSECONDS
-    try:
-        schemas = [pa.schema([pa.field("", kind)]) for kind in (first, second)]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except pa.ArrowException:
-        return pa.string()

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deepseek.artifacts.files import sha256_file
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, ROOT_KEY
 from deepseek.data.sources.files import reading, reject_batch
 from deepseek.data.sources.ingested.columns import columns_up_to
@@ -24,13 +23,10 @@ from deepseek.data.sources.ingested.manifest import (
     ID,
     SEQ,
     Manifest,
-    Part,
-    PartFile,
-    conform,
-    merged,
     topic_folder,
 )
-from deepseek.errors import DataError
+from deepseek.data.sources.merging import as_shown, conform, merged
+from deepseek.data.sources.part_files import PartFiles
 
 
 class Topic:
@@ -49,31 +45,31 @@ class Topic:
         parts = whole.parts if version is None else tuple(part for part in whole.parts if part.first <= version)
         self._cut = version if parts and version is not None and version < parts[-1].last else None
         self.manifest = replace(whole, parts=parts)
-        self._seen: set[Path] = set()
+        lost = "it was deleted, or joined to others since this was opened; open it again"
+        self._files = PartFiles(topic_folder(folder, name) / "parts", lost=lost)
 
     @property
     def chain(self) -> str:
         """What names every content of this state: the same whatever parts they lie in."""
         if self._cut is None:
             return self.manifest.chain
-        contents = self._table(self.manifest.parts[-1], "contents")
+        contents = self._files.table(self.manifest.parts[-1].files["contents"])
         before = self._up_to_cut(contents)
         return str(before["chain"][-1].as_py()) if before.num_rows else FIRST_CHAIN
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns up to the last content and the narrowest types that hold them; those of files say where their paths begin."""
-        stored = [self._schema_of(part) for part in self.manifest.parts if "rows" in part.files]
+        stored = [self._files.schema(part.files["rows"]) for part in self.manifest.parts if "rows" in part.files]
         whole = merged([pa.schema(list(columns_up_to(one, self._cut).values())) for one in stored])
-        root = {ROOT_KEY: os.fsencode(topic_folder(self._folder, self.name))}
-        fields = []
-        for field in whole:
-            if field.name in COUNTERS:
-                continue
-            as_text = field.name in self._texts and not pa.types.is_nested(field.type)
-            typed = field.with_type(pa.string()) if as_text else field
-            fields.append(typed.with_metadata(root) if typed.name in BLOBS and pa.types.is_string(typed.type) else typed)
-        return pa.schema(sorted(fields, key=lambda field: field.name.startswith("_")))
+        shown = as_shown((field for field in whole if field.name not in COUNTERS), self._texts)
+        return pa.schema([self._marked(field) for field in shown])
+
+    def _marked(self, field: pa.Field) -> pa.Field:
+        """Return a column with what its texts are, where they are paths."""
+        if pa.types.is_string(field.type) and field.name in BLOBS:
+            return field.with_metadata({ROOT_KEY: os.fsencode(topic_folder(self._folder, self.name))})
+        return field
 
     def files(self) -> list[Path]:
         """Return the files that hold the rows, in order."""
@@ -92,9 +88,9 @@ class Topic:
         names = self.schema.names if columns is None else list(columns)
         target = pa.schema([self.schema.field(name) for name in names])
         for part in self.manifest.parts:
-            path = self._checked(part, "rows")
-            if path is None:
+            if "rows" not in part.files:
                 continue
+            path = self._files.path(part.files["rows"])
             with reading(path), pq.ParquetFile(path) as opened:
                 stored = columns_up_to(opened.schema_arrow, self._cut)
                 present = [name for name, field in stored.items() if field.name in names]
@@ -115,7 +111,7 @@ class Topic:
         replaced = self._replaced()
         for part in self.manifest.parts:
             if "rejects" in part.files:
-                table = self._up_to_cut(self._table(part, "rejects"))
+                table = self._up_to_cut(self._files.table(part.files["rejects"]))
                 table = table.filter(pc.invert(pc.is_in(table[SEQ], replaced)))
                 reasons = [f"{self.name}, content {name}: {reason}" for name, reason in zip(*_lists(table, "_id", "reason"), strict=True)]
                 if reasons:
@@ -123,7 +119,7 @@ class Topic:
 
     def _replaced(self) -> pa.Array:
         """Return the numbers of contents that were refused whole, and are stored under a later one: the schema was mended in between."""
-        parts = [self._up_to_cut(self._table(part, "contents")) for part in self.manifest.parts]
+        parts = [self._up_to_cut(self._files.table(part.files["contents"])) for part in self.manifest.parts]
         contents = pa.concat_tables([part.select([SEQ, ID, "sha256", "rows"]) for part in parts])
         refused = contents.filter(pc.equal(contents["rows"], 0))
         same = contents.filter(pc.is_in(contents[ID], refused[ID]))
@@ -132,30 +128,6 @@ class Topic:
 
     def _up_to_cut(self, table: pa.Table) -> pa.Table:
         return table if self._cut is None else table.filter(pc.less_equal(table[SEQ], self._cut))
-
-    def _schema_of(self, part: Part) -> pa.Schema:
-        path = self._checked(part, "rows")
-        assert path is not None
-        with reading(path):
-            return pq.read_schema(path).remove_metadata()
-
-    def _table(self, part: Part, kind: PartFile) -> pa.Table:
-        path = self._checked(part, kind)
-        assert path is not None
-        with reading(path):
-            return pq.read_table(path)
-
-    def _checked(self, part: Part, kind: PartFile) -> Path | None:
-        """Return a part's file after seeing, once, that it is as it was written."""
-        path = self.manifest.path(self._folder, part, kind)
-        if path is None or path in self._seen:
-            return path
-        if not path.is_file():
-            raise DataError(f"{path} is not there", hint="it was deleted, or joined to others since this was opened; open it again")
-        if sha256_file(path) != part.files[kind]["sha256"]:
-            raise DataError(f"{path} is not as it was written", hint="bring the folder back from a copy")
-        self._seen.add(path)
-        return path
 
 
 def _lists(table: pa.Table, *names: str) -> list[list[Any]]:

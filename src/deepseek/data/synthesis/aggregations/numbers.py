@@ -38,7 +38,7 @@ class SumAggregation(Aggregation):
 
     def over(self, values: np.ndarray, ranges: Ranges) -> np.ndarray:
         """Return one value for each range (see `Aggregation.over`)."""
-        return fold((np.nan_to_num(values),), ranges, join=_add, empty=(0.0,))[0]
+        return _total(values, ranges)
 
 
 class MeanAggregation(Aggregation):
@@ -52,7 +52,7 @@ class MeanAggregation(Aggregation):
         """Return one value for each range (see `Aggregation.over`)."""
         known = ~np.isnan(values)
         total, count = fold((np.where(known, values, 0.0), known.astype(np.float64)), ranges, join=_add, empty=(0.0, 0.0))
-        return np.asarray(np.divide(total, count, out=np.full(len(ranges), np.nan), where=count > 0))
+        return _quotient(total, count)
 
 
 class MinAggregation(Aggregation):
@@ -66,7 +66,7 @@ class MinAggregation(Aggregation):
 
     def over(self, values: np.ndarray, ranges: Ranges) -> np.ndarray:
         """Return one value for each range (see `Aggregation.over`)."""
-        return fold((values,), ranges, join=lambda a, b: (np.fmin(a[0], b[0]),), empty=(np.nan,))[0]
+        return _extreme(values, ranges, np.fmin)
 
 
 class MaxAggregation(Aggregation):
@@ -80,7 +80,7 @@ class MaxAggregation(Aggregation):
 
     def over(self, values: np.ndarray, ranges: Ranges) -> np.ndarray:
         """Return one value for each range (see `Aggregation.over`)."""
-        return fold((values,), ranges, join=lambda a, b: (np.fmax(a[0], b[0]),), empty=(np.nan,))[0]
+        return _extreme(values, ranges, np.fmax)
 
 
 class StdAggregation(Aggregation):
@@ -98,7 +98,7 @@ class StdAggregation(Aggregation):
     def over(self, values: np.ndarray, ranges: Ranges) -> np.ndarray:
         """Return one value for each range (see `Aggregation.over`)."""
         count, _, squares, _ = _moments(values, ranges)
-        return np.asarray(np.sqrt(np.divide(squares, count - 1, out=np.full(len(ranges), np.nan), where=count > 1)))
+        return np.asarray(np.sqrt(_quotient(squares, count - 1)))
 
 
 class SkewAggregation(Aggregation):
@@ -128,7 +128,7 @@ class TrueCountAggregation(Aggregation):
 
     def over(self, values: np.ndarray, ranges: Ranges) -> np.ndarray:
         """Return one value for each range (see `Aggregation.over`)."""
-        return fold((np.nan_to_num(values),), ranges, join=_add, empty=(0.0,))[0]
+        return _total(values, ranges)
 
 
 class TrueShareAggregation(Aggregation):
@@ -141,9 +141,20 @@ class TrueShareAggregation(Aggregation):
 
     def over(self, values: np.ndarray, ranges: Ranges) -> np.ndarray:
         """Return one value for each range (see `Aggregation.over`)."""
-        true = fold((np.nan_to_num(values),), ranges, join=_add, empty=(0.0,))[0]
-        lengths = ranges.lengths.astype(np.float64)
-        return np.asarray(np.divide(true, lengths, out=np.full(len(ranges), np.nan), where=lengths > 0))
+        return _quotient(_total(values, ranges), ranges.lengths.astype(np.float64))
+
+
+def _total(values: np.ndarray, ranges: Ranges) -> np.ndarray:
+    return fold((np.nan_to_num(values),), ranges, join=_add, empty=(0.0,))[0]
+
+
+def _extreme(values: np.ndarray, ranges: Ranges, better: np.ufunc) -> np.ndarray:
+    return fold((values,), ranges, join=lambda a, b: (better(a[0], b[0]),), empty=(np.nan,))[0]
+
+
+def _quotient(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return sums by how many they are of; missing where that is none."""
+    return np.asarray(np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0))
 
 
 def _add(first: Arrays, second: Arrays) -> Arrays:

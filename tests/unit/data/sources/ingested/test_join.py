@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from deepseek.data.sources import open_source
-from deepseek.data.sources.ingested.manifest import Manifest, as_text, conform, merged
+from deepseek.data.sources.ingested.manifest import Manifest
+from deepseek.data.sources.merging import as_text, conform, merged
 from deepseek.data.sources.moments import Moments, Others
 from deepseek.errors import ColumnError, DataError, InputError, RecipeError, UnknownNameError
 from deepseek.serving.intake.contents import Content

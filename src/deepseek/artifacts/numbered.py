@@ -1,0 +1,49 @@
+"""Folders that are numbered from 1, side by side: runs (`001`), searches (`tune-001`) and others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from deepseek.artifacts.files import plain_disk_errors
+
+
+def numbered(parent: Path, prefix: str = "") -> list[Path]:
+    """Return what is numbered in a folder, in the order of the numbers.
+
+    Args:
+        parent: The folder.
+        prefix: What stands before the number, such as `tune-`.
+    """
+    found = [(_number(child, prefix), child) for child in parent.glob(f"{prefix}*")]
+    return [child for number, child in sorted(found) if number >= 0]
+
+
+def next_numbered(parent: Path, prefix: str = "") -> Path:
+    """Make the next free folder; an existing one is never touched, also not by a process that runs beside.
+
+    Args:
+        parent: Where it goes; made if it is not there.
+        prefix: What stands before the number.
+
+    Raises:
+        RunError: The folder cannot be written to.
+    """
+    with plain_disk_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = numbered(parent, prefix)
+        number = (_number(taken[-1], prefix) if taken else 0) + 1
+        while True:
+            folder = parent / f"{prefix}{number:03d}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+
+
+def _number(path: Path, prefix: str) -> int:
+    """Return the number of a folder; -1 where it has none."""
+    found = re.fullmatch(r"[0-9]+", path.name.removeprefix(prefix)) if path.name.startswith(prefix) else None
+    return int(found.group()) if found else -1

@@ -1,0 +1,108 @@
+"""The section `data`: where rows come from, which of them train, and how they become arrays."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le, Lt
+from pydantic import Field
+
+from deepseek.recipe.quantities import Flag, Integer, Number
+from deepseek.recipe.sections.base import Section
+from deepseek.recipe.values import (
+    AUTO,
+    AugmentationSpec,
+    Auto,
+    CheckSpec,
+    CleanerSpec,
+    KindName,
+    Seed,
+    Share,
+    SourceSpec,
+    Text,
+    TransformSpec,
+)
+
+
+class SplitSection(Section):
+    """Which rows train, which validate and which test; settled before anything is learned from any row."""
+
+    train: Share = 0.7
+    """Share of rows for training; the three shares sum to 1, or to 100, or are whole proportions (7, 1, 2)."""
+    validation: Share = 0.15
+    """Share of rows for choosing: early stopping, the best weights."""
+    test: Share = 0.15
+    """Share of rows for the final number, looked at once."""
+    stratify: Flag | None = None
+    """Whether each split gets every class (or range of a number) in proportion; decided by the target where not given."""
+    group: Text | None = None
+    """A column; rows that share its value stay in one split."""
+    time: Text | None = None
+    """A column of times; the test split is the latest rows, training the earliest."""
+    column: Text | None = None
+    """A column that says `train`, `validation` or `test` itself."""
+    folds: Annotated[Integer, Ge(2)] | None = None
+    """Number of folds for cross-validation, in the place of the shares."""
+    fold: Annotated[Integer, Ge(0)] = 0
+    """Which of the folds is the test split, counted from 0."""
+    seed: Seed | None = None
+    """Seed of the split; the recipe's where not given."""
+    on_leak: Literal["warn", "fail", "drop", "ignore"] = "warn"
+    """What training rows come to whose twin is a validation or test row: a warning, an error, being left out; `ignore` looks for none."""
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Training, validation and test, as fractions that sum to 1."""
+        total = self.train + self.validation + self.test
+        return self.train / total, self.validation / total, self.test / total
+
+
+class SuspectsSection(Section):
+    """What becomes of training rows whose label a file says is probably wrong."""
+
+    file: Text
+    """What `deepseek suspects` wrote, or a file like it; relative paths start at the recipe's folder."""
+    action: Literal["drop", "relabel", "weigh"] = "drop"
+    """Whether they are left out, get the suggested label, or weigh less; a column `action` of the file says otherwise of single rows."""
+    weight: Annotated[Number, Ge(0), Lt(1)] = 0.2
+    """What they weigh of what they did."""
+    key: Text | None = None
+    """A column whose values name the rows in the file; their numbers do where not given."""
+
+
+class DataSection(Section):
+    """Where rows come from, what they must look like, and how they become arrays."""
+
+    source: SourceSpec
+    """Where rows come from; relative paths start at the recipe's folder."""
+    test: SourceSpec | None = None
+    """A source of test rows of its own; the split then shares out `source` between training and validation."""
+    target: Text | Annotated[list[Text], Field(min_length=1)] | None = None
+    """The column to predict, or several."""
+    fields: dict[str, KindName] = {}
+    """The kinds of columns, where the inferred ones are wrong."""
+    drop: list[Text] = []
+    """Columns to leave out."""
+    spellings: dict[str, dict[str, str]] = {}
+    """Other spellings of the same value, by column: what stands there, and what is meant."""
+    weight: Text | None = None
+    """A column of row weights for the loss and the metrics."""
+    checks: list[CheckSpec] = []
+    """Rules that say which rows are bad, and what becomes of them."""
+    clean: list[CleanerSpec] = []
+    """Repairs, fitted on training rows, in order."""
+    split: SplitSection = SplitSection()
+    """Which rows train, validate and test."""
+    suspects: SuspectsSection | None = None
+    """Labels among the training rows that are probably wrong, and what becomes of them."""
+    transforms: dict[str, TransformSpec] = {}
+    """How columns become arrays: by kind, or by a column's name, which goes before."""
+    augment: Auto | list[AugmentationSpec] | None = AUTO
+    """Random changes of training batches; null for none."""
+    max_rejected: Annotated[Number, Ge(0), Le(1)] = 0.5
+    """Largest share of rows that checks may set aside before the run stops."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns to predict, as a tuple however they were given."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target or ())
