@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+OWN_ENVIRONMENTS = Path(__file__).parents[2] / "build/services"
 
 
 def program(name, package, *folders):
@@ -23,6 +24,18 @@ def program(name, package, *folders):
         return found
     line = f"{name} is not installed: make services, or apt-get install {package}"
     if os.environ.get("DEEPSEEK_REQUIRE_SERVICES") == "1":
+        pytest.fail(line)
+    return pytest.skip(line)
+
+
+def own_program(name, *, variable):
+    """The path of a program that has an environment of its own, or that an environment variable names; else as `program`."""
+    given = os.environ.get(variable)
+    path = Path(given) if given else OWN_ENVIRONMENTS / name / "bin" / name
+    if path.is_file():
+        return str(path)
+    line = f"there is no {path}: make services, or name the command in {variable}"
+    if given or os.environ.get("DEEPSEEK_REQUIRE_SERVICES") == "1":
         pytest.fail(line)
     return pytest.skip(line)
 
