@@ -47,7 +47,9 @@ class SnapshotRows:
     def schema(self) -> pa.Schema:
         """The columns and the narrowest types that hold every value; those that a snapshot adds come last."""
         hidden = () if self._places else (PARTITION, OFFSET)
-        whole = merged([self._schema_of(part) for part in self.manifest.parts if "rows" in part.files])
+        parts = [part for part in self.manifest.parts if "rows" in part.files]
+        schemas = [self._schema_of(part) for part in parts]
+        whole = merged(schemas, lambda number, place: self._values(parts[number], schemas[number].names[place]))
         fields = [
             field.with_type(pa.string()) if field.name in self._texts and not pa.types.is_nested(field.type) else field
             for field in whole
@@ -94,6 +96,13 @@ class SnapshotRows:
             for number, partition in enumerate(part.files["rows"]["groups"])
         ]
         return sorted(groups, key=lambda one: (partition_key(one.partition), one.part.number))
+
+    def _values(self, part: Part, name: str) -> Iterator[pa.ChunkedArray]:
+        """Yield the values of a column."""
+        path = self._checked(part, "rows")
+        with reading(path), pq.ParquetFile(path) as opened:
+            for batch in opened.iter_batches(columns=[name]):
+                yield pa.Table.from_batches([batch])[name]
 
     def _schema_of(self, part: Part) -> pa.Schema:
         path = self._checked(part, "rows")

@@ -63,8 +63,11 @@ class Topic:
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns up to the last content and the narrowest types that hold them; those of files say where their paths begin."""
-        stored = [self._schema_of(part) for part in self.manifest.parts if "rows" in part.files]
-        whole = merged([pa.schema(list(columns_up_to(one, self._cut).values())) for one in stored])
+        parts = [part for part in self.manifest.parts if "rows" in part.files]
+        columns = [columns_up_to(self._schema_of(part), self._cut) for part in parts]
+        stored = [list(one) for one in columns]
+        schemas = [pa.schema(list(one.values())) for one in columns]
+        whole = merged(schemas, lambda number, place: self._values(parts[number], stored[number][place]))
         root = {ROOT_KEY: os.fsencode(topic_folder(self._folder, self.name))}
         fields = []
         for field in whole:
@@ -132,6 +135,14 @@ class Topic:
 
     def _up_to_cut(self, table: pa.Table) -> pa.Table:
         return table if self._cut is None else table.filter(pc.less_equal(table[SEQ], self._cut))
+
+    def _values(self, part: Part, stored: str) -> Iterator[pa.ChunkedArray]:
+        """Yield the values of a stored column."""
+        path = self._checked(part, "rows")
+        assert path is not None
+        with reading(path), pq.ParquetFile(path) as opened:
+            for batch in opened.iter_batches(columns=[stored, SEQ]):
+                yield self._up_to_cut(pa.Table.from_batches([batch]))[stored]
 
     def _schema_of(self, part: Part) -> pa.Schema:
         path = self._checked(part, "rows")
