@@ -208,7 +208,7 @@ class _MappedRows:
 
     @property
     def checksums(self) -> Mapping[str, Any]:
-        return self._dataset.info.download_checksums or {}
+        return dict(self._dataset.info.download_checksums or {})
 
     @property
     def schema(self) -> pa.Schema:

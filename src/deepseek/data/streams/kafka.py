@@ -162,12 +162,14 @@ class KafkaStream(Stream):
 
     def _begin(self, name: str, *, newer: bool) -> int | str:
         """Return where a partition begins; one that was made after a position was kept has messages that nobody has read."""
-        begin = self._start
-        if isinstance(begin, Mapping):
-            if unknown := begin.keys() - set(self._names):
+        begin: int | str
+        if not isinstance(self._start, Mapping):
+            begin = self._start
+        else:
+            if unknown := self._start.keys() - set(self._names):
                 hint = f"partitions: {', '.join(self._names[:20])}"
                 raise DataError(f"start names {min(unknown)!r}, and {self.name} has no such partition", hint=hint)
-            begin = begin.get(name, "earliest")
+            begin = self._start.get(name, "earliest")
         return "earliest" if newer and begin == "latest" else begin
 
     def _kept(self, partition: tuple[str, int], wanted: int) -> int:

@@ -291,4 +291,4 @@ def _inner(kind: pa.DataType) -> pa.DataType:
 def _no_float_holds(column: pa.ChunkedArray) -> bool:
     values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
     ends = pc.min_max(values).as_py()
-    return ends["min"] is not None and max(-ends["min"], ends["max"]) > _EXACT
+    return ends["min"] is not None and bool(max(-ends["min"], ends["max"]) > _EXACT)
