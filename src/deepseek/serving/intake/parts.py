@@ -112,8 +112,9 @@ class Parts:
         return manifest.parts[:stay], manifest.parts[stay:]
 
     def _is_whole(self, manifest: Manifest, part: Part) -> bool:
-        files = [(manifest.path(self._folder, part, kind), about["sha256"]) for kind, about in part.files.items()]
-        return all(path is not None and path.is_file() and sha256_file(path) == digest for path, digest in files)
+        folder = topic_folder(self._folder, manifest.topic) / "parts"
+        files = [(folder / about["name"], about["sha256"]) for about in part.files.values()]
+        return all(path.is_file() and sha256_file(path) == digest for path, digest in files)
 
     def _place_blob(self, folder: Path, one: Waiting) -> None:
         """Move a blob from the spool to its place; where a server died after this, it is there already."""
