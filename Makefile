@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 DEMO   := build/demo
+SERVICES := build/services
 
 .PHONY: setup demo test unit check bench docs services clean
 
@@ -39,9 +40,16 @@ docs: $(VENV)/.test  ## the documentation, strictly
 bench: $(VENV)/.test  ## every benchmark, one JSON line each
 	for file in benchmarks/*.py benchmarks/claims/*.py; do $(BIN)/python $$file || exit 1; done
 
-services:  ## servers and the browser that the tests need, where absent (apt, as root)
+services: $(SERVICES)/dvc/.installed $(SERVICES)/label-studio/.installed  ## servers and the browser that the tests need, where absent (apt, as root)
 	@test -n "$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null)" && command -v mariadbd >/dev/null && command -v chromium >/dev/null && command -v promtool >/dev/null && command -v prometheus-alertmanager >/dev/null || \
 	  (apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql mariadb-server chromium prometheus prometheus-alertmanager)
+
+# programs that ask for other versions of libraries than the tests: each in an environment of its own
+$(SERVICES)/%/.installed: tests/services/%.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check -q install --no-compile --no-deps -r $<
+	touch $@
 
 clean:
 	rm -rf build site .mypy_cache .pytest_cache .ruff_cache

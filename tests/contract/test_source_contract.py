@@ -163,6 +163,22 @@ class TestHuggingFace(SourceContract):
         return pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "x"], "split": ["train"] * 3 + ["test"]})
 
 
+class TestHuggingFaceStreaming(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+        features = Features({"a": Value("int64"), "b": ClassLabel(names=["x", "z"])})
+        (tmp_path / "data").mkdir()
+        parts = {"train": {"a": [1, 2, 3], "b": [0, -1, 1]}, "test": {"a": [4], "b": [0]}}
+        for name, part in parts.items():
+            Dataset.from_dict(part, features=features).to_parquet(tmp_path / "data" / f"{name}.parquet")
+        return open_source({"type": "hugging_face", "path": "data", "streaming": True}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        return pa.table({"a": [1, 2, 3, 4], "b": ["x", None, "z", "x"], "split": ["train"] * 3 + ["test"]})
+
+
 @pytest.mark.parametrize("place", ["memory://shop/t.csv", "memory://shop/*.csv"])
 class TestUrl(SourceContract):
     @pytest.fixture

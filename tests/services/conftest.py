@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+OWN_ENVIRONMENTS = Path(__file__).parents[2] / "build/services"
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -32,6 +33,18 @@ def program(name, package, *folders):
     if found:
         return found
     return lacking(f"{name} is not installed: make services, or apt-get install {package}")
+
+
+def own_program(name, *, variable):
+    """The path of a program that has an environment of its own, or that an environment variable names; else as `program`."""
+    given = os.environ.get(variable)
+    path = Path(given) if given else OWN_ENVIRONMENTS / name / "bin" / name
+    if path.is_file():
+        return str(path)
+    line = f"there is no {path}: make services, or name the command in {variable}"
+    if given or os.environ.get("DEEPSEEK_REQUIRE_SERVICES") == "1":
+        pytest.fail(line)
+    return pytest.skip(line)
 
 
 def free_port():

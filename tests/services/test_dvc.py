@@ -9,12 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from tests.services.conftest import own_program
 
 import deepseek
 from deepseek.artifacts import read_json, sha256_file
 from deepseek.cli import main
 from deepseek.data import dvc
-from deepseek.errors import DataError, MissingExtraError
+from deepseek.errors import DataError
 
 pytestmark = pytest.mark.slow
 
@@ -34,10 +35,8 @@ def git(*arguments):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    try:
-        command = dvc.dvc_command()
-    except MissingExtraError:
-        pytest.skip("no dvc: pip install dvc into an environment of its own, and name its command in DEEPSEEK_DVC")
+    monkeypatch.setenv(dvc.COMMAND, own_program("dvc", variable=dvc.COMMAND))
+    command = dvc.dvc_command()
     home = tmp_path / "repository"
     home.mkdir()
     monkeypatch.chdir(home)

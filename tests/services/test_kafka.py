@@ -221,6 +221,17 @@ class TestBounds:
                 assert set(stream.position().values()) == {10}
 
 
+def test_a_partition_that_was_made_later_is_read_from_its_first_message(broker, its_topic):
+    produce(broker.servers, its_topic, records(30))
+    with stream_of(broker, its_topic, start="latest") as stream:
+        position = stream.position()
+        kept = {name: offset for name, offset in position.items() if not name.endswith("/2")}  # of before there were three
+    produce(broker.servers, its_topic, records(3, start=30))
+    with stream_of(broker, its_topic, start="latest") as stream:
+        stream.seek(kept)
+        assert stream.position() == {**position, f"{its_topic}/2": 0}
+
+
 class TestSnapshot:
     def test_versions_follow_the_topic_and_earlier_ones_stay(self, broker, its_topic, tmp_path):
         produce(broker.servers, its_topic, records(10))

@@ -4,16 +4,14 @@ import json
 import os
 import re
 import secrets
-import socket
 import subprocess
 import time
-import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from tests.services.conftest import answers, free_port, own_program
 
 import deepseek
 from deepseek.cli import main
@@ -27,7 +25,6 @@ from deepseek.errors import DataError, InputError
 
 pytestmark = pytest.mark.slow
 
-COMMAND = os.environ.get("DEEPSEEK_LABEL_STUDIO", str(Path.home() / ".cache/deepseek/label-studio/bin/label-studio"))
 LONGEST_S = 300
 CONFIG = """<View>
   <Text name="text" value="$text"/><Image name="image" value="$image"/>
@@ -38,17 +35,9 @@ CONFIG = """<View>
 </View>"""
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    if not Path(COMMAND).is_file():
-        how = "python -m venv DIR && DIR/bin/pip install label-studio==1.23; then DEEPSEEK_LABEL_STUDIO=DIR/bin/label-studio"
-        pytest.skip(f"no Label Studio: {how}")
+    command = own_program("label-studio", variable="DEEPSEEK_LABEL_STUDIO")
     home, token, port = tmp_path_factory.mktemp("label-studio"), secrets.token_hex(20), free_port()
     words = ["start", "--no-browser", "--port", str(port), "--internal-host", "127.0.0.1", "--username", "me@example.org"]
     words += ["--password", secrets.token_hex(8), "--user-token", token, "--enable-legacy-api-token"]
@@ -59,10 +48,10 @@ def server(tmp_path_factory):
         "LATEST_VERSION_CHECK": "false",
     }
     with (home / "log").open("w") as log:
-        process = subprocess.Popen([COMMAND, *words], stdout=log, stderr=log, env=environment, cwd=home)
+        process = subprocess.Popen([command, *words], stdout=log, stderr=log, env=environment, cwd=home)
         url, until = f"http://127.0.0.1:{port}", time.monotonic() + LONGEST_S
         try:
-            while not _answers(f"{url}/health"):
+            while not answers(f"{url}/health"):
                 assert process.poll() is None, (home / "log").read_text()[-3000:]
                 assert time.monotonic() < until, (home / "log").read_text()[-3000:]
                 time.sleep(0.5)
@@ -70,14 +59,6 @@ def server(tmp_path_factory):
         finally:
             process.terminate()
             process.wait(60)
-
-
-def _answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return response.status == 200
-    except OSError:
-        return False
 
 
 @pytest.fixture

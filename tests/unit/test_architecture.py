@@ -28,6 +28,7 @@ BROAD_EXCEPTS = {
     "registry.py": "plugins are foreign code: whatever they raise is their failure",
     "data/loader.py": "the edge of a thread: the error is handed to the consumer, who raises it",
     "data/sources/hub.py": "`datasets`, and the readers and servers behind it, are foreign code",
+    "data/sources/hub_stream.py": "the same; what fails again and again is raised",
     "data/sources/remote/stores.py": "object stores' libraries are foreign code, each with errors of its own",
     "data/streams/rows.py": "decoders are foreign code: a message that one cannot bear is set aside with what it raised",
     "data/sources/sql/drain.py": "the edge of a thread: the error is handed to the reader, who raises it",

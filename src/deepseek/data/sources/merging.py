@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 MICROSECONDS = pa.timestamp("us")
+_EXACT, _TOLD_BY_FLOATS = 2**53, 15
+"""Up to where floats hold every whole number, and the digits up to which they tell decimals apart."""
+
+Look = Callable[[int, int], Iterable[pa.ChunkedArray]]
+"""Gives the values of a column: the number of its schema, and its place in that."""
 
 
-def merged(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """Return the columns of all schemas in the order of their first coming; types that do not go together become text."""
+def merged(schemas: Sequence[pa.Schema], look: Look | None = None) -> pa.Schema:
+    """Return the columns of all schemas in the order of their first coming; types that do not go together become text.
+
+    Args:
+        schemas: The schemas.
+        look: Gives the values of a column by the places of its schema and in that: whole numbers that no float holds are looked for where
+            others in the column are floats, and the column is text then. What is not looked at is taken for such as floats hold.
+    """
     fields: dict[str, pa.Field] = {}
     for schema in schemas:
         for one in schema:
             known = fields.get(one.name)
             fields[one.name] = one.with_nullable(True) if known is None else known.with_type(_wider(known.type, one.type))
+    if look is not None:
+        for number, schema in enumerate(schemas):
+            for place, one in enumerate(schema):
+                meets_floats = pa.types.is_floating(_inner(fields[one.name].type)) and _inner(one.type) in (pa.int64(), pa.uint64())
+                if meets_floats and any(_no_float_holds(column) for column in look(number, place)):
+                    fields[one.name] = fields[one.name].with_type(pa.string())
     return pa.schema(list(fields.values()))
 
 
@@ -32,11 +49,47 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         return first
     if all(pa.types.is_timestamp(kind) or pa.types.is_date(kind) for kind in (first, second)):
         return MICROSECONDS
+    if pa.uint64() in (first, second) and all(pa.types.is_integer(kind) for kind in (first, second)):
+        # Arrow would take numbers with a sign, and the greatest one without for -1
+        return pa.uint64() if all(pa.types.is_unsigned_integer(kind) for kind in (first, second)) else pa.decimal128(20, 0)
+    if any(pa.types.is_decimal(kind) for kind in (first, second)):
+        return _wider_decimal(first, second)
     try:
         schemas = [pa.schema([pa.field("", kind)]) for kind in (first, second)]
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except pa.ArrowException:
         return pa.string()
+
+
+def _wider_decimal(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    """Return the number that holds what two types do, one of which is a decimal; text where there is none."""
+    decimals = [kind for kind in (first, second) if pa.types.is_decimal(kind)]
+    if any(pa.types.is_null(kind) for kind in (first, second)):
+        return decimals[0]
+    if any(pa.types.is_floating(kind) for kind in (first, second)):
+        return pa.float64() if decimals[0].precision <= _TOLD_BY_FLOATS else pa.string()
+    sizes = [size for size in map(_digits, (first, second)) if size is not None]
+    whole, scale = (max(size[part] for size in sizes) for part in (0, 1))
+    return pa.decimal128(whole + scale, scale) if len(sizes) == 2 and whole + scale <= 38 else pa.string()
+
+
+def _digits(kind: pa.DataType) -> tuple[int, int] | None:
+    """Return how many digits a number has before its point and behind it at most; nothing for other types."""
+    if pa.types.is_decimal(kind):
+        return kind.precision - kind.scale, kind.scale
+    if not pa.types.is_integer(kind):
+        return None
+    return len(str(2 ** (kind.bit_width - pa.types.is_signed_integer(kind)))), 0
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_list(kind) else kind
+
+
+def _no_float_holds(column: pa.ChunkedArray) -> bool:
+    values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+    ends = pc.min_max(values).as_py()
+    return ends["min"] is not None and bool(max(-ends["min"], ends["max"]) > _EXACT)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

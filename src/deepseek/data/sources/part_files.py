@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +53,10 @@ class PartFiles:
         path = self.path(about)
         with reading(path):
             return pq.read_table(path)
+
+    def batches(self, about: Mapping[str, Any], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some columns of a file, a batch at a time (see `path`)."""
+        path = self.path(about)
+        with reading(path), pq.ParquetFile(path) as opened:
+            for batch in opened.iter_batches(columns=list(columns)):
+                yield pa.Table.from_batches([batch])

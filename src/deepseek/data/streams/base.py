@@ -65,7 +65,9 @@ class Stream(ABC):
 
     @abstractmethod
     def seek(self, position: Mapping[str, int | str]) -> None:
-        """Go on from a position; partitions that it does not name begin where the stream is told to start.
+        """Go on from a position; where it is empty, partitions begin where the stream is told to start.
+
+        Those that a position does not name were made after it: of them everything is read, also where the start is `latest`.
 
         Raises:
             DataError: The stream has no such partition, or does not keep what comes next there.

@@ -117,6 +117,19 @@ class StreamContract:
             stream.seek(end)
             assert sorted(_contents(_read(stream, 10))) == _values(35)[25:]
 
+    def test_a_bound_can_be_moved_on(self, make: Make, write: Write) -> None:
+        """What lay behind the first bound comes before the second, though it was there, or on its way, when reading stopped."""
+        write(_values(20))
+        with make() as stream:
+            stream.seek({})
+            first = stream.end()
+            write(_values(30)[20:])
+            stream.stop_at(first)
+            assert sorted(_contents(_read(stream, 20))) == _values(20)
+            stream.stop_at(stream.end())
+            assert sorted(_contents(_read(stream, 10))) == _values(30)[20:]
+            assert stream.finished
+
     def test_a_bound_that_is_reached_already_ends_it_at_once(self, make: Make, write: Write) -> None:
         """Nothing to read is no reason to wait."""
         with make() as stream:

@@ -75,7 +75,7 @@ class JsonDecoder(Decoder):
         tables = [table for table in tables if table.num_rows]
         if not tables:
             return Decoded(pa.table({}), bad)
-        schema = merged([table.schema for table in tables])
+        schema = merged([table.schema for table in tables], lambda number, place: [tables[number].column(place)])
         if not schema.names:
             return Decoded(_bare_rows(sum(table.num_rows for table in tables)), bad)
         whole = pa.concat_tables([conform(table, schema) for table in tables])

@@ -115,7 +115,7 @@ class KafkaStream(Stream):
         self._names, self._places = names, {partition: place for place, partition in enumerate(partitions)}
         self._dictionary = pa.array(names)
         self._one_topic = partitions == [(self.topics[0], number) for number in range(len(partitions))]  # its number is its place
-        wanted = {name: position[name] if name in position else self._begin(name) for name in names}
+        wanted = {name: position[name] if name in position else self._begin(name, newer=bool(position)) for name in names}
         offsets = self._client.offsets(dict(zip(names, partitions, strict=True)), wanted)
         self._at = [self._kept(partition, offsets[name]) for partition, name in zip(partitions, names, strict=True)]
         self._stop = self._due = None
@@ -160,13 +160,17 @@ class KafkaStream(Stream):
         self._client.assign(wanted)
         self._sent = True
 
-    def _begin(self, name: str) -> int | str:
+    def _begin(self, name: str, *, newer: bool) -> int | str:
+        """Return where a partition begins; one that was made after a position was kept has messages that nobody has read."""
+        begin: int | str
         if not isinstance(self._start, Mapping):
-            return self._start
-        if unknown := self._start.keys() - set(self._names):
-            hint = f"partitions: {', '.join(self._names[:20])}"
-            raise DataError(f"start names {min(unknown)!r}, and {self.name} has no such partition", hint=hint)
-        return self._start.get(name, "earliest")
+            begin = self._start
+        else:
+            if unknown := self._start.keys() - set(self._names):
+                hint = f"partitions: {', '.join(self._names[:20])}"
+                raise DataError(f"start names {min(unknown)!r}, and {self.name} has no such partition", hint=hint)
+            begin = self._start.get(name, "earliest")
+        return "earliest" if newer and begin == "latest" else begin
 
     def _kept(self, partition: tuple[str, int], wanted: int) -> int:
         """Return an offset, or the earliest that is kept where it is too old."""

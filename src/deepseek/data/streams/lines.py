@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -76,7 +77,10 @@ class LinesStream(Stream):
             raise DataError(
                 f"{self.name} ends at byte {size:,}, before the wanted {at:,}", hint="the file was cut or replaced; read it anew"
             )
+        self.close()
         self._at, self._stop = at, None
+        if at:
+            self._opened()
 
     def commit(self, position: Mapping[str, int | str]) -> None:
         """Do nothing: a file keeps no account."""
@@ -113,20 +117,34 @@ class LinesStream(Stream):
             self._file.close()
             self._file = None
 
-    def _lines(self, most: int) -> list[bytes]:
+    def _opened(self) -> BufferedReader | None:
+        """Return the file, nothing where there is none yet; see that it is the one that was read so far."""
         if self._file is None:
             if not self.path.is_file():
-                return []
+                return None
             with reading(self.path):
                 self._file = self.path.open("rb")
+                self._file.seek(max(self._at - 1, 0))
+                whole = not self._at or self._file.read(1) == b"\n"
+            if not whole:
+                self.close()
+                raise DataError(f"no line of {self.name} begins at byte {self._at:,}", hint="the file was replaced; read it anew")
+        return self._file
+
+    def _lines(self, most: int) -> list[bytes]:
+        file = self._opened()
+        if file is None:
+            return []
         with reading(self.path):
             if self.path.stat().st_size < self._at:
                 raise DataError(f"{self.name} became shorter than the {self._at:,} bytes that were read", hint="it was cut or replaced")
-            self._file.seek(self._at)
+            if not os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                raise DataError(f"{self.name} is another file than the one that was read", hint="it was replaced; read it anew")
+            file.seek(self._at)
             lines: list[bytes] = []
             at = self._at
             while len(lines) < most and (self._stop is None or at < self._stop):
-                line = self._file.readline()
+                line = file.readline()
                 if not line.endswith(b"\n"):
                     break
                 lines.append(line)

@@ -81,12 +81,14 @@ class Manifest:
         parts: The parts that count, in order.
         versions: The states that were complete, in order.
         goal: Where the version that is being made is to end, or nothing where none is.
+        begin: Where the first version began; nothing in folders that were begun before this was kept.
     """
 
     stream: dict[str, Any]
     parts: tuple[Part, ...] = ()
     versions: tuple[Version, ...] = ()
     goal: Position | None = None
+    begin: Position | None = None
 
     @property
     def position(self) -> Position:
@@ -119,7 +121,8 @@ class Manifest:
         if value.get("format") != FORMAT:
             raise DataError(f"{path} has the format {value.get('format')}; this version reads {FORMAT}", hint="update deepseek-framework")
         parts = tuple(Part(**part) for part in value["parts"])
-        return cls(value["stream"], parts, tuple(Version(**one) for one in value["versions"]), value["goal"])
+        versions = tuple(Version(**one) for one in value["versions"])
+        return cls(value["stream"], parts, versions, value["goal"], value.get("begin"))
 
     def write(self, folder: Path) -> None:
         """Replace the folder's manifest, durably, in one step.

@@ -73,6 +73,8 @@ class PulsarStream(Stream):
         self._at: dict[str, int] = {}
         self._stop: dict[str, int] | None = None
         self._seen: dict[str, list[tuple[int, Any]]] = {}
+        self._behind: dict[str, Any] = {}
+        self._due: DataError | None = None
         self._silent_s = 0.0
 
     @property
@@ -90,12 +92,15 @@ class PulsarStream(Stream):
         self._open()
         end, rows = time.monotonic() + timeout_s, list[tuple[str, int, Any]]()
         began = time.monotonic()
-        while not self.finished:
+        while not self.finished and self._due is None:
             for partition in self._consumers:
-                if self._stop is None or self._at[partition] < self._stop[partition]:
+                if self._due is None and (self._stop is None or self._at[partition] < self._stop[partition]):
                     rows += self._received(partition, max_rows - len(rows))
             if rows or time.monotonic() >= end:
                 break
+        if self._due is not None and not rows:  # what came before it counts as read, and so has to be handed out first
+            due, self._due = self._due, None
+            raise due
         if rows or self._stop is None:
             self._silent_s = 0.0
         elif not self.finished:
@@ -121,11 +126,12 @@ class PulsarStream(Stream):
         for partition, consumer in self._consumers.items():
             at = int(position.get(partition, 0))
             with self._talking(partition):
-                if not at and self._start == "latest":
+                if not position and self._start == "latest":  # of what a position names as 0, or not at all, nothing was read yet
                     at = number_of(consumer.get_last_message_id())
                 consumer.seek(id_of(at))
             self._at[partition] = at
-        self._stop, self._seen = None, {partition: [] for partition in self._consumers}
+        self._stop = self._due = None
+        self._seen, self._behind = {partition: [] for partition in self._consumers}, {}
 
     def commit(self, position: Mapping[str, int | str]) -> None:
         """Acknowledge, partition by partition, everything up to the last message before the position."""
@@ -164,6 +170,7 @@ class PulsarStream(Stream):
             with self._talking(self.name):
                 self._client.close()
         self._client, self._consumers, self._at, self._stop = None, {}, {}, None
+        self._behind, self._due = {}, None
 
     def _open(self) -> None:
         if self._consumers:
@@ -208,17 +215,22 @@ class PulsarStream(Stream):
         stop = None if self._stop is None else self._stop[partition]
         while len(found) < most and (stop is None or self._at[partition] < stop):
             try:
-                message = self._consumers[partition].receive(_SLICE_MS)
+                message = self._behind.pop(partition, None) or self._consumers[partition].receive(_SLICE_MS)
+                number = number_of(message.message_id())
             except pulsar.Timeout:
                 break
             except pulsar.PulsarException as error:
-                raise self._refused(error, partition) from None
-            number = number_of(message.message_id())
+                self._due = self._refused(error, partition)
+                break
+            except DataError as error:
+                self._due = error
+                break
             if number <= self._at[partition]:  # the broker sends again what was not acknowledged, though it is safe
                 self._seen[partition].append((number, message.message_id()))
                 continue
             if stop is not None and number > stop:
-                self._at[partition] = stop  # nothing of before is left: this one stays unacknowledged, and comes again
+                self._at[partition] = stop  # nothing of before is left: this one waits, unacknowledged, for a later bound
+                self._behind[partition] = message
                 break
             self._at[partition] = number
             found.append((partition, number, message))

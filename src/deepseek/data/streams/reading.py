@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,7 +46,9 @@ class SnapshotRows:
     def schema(self) -> pa.Schema:
         """The columns and the narrowest types that hold every value; those that a snapshot adds come last."""
         hidden = () if self._places else (PARTITION, OFFSET)
-        whole = merged([self._files.schema(part.files["rows"]) for part in self.manifest.parts if "rows" in part.files])
+        files = [part.files["rows"] for part in self.manifest.parts if "rows" in part.files]
+        schemas = [self._files.schema(about) for about in files]
+        whole = merged(schemas, lambda number, place: self._values(files[number], schemas[number].names[place]))
         return as_shown((field for field in whole if field.name not in hidden), self._texts)
 
     def batches(self, columns: Sequence[str] | None = None, *, batch_rows: int = DEFAULT_BATCH_ROWS) -> Iterator[pa.RecordBatch]:
@@ -77,6 +79,11 @@ class SnapshotRows:
                 said = [f"{place}, offset {offset}: {reason}" for place, offset, reason in zip(where, offsets, reasons, strict=True)]
                 raw = [(one or b"").decode(errors="replace")[:_RAW_CHARACTERS] for one in table[RAW].to_pylist()]
                 yield reject_batch(offsets, said, raw)
+
+    def _values(self, about: Mapping[str, Any], name: str) -> Iterator[pa.ChunkedArray]:
+        """Yield the values of a column."""
+        for table in self._files.batches(about, [name]):
+            yield table[name]
 
     def _groups(self) -> list[_Group]:
         groups = [

@@ -71,9 +71,11 @@ def take_snapshot(stream: Stream, decoder: Decoder, plan: SnapshotPlan) -> Manif
         manifest = _begun(stream, plan)
         stream.seek(manifest.position)
         if manifest.goal is None:
-            manifest = replace(manifest, goal=_goal(stream, plan.until))
+            begin = manifest.begin if manifest.position else stream.position()
+            manifest = replace(manifest, goal=_goal(stream, plan.until), begin=begin)
             write(manifest, plan.folder)
         assert manifest.goal is not None
+        _as_begun(stream, manifest, manifest.goal)
         stream.stop_at(manifest.goal)
         writer = PartWriter(plan.folder, decoder, max_message=plan.max_message, max_rejected=plan.max_rejected)
         with _Pipeline(stream, writer, manifest) as pipeline:
@@ -111,6 +113,19 @@ def _goal(stream: Stream, until: str | Mapping[str, int]) -> Position:
             raise DataError(f"until is {offset:,} for {name}, which ends at {last:,}", hint="leave it out to read up to now")
         goal[name] = offset
     return goal
+
+
+def _as_begun(stream: Stream, manifest: Manifest, goal: Position) -> None:
+    """Have a stream stand where the first version began, where it stands behind that version's end.
+
+    The process that began it was killed before it had a part, and `latest` is somewhere else by now.
+    """
+    if manifest.position or manifest.begin is None:
+        return
+    at = stream.position()
+    passed = {name: manifest.begin[name] for name in goal if name in manifest.begin and int(at.get(name, 0)) > int(goal[name])}
+    if passed:
+        stream.seek({**at, **passed})
 
 
 def _read(stream: Stream, plan: SnapshotPlan, pipeline: _Pipeline) -> Position:

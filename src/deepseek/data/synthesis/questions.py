@@ -104,7 +104,10 @@ def _asked(section: CutoffsSection, raw: Raw, target: str, *, index: str | None,
         if orphans == "fail":
             raise DataError(said, hint="add the missing rows, or say orphans: keep, and they are rows of which nothing is known")
         progress.log(said)
-    cutoffs = _times(table.column(time), f"the time {time!r} of the cut-offs") if time else np.full(len(rows), NEVER - 2)
+    cutoffs = np.full(len(rows), NEVER - 2)
+    if time:
+        what = f"the time {time!r} of the cut-offs"
+        cutoffs = moments(table.column(time), time_form(table.column(time), what), what=what, up=False)
     bad = {"it has no index": table.column(key).is_null().to_numpy(), **({"it has no time": cutoffs == NEVER} if time else {})}
     return _without_bad(Questions(rows, cutoffs, table, timed=time is not None), bad)
 
@@ -112,14 +115,6 @@ def _asked(section: CutoffsSection, raw: Raw, target: str, *, index: str | None,
 def _required(index: pa.ChunkedArray | None) -> pa.ChunkedArray:
     assert index is not None, "was asked for before"
     return index
-
-
-def _times(column: pa.ChunkedArray, what: str) -> np.ndarray:
-    """Return cut-off times, rounded down where they are finer than a microsecond: nothing after them may be seen."""
-    kind = column.type
-    if pa.types.is_timestamp(kind) and kind.unit == "ns":
-        column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    return moments(column, time_form(column, what), what=what)
 
 
 def _without_bad(asked: Questions, bad: dict[str, np.ndarray]) -> Questions:

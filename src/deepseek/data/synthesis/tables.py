@@ -21,6 +21,8 @@ NEVER, ALWAYS = 2**62, -(2**62)
 """The time of a row that is never known, and of one that always was."""
 _EXAMPLES = 3
 _EXACT = 2**53
+_FINER = r"\.\d{6}\d*[1-9]"
+"""What a text holds that tells of less than a microsecond, which reading it cuts off."""
 
 
 @dataclass(frozen=True)
@@ -132,19 +134,24 @@ def build_tables(raw: Raw, plans: Mapping[str, TablePlan], wanted: Iterable[tupl
     return built
 
 
-def moments(column: pa.ChunkedArray, form: str | None, *, what: str) -> np.ndarray:
+def moments(column: pa.ChunkedArray, form: str | None, *, what: str, up: bool = True) -> np.ndarray:
     """Return points in time in microseconds since 1970, int64 `[rows]`, `NEVER` where missing.
 
-    What is finer than a microsecond is rounded up: a row is never seen before it was there.
+    Args:
+        column: Timestamps, dates, text or compact dates.
+        form: How text or whole numbers spell them.
+        what: What they are, for messages.
+        up: Whether what is finer than a microsecond is rounded up, for a row is never seen before it was there; else it is rounded down, as
+            nothing after a cut-off may be seen.
 
     Raises:
         ColumnError: They are none.
     """
-    parts = [_moments(plain(chunk), form, what) for chunk in column.chunks]
+    parts = [_moments(plain(chunk), form, what=what, up=up) for chunk in column.chunks]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
-def _moments(array: pa.Array, form: str | None, what: str) -> np.ndarray:
+def _moments(array: pa.Array, form: str | None, *, what: str, up: bool) -> np.ndarray:
     kind = array.type
     if is_number(kind):
         if form is None:
@@ -152,7 +159,7 @@ def _moments(array: pa.Array, form: str | None, what: str) -> np.ndarray:
         read = from_numbers(array, pattern=form)
     elif pa.types.is_timestamp(kind) and kind.unit == "ns":
         whole = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-        return np.where(array.is_null().to_numpy(zero_copy_only=False), NEVER, -(-whole // 1000))
+        return np.where(array.is_null().to_numpy(zero_copy_only=False), NEVER, -(-whole // 1000) if up else whole // 1000)
     else:
         try:
             read = read_timestamps(array, pattern=form)
@@ -165,6 +172,8 @@ def _moments(array: pa.Array, form: str | None, what: str) -> np.ndarray:
                 f"{what} holds {bad!r}, which is no point in time", hint="allowed: timestamps, dates, text as 2024-01-31 10:00"
             )
     values = pc.fill_null(read.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    if up and is_text(kind):
+        values = values + pc.fill_null(pc.match_substring_regex(array.cast(pa.string()), _FINER), False).to_numpy(zero_copy_only=False)
     return np.where(read.is_null().to_numpy(zero_copy_only=False), NEVER, values)
 
 
@@ -326,6 +335,8 @@ def _key_type(keys: pa.ChunkedArray) -> pa.ChunkedArray:
         return keys if pa.types.is_uint64(kind) else keys.cast(pa.int64())  # hashes of 64 bits fit into no other type
     if pa.types.is_floating(kind):
         whole = pc.if_else(pc.fill_null(pc.is_nan(keys), True), pa.scalar(None, kind), keys)
-        if pc.all(pc.equal(pc.floor(whole), whole), min_count=0).as_py():
+        largest = _EXACT if pa.types.is_float64(kind) else 2**24 if pa.types.is_float32(kind) else 2**11
+        exact = pc.and_(pc.equal(pc.floor(whole), whole), pc.less(pc.abs(whole), float(largest)))  # beyond, a float is several numbers
+        if pc.all(exact, min_count=0).as_py():
             return whole.cast(pa.int64())
     return keys

@@ -55,12 +55,24 @@ class Compactor:
                 return
 
     def _write_all(self) -> None:
+        failure = None
         try:
             for topic in self._index.topics():
-                while self._parts.write(topic) is not None:
-                    self._metrics.cell("deepseek_ingest_parts_total", topic=topic).add()
-            self.failure = None
-        except Exception as error:  # the edge of the thread: what came is in the index, and is tried again
-            self.failure = f"{type(error).__name__}: {error}"
-            self._metrics.cell("deepseek_ingest_failures_total").add()
-            log.exception("what came cannot be put into parts yet, and is kept")
+                failure = self._write(topic) or failure
+        except Exception as error:  # noqa: BLE001 - the edge of the thread: the index cannot be asked now, and is asked again
+            failure = self._noted(error)
+        self.failure = failure
+
+    def _write(self, topic: str) -> str | None:
+        """Put what waits of a topic into parts; return what kept it from that, which is no reason for other topics to wait."""
+        try:
+            while self._parts.write(topic) is not None:
+                self._metrics.cell("deepseek_ingest_parts_total", topic=topic).add()
+        except Exception as error:  # noqa: BLE001 - the edge of the thread: what came is in the index, and is tried again
+            return self._noted(error)
+        return None
+
+    def _noted(self, error: Exception) -> str:
+        self._metrics.cell("deepseek_ingest_failures_total").add()
+        log.exception("what came cannot be put into parts yet, and is kept")
+        return f"{type(error).__name__}: {error}"

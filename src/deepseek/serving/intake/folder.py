@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepseek.artifacts import locked, plain_disk_errors, sync_folder, write_json
@@ -87,6 +89,8 @@ class IngestFolder:
 def _columns_of(folder: Path, topic: str) -> set[tuple[str, str]]:
     """Return the names and types of the columns that a topic's parts have; only their ends are read."""
     manifest = Manifest.read(folder, topic)
-    paths = [manifest.path(folder, part, "rows") for part in manifest.parts]
-    stored = [columns_up_to(pq.read_schema(path), None) for path in paths if path]
+    stored = []
+    for path in filter(None, (manifest.path(folder, part, "rows") for part in manifest.parts)):
+        with contextlib.suppress(OSError, pa.ArrowException):  # of a part that is lost or damaged its readers are told; others still come
+            stored.append(columns_up_to(pq.read_schema(path), None))
     return {(field.name, str(field.type)) for columns in stored for field in columns.values() if field.name not in COUNTERS}

@@ -98,15 +98,21 @@ class Parts:
         """Part the parts into those that stay and those, at the end, that the new one takes in.
 
         It takes in what is not much larger than itself. So a row is written again only when what it lies in has doubled, a few times in
-        all, and the parts are as few.
+        all, and the parts are as few. A part that is not as it was written stays, for readers to be told of it: written again, it would
+        pass for one that is.
         """
         stay = len(manifest.parts)
         while stay:
             last = sum(about["size_bytes"] for about in manifest.parts[stay - 1].files.values())
-            if last > 2 * max(size, 100_000) or size + last > self._size:
+            if last > 2 * max(size, 100_000) or size + last > self._size or not self._is_whole(manifest, manifest.parts[stay - 1]):
                 break
             size, stay = size + last, stay - 1
         return manifest.parts[:stay], manifest.parts[stay:]
+
+    def _is_whole(self, manifest: Manifest, part: Part) -> bool:
+        folder = topic_folder(self._folder, manifest.topic) / "parts"
+        files = [(folder / about["name"], about["sha256"]) for about in part.files.values()]
+        return all(path.is_file() and sha256_file(path) == digest for path, digest in files)
 
     def _place_blob(self, folder: Path, one: Waiting) -> None:
         """Move a blob from the spool to its place; where a server died after this, it is there already."""

@@ -270,7 +270,10 @@ def _flat(record: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[s
         raise RefusedError(422, f"a record has objects within objects, more than {_DEEPEST} deep")
     flat: dict[str, Any] = {}
     for name, value in record.items():
-        flat |= _flat(value, f"{prefix}{name}.", depth + 1) if isinstance(value, dict) else {f"{prefix}{name}": value}
+        inner = _flat(value, f"{prefix}{name}.", depth + 1) if isinstance(value, dict) else {f"{prefix}{name}": value}
+        if doubled := flat.keys() & inner.keys():
+            raise RefusedError(422, f"nested objects give two fields the same dotted name: {min(doubled)!r}", hint="rename one of them")
+        flat |= inner
     return flat
 
 

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
+from datasets.packaged_modules.parquet.parquet import Parquet
 from PIL import Image as Pillow
 
-from deepseek.data.sources import open_source
+from deepseek.data.sources import hub_stream, open_source
 from deepseek.data.sources.hugging_face import dataset_table
 from deepseek.errors import DataError, InputError, MissingExtraError, UnknownNameError
 
@@ -188,3 +189,112 @@ def test_a_recipe_trains_on_it_and_the_run_knows_what_it_was(tmp_path, monkeypat
     answers = deepseek.load(run.run).predict({"x": [-3.0, 3.0], "z": [1, 1]})
     assert set(answers["prediction"].to_pylist()) <= {"cat", "dog"}
     assert about["revision"] is None
+
+
+class TestStreaming:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """Three files of a split, in which groups of rows do not end where batches do."""
+        (tmp_path / "data").mkdir()
+        for number, (first, count) in enumerate([(0, 7), (7, 1), (8, 12)]):
+            name = f"train-{number:05d}-of-00003.parquet"
+            made(count, first=first).to_parquet(tmp_path / "data" / name, batch_size=5)
+        return tmp_path / "data"
+
+    def test_rows_are_those_of_the_whole_set(self, folder):
+        wanted = rows(source(folder, split="train"))
+        streamed = source(folder, split="train", streaming=True)
+        assert rows(streamed) == rows(streamed, batch_rows=3) == wanted
+        assert streamed.schema() == pa.Table.from_batches(list(streamed.read())).schema == source(folder, split="train").schema()
+        assert streamed.fingerprint() == source(folder, split="train", streaming=True).fingerprint()
+        assert rows(streamed, columns=["label"]) == {"label": wanted["label"]}
+
+    def test_no_file_is_written_to_the_cache(self, folder, tmp_path):
+        rows(source(folder, split="train", streaming=True))
+        assert not list((tmp_path / "cache").rglob("*.arrow"))
+        rows(source(folder, split="train"))
+        assert list((tmp_path / "cache").rglob("*.arrow"))
+
+    @pytest.mark.parametrize("limit", [1, 7, 8, 20, 100])
+    def test_a_limit_reads_no_more(self, folder, limit):
+        streamed = source(folder, split="train", streaming=True, limit=limit)
+        assert rows(streamed, columns=["n"])["n"] == list(range(min(limit, 20)))
+        assert rows(streamed, columns=["n"], batch_rows=3)["n"] == list(range(min(limit, 20)))
+
+    @pytest.mark.parametrize("batch_rows", [1, 3, 5, 64])
+    def test_after_a_loss_at_any_place_every_row_comes_once(self, folder, monkeypatch, batch_rows):
+        """Files are opened again and again, and each time a later group of rows fails: nothing comes twice, nothing is missing."""
+        monkeypatch.setattr(hub_stream, "_FIRST_WAIT_S", 0.0)
+        plain = Parquet._cast_table
+        for lost_after in range(6):  # of six groups
+            left = [lost_after]
+
+            def losing(self, table, left=left):
+                if left:
+                    left[0] -= 1
+                    if left[0] < 0:
+                        left.clear()
+                        raise ConnectionError("the hub went away")
+                return plain(self, table)
+
+            streamed = source(folder, split="train", streaming=True)
+            streamed.schema()
+            monkeypatch.setattr(Parquet, "_cast_table", losing)
+            assert rows(streamed, columns=["n"], batch_rows=batch_rows)["n"] == list(range(20)), (lost_after, batch_rows)
+            assert not left
+            monkeypatch.setattr(Parquet, "_cast_table", plain)
+
+    def test_what_fails_again_and_again_is_told(self, folder, monkeypatch):
+        monkeypatch.setattr(hub_stream, "_FIRST_WAIT_S", 0.0)
+        tries = []
+
+        def failing(self, table):
+            tries.append(table)
+            raise error
+
+        for error, times in ((ConnectionError("the hub went away"), 3), (ValueError("the file is none"), 1)):
+            tries.clear()
+            streamed = source(folder, split="train", streaming=True, retries=2)
+            streamed.schema()
+            with monkeypatch.context() as patched:
+                patched.setattr(Parquet, "_cast_table", failing)
+                with pytest.raises(DataError, match=f"cannot be read: {error}"):
+                    rows(streamed)
+            assert len(tries) == times
+
+    @pytest.mark.parametrize("at_once", [1, 1024])
+    def test_files_of_text_that_change_their_types_are_refused(self, tmp_path, monkeypatch, at_once):
+        """`007` behind `01x` is no seven: what a later file was taken for is not brought back by a cast."""
+        monkeypatch.setattr(hub_stream, "_ROWS", at_once)
+        (tmp_path / "texts").mkdir()
+        for number, lines in enumerate(["a\n01x\n", "a\n007\n"]):
+            (tmp_path / "texts" / f"train-{number}.csv").write_text(lines)
+        said = "'a' is of type int64, and before of large_string" if at_once == 1 else "Schema .* different"
+        with pytest.raises(DataError, match=said) as found:
+            rows(source(tmp_path / "texts", split="train", streaming=True))
+        assert "a source of their own" in str(found.value)
+
+    def test_pictures_of_a_folder_are_their_bytes(self, tmp_path):
+        for name in ("cat/a.png", "dog/b.png"):
+            (tmp_path / "photos" / name).parent.mkdir(parents=True)
+            (tmp_path / "photos" / name).write_bytes(png(9))
+        assert rows(source(tmp_path / "photos", split="train", streaming=True)) == {"image": [png(9)] * 2, "label": ["cat", "dog"]}
+
+    def test_only_a_commit_names_what_is_streamed_from_the_hub(self):
+        commit = "4f3c2b1a0d9e8f7a6b5c4d3e2f1a0b9c8d7e6f5a"
+        pinned = source("owner/reviews", revision=commit, streaming=True)
+        assert pinned.revision == commit
+        assert pinned.fingerprint() == source("owner/reviews", revision=commit, streaming=True).fingerprint()
+        assert pinned.fingerprint() != source("owner/reviews", revision=commit, streaming=True, limit=5).fingerprint()
+        assert source("owner/reviews", revision="main", streaming=True).fingerprint() is None
+        with pytest.raises(DataError, match="HF_DATASETS_OFFLINE is set"):
+            pinned.schema()
+
+    def test_what_contradicts_itself_is_refused(self, folder, tmp_path):
+        made(2).save_to_disk(tmp_path / "saved")
+        with pytest.raises(InputError, match="memory-mapped already"):
+            source(tmp_path / "saved", streaming=True).schema()
+        with pytest.raises(InputError, match="limit is 5, and rows are not streamed"):
+            source(folder, limit=5)
+        with pytest.raises(DataError, match="cannot be read"):
+            source(folder, split="train[:10%]", streaming=True).schema()

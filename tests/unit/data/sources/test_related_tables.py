@@ -122,6 +122,21 @@ class TestWhatIsSeen:
         asked = {"driver": ["a", "a"], "when": pa.array([2_000, 3_000], pa.timestamp("ns"))}
         assert column(spec({"races": {"source": nanos}}, cutoffs={"source": asked, "time": "when"}), "COUNT(results)") == [1, 3]
 
+    def test_neither_is_a_text_that_tells_more_than_microseconds(self):
+        dates = [f"2024-01-01 10:00:00.{fraction}" for fraction in ("000001", "0000021", "0000030")]
+        asked = {"driver": ["a", "a"], "when": [f"2024-01-01 10:00:00.{fraction}" for fraction in ("0000020", "0000030")]}
+        given = spec({"races": {"source": {**RACES, "date": dates}}}, cutoffs={"source": asked, "time": "when"})
+        assert column(given, "COUNT(results)") == [1, 3]
+
+    def test_a_cutoff_that_tells_more_than_microseconds_sees_nothing_after_it(self):
+        dates = [f"2024-01-01 10:00:00.00000{digit}" for digit in (1, 2, 3)]
+        asked = {"driver": ["a", "a"], "when": ["2024-01-01 10:00:00.0000019", "2024-01-01 10:00:00.0000020"]}
+        given = spec({"races": {"source": {**RACES, "date": dates}}}, cutoffs={"source": asked, "time": "when"})
+        assert column(given, "COUNT(results)") == [1, 2]
+        before = pa.table({**RACES, "date": pa.array([-2_000, -1_000, 0], pa.timestamp("ns"))})  # before 1970 down is away from zero
+        asked = {"driver": ["a"], "when": pa.array([-1_001], pa.timestamp("ns"))}
+        assert column(spec({"races": {"source": before}}, cutoffs={"source": asked, "time": "when"}), "COUNT(results)") == [1]
+
     def test_conditions_look_at_some_rows_alone(self):
         given = spec({"results": {"where": {"won": [True]}}}, where=["count", "mean"])
         assert column(given, "COUNT(results WHERE won = True)") == [1, 0, 1]
@@ -254,6 +269,16 @@ class TestRefusals:
         few = {name: values[:2] for name, values in RACES.items()}
         assert column(spec({"races": {"source": few}}, orphans="keep"), "COUNT(results)") == [2, 1, 0]
         assert "2 rows of 'results' have a race that 'races' lacks: 3" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("kind", "first"), [(pa.float64(), 2**53), (pa.float32(), 2**24)])
+    def test_keys_that_are_floats_name_no_row_where_a_float_is_several_numbers(self, kind, first):
+        """A missing key makes floats of whole numbers: of two that differ by one, both become the same."""
+        races = {**RACES, "race": [first, first + 1, first + 2]}
+        keys = pa.array([float(first)] * 6, kind)
+        with pytest.raises(ColumnError, match=r"keys of type .* cannot name rows whose index is of type int64"):
+            read(spec({"races": {"source": races}, "results": {"source": pa.table({**RESULTS, "race": keys})}}))
+        few = pa.table({**RESULTS, "race": pa.array([1, 1, 2, 2, 3, None], kind)})
+        assert column(spec({"results": {"source": few}}), "COUNT(results)") == [2, 1, 0]
 
     def test_keys_of_two_types_are_equal_as_texts(self):
         numbers = {**RESULTS, "driver": [1, 2, 1, 2, 1, 3]}

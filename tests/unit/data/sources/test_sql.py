@@ -18,9 +18,11 @@ from deepseek import progress
 from deepseek.data.expressions import RowExpression
 from deepseek.data.landing import land
 from deepseek.data.sources import is_database, open_source
+from deepseek.data.sources.sql import source as source_of_sql
 from deepseek.data.sources.sql.alchemy import AlchemyEngine
 from deepseek.data.sources.sql.columns import Column
 from deepseek.data.sources.sql.drain import Drain
+from deepseek.data.sources.sql.failures import LostError
 from deepseek.data.sources.sql.filters import understood
 from deepseek.errors import DataError, InputError, UnknownNameError
 
@@ -101,6 +103,32 @@ class TestOrder:
     def test_order_by_must_have_a_value_in_every_row(self, opened):
         with pytest.raises(DataError, match="has no value of order_by"):
             list(opened(table=None, query="select distinct city from customers", order_by="city").read())
+
+
+class TestLostConnection:
+    def test_a_missing_key_is_none_to_go_on_from(self, database, opened, monkeypatch):
+        """SQLite alone allows a primary key without a value: nothing at all is greater than that."""
+        database.execute("create table t (k text primary key, v integer)")
+        database.executemany("insert into t values (?, ?)", [(None, 1), ("a", 2), ("b", 3)])
+        database.commit()
+        monkeypatch.setattr(source_of_sql, "_wait", lambda losses: None)
+        plain = AlchemyEngine.stream
+        for lost_after in (1, 2):
+            left = [lost_after]
+
+            def stream(self, *arguments, left=left, **named):
+                for batch in plain(self, *arguments, **named):
+                    if left:
+                        yield batch.slice(0, left.pop())
+                        raise LostError("as if the server had gone")
+                    yield batch
+
+            monkeypatch.setattr(AlchemyEngine, "stream", stream)
+            if lost_after == 1:
+                with pytest.raises(DataError, match="was lost after 1 rows were read"):
+                    rows_of(opened(table="t"))
+            else:
+                assert rows_of(opened(table="t"))["v"].to_pylist() == [1, 2, 3]
 
 
 class TestTypes:

@@ -5,6 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
+from deepseek.data.streams import decoders
 from deepseek.data.streams.base import MESSAGES
 from deepseek.data.streams.decoders import Decoded, Decoder, JsonDecoder
 from deepseek.data.streams.rows import rows_of
@@ -37,6 +38,11 @@ class TestJson:
         assert column(b'{"a": %d}' % big, b'{"a": 1.5}').to_pylist() == [str(big), "1.5"]
         assert column(b'{"a": 123456789012345678901234567890}').to_pylist() == ["123456789012345678901234567890"]
         assert column(b'{"a": 1e300}', b'{"a": 2.5}').to_pylist() == [1e300, 2.5]
+
+    def test_neither_are_those_of_another_piece(self, monkeypatch):
+        monkeypatch.setattr(decoders, "_PIECE_ROWS", 1)
+        values = pa.array([b'{"n": %d}' % (2**53 + 1), b'{"n": 0.5}'], pa.binary())
+        assert JsonDecoder().decode(values).rows["n"].to_pylist() == [str(2**53 + 1), "0.5"]
 
     def test_lists_of_objects_stay_what_was_written(self):
         assert column(b'{"a": [{"b": 1}, {"c": 2}]}').to_pylist() == ['[{"b": 1}, {"c": 2}]']

@@ -16,6 +16,7 @@ except ImportError:
     pytest.skip("pulsar-client is not installed", allow_module_level=True)
 
 from deepseek.data.sources import open_source
+from deepseek.data.streams import snapshot
 from deepseek.data.streams.contract import StreamContract
 from deepseek.data.streams.manifest import Manifest
 from deepseek.data.streams.pulsar import PulsarStream
@@ -207,6 +208,67 @@ class TestAcknowledging:
         with stream_of() as stream:
             assert stream.poll(10).num_rows == 2
         assert broker.acknowledged == {}
+
+
+class TestLatest:
+    """`start: latest` says where reading begins, once: whatever is written from then on is read."""
+
+    def test_what_comes_after_an_empty_beginning_is_not_skipped(self, broker, tmp_path):
+        broker.write("t-partition-0", b'{"n": -1}')
+        spec = {"type": "pulsar", "url": "pulsar://127.0.0.1:1", "topics": "t", "path": "s", "start": "latest"}
+        source = open_source(spec, folder=tmp_path)
+        assert source.take().counts()["rows"] == 0
+        for partition in (0, 1):  # the second had no message when reading began
+            broker.write(f"t-partition-{partition}", *(b'{"n": %d}' % (partition + 2 * number) for number in range(4)))
+        source.take()
+        assert sorted(row["n"] for batch in source.read() for row in batch.to_pylist()) == list(range(8))
+
+    def test_what_comes_after_a_beginning_that_was_killed_is_of_the_next_version(self, broker, tmp_path, monkeypatch):
+        broker.write("t-partition-0", b'{"n": -1}')
+        spec = {"type": "pulsar", "url": "pulsar://127.0.0.1:1", "topics": "t", "path": "s", "start": "latest"}
+        source = open_source(spec, folder=tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(snapshot, "_read", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                source.take()
+        broker.write("t-partition-0", *(b'{"n": %d}' % number for number in range(3)))
+        assert source.take().counts()["rows"] == 0  # it ends where it was to end
+        assert source.take().counts()["rows"] == 3
+
+    def test_a_partition_that_was_made_later_is_read_from_its_first_message(self, broker):
+        broker.write("t-partition-0", b"old")
+        with stream_of(start="latest") as stream:
+            kept = {"t-partition-0": stream.position()["t-partition-0"]}
+        broker.write("t-partition-0", b"new")
+        broker.write("t-partition-1", b"first")
+        with stream_of(start="latest") as stream:
+            stream.seek(kept)
+            assert sorted(stream.poll(10).column("value").to_pylist()) == [b"first", b"new"]
+
+
+class TestTrouble:
+    """A partition that cannot be read takes no message of another with it, nor those that came before of its own."""
+
+    @pytest.mark.parametrize("after", [0, 2])
+    @pytest.mark.parametrize("trouble", ["raised", "told by an id that does not fit"])
+    def test_what_came_before_it_is_handed_out_first(self, broker, monkeypatch, after, trouble):
+        broker.write("t-partition-0", b"a", b"b")
+        broker.write("t-partition-1", b"c", b"d", b"e")
+        receive, failing = FakeConsumer.receive, [trouble]
+
+        def receives(self, timeout_millis=None):
+            if failing and self.topic == "t-partition-1" and self.next == after:
+                if failing.pop() == "raised":
+                    raise pulsar.PulsarException("the broker went away")
+                return FakeMessage(FakeId(1, 1 << 20), b"")
+            return receive(self, timeout_millis)
+
+        monkeypatch.setattr(FakeConsumer, "receive", receives)
+        with stream_of() as stream:
+            assert stream.poll(10).column("value").to_pylist() == [b"a", b"b", b"c", b"d"][: 2 + after]
+            with pytest.raises(DataError):
+                stream.poll(10)
+            assert stream.poll(10).column("value").to_pylist() == [b"c", b"d", b"e"][after:]
 
 
 def test_ids_are_numbers_that_grow_and_come_back():

@@ -158,6 +158,18 @@ class TestReading:
         with pytest.raises(DataError, match="version is 3, and the last one is 2"):
             source_of(tmp_path, version=3).schema()
 
+    def test_whole_numbers_that_no_float_holds_stay_what_they_are_beside_floats(self, tmp_path):
+        """Two ids that differ by one must not become the same because a part after theirs has floats."""
+        ids = [2**53 + 1, 2**53 + 2, -(2**60) - 1]
+        lines_of(tmp_path, *(b'{"id": %d, "n": [%d]}' % (one, one) for one in ids))
+        source_of(tmp_path).take()
+        lines_of(tmp_path, b'{"id": 0.5, "n": [0.5]}')
+        source = source_of(tmp_path)
+        source.take()
+        assert [row["id"] for row in rows_in(source)] == [*map(str, ids), "0.5"]
+        assert [row["n"] for row in rows_in(source)] == [*(f"[{one}]" for one in ids), "[0.5]"]
+        assert [row["id"] for row in rows_in(source_of(tmp_path, version=1))] == ids
+
     def test_columns_can_be_read_as_text(self, tmp_path):
         lines_of(tmp_path, b'{"n": 1}')
         assert [row["n"] for row in rows_in(source_of(tmp_path).as_text(["n", "other"]))] == ["1"]

@@ -116,6 +116,13 @@ def test_bad_records_are_set_aside_and_named_and_the_others_kept(server):
     assert [row["raw"] for row in server.rejects()] == ["[1]", '{"a": 2', "7"]
 
 
+@pytest.mark.parametrize("beside", [b"", b"nope\n"], ids=["alone", "beside one that is none"])
+def test_two_fields_of_one_dotted_name_are_refused_and_none_of_them_is_dropped(server, beside):
+    response = server.one("t", b'{"a.b": 1, "a": {"b": 2}}\n' + beside, LINES)
+    assert response.status_code == 422
+    assert "the same dotted name" in response.json()["detail"]
+
+
 def test_compressed_arrow_and_too_many_records_are_refused(tmp_path):
     sink = io.BytesIO()
     table = pa.table({"a": list(range(1000))})

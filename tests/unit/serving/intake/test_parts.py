@@ -122,6 +122,22 @@ def test_a_part_that_was_changed_or_lost_is_named(server):
         server.rows()
 
 
+@pytest.mark.parametrize("what", ["changed", "lost"])
+def test_a_part_that_was_changed_or_lost_is_not_joined_to_others(server, what):
+    """Written again it would be as it was written, with what the disk made of it; and what comes later is stored all the same."""
+    server.post(("t", b'{"a": 1}', JSON))
+    (path,) = (server.folder / "topics" / "t" / "parts").glob("*.rows.parquet")
+    if what == "changed":
+        table = pq.read_table(path)
+        pq.write_table(table.set_column(0, table.schema.field(0), pa.array([7], table.schema.field(0).type)), path)
+    else:
+        path.unlink()
+    server.post(("t", b'{"a": 2}', JSON))
+    assert [part.rows for part in Manifest.read(server.folder, "t").parts] == [1, 1]
+    with pytest.raises(DataError, match="not as it was written" if what == "changed" else "is not there"):
+        server.rows("t")
+
+
 def test_superseded_parts_stay_for_those_who_read_them(server):
     server.post(("t", b'{"a": 1}', JSON))
     source = server.source()
@@ -164,3 +180,30 @@ def test_parts_that_cannot_be_written_are_told_of_and_tried_again(server, monkey
     assert "deepseek_ingest_failures_total 1" in metrics
     assert 'deepseek_ingest_contents_total{topic="t",outcome="stored"} 1' in metrics
     assert server.rows() == [{"a": 1}]
+
+
+def test_a_topic_that_cannot_be_written_holds_no_other_up(server, monkeypatch):
+    """The file of one content is gone, say: what came for other topics is put into parts all the same, and the first is not forgotten."""
+    write = Parts.write
+
+    def lame(self, topic):
+        if topic == "a":
+            raise FileNotFoundError("a file of the spool is gone")
+        return write(self, topic)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Parts, "write", lame)
+        server.post(("a", b'{"x": 1}', JSON), ("b", b'{"x": 2}', JSON))
+        assert server.rows("b") == [{"x": 2}]
+    server.post(("b", b'{"x": 3}', JSON))
+    assert (server.rows("a"), server.rows("b")) == ([{"x": 1}], [{"x": 2}, {"x": 3}])
+
+
+def test_whole_numbers_that_no_float_holds_stay_what_they_are_beside_floats(server):
+    """Two ids that differ by one must not become the same because another content gave one as 0.5; what was read before it, stays."""
+    ids = [2**53 + 1, 2**53 + 2]
+    server.post(("t", json.dumps([{"id": one, "n": 1} for one in ids]).encode(), JSON))
+    version = Manifest.read(server.folder, "t").version
+    server.post(("t", b'{"id": 0.5, "n": 0.5}', JSON))
+    assert server.rows("t") == [*({"id": str(one), "n": 1.0} for one in ids), {"id": "0.5", "n": 0.5}]
+    assert server.rows("t", version=version) == [{"id": one, "n": 1} for one in ids]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -60,8 +60,11 @@ class Topic:
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns up to the last content and the narrowest types that hold them; those of files say where their paths begin."""
-        stored = [self._files.schema(part.files["rows"]) for part in self.manifest.parts if "rows" in part.files]
-        whole = merged([pa.schema(list(columns_up_to(one, self._cut).values())) for one in stored])
+        files = [part.files["rows"] for part in self.manifest.parts if "rows" in part.files]
+        columns = [columns_up_to(self._files.schema(about), self._cut) for about in files]
+        stored = [list(one) for one in columns]
+        schemas = [pa.schema(list(one.values())) for one in columns]
+        whole = merged(schemas, lambda number, place: self._values(files[number], stored[number][place]))
         shown = as_shown((field for field in whole if field.name not in COUNTERS), self._texts)
         return pa.schema([self._marked(field) for field in shown])
 
@@ -125,6 +128,11 @@ class Topic:
         same = contents.filter(pc.is_in(contents[ID], refused[ID]))
         last = {(row[ID], row["sha256"]): row[SEQ] for row in same.to_pylist()}
         return pa.array([row[SEQ] for row in refused.to_pylist() if last[row[ID], row["sha256"]] > row[SEQ]], pa.int64())
+
+    def _values(self, about: Mapping[str, Any], stored: str) -> Iterator[pa.ChunkedArray]:
+        """Yield the values of a stored column."""
+        for table in self._files.batches(about, [stored, SEQ]):
+            yield self._up_to_cut(table)[stored]
 
     def _up_to_cut(self, table: pa.Table) -> pa.Table:
         return table if self._cut is None else table.filter(pc.less_equal(table[SEQ], self._cut))

@@ -204,8 +204,9 @@ class SqlSource(Source):
                 return
             except LostError as error:
                 losses += 1
-                if losses > self._retries or (trail.rows and not resumable):
-                    raise self._lost(error, trail, resumable=resumable) from None
+                behind = resumable and all(value is not None for _, value in trail.last())  # nothing comes behind a missing value
+                if losses > self._retries or (trail.rows and not behind):
+                    raise self._lost(error, trail, resumable=behind) from None
                 progress.log(f"the connection to {self._engine.address} was lost after {trail.rows:,} rows; trying again")
                 _wait(losses)
 
