@@ -97,16 +97,41 @@ def test_people_get_a_table(there, capsys):
     assert "alarm: drifted: age" in printed
 
 
+def turned(path, one_of=8):
+    """Return a table with a column `truth` that is the other class in each so many rows."""
+    table = pa.csv.read_csv(path)
+    places = pa.array([place % one_of == 0 for place in range(table.num_rows)])
+    other = pc.if_else(pc.equal(table["churned"], "yes"), "no", "yes")
+    return table.append_column("truth", pc.if_else(places, other, table["churned"]))
+
+
 def test_a_drop_of_accuracy_alone_is_an_alarm(there):
-    table = pa.csv.read_csv("later.csv")
-    turned = pc.if_else(
-        pc.equal(pc.bit_wise_and(pa.array(range(1000)), 7), 0), pc.if_else(pc.equal(table["churned"], "yes"), "no", "yes"), table["churned"]
-    )
-    found = deepseek.watch("runs/churn", table.append_column("truth", turned), labels="truth")
+    found = deepseek.watch("runs/churn", turned("later.csv"), labels="truth")
     assert found["files"][0]["drifted"] == []
     assert found["alarms"][0].startswith("accuracy was")
-    found = deepseek.watch("runs/churn", table.append_column("truth", turned), labels="truth", overrides={"drop": 0.5})
+    found = deepseek.watch("runs/churn", turned("later.csv"), labels="truth", overrides={"drop": 0.5})
     assert found["alarms"] == []
+
+
+def test_figures_ring_for_what_the_alarms_say_and_for_nothing_else(there):
+    never = {"horizon": 10**12}  # the test for many looks asks for more than there is; that for one look does not
+    found = deepseek.watch("runs/churn", turned("later.csv"), labels="truth", overrides=never, prometheus="figures.prom")
+    assert found["alarms"][0].startswith("accuracy was")
+    assert 'alarm="metric:accuracy"} 1' in (there / "figures.prom").read_text()
+
+    found = deepseek.watch("runs/churn", "older.csv", overrides={"drift": False, "drop": 0.9}, prometheus="figures.prom")
+    assert found["alarms"] == []
+    assert "deepseek_monitor_alarm" not in (there / "figures.prom").read_text()
+
+
+def test_a_stream_says_in_which_file_the_metric_dropped(there):
+    pa.csv.write_csv(turned("later.csv", one_of=3), there / "monday.csv")
+    pa.csv.write_csv(turned("later.csv", one_of=10**6), there / "tuesday.csv")
+    found = deepseek.watch("runs/churn", ["monday.csv", "tuesday.csv"], labels="truth", overrides={"window_rows": 900})
+    (alarm,) = (one for one in found["alarms"] if one.startswith("accuracy was"))
+    fell, now = found["files"][0]["metrics"]["accuracy"], found["performance"]["window"]["accuracy"]
+    assert now > fell + 0.2
+    assert f"dropped in monday.csv, {fell:.4f} there; it is {now:.4f} over the last labels" in alarm
 
 
 def test_a_column_that_is_not_there_is_named(there):

@@ -105,4 +105,5 @@ def _replayed(found: Mapping[str, Any]) -> str:
     word = "accuracy" if "accuracy" in found else "loss"
     scores = as_table([(found["metric"], ""), *((name, f"{value:.4f}") for name, value in found[word].items())])
     rounds = [(str(one["round"]), f"{one['began_at_row']:,}", f"{one['at_row']:,}", one["state"], one["why"]) for one in found["rounds"]]
-    return "\n".join([f"{found['rows']:,} rows", scores, "", as_table([("round", "from row", "to row", "", ""), *rounds])])
+    left_out = f"; {found['unlabelled']:,} without a label were left out" if found["unlabelled"] else ""
+    return "\n".join([f"{found['rows']:,} rows{left_out}", scores, "", as_table([("round", "from row", "to row", "", ""), *rounds])])

@@ -82,7 +82,8 @@ def watch(
     }
     if prometheus is not None:
         state = {"rows": sum(one["rows"] for one in files), "at": time.time(), "last_window": files[-1], "performance": performance}
-        raised = sorted({f"drift:{name}" for name in files[-1]["drifted"]} | {f"metric:{look.performance.metric}"} & look.raised)
+        raised = [f"drift:{name}" for name in sorted(files[-1]["drifted"]) if settings.drift]
+        raised += [f"metric:{look.performance.metric}"] if look.has_dropped(performance["test_once"]) else []
         write_text(Path(prometheus), metrics_text({"model": result["model"], "alarms": raised, **state}))
     if notify and result["alarms"]:
         _notify(settings, result)
@@ -107,7 +108,8 @@ class _Look:
         self._reference = ModelReference.load(predictor.bundle)
         self.performance = Performance(self._reference, settings)
         self._found: list[Outcomes] = []
-        self.raised: set[str] = set()
+        self._files = 0
+        self._raised: list[int] = []
 
     def file(self, source: Any) -> dict[str, Any]:
         opened = self._predictor.open(source).as_text(self._texts)
@@ -127,8 +129,9 @@ class _Look:
                 one, unknown = outcomes_of(self._reference.target, said, probability, labels=truth)
                 found.append(one)
                 if self.performance.update(one, unknown):
-                    self.raised.add(f"metric:{self.performance.metric}")
+                    self._raised.append(self._files)
         self._found += found
+        self._files += 1
         facts = window.facts(time.time())
         metrics = {name: value for name in self._reference.target.metrics if (value := _over(found, name)) is not None}
         name = without_password(fspath(source)) if isinstance(source, str | PathLike) else "table"
@@ -163,6 +166,10 @@ class _Look:
         alarm = test.alarm and test.dropped >= self.performance.drop / 2
         return {"metric": metric, "value": value, "rows": rows, "dropped": test.dropped, "at_least": test.low, "p": test.p, "alarm": alarm}
 
+    def has_dropped(self, once: Mapping[str, Any] | None) -> bool:
+        """Whether the metric has dropped: by the test for one look where there was one, else by the one that is looked at again."""
+        return bool(self._raised) if once is None else bool(once["alarm"])
+
     def alarms(self, files: Sequence[Mapping[str, Any]], performance: Mapping[str, Any]) -> list[str]:
         """Return what is wrong, in words."""
         found = []
@@ -175,13 +182,19 @@ class _Look:
             if one["unanswered"]:
                 found.append(f"{named}{one['unanswered']:,} of {one['rows']:,} rows cannot be answered")
         once = performance["test_once"]
-        if once is not None and once["alarm"]:
+        if not self.has_dropped(once):
+            return found
+        if once is not None:
             before = performance["reference"][once["metric"]]
             found.append(f"{once['metric']} was {before:.4f} and is {once['value']:.4f} on {once['rows']:,} labels (p {once['p']:.2g})")
-        elif once is None and self.raised:
-            metric = self.performance.metric
+        else:
+            metric, fell = self.performance.metric, files[self._raised[0]]
             now, before = performance["window"][metric], performance["reference"][metric]
-            found.append(f"{metric} was {before:.4f} and is {now:.4f} over the last labels; {performance['test']['guarantee']}")
+            there = "" if metric not in fell["metrics"] else f", {fell['metrics'][metric]:.4f} there"
+            found.append(
+                f"{metric} was {before:.4f} and dropped in {fell['file']}{there}; it is {now:.4f} over the last labels; "
+                f"{performance['test']['guarantee']}"
+            )
         return found
 
 

@@ -122,7 +122,10 @@ class WatchConsumer:
 
     def _labelled(self, entry: Outcomes) -> None:
         assert entry.labels is not None
-        labels = {name: label for name, label in zip(entry.ids, entry.labels, strict=True) if label is not None}
+        labels: dict[str, Any] = {}
+        for name, label in zip(entry.ids, entry.labels, strict=True):
+            if label is not None:
+                labels.setdefault(name, label)  # the first counts, here as in the log and in experiments
         left = set(labels)
         mine = [one for one in self._watched.values() if one.model == entry.model and one.path.is_dir()]
         if not mine:

@@ -201,6 +201,13 @@ def test_answers_and_labels_reach_the_models_log_in_any_order_and_once(watched, 
     assert facts["window"]["rows"] == 3
 
 
+def test_of_several_labels_for_one_answer_the_first_counts_also_within_one_request(watched, people_run):
+    consumer = watched()
+    consumer.take([answered(people_run, ["a", "b"]), Outcomes("people", 2.0, ["a", "b", "a"], ["yes", "no", "no"], None)])
+    (one,) = consumer._open()
+    assert [row.label for row in one.watcher.store.labelled_rows()] == ["yes", "no"]
+
+
 def test_figures_are_written_for_prometheus(watched, people_run):
     consumer = watched()
     consumer.take([answered(people_run, ["a", "b"]), told(["a"])])
