@@ -395,6 +395,17 @@ def test_a_process_that_follows_is_asked_to_approve_and_to_undo(there):
     assert states()[-3:] == ["approved", "promoted", "undone"]
 
 
+def test_undoing_takes_back_the_promotion_also_while_an_experiment_runs_at_the_server(there):
+    """The server's first rollback ends the experiment; the promoted model answers until the second."""
+    shifted(turned=True)
+    Loop(Path("runs/w")).run()
+    promoted = Loop(Path("runs/w")).champion.name
+    deployment = Scripted(DeploymentStatus(promoted, "shadow"), DeploymentStatus(promoted), DeploymentStatus("001"))
+    Loop(Path("runs/w"), deployer=lambda _: deployment).undo()
+    assert deployment.asked == [("rollback",), ("rollback",)]
+    assert states()[-1] == "undone"
+
+
 def test_what_was_asked_of_a_process_that_is_gone_is_not_done_later(there):
     asked_for = Path("runs/w/.loop/asked")
     asked_for.parent.mkdir(exist_ok=True)

@@ -134,6 +134,35 @@ def test_a_stream_says_in_which_file_the_metric_dropped(there):
     assert f"dropped in monday.csv, {fell:.4f} there; it is {now:.4f} over the last labels" in alarm
 
 
+def test_labels_of_another_spelling_are_told_and_not_passed_over(there, capsys):
+    table = pa.csv.read_csv("later.csv").slice(0, 200)
+    pa.csv.write_csv(table.append_column("truth", pa.array(["Yes", "No", None, "no"] * 50)), there / "spelled.csv")
+    assert main(["watch", "runs/churn", "spelled.csv", "--labels", "truth"]) == 3
+    printed = capsys.readouterr().out
+    assert "alarm: 100 labels are no class that the model knows: 'Yes', 'No'; it knows 'no', 'yes'" in printed
+
+
+def test_why_rows_cannot_be_answered_is_said(there, capsys):
+    table = pa.csv.read_csv("later.csv").slice(0, 200)
+    place = table.schema.get_field_index("age")
+    pa.csv.write_csv(table.set_column(place, "age", pa.array(["old"] * 200)), there / "words.csv")
+    for path, why in (
+        ("words.csv", "200 of 200 rows cannot be answered: the column 'age'"),
+        ("without.csv", "missing or unreadable: plan"),
+    ):
+        assert main(["watch", "runs/churn", path]) == 3
+        printed = capsys.readouterr().out
+        assert why in printed
+        assert "drifted: the same" not in printed
+        assert "nan" not in printed
+
+
+def test_figures_of_one_file_are_those_of_all_its_labels(there):
+    found = deepseek.watch("runs/churn", "later.csv", prometheus="figures.prom", overrides={"window_rows": 100})
+    value = found["files"][0]["metrics"]["accuracy"]
+    assert f'deepseek_monitor_metric{{model="runs/churn/001/bundle",metric="accuracy"}} {value!r}' in (there / "figures.prom").read_text()
+
+
 def test_a_column_that_is_not_there_is_named(there):
     with pytest.raises(UnknownNameError, match="did you mean 'churned'"):
         deepseek.watch("runs/churn", "later.csv", labels="churn")

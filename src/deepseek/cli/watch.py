@@ -129,17 +129,9 @@ def _rows(one: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for column in one["columns"]:
         missing = column["missing"]
         lacks = "" if not any(missing) else f"{missing[0]:.1%} → {missing[1]:.1%}"
-        rows.append((column["column"], column["verdict"], _number(column["psi"]), f"{column['adjusted_p']:.2g}", lacks, _why(column)))
+        why = "" if column["verdict"] in _QUIET | {"missing values"} else column["why"]
+        rows.append((column["column"], column["verdict"], _number(column["psi"]), f"{column['adjusted_p']:.2g}", lacks, why))
     return rows
-
-
-def _why(column: Mapping[str, Any]) -> str:
-    if column["verdict"] in _QUIET:
-        return ""
-    if column["new_values"] and column["new_share"]:
-        return f"{column['new_share']:.1%} new: {', '.join(column['new_values'][:3])}"
-    means = column["means"]
-    return f"mean {means[0]:.4g} → {means[1]:.4g}" if means and None not in means else ""
 
 
 def _number(value: float | None) -> str:

@@ -130,8 +130,11 @@ class Loop:
             InputError: There is none that still stands.
         """
         last = self._revocable()
-        if not self.deployment.staged or self.deployment.status().current == self.champion.name:
+        if not self.deployment.staged:
             self.deployment.rollback()
+        for _ in range(2):  # where an experiment runs at the server, as in the round after, the first takes back that alone
+            if self.deployment.staged and self.deployment.status().current == self.champion.name:
+                self.deployment.rollback()
         return self._undone(last, "taken back by hand")
 
     def require(self, do: str) -> None:

@@ -195,7 +195,7 @@ def test_answers_and_labels_reach_the_models_log_in_any_order_and_once(watched, 
     consumer.take(entries)
     consumer.take(entries)  # as after a kill
     (one,) = consumer._open()
-    assert one.watcher.store.counts() == {"requests": 3, "labels": 4, "outcomes": 2}
+    assert one.watcher.store.counts() == {"requests": 3, "labels": 2, "outcomes": 2}
     facts = one.watcher.check()
     assert (facts["rows"], facts["performance"]["labels"], facts["performance"]["window"]["accuracy"]) == (3, 2, 0.5)
     assert facts["window"]["rows"] == 3
