@@ -22,6 +22,9 @@ Key = Annotated[str | None, typer.Option("--key", envvar="DEEPSEEK_KEY", metavar
 Arm = Annotated[str | None, typer.Option("--arm", metavar="NAME", help="Which arm; not needed where there is one.")]
 AT = "http://127.0.0.1:8000"
 """Where a server is that was begun without more."""
+_NO_KEY = 401
+_GIVEN_WRONG = frozenset({400, _NO_KEY, 403, 404, 422})
+"""Statuses of a server that say that what was asked for is wrong, as the same would be on this machine."""
 
 
 def start_verb(  # noqa: PLR0913 - its arguments are the verb's options
@@ -99,10 +102,16 @@ SUMMARY = "Try another model on a part of the traffic, or beside it, and see whi
 
 
 def _asked(ask: Callable[[Client], dict[str, Any]], server: str, key: str | None, *, as_json: bool) -> Output:
-    from deepseek.serving.client import Client
+    from deepseek.serving.client import Client, ServerError
 
     progress.quiet(as_json)
-    found = ask(Client(server, key))
+    try:
+        found = ask(Client(server, key))
+    except ServerError as error:
+        if error.status not in _GIVEN_WRONG:
+            raise
+        hint = "give the right one with --key, or in DEEPSEEK_KEY" if error.status == _NO_KEY else error.hint
+        raise InputError(error.message, hint=hint) from None
     return Output(found, _text(found))
 
 

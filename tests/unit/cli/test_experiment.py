@@ -100,3 +100,24 @@ def test_what_is_not_said_rightly_is_an_error(asked, capsys, words):
     assert main(["experiment", *words]) == 2
     assert asked == []
     assert "error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "said"),
+    [
+        (422, 2, "as the server says"),
+        (404, 2, "as the server says"),
+        (401, 2, "--key, or in DEEPSEEK_KEY"),
+        (409, 1, "as the server says"),
+        (0, 1, "as the server says"),
+    ],
+)
+def test_what_the_server_finds_wrong_ends_as_what_is_found_wrong_here(monkeypatch, capsys, refused, status, said):
+    def ask(self, method, path, body=None, headers=None):
+        raise client.ServerError("share: must be at most 1.0", hint="as the server says", status=refused)
+
+    monkeypatch.setattr(client.Client, "_ask", ask)
+    assert main(["experiment", "share", "shop", "--share", "2"]) == status
+    error = capsys.readouterr().err
+    assert "must be at most 1.0" in error
+    assert said in error

@@ -113,10 +113,10 @@ def replay(
         InputError: The recipe says nothing of a loop, or a number is out of range.
         DataError: There is no row.
     """
-    if labels_after < 0 or batch_rows < 1 or not rows_a_day > 0:
-        raise InputError(
-            f"labels_after is {labels_after}, batch_rows {batch_rows}, rows_a_day {rows_a_day}", hint="0 or more, 1 or more, above 0"
-        )
+    bounds = (("labels_after", labels_after, labels_after >= 0, "0 or more"), ("batch_rows", batch_rows, batch_rows >= 1, "1 or more"))
+    for name, value, right, allowed in (*bounds, ("rows_a_day", rows_a_day, rows_a_day > 0, "above 0")):
+        if not right:
+            raise InputError(f"{name} is {value:,}", hint=f"it is {allowed}")
     champion = Champion.open(Path(run), tuple(overrides))
     (table, unlabelled), target = _rows(champion, source), champion.reference.target
     metric = "accuracy" if target.kind in {"binary", "classes", "labels"} else target.loss
