@@ -22,8 +22,7 @@ Key = Annotated[str | None, typer.Option("--key", envvar="DEEPSEEK_KEY", metavar
 Arm = Annotated[str | None, typer.Option("--arm", metavar="NAME", help="Which arm; not needed where there is one.")]
 AT = "http://127.0.0.1:8000"
 """Where a server is that was begun without more."""
-_NO_KEY = 401
-_GIVEN_WRONG = frozenset({400, _NO_KEY, 403, 404, 422})
+_GIVEN_WRONG = frozenset({400, 401, 403, 404, 422})
 """Statuses of a server that say that what was asked for is wrong, as the same would be on this machine."""
 
 
@@ -110,8 +109,7 @@ def _asked(ask: Callable[[Client], dict[str, Any]], server: str, key: str | None
     except ServerError as error:
         if error.status not in _GIVEN_WRONG:
             raise
-        hint = "give the right one with --key, or in DEEPSEEK_KEY" if error.status == _NO_KEY else error.hint
-        raise InputError(error.message, hint=hint) from None
+        raise InputError(error.message, hint=error.hint) from None
     return Output(found, _text(found))
 
 

@@ -98,6 +98,8 @@ def _at_server(server: str | None, key: str | None, model: str | None) -> dict[s
 def _done(found: Mapping[str, Any]) -> Output:
     lines = [(str(event["round"]), event["state"], event["why"]) for event in found["events"]]
     head = [("run", found["run"]), ("state", found["state"]), ("last", found["last"] or "-"), ("waits for", found["waits_for"] or "-")]
+    if found["state"] != "idle" and found["candidate"]:
+        head.insert(2, ("candidate", found["candidate"]))
     return Output(found, "\n".join([*([as_table([("round", "state", "why"), *lines]), ""] if lines else []), as_table(head)]))
 
 

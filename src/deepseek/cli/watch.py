@@ -17,6 +17,8 @@ from deepseek.errors import InputError
 ALARM = 3
 """Exit status where there is an alarm."""
 _QUIET = {"none", "slight drift"}
+_FAR = 100
+"""From so many times the threshold on, evidence has no figure: it grows exponentially, and nobody reads eight digits."""
 
 
 def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
@@ -98,7 +100,9 @@ def log_text(found: Mapping[str, Any]) -> str:
         values = [(name, _number(before.get(name)), _number(now)) for name, now in performance["window"].items()]
         lines += [as_table([("metric", "reference", "now"), *values]), ""]
     if test := performance["test"]:
-        lines += [f"evidence for a drop of {test['metric']}: {test['evidence'] / test['threshold']:.2f} of the threshold", ""]
+        share = test["evidence"] / test["threshold"]
+        shown = f"{share:.2f} of the threshold" if share < _FAR else f"more than {_FAR} times the threshold"
+        lines += [f"evidence for a drop of {test['metric']}: {shown}", ""]
     lines += [f"{_moment(one['at'])}  {one['state']}  {one['summary']}" for one in found["events"]]
     return "\n".join([*lines, *([f"alarm: {name}" for name in found["alarms"]] or ["no alarm"])])
 

@@ -107,7 +107,7 @@ def test_what_is_not_said_rightly_is_an_error(asked, capsys, words):
     [
         (422, 2, "as the server says"),
         (404, 2, "as the server says"),
-        (401, 2, "--key, or in DEEPSEEK_KEY"),
+        (401, 2, "as the server says"),
         (409, 1, "as the server says"),
         (0, 1, "as the server says"),
     ],

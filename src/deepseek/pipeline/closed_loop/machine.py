@@ -164,7 +164,7 @@ class Loop:
             "state": "idle" if last is None or last.ended else last.state,
             "waits_for": self.waits_for or self._next(last),
             "round": None if last is None else last.number,
-            "last": None if last is None else last.state,
+            "last": None if last is None else "undone" if last.last("undone") else last.state,
             "candidate": None if last is None else last.fact("candidate"),
             "rounds": len(rounds),
         }
@@ -275,7 +275,7 @@ class Loop:
                     current, "canary", f"answers {then.canary.share:.0%} of the requests{why and f'; {why}'}", {"before": dict(seen or {})}
                 )
             if stage == "waiting":
-                return self._write(current, "waiting", f"waits for: deepseek loop approve {self.champion.path}")
+                return self._write(current, "waiting", f"waits for: deepseek loop approve {self.champion.path}{why and f'; {why}'}")
             self.deployment.promote(candidate)
         except RunError as error:
             return self._wait_or_give_up(current, error.message)

@@ -31,6 +31,7 @@ from deepseek.data.sources.ingested.manifest import (
     topic_folder,
 )
 from deepseek.errors import DataError
+from deepseek.fields import NAMES_NO_FILE
 
 
 class Topic:
@@ -72,7 +73,11 @@ class Topic:
                 continue
             as_text = field.name in self._texts and not pa.types.is_nested(field.type)
             typed = field.with_type(pa.string()) if as_text else field
-            fields.append(typed.with_metadata(root) if typed.name in BLOBS and pa.types.is_string(typed.type) else typed)
+            if pa.types.is_string(typed.type) and typed.name in BLOBS:
+                typed = typed.with_metadata(root)
+            elif pa.types.is_string(typed.type) and typed.name.startswith("_"):  # a sender's `filename` is no path of ours
+                typed = typed.with_metadata({NAMES_NO_FILE: b"1"})
+            fields.append(typed)
         return pa.schema(sorted(fields, key=lambda field: field.name.startswith("_")))
 
     def files(self) -> list[Path]:
