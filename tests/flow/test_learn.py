@@ -1,6 +1,7 @@
 """Learning from a stream, from the command line: every row answered first, changes seen, a bundle that is like any other."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,23 @@ def test_the_bundle_is_written_on_the_way(there, monkeypatch):
     deepseek.learn("s.yaml", overrides=["learn.save_every=800"])
     assert len(written) == 4  # at 800, 1,600, 2,400 and at the end
     assert deepseek.load("runs/s").predict(stream(5)).num_rows == 5
+
+
+def test_a_learner_that_is_interrupted_leaves_the_bundle_whole(there, monkeypatch):
+    remove = shutil.rmtree
+
+    def interrupted(path, **how):
+        if found := sorted(Path(path).glob("*.json")):
+            found[0].unlink()  # as far as it came
+            raise KeyboardInterrupt
+        remove(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            deepseek.learn("s.yaml", overrides=["learn.save_every=800"])
+    (run,) = Path("runs/s").iterdir()
+    assert deepseek.load(run / "bundle").predict(stream(5)).num_rows == 5
 
 
 def test_what_happens_at_a_change_is_the_recipes_to_say(there, capsys):

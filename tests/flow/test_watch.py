@@ -1,6 +1,7 @@
 """From a recipe to a watched model: the reference in the bundle, files checked against it, an alarm where it belongs."""
 
 import json
+import sqlite3
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -80,6 +81,17 @@ def test_a_missing_column_is_a_finding_and_no_failure(there, capsys):
     assert status == 3
     assert found["files"][0]["wrong"] == ["plan"]
     assert found["alarms"][0] == "missing or unreadable: plan"
+
+
+def test_a_table_of_a_database_is_watched_as_a_file_is(there, capsys):
+    rows = pa.csv.read_csv("older.csv").select(["age", "income", "city", "country", "plan", "signed_up", "visits", "spend", "churned"])
+    with sqlite3.connect(there / "shop.db") as database:
+        rows.to_pandas().to_sql("orders", database, index=False)
+    status, found = said(capsys, "sqlite:///shop.db", "--table", "orders")
+    assert (status, found["files"][0]["file"], found["files"][0]["rows"]) == (3, "orders", 1000)
+    assert "age" in found["files"][0]["drifted"]
+    assert said(capsys, "sqlite:///shop.db", "later.csv", "--table", "orders")[0] == 2
+    assert said(capsys, "later.csv", "--table", "orders")[0] == 2
 
 
 def test_several_files_are_a_stream(there, capsys):

@@ -10,7 +10,7 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, Plugins, RunPath
+from deepseek.cli.options import Json, Plugins, Query, RunPath, Table, source_given
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
@@ -39,13 +39,15 @@ def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
     drop: Annotated[float | None, typer.Option("--drop", metavar="SIZE", help="Smallest drop that matters: 0.02.")] = None,
     prometheus: Annotated[str | None, typer.Option("--prometheus", metavar="FILE", help="File for the figures, for Prometheus.")] = None,
     notify: Annotated[bool, typer.Option("--notify", help="Tell of alarms as the recipe's monitor.notify says.")] = False,
+    table: Table = None,
+    query: Query = None,
     plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """Check rows of production against the model's reference, or see the log of a served run; exit status 3 is an alarm."""
     progress.quiet(as_json)
     if log or forget or forget_older:
-        of_files = {"--labels": labels, "--metric": metric, "--drop": drop, "--prometheus": prometheus}
+        of_files = {"--labels": labels, "--metric": metric, "--drop": drop, "--prometheus": prometheus, "--table": table, "--query": query}
         given = [name for name, value in of_files.items() if value is not None]
         given += [name for name, value in {"--notify": notify, "--plugin": plugins}.items() if value]
         _refuse_both(["files", *given] if sources else given, log=log, forget=bool(forget or forget_older))
@@ -53,8 +55,20 @@ def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
     if not sources:
         raise InputError("there is nothing to watch", hint="name a table of rows, or --log for what was served")
     overrides = {"metric": metric, "drop": drop}
-    found = deepseek.watch(run, sources, labels=labels, overrides=overrides, prometheus=prometheus, notify=notify, plugins=plugins)
+    given = _given(sources, table=table, query=query)
+    found = deepseek.watch(run, given, labels=labels, overrides=overrides, prometheus=prometheus, notify=notify, plugins=plugins)
     return Output(found, _text(found), ALARM if found["alarms"] else 0)
+
+
+def _given(sources: list[str], *, table: str | None, query: str | None) -> Any:
+    """Return what is watched: files, or a table or query of one database."""
+    if table is None and query is None:
+        return sources
+    if len(sources) > 1:
+        raise InputError(
+            f"--table and --query go with one database, and {len(sources)} sources are given", hint="watch one after the other"
+        )
+    return source_given(sources[0], table=table, query=query)
 
 
 def _refuse_both(of_files: Sequence[str], *, log: bool, forget: bool) -> None:

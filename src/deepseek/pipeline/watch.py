@@ -141,7 +141,7 @@ class _Look:
         self._files += 1
         facts = window.facts(time.time())
         metrics = {name: value for name in self._reference.target.metrics if (value := _over(found, name)) is not None}
-        name = without_password(fspath(source)) if isinstance(source, str | PathLike) else "table"
+        name = _name_of(source)
         facts |= {"unanswered": unanswered, "why_unanswered": why, "strange_labels": dict(strange.most_common())}
         return {"file": name, **facts, "labels": sum(map(len, found)), "metrics": metrics}
 
@@ -222,6 +222,12 @@ def _over(parts: Sequence[Outcomes], metric: str) -> float | None:
     else:
         value = float(np.concatenate([one.rows[metric] for one in parts]).mean())
     return value if np.isfinite(value) else None
+
+
+def _name_of(source: Any) -> str:
+    if isinstance(source, Mapping) and "type" in source:
+        return str(source.get("table") or source["type"])
+    return without_password(fspath(source)) if isinstance(source, str | PathLike) else "table"
 
 
 def _is_rows(sources: Sequence[Any]) -> bool:
