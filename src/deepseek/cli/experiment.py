@@ -145,6 +145,8 @@ def _text(found: Mapping[str, Any]) -> str:
     results = found.get("results", {})
     rows: list[tuple[str, ...]] = [("arm", "version", "role", "share", "rows", "outcomes", found["metric"], "p99")]
     rows += [_row(arm, results.get("arms", {}).get(arm["name"], {})) for arm in found["arms"]]
+    if "results" not in found:  # of a change the server says what it is now, not what was counted so far
+        rows = [row[:4] for row in rows]
     lines = [head, "", as_table(rows)]
     return "\n".join([*lines, "", results["verdict"]] if "verdict" in results else lines)
 

@@ -55,6 +55,15 @@ def test_start_says_what_is_wanted(asked, capsys):
     assert "experiment 0a1b2c3d on shop: running, by accuracy" in capsys.readouterr().out
 
 
+def test_a_changed_share_claims_no_counts(asked, capsys, monkeypatch):
+    changed = {name: value for name, value in STATUS.items() if name != "results"}
+    monkeypatch.setattr(client.Client, "_ask", lambda *_: changed)
+    assert main(["experiment", "share", "shop", "--share", "0.1"]) == 0
+    printed = capsys.readouterr().out
+    assert "candidate  002-b    challenger  10.0%\n" in printed
+    assert "rows" not in printed
+
+
 def test_status_is_a_table_with_the_verdict(asked, capsys, monkeypatch):
     monkeypatch.setenv("DEEPSEEK_KEY", "from-the-environment")
     assert main(["experiment", "status", "shop"]) == 0
