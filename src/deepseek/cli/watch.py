@@ -95,7 +95,7 @@ def _forgotten(run: str, ids: Sequence[str], older: str | None) -> Output:
 
     found = forget(run, ids=ids, older_s=None if older is None else parse_duration_s(older))
     unknown = f"; not in the log: {', '.join(found['unknown'])}" if found["unknown"] else ""
-    return Output(found, f"{found['forgotten']:,} requests forgotten{unknown}")
+    return Output(found, f"{found['forgotten']:,} request{'' if found['forgotten'] == 1 else 's'} forgotten{unknown}")
 
 
 def log_text(found: Mapping[str, Any]) -> str:
