@@ -169,6 +169,11 @@ def test_why_rows_cannot_be_answered_is_said(there, capsys):
         assert "nan" not in printed
 
 
+def test_a_drop_that_the_reference_is_too_small_for_is_told(there, capsys):
+    assert "will often be missed: the reference is of 225 rows" in (main(["watch", "runs/churn", "later.csv"]), capsys.readouterr().out)[1]
+    assert "will often be missed" not in (main(["watch", "runs/churn", "later.csv", "--drop", "0.2"]), capsys.readouterr().out)[1]
+
+
 def test_figures_of_one_file_are_those_of_all_its_labels(there):
     found = deepseek.watch("runs/churn", "later.csv", prometheus="figures.prom", overrides={"window_rows": 100})
     value = found["files"][0]["metrics"]["accuracy"]

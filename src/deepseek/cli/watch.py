@@ -116,7 +116,7 @@ def log_text(found: Mapping[str, Any]) -> str:
     if test := performance["test"]:
         share = test["evidence"] / test["threshold"]
         shown = f"{share:.2f} of the threshold" if share < _FAR else f"more than {_FAR} times the threshold"
-        lines += [f"evidence for a drop of {test['metric']}: {shown}", ""]
+        lines += [f"evidence for a drop of {test['metric']}: {shown}", *_too_small(test), ""]
     lines += [f"{_moment(one['at'])}  {one['state']}  {one['summary']}" for one in found["events"]]
     return "\n".join([*lines, *([f"alarm: {name}" for name in found["alarms"]] or ["no alarm"])])
 
@@ -138,8 +138,17 @@ def _text(found: Mapping[str, Any]) -> str:
     if measured:
         before = found["performance"]["reference"]
         rows = [(name, _number(before.get(name)), _number(now)) for name, now in measured.items()]
-        lines += [as_table([("metric", "reference", "now"), *rows]), ""]
+        lines += [as_table([("metric", "reference", "now"), *rows]), *_too_small(found["performance"]["test"]), ""]
     return "\n".join([*lines, *([f"alarm: {text}" for text in found["alarms"]] or ["no alarm"])])
+
+
+def _too_small(test: Mapping[str, Any] | None) -> list[str]:
+    """Say where a drop of the size that is watched for cannot be told from chance, whatever labels come."""
+    if test is None or test["smallest_drop"] <= test["drop"]:
+        return []
+    drop, smallest = f"{test['drop']:.3g}", f"{test['smallest_drop']:.2g}"
+    rows = f"{test['reference_rows']:,.0f} rows"
+    return [f"a drop of {drop} in {test['metric']} will often be missed: the reference is of {rows}, from which {smallest} can be told"]
 
 
 def _rows(one: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -262,7 +262,7 @@ class _Sender:
 
     def __init__(self, watcher: Watcher, metrics: Metrics, what: str) -> None:
         self._watcher, self._failures, self._what = watcher, metrics.cell("deepseek_alarm_failures_total"), what
-        self._due, self._closing = Event(), False
+        self._due, self._closing = Event(), Event()
         self._due.set()
         self._thread = Thread(target=self._work, name="deepseek-alarms", daemon=True)
         self._thread.start()
@@ -271,7 +271,7 @@ class _Sender:
         self._due.set()
 
     def close(self, wait_s: float) -> None:
-        self._closing = True
+        self._closing.set()
         self._due.set()
         self._thread.join(wait_s)
 
@@ -279,7 +279,7 @@ class _Sender:
         while True:
             self._due.wait(TELL_AGAIN_S)
             self._due.clear()
-            closing = self._closing
+            closing = self._closing.is_set()
             try:
                 failures = self._watcher.send_alarms()
             except RunError as error:  # the store: whoever writes to it sees that too
@@ -289,6 +289,8 @@ class _Sender:
                 log.warning("the watch of %s: %s", self._what, failure)
             if closing:
                 return
+            if failures:  # every batch of rows pokes: who is away is not asked at each of them
+                self._closing.wait(TELL_AGAIN_S)
 
 
 def is_watched(run: Path, *, everything: bool) -> bool:

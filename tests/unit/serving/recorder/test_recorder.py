@@ -15,7 +15,7 @@ from tests.unit.serving.conftest import people
 from deepseek import serving
 from deepseek.artifacts import Bundle
 from deepseek.errors import InputError, RunError
-from deepseek.monitoring import Store, open_store
+from deepseek.monitoring import Store, Watcher, open_store
 from deepseek.serving.journal import Answered, Journal, JournalReader, Outcomes
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.recorder.process import Recorder
@@ -350,6 +350,28 @@ def test_a_slow_receiver_of_alarms_holds_nothing_up(watched, people_run, slow_ho
     Slow.let.set()
     wait_for(lambda: not one.watcher.store.state("unsent_alarms"))
     assert b"drift:age" in b"".join(Slow.seen)
+
+
+def test_a_receiver_that_is_away_is_not_asked_at_every_batch(watched, people_run, monkeypatch):
+    from deepseek.monitoring import MonitorSettings
+
+    monkeypatch.setattr("deepseek.serving.recorder.watching.TELL_AGAIN_S", 3_600.0)
+    notify = ({"type": "webhook", "url": "http://127.0.0.1:9/", "timeout_s": 1},)
+    settings = MonitorSettings(window_rows=50, consecutive=1, alarms=notify)
+    monkeypatch.setattr("deepseek.monitoring.watcher.MonitorSettings.of_section", lambda section: settings)
+    consumer, tries = watched(), []
+    send = Watcher.send_alarms
+    monkeypatch.setattr(Watcher, "send_alarms", lambda self: tries.append(found := send(self)) or found)
+    entry = answered(people_run, [f"{place}" for place in range(50)])
+    rows = entry.rows.set_column(0, "age", pa.array([900] * 50))
+    consumer.take([Answered("people", entry.version, None, 1.0, entry.ids, None, rows, entry.answers, 0.1)])
+    wait_for(lambda: any(tries))
+    (one,) = consumer._open()
+    for number in range(20):
+        consumer.take([answered(people_run, [f"after-{number}"])])
+    assert sum(map(bool, tries)) == 1
+    one.sender.close(30.0)  # the last try, without waiting for the hour
+    assert sum(map(bool, tries)) == 2
 
 
 def call(app, *requests):
