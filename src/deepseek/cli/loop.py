@@ -9,7 +9,7 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, Overrides, key_given
+from deepseek.cli.options import Json, Overrides, Query, Table, key_given, source_given
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
@@ -57,7 +57,7 @@ def _verb(do: Do, summary: str) -> Callable[..., Output]:
     return verb
 
 
-def replay_verb(
+def replay_verb(  # noqa: PLR0913 - its arguments are the verb's options
     run: Run,
     source: Annotated[str, typer.Argument(metavar="FILE", help="Rows of the past with their target, the oldest first.")],
     *,
@@ -66,12 +66,15 @@ def replay_verb(
     retrain_every: Annotated[
         int | None, typer.Option("--retrain-every", metavar="N", help="Beside it, a model that is trained anew every so many rows.")
     ] = None,
+    table: Table = None,
+    query: Query = None,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """Say what it would have done on rows of the past."""
     progress.quiet(as_json)
-    found = deepseek.replay(run, source, labels_after=labels_after, rows_a_day=rows_a_day, retrain_every=retrain_every, overrides=overrides)
+    given = source_given(source, table=table, query=query)
+    found = deepseek.replay(run, given, labels_after=labels_after, rows_a_day=rows_a_day, retrain_every=retrain_every, overrides=overrides)
     return Output(found, _replayed(found))
 
 

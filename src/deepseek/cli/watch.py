@@ -10,7 +10,7 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, Plugins, Query, RunPath, Table, source_given
+from deepseek.cli.options import Json, Plugins, Query, RunPath, Table, sources_given
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
@@ -55,20 +55,10 @@ def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
     if not sources:
         raise InputError("there is nothing to watch", hint="name a table of rows, or --log for what was served")
     overrides = {"metric": metric, "drop": drop}
-    given = _given(sources, table=table, query=query)
-    found = deepseek.watch(run, given, labels=labels, overrides=overrides, prometheus=prometheus, notify=notify, plugins=plugins)
+    named = sources_given(sources, table=table, query=query)
+    rows = named[0] if len(named) == 1 else named  # a list of one spec would be a list of rows
+    found = deepseek.watch(run, rows, labels=labels, overrides=overrides, prometheus=prometheus, notify=notify, plugins=plugins)
     return Output(found, _text(found), ALARM if found["alarms"] else 0)
-
-
-def _given(sources: list[str], *, table: str | None, query: str | None) -> Any:
-    """Return what is watched: files, or a table or query of one database."""
-    if table is None and query is None:
-        return sources
-    if len(sources) > 1:
-        raise InputError(
-            f"--table and --query go with one database, and {len(sources)} sources are given", hint="watch one after the other"
-        )
-    return source_given(sources[0], table=table, query=query)
 
 
 def _refuse_both(of_files: Sequence[str], *, log: bool, forget: bool) -> None:
