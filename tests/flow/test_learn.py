@@ -1,6 +1,8 @@
 """Learning from a stream, from the command line: every row answered first, changes seen, a bundle that is like any other."""
 
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,32 @@ def test_the_bundle_is_written_on_the_way(there, monkeypatch):
     deepseek.learn("s.yaml", overrides=["learn.save_every=800"])
     assert len(written) == 4  # at 800, 1,600, 2,400 and at the end
     assert deepseek.load("runs/s").predict(stream(5)).num_rows == 5
+
+
+def test_a_table_of_a_database_is_learned_from_as_a_file_is(there, capsys):
+    with sqlite3.connect(there / "stream.db") as database:
+        stream(600).to_pandas().to_sql("events", database, index=False)
+    query = ["--query", "select * from events order by at"]
+    assert learned(capsys, "s.yaml", "sqlite:///stream.db", *query)["rows"] == 600
+    assert main(["learn", "s.yaml", "stream.csv", *query]) == 2
+    assert main(["learn", "s.yaml", *query]) == 2
+
+
+def test_a_learner_that_is_interrupted_leaves_the_bundle_whole(there, monkeypatch):
+    remove = shutil.rmtree
+
+    def interrupted(path, **how):
+        if found := sorted(Path(path).glob("*.json")):
+            found[0].unlink()  # as far as it came
+            raise KeyboardInterrupt
+        remove(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            deepseek.learn("s.yaml", overrides=["learn.save_every=800"])
+    (run,) = Path("runs/s").iterdir()
+    assert deepseek.load(run / "bundle").predict(stream(5)).num_rows == 5
 
 
 def test_what_happens_at_a_change_is_the_recipes_to_say(there, capsys):

@@ -17,9 +17,10 @@ import pytest
 import deepseek
 from deepseek.artifacts import RunFolder
 from deepseek.cli import main
-from deepseek.errors import InputError, RecipeError, RunError
+from deepseek.errors import DataError, InputError, RecipeError, RunError
 from deepseek.monitoring import Watcher
 from deepseek.pipeline.closed_loop import machine, making
+from deepseek.pipeline.closed_loop.asking import ask, asked, forget
 from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
 from deepseek.pipeline.closed_loop.journal import LoopJournal
 from deepseek.pipeline.closed_loop.machine import Loop
@@ -369,6 +370,54 @@ def test_a_process_that_follows_acts_by_itself(there):
     assert states()[-1] == "promoted"
 
 
+def test_a_process_that_follows_is_asked_to_approve_and_to_undo(there):
+    """Whoever approves by hand has not to stop what follows the run first."""
+    shifted(turned=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deepseek", "loop", "follow", "runs/w", "--every", "1h", "--set", "monitor.on_alarm.promote=manual"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in process.stderr:
+            if "waits for: deepseek loop approve" in line:
+                break
+        waiting = deepseek.loop("runs/w", do="status")
+        assert (waiting["state"], waiting["waits_for"]) == ("waiting", "deepseek loop approve runs/w/001")
+        with pytest.raises(InputError, match="no promotion to take back"):
+            deepseek.loop("runs/w", do="undo")
+        assert [event["state"] for event in deepseek.loop("runs/w", do="approve")["events"]] == ["approved", "promoted"]
+        assert [event["state"] for event in deepseek.loop("runs/w", do="undo")["events"]] == ["undone"]
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    assert states()[-3:] == ["approved", "promoted", "undone"]
+
+
+def test_undoing_takes_back_the_promotion_also_while_an_experiment_runs_at_the_server(there):
+    """The server's first rollback ends the experiment; the promoted model answers until the second."""
+    shifted(turned=True)
+    Loop(Path("runs/w")).run()
+    promoted = Loop(Path("runs/w")).champion.name
+    deployment = Scripted(DeploymentStatus(promoted, "shadow"), DeploymentStatus(promoted), DeploymentStatus("001"))
+    Loop(Path("runs/w"), deployer=lambda _: deployment).undo()
+    assert deployment.asked == [("rollback",), ("rollback",)]
+    assert states()[-1] == "undone"
+
+
+def test_what_was_asked_of_a_process_that_is_gone_is_not_done_later(there):
+    asked_for = Path("runs/w/.loop/asked")
+    asked_for.parent.mkdir(exist_ok=True)
+    asked_for.write_text("undo")
+    forget(Path("runs/w"))
+    with asked(Path("runs/w")) as do:
+        assert do is None
+    with pytest.raises(RunError, match="process 7, which follows runs/w, is busy"):
+        ask(Path("runs/w"), "undo", holder="7", patience_s=0.0)
+    assert not asked_for.exists()
+
+
 def test_numbers_are_predicted_anew_as_well(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -527,3 +576,13 @@ def test_a_replay_says_what_it_would_have_been_worth(there, capsys):
     assert np.mean(late) > 0.4
     assert states() == []  # the run's own folder stays as it is
     assert sorted(path.name for path in Path("runs/w").iterdir()) == ["001"]
+
+
+def test_rows_of_a_replay_without_a_label_are_counted(there, capsys):
+    rows = world(200, 4)
+    labels = pa.array([None if place % 4 == 0 else label for place, label in enumerate(rows["y"].to_pylist())])
+    pa.csv.write_csv(rows.set_column(rows.schema.get_field_index("y"), "y", labels), "past.csv")
+    assert main(["loop", "replay", "runs/w", "past.csv"]) == 0
+    assert "150 rows; 50 without a label were left out" in capsys.readouterr().out
+    with pytest.raises(DataError, match="of 0 none has a label"):
+        deepseek.replay("runs/w", rows.slice(0, 0))

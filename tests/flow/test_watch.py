@@ -1,6 +1,7 @@
 """From a recipe to a watched model: the reference in the bundle, files checked against it, an alarm where it belongs."""
 
 import json
+import sqlite3
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,6 +83,17 @@ def test_a_missing_column_is_a_finding_and_no_failure(there, capsys):
     assert found["alarms"][0] == "missing or unreadable: plan"
 
 
+def test_a_table_of_a_database_is_watched_as_a_file_is(there, capsys):
+    rows = pa.csv.read_csv("older.csv").select(["age", "income", "city", "country", "plan", "signed_up", "visits", "spend", "churned"])
+    with sqlite3.connect(there / "shop.db") as database:
+        rows.to_pandas().to_sql("orders", database, index=False)
+    status, found = said(capsys, "sqlite:///shop.db", "--table", "orders")
+    assert (status, found["files"][0]["file"], found["files"][0]["rows"]) == (3, "orders", 1000)
+    assert "age" in found["files"][0]["drifted"]
+    assert said(capsys, "sqlite:///shop.db", "later.csv", "--table", "orders")[0] == 2
+    assert said(capsys, "later.csv", "--table", "orders")[0] == 2
+
+
 def test_several_files_are_a_stream(there, capsys):
     status, found = said(capsys, "later.csv", "older.csv")
     assert status == 3
@@ -97,16 +109,75 @@ def test_people_get_a_table(there, capsys):
     assert "alarm: drifted: age" in printed
 
 
+def turned(path, one_of=8):
+    """Return a table with a column `truth` that is the other class in each so many rows."""
+    table = pa.csv.read_csv(path)
+    places = pa.array([place % one_of == 0 for place in range(table.num_rows)])
+    other = pc.if_else(pc.equal(table["churned"], "yes"), "no", "yes")
+    return table.append_column("truth", pc.if_else(places, other, table["churned"]))
+
+
 def test_a_drop_of_accuracy_alone_is_an_alarm(there):
-    table = pa.csv.read_csv("later.csv")
-    turned = pc.if_else(
-        pc.equal(pc.bit_wise_and(pa.array(range(1000)), 7), 0), pc.if_else(pc.equal(table["churned"], "yes"), "no", "yes"), table["churned"]
-    )
-    found = deepseek.watch("runs/churn", table.append_column("truth", turned), labels="truth")
+    found = deepseek.watch("runs/churn", turned("later.csv"), labels="truth")
     assert found["files"][0]["drifted"] == []
     assert found["alarms"][0].startswith("accuracy was")
-    found = deepseek.watch("runs/churn", table.append_column("truth", turned), labels="truth", overrides={"drop": 0.5})
+    found = deepseek.watch("runs/churn", turned("later.csv"), labels="truth", overrides={"drop": 0.5})
     assert found["alarms"] == []
+
+
+def test_figures_ring_for_what_the_alarms_say_and_for_nothing_else(there):
+    never = {"horizon": 10**12}  # the test for many looks asks for more than there is; that for one look does not
+    found = deepseek.watch("runs/churn", turned("later.csv"), labels="truth", overrides=never, prometheus="figures.prom")
+    assert found["alarms"][0].startswith("accuracy was")
+    assert 'alarm="metric:accuracy"} 1' in (there / "figures.prom").read_text()
+
+    found = deepseek.watch("runs/churn", "older.csv", overrides={"drift": False, "drop": 0.9}, prometheus="figures.prom")
+    assert found["alarms"] == []
+    assert "deepseek_monitor_alarm" not in (there / "figures.prom").read_text()
+
+
+def test_a_stream_says_in_which_file_the_metric_dropped(there):
+    pa.csv.write_csv(turned("later.csv", one_of=3), there / "monday.csv")
+    pa.csv.write_csv(turned("later.csv", one_of=10**6), there / "tuesday.csv")
+    found = deepseek.watch("runs/churn", ["monday.csv", "tuesday.csv"], labels="truth", overrides={"window_rows": 900})
+    (alarm,) = (one for one in found["alarms"] if one.startswith("accuracy was"))
+    fell, now = found["files"][0]["metrics"]["accuracy"], found["performance"]["window"]["accuracy"]
+    assert now > fell + 0.2
+    assert f"dropped in monday.csv, {fell:.4f} there; it is {now:.4f} over the last labels" in alarm
+
+
+def test_labels_of_another_spelling_are_told_and_not_passed_over(there, capsys):
+    table = pa.csv.read_csv("later.csv").slice(0, 200)
+    pa.csv.write_csv(table.append_column("truth", pa.array(["Yes", "No", None, "no"] * 50)), there / "spelled.csv")
+    assert main(["watch", "runs/churn", "spelled.csv", "--labels", "truth"]) == 3
+    printed = capsys.readouterr().out
+    assert "alarm: 100 labels are no class that the model knows: 'Yes', 'No'; it knows 'no', 'yes'" in printed
+
+
+def test_why_rows_cannot_be_answered_is_said(there, capsys):
+    table = pa.csv.read_csv("later.csv").slice(0, 200)
+    place = table.schema.get_field_index("age")
+    pa.csv.write_csv(table.set_column(place, "age", pa.array(["old"] * 200)), there / "words.csv")
+    for path, why in (
+        ("words.csv", "200 of 200 rows cannot be answered: the column 'age'"),
+        ("without.csv", "missing or unreadable: plan"),
+    ):
+        assert main(["watch", "runs/churn", path]) == 3
+        printed = capsys.readouterr().out
+        assert why in printed
+        assert "drifted: the same" not in printed
+        assert "nan" not in printed
+
+
+def test_a_drop_that_the_reference_is_too_small_for_is_told(there, capsys):
+    assert "will often be missed: the reference is of 225 rows" in (main(["watch", "runs/churn", "later.csv"]), capsys.readouterr().out)[1]
+    assert "will often be missed" not in (main(["watch", "runs/churn", "later.csv", "--drop", "0.2"]), capsys.readouterr().out)[1]
+
+
+def test_figures_of_one_file_are_those_of_all_its_labels(there):
+    found = deepseek.watch("runs/churn", "later.csv", prometheus="figures.prom", overrides={"window_rows": 100})
+    value = found["files"][0]["metrics"]["accuracy"]
+    assert f'deepseek_monitor_metric{{model="runs/churn/001/bundle",metric="accuracy"}} {value!r}' in (there / "figures.prom").read_text()
 
 
 def test_a_column_that_is_not_there_is_named(there):

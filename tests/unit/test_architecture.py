@@ -189,6 +189,7 @@ POSITIONAL_EXEMPT = {
 PARAMETERS_EXEMPT = {
     "cli/ingest.py": "the verb's options",
     "cli/learn.py": "the verb's options",
+    "cli/loop.py": "the verb's options",
     "cli/experiment.py": "the verb's options",
     "cli/compress.py": "the verb's options",
     "cli/serve.py": "the verb's options",

@@ -159,6 +159,29 @@ def fresh_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def replace_folder(fresh: Path, target: Path) -> None:
+    """Put a whole folder in the place of another one, by renaming alone: nobody finds a half of either, whatever is interrupted.
+
+    Args:
+        fresh: The folder; it is there no more afterwards.
+        target: Where it goes, on the same disk; what stood there is deleted, once the other one has its name.
+
+    Raises:
+        RunError: It cannot be done; what stood there is as it was.
+    """
+    old = target.with_name(f".{target.name}.{uuid4().hex}")
+    with plain_disk_errors(target):
+        if target.exists():
+            target.rename(old)
+        try:
+            fresh.rename(target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 @contextmanager
 def plain_disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into errors that say what to do.

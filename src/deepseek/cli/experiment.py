@@ -22,6 +22,8 @@ Key = Annotated[str | None, typer.Option("--key", envvar="DEEPSEEK_KEY", metavar
 Arm = Annotated[str | None, typer.Option("--arm", metavar="NAME", help="Which arm; not needed where there is one.")]
 AT = "http://127.0.0.1:8000"
 """Where a server is that was begun without more."""
+_GIVEN_WRONG = frozenset({400, 401, 403, 404, 422})
+"""Statuses of a server that say that what was asked for is wrong, as the same would be on this machine."""
 
 
 def start_verb(  # noqa: PLR0913 - its arguments are the verb's options
@@ -99,10 +101,15 @@ SUMMARY = "Try another model on a part of the traffic, or beside it, and see whi
 
 
 def _asked(ask: Callable[[Client], dict[str, Any]], server: str, key: str | None, *, as_json: bool) -> Output:
-    from deepseek.serving.client import Client
+    from deepseek.serving.client import Client, ServerError
 
     progress.quiet(as_json)
-    found = ask(Client(server, key))
+    try:
+        found = ask(Client(server, key))
+    except ServerError as error:
+        if error.status not in _GIVEN_WRONG:
+            raise
+        raise InputError(error.message, hint=error.hint) from None
     return Output(found, _text(found))
 
 
@@ -138,6 +145,8 @@ def _text(found: Mapping[str, Any]) -> str:
     results = found.get("results", {})
     rows: list[tuple[str, ...]] = [("arm", "version", "role", "share", "rows", "outcomes", found["metric"], "p99")]
     rows += [_row(arm, results.get("arms", {}).get(arm["name"], {})) for arm in found["arms"]]
+    if "results" not in found:  # of a change the server says what it is now, not what was counted so far
+        rows = [row[:4] for row in rows]
     lines = [head, "", as_table(rows)]
     return "\n".join([*lines, "", results["verdict"]] if "verdict" in results else lines)
 

@@ -9,7 +9,7 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, Out, Overrides
+from deepseek.cli.options import Json, Out, Overrides, Query, Table, sources_given
 from deepseek.cli.output import Output, as_table
 
 
@@ -25,6 +25,8 @@ def learn_verb(  # noqa: PLR0913 (the verb's options)
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Learn from the recipe's stream as its messages come; learn.live.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="With a live stream, go on with the newest run, if there is one.")] = False,
+    table: Table = None,
+    query: Query = None,
     out: Out = "runs",
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
@@ -33,7 +35,9 @@ def learn_verb(  # noqa: PLR0913 (the verb's options)
     progress.quiet(as_json)
     options = {"learn.time": time, "learn.save_every": save_every, "learn.live": "true" if live else None}
     said = [f"{path}={value}" for path, value in options.items() if value is not None]
-    found = deepseek.learn(recipe, sources or [], overrides=[*overrides, *said], out=out, resume=resume)
+    found = deepseek.learn(
+        recipe, sources_given(sources or [], table=table, query=query), overrides=[*overrides, *said], out=out, resume=resume
+    )
     return Output(found, _text(found))
 
 

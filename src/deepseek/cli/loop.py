@@ -9,7 +9,7 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, Overrides, key_given
+from deepseek.cli.options import Json, Overrides, Query, Table, key_given, source_given
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
@@ -57,7 +57,7 @@ def _verb(do: Do, summary: str) -> Callable[..., Output]:
     return verb
 
 
-def replay_verb(
+def replay_verb(  # noqa: PLR0913 - its arguments are the verb's options
     run: Run,
     source: Annotated[str, typer.Argument(metavar="FILE", help="Rows of the past with their target, the oldest first.")],
     *,
@@ -66,12 +66,15 @@ def replay_verb(
     retrain_every: Annotated[
         int | None, typer.Option("--retrain-every", metavar="N", help="Beside it, a model that is trained anew every so many rows.")
     ] = None,
+    table: Table = None,
+    query: Query = None,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """Say what it would have done on rows of the past."""
     progress.quiet(as_json)
-    found = deepseek.replay(run, source, labels_after=labels_after, rows_a_day=rows_a_day, retrain_every=retrain_every, overrides=overrides)
+    given = source_given(source, table=table, query=query)
+    found = deepseek.replay(run, given, labels_after=labels_after, rows_a_day=rows_a_day, retrain_every=retrain_every, overrides=overrides)
     return Output(found, _replayed(found))
 
 
@@ -98,6 +101,8 @@ def _at_server(server: str | None, key: str | None, model: str | None) -> dict[s
 def _done(found: Mapping[str, Any]) -> Output:
     lines = [(str(event["round"]), event["state"], event["why"]) for event in found["events"]]
     head = [("run", found["run"]), ("state", found["state"]), ("last", found["last"] or "-"), ("waits for", found["waits_for"] or "-")]
+    if found["state"] != "idle" and found["candidate"]:
+        head.insert(2, ("candidate", found["candidate"]))
     return Output(found, "\n".join([*([as_table([("round", "state", "why"), *lines]), ""] if lines else []), as_table(head)]))
 
 
@@ -105,4 +110,5 @@ def _replayed(found: Mapping[str, Any]) -> str:
     word = "accuracy" if "accuracy" in found else "loss"
     scores = as_table([(found["metric"], ""), *((name, f"{value:.4f}") for name, value in found[word].items())])
     rounds = [(str(one["round"]), f"{one['began_at_row']:,}", f"{one['at_row']:,}", one["state"], one["why"]) for one in found["rounds"]]
-    return "\n".join([f"{found['rows']:,} rows", scores, "", as_table([("round", "from row", "to row", "", ""), *rounds])])
+    left_out = f"; {found['unlabelled']:,} without a label were left out" if found["unlabelled"] else ""
+    return "\n".join([f"{found['rows']:,} rows{left_out}", scores, "", as_table([("round", "from row", "to row", "", ""), *rounds])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -49,3 +50,16 @@ def source_given(source: str, *, table: str | None, query: str | None) -> Any:
         shown = without_password(source)
         raise InputError(f"{option} goes with a database's URL, and SOURCE is {shown!r}", hint="such as postgresql://me@localhost/shop")
     return {"type": "sql", "url": source, **({} if table is None else {"table": table}), **({} if query is None else {"query": query})}
+
+
+def sources_given(sources: Sequence[str], *, table: str | None, query: str | None) -> list[Any]:
+    """Return the sources that the command line names: files as they are, or the table or query of one database.
+
+    Raises:
+        InputError: A table or query is named, and not one source, or one that is no database.
+    """
+    if table is None and query is None:
+        return list(sources)
+    if len(sources) != 1:
+        raise InputError(f"--table and --query go with one database, and {len(sources)} sources are given", hint="name its URL alone")
+    return [source_given(sources[0], table=table, query=query)]

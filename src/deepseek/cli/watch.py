@@ -10,13 +10,15 @@ import typer
 
 import deepseek
 from deepseek import progress
-from deepseek.cli.options import Json, Plugins, RunPath
+from deepseek.cli.options import Json, Plugins, Query, RunPath, Table, sources_given
 from deepseek.cli.output import Output, as_table
 from deepseek.errors import InputError
 
 ALARM = 3
 """Exit status where there is an alarm."""
 _QUIET = {"none", "slight drift"}
+_FAR = 100
+"""From so many times the threshold on, evidence has no figure: it grows exponentially, and nobody reads eight digits."""
 
 
 def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
@@ -37,13 +39,15 @@ def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
     drop: Annotated[float | None, typer.Option("--drop", metavar="SIZE", help="Smallest drop that matters: 0.02.")] = None,
     prometheus: Annotated[str | None, typer.Option("--prometheus", metavar="FILE", help="File for the figures, for Prometheus.")] = None,
     notify: Annotated[bool, typer.Option("--notify", help="Tell of alarms as the recipe's monitor.notify says.")] = False,
+    table: Table = None,
+    query: Query = None,
     plugins: Plugins = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
     """Check rows of production against the model's reference, or see the log of a served run; exit status 3 is an alarm."""
     progress.quiet(as_json)
     if log or forget or forget_older:
-        of_files = {"--labels": labels, "--metric": metric, "--drop": drop, "--prometheus": prometheus}
+        of_files = {"--labels": labels, "--metric": metric, "--drop": drop, "--prometheus": prometheus, "--table": table, "--query": query}
         given = [name for name, value in of_files.items() if value is not None]
         given += [name for name, value in {"--notify": notify, "--plugin": plugins}.items() if value]
         _refuse_both(["files", *given] if sources else given, log=log, forget=bool(forget or forget_older))
@@ -51,7 +55,9 @@ def watch_verb(  # noqa: PLR0913 (what can be said on the command line)
     if not sources:
         raise InputError("there is nothing to watch", hint="name a table of rows, or --log for what was served")
     overrides = {"metric": metric, "drop": drop}
-    found = deepseek.watch(run, sources, labels=labels, overrides=overrides, prometheus=prometheus, notify=notify, plugins=plugins)
+    named = sources_given(sources, table=table, query=query)
+    rows = named[0] if len(named) == 1 else named  # a list of one spec would be a list of rows
+    found = deepseek.watch(run, rows, labels=labels, overrides=overrides, prometheus=prometheus, notify=notify, plugins=plugins)
     return Output(found, _text(found), ALARM if found["alarms"] else 0)
 
 
@@ -79,7 +85,7 @@ def _forgotten(run: str, ids: Sequence[str], older: str | None) -> Output:
 
     found = forget(run, ids=ids, older_s=None if older is None else parse_duration_s(older))
     unknown = f"; not in the log: {', '.join(found['unknown'])}" if found["unknown"] else ""
-    return Output(found, f"{found['forgotten']:,} requests forgotten{unknown}")
+    return Output(found, f"{found['forgotten']:,} request{'' if found['forgotten'] == 1 else 's'} forgotten{unknown}")
 
 
 def log_text(found: Mapping[str, Any]) -> str:
@@ -98,7 +104,9 @@ def log_text(found: Mapping[str, Any]) -> str:
         values = [(name, _number(before.get(name)), _number(now)) for name, now in performance["window"].items()]
         lines += [as_table([("metric", "reference", "now"), *values]), ""]
     if test := performance["test"]:
-        lines += [f"evidence for a drop of {test['metric']}: {test['evidence'] / test['threshold']:.2f} of the threshold", ""]
+        share = test["evidence"] / test["threshold"]
+        shown = f"{share:.2f} of the threshold" if share < _FAR else f"more than {_FAR} times the threshold"
+        lines += [f"evidence for a drop of {test['metric']}: {shown}", *_too_small(test), ""]
     lines += [f"{_moment(one['at'])}  {one['state']}  {one['summary']}" for one in found["events"]]
     return "\n".join([*lines, *([f"alarm: {name}" for name in found["alarms"]] or ["no alarm"])])
 
@@ -120,8 +128,17 @@ def _text(found: Mapping[str, Any]) -> str:
     if measured:
         before = found["performance"]["reference"]
         rows = [(name, _number(before.get(name)), _number(now)) for name, now in measured.items()]
-        lines += [as_table([("metric", "reference", "now"), *rows]), ""]
+        lines += [as_table([("metric", "reference", "now"), *rows]), *_too_small(found["performance"]["test"]), ""]
     return "\n".join([*lines, *([f"alarm: {text}" for text in found["alarms"]] or ["no alarm"])])
+
+
+def _too_small(test: Mapping[str, Any] | None) -> list[str]:
+    """Say where a drop of the size that is watched for cannot be told from chance, whatever labels come."""
+    if test is None or test["smallest_drop"] <= test["drop"]:
+        return []
+    drop, smallest = f"{test['drop']:.3g}", f"{test['smallest_drop']:.2g}"
+    rows = f"{test['reference_rows']:,.0f} rows"
+    return [f"a drop of {drop} in {test['metric']} will often be missed: the reference is of {rows}, from which {smallest} can be told"]
 
 
 def _rows(one: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -129,17 +146,9 @@ def _rows(one: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for column in one["columns"]:
         missing = column["missing"]
         lacks = "" if not any(missing) else f"{missing[0]:.1%} → {missing[1]:.1%}"
-        rows.append((column["column"], column["verdict"], _number(column["psi"]), f"{column['adjusted_p']:.2g}", lacks, _why(column)))
+        why = "" if column["verdict"] in _QUIET | {"missing values"} else column["why"]
+        rows.append((column["column"], column["verdict"], _number(column["psi"]), f"{column['adjusted_p']:.2g}", lacks, why))
     return rows
-
-
-def _why(column: Mapping[str, Any]) -> str:
-    if column["verdict"] in _QUIET:
-        return ""
-    if column["new_values"] and column["new_share"]:
-        return f"{column['new_share']:.1%} new: {', '.join(column['new_values'][:3])}"
-    means = column["means"]
-    return f"mean {means[0]:.4g} → {means[1]:.4g}" if means and None not in means else ""
 
 
 def _number(value: float | None) -> str:

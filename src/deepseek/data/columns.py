@@ -142,7 +142,8 @@ def parse_numbers(column: pa.Array, name: str) -> pa.Array:
         row = next(row for row, text in enumerate(trimmed.to_pylist()) if text is not None and not _is_number(text))
         raise DataError(
             f"the column {name!r} is a number, but row {row} of the batch holds {column[row].as_py()!r}",
-            hint="correct the value, or call the column a category under data.fields",
+            hint=f"correct it, set such rows aside with the check {{type: type, column: {name}, expected: number}}, "
+            "or call the column a category under data.fields",
         ) from None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from deepseek.artifacts import Bundle, plain_disk_errors, write_bundle
+from deepseek.artifacts import Bundle, plain_disk_errors, replace_folder, write_bundle
 from deepseek.exporters.original import Original
 from deepseek.exporters.parity import Parity
 from deepseek.inference.backends.choice import identity_of
@@ -108,19 +108,15 @@ def replace_bundle(
     Raises:
         RunError: It cannot be written; what stood there is as it was.
     """
-    fresh, old = (target.with_name(f".{target.name}.{uuid4().hex}") for _ in range(2))
+    fresh = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
         documents = {**_documents(source, document), **(more or {})}
         with write_bundle(fresh, documents, plugins=source.manifest["plugins"]) as folder, plain_disk_errors(target):
             for name in files:
                 shutil.copyfile(source.file(name), folder / name)
-        with plain_disk_errors(target):
-            if target.exists():
-                target.rename(old)
-            fresh.rename(target)
+        replace_folder(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
     return Bundle.open(target)
 
 

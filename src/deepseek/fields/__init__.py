@@ -1,10 +1,21 @@
 """Fields and schemas: what each column of a table is."""
 
 from deepseek.fields.field import Field, Kind, Schema, parse_kind
-from deepseek.fields.inference import MANY, UNSPACED, Profile, infer_kind, infer_schema, leak_suspects, profile, target_kind
+from deepseek.fields.inference import (
+    MANY,
+    NAMES_NO_FILE,
+    UNSPACED,
+    Profile,
+    infer_kind,
+    infer_schema,
+    leak_suspects,
+    profile,
+    target_kind,
+)
 
 __all__ = [
     "MANY",
+    "NAMES_NO_FILE",
     "UNSPACED",
     "Field",
     "Kind",

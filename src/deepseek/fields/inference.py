@@ -35,6 +35,8 @@ _PLAIN_KINDS = (
     (pa.types.is_null, Kind.CATEGORY, "empty"),
 )
 _UUID = r"^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$"
+NAMES_NO_FILE = b"deepseek.names_no_file"
+"""The key of a column's Arrow metadata that says: what stands there may end as a file's name does, but no such file is there."""
 _IMAGE = r"(?i)\.(jpe?g|png|bmp|gif|tiff?|webp)$"
 _AUDIO = r"(?i)\.(wav|flac)$"
 
@@ -88,7 +90,8 @@ def infer_schema(sample: pa.Table, target: Sequence[str] = (), *, kinds: Mapping
         if name in said:
             kind, reason, shape = parse_kind(said[name]), "given", _shape_of(column.type)
         else:
-            found = profile(column, name)
+            metadata = sample.schema.field(name).metadata or {}
+            found = profile(column, name, names_files=NAMES_NO_FILE not in metadata)
             kind, reason, shape = found.kind, found.reason, found.shape
             if kind is Kind.ID and name in target:
                 kind, reason = _value_kind(column.type), f"a target, though it looks like an id ({reason})"
@@ -103,8 +106,13 @@ def infer_kind(column: pa.ChunkedArray, name: str) -> tuple[Kind, str]:
     return found.kind, found.reason
 
 
-def profile(column: pa.ChunkedArray, name: str) -> Profile:
+def profile(column: pa.ChunkedArray, name: str, *, names_files: bool = True) -> Profile:
     """Look at one column.
+
+    Args:
+        column: The column.
+        name: Its name.
+        names_files: Whether texts that end as files of images or audio do are paths of such.
 
     Raises:
         DataError: No kind can hold its type.
@@ -118,7 +126,7 @@ def profile(column: pa.ChunkedArray, name: str) -> Profile:
         found, reason = nested
         constant = nulls == rows
     else:
-        found, reason = _scalar_kind(column.drop_null(), name, unique)
+        found, reason = _scalar_kind(column.drop_null(), name, unique, names_files=names_files)
         constant = unique <= 1 and (unique == 0 or nulls == 0)
     if nulls == rows:
         reason = f"empty: no value in {rows:,} rows"
@@ -270,13 +278,13 @@ def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
     return None
 
 
-def _scalar_kind(values: pa.ChunkedArray, name: str, unique: int) -> tuple[Kind, str]:
+def _scalar_kind(values: pa.ChunkedArray, name: str, unique: int, *, names_files: bool) -> tuple[Kind, str]:
     kind = values.type
     for holds, found, reason in _PLAIN_KINDS:
         if holds(kind):
             return found, reason.format(kind)
     if pa.types.is_string(kind):
-        return _text_kind(values, unique)
+        return _text_kind(values, unique, names_files=names_files)
     if _numeric(kind):
         if unique == 2:
             return Kind.BINARY, "two different numbers"
@@ -298,11 +306,11 @@ def _integer_kind(values: pa.ChunkedArray, name: str, unique: int) -> tuple[Kind
     return Kind.NUMBER, "integers"
 
 
-def _text_kind(values: pa.ChunkedArray, unique: int) -> tuple[Kind, str]:
+def _text_kind(values: pa.ChunkedArray, unique: int, *, names_files: bool) -> tuple[Kind, str]:
     rows = len(values)
     look = values.slice(0, _LOOK).combine_chunks()
     for pattern, kind, what in ((_IMAGE, Kind.IMAGE, "image"), (_AUDIO, Kind.AUDIO, "audio")):
-        if rows and pc.all(pc.match_substring_regex(look, pattern)).as_py():
+        if rows and names_files and pc.all(pc.match_substring_regex(look, pattern)).as_py():
             return kind, f"paths of {what} files"
     if unique == 2:
         return Kind.BINARY, "two different names"

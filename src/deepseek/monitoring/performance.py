@@ -12,7 +12,7 @@ from deepseek.errors import InputError, UnknownNameError
 from deepseek.monitoring.outcomes import HIGHER, POINTS, Outcomes, Target, area
 from deepseek.monitoring.reference import ModelReference
 from deepseek.monitoring.settings import MonitorSettings
-from deepseek.statistics.sequential import DropDetector, auc_blocks
+from deepseek.statistics.sequential import DropDetector, auc_blocks, smallest_drop
 
 BLOCK = 200
 """Labelled rows in one block of the area under the ROC curve."""
@@ -117,6 +117,8 @@ class Performance:
                 "threshold": self.detector.threshold,
                 "labels": self.detector.rows,
                 "guarantee": self.detector.guarantee,
+                "smallest_drop": smallest_drop(known := self._reference.metrics[self.metric], alpha=self._settings.alpha),
+                "reference_rows": known.rows,
             }
         return {
             "labels": self.labels,

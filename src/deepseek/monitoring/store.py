@@ -239,12 +239,11 @@ class Store:
         return json.loads(found[0][0]) if found else None
 
     def counts(self) -> dict[str, int]:
-        """Return how many requests, labels and joined outcomes there are."""
-        tables = ("requests", "labels", "outcomes")
-        return {
-            name: int(self._query("SELECT COUNT(*) FROM deepseek_{table} WHERE 1 = 1{only}".replace("{table}", name))[0][0])
-            for name in tables
-        }
+        """Return how many requests there are, labels (several of one id count once), and labels that met their request."""
+        rows = "SELECT COUNT(*) FROM deepseek_{table} WHERE 1 = 1{only}"
+        answers = "SELECT COUNT(*) FROM (SELECT DISTINCT model, id FROM deepseek_labels WHERE 1 = 1{only}) told"
+        asked = {"requests": rows.replace("{table}", "requests"), "labels": answers, "outcomes": rows.replace("{table}", "outcomes")}
+        return {name: int(self._query(sql)[0][0]) for name, sql in asked.items()}
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """Return which ids are those of logged requests."""

@@ -148,9 +148,9 @@ class Watcher:
                 self._repeated += len(names) - len(new)
                 places = _first_places(names, new)
                 table, said = table.take(pa.array(places, pa.int64())), [said[place] for place in places]
-                probability = None if probability is None else probability[places]
+                probability, times = None if probability is None else probability[places], [times[place] for place in places]
             now = max(times, default=self._clock())
-            self._fold(table, said, probability, now)
+            self._fold(table, said, probability, times)
             joined = self._take_labels(now)
             self._save(now, force=joined > 0)  # a label is counted once: what it came to is durable with it
         return names
@@ -217,10 +217,13 @@ class Watcher:
             self._save(now, force=True)
             return self._last
 
-    def _fold(self, table: pa.Table, said: Sequence[Any], probability: Any, now: float) -> None:
-        done = 0
+    def _fold(self, table: pa.Table, said: Sequence[Any], probability: Any, times: Sequence[float]) -> None:
+        done, now = 0, -np.inf
         while done < table.num_rows:
+            now = max(now, times[done])
             self._end_if_due(now)
+            if not self._window.rows:  # rows may have been answered long before they are read here
+                self._window.began = min(self._window.began, times[done])
             take = min(self.settings.window_rows - self._window.rows, table.num_rows - done)
             part = slice(done, done + take)
             # chunk by chunk would be less to copy; a window is small, and one batch keeps its sketches exact
@@ -228,7 +231,7 @@ class Watcher:
             self._window.fold(batch, said[part], None if probability is None else probability[part])
             self._rows += take
             done += take
-        self._end_if_due(now)
+        self._end_if_due(max(times, default=self._clock()))
 
     def _end_if_due(self, now: float) -> None:
         limit = self.settings.window_s
@@ -403,10 +406,7 @@ def _reached(facts: Mapping[str, Any], name: str) -> str:
 
 
 def _drift_sentence(one: Mapping[str, Any]) -> str:
-    what = f"'{one['column']}': {one['verdict']}, PSI {one['psi']:.3g}"
-    if one["means"] and None not in one["means"]:
-        return f"{what}, the mean was {one['means'][0]:.4g} and is {one['means'][1]:.4g}"
-    return f"{what}, missing {one['missing'][1]:.1%} (was {one['missing'][0]:.1%})"
+    return f"'{one['column']}': {one['verdict']}, PSI {one['psi']:.3g}{one['why'] and ', '}{one['why']}"
 
 
 def _as_json(value: Any) -> Any:

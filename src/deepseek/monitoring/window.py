@@ -62,7 +62,7 @@ class Window:
             "ended": ended,
             "drifted": [one.column for one in found if one.drifted],
             "wrong": sorted(self.wrong),
-            "columns": [_plain(asdict(one)) for one in found],
+            "columns": [{**_plain(asdict(one)), "why": one.why} for one in found],
             "estimate": self.estimate(),
         }
 
@@ -96,7 +96,8 @@ def _named(sketches: Mapping[str, ColumnSketch]) -> dict[str, ColumnSketch]:
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return values with NaN as null and tuples as lists."""
-    return {
-        name: None if isinstance(one, float) and not math.isfinite(one) else list(one) if isinstance(one, tuple) else one
-        for name, one in value.items()
-    }
+    return {name: [_known(part) for part in one] if isinstance(one, tuple) else _known(one) for name, one in value.items()}
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

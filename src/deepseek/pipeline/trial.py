@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepseek import progress
-from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json, sha256_json, write_bundle, write_json, write_text
+from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json, replace_folder, sha256_json, write_bundle, write_json, write_text
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
 from deepseek.inference.backends.torch import TorchBackend
@@ -135,8 +135,7 @@ def measure_on_test(run: RunFolder, dataset: Dataset) -> dict[str, Any]:
     documents = {name: bundle.read(name) for name in bundle.manifest["files"] if name.endswith(".json")}
     with write_bundle(whole, {**documents, "metrics.json": metrics}, plugins=bundle.manifest["plugins"]) as fresh:
         shutil.copy2(bundle.file("weights.safetensors"), fresh / "weights.safetensors")
-    shutil.rmtree(run.bundle)
-    whole.rename(run.bundle)
+    replace_folder(whole, run.bundle)
     write_json(run.metrics, {**outcome, "metrics": metrics})
     return metrics
 

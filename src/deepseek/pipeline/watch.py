@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
@@ -29,6 +30,8 @@ from deepseek.recipe import without_password
 from deepseek.statistics.sequential import drop_test
 
 BATCH_ROWS = 4096
+SHOWN = 5
+"""So many labels and classes are named."""
 
 
 def watch(
@@ -57,7 +60,8 @@ def watch(
 
     Returns:
         `alarms`, each a sentence; `files`, each with `rows`, `drifted`, `columns` (tests, distances and verdict, the worst first), `wrong`
-        (columns that are missing or unreadable), `metrics` and `estimate`; `performance` over all of them.
+        (columns that are missing or unreadable), `unanswered` rows and why, `strange_labels` (no class that the model knows, with how many
+        rows have them), `metrics` and `estimate`; `performance` over all of them.
 
     Raises:
         BundleError: The bundle has no reference.
@@ -73,6 +77,8 @@ def watch(
     if not any(one["rows"] for one in files):
         raise DataError("there is no row to watch", hint="the files are empty")
     performance = {**look.performance.facts(), "test_once": look.tested_once() if len(files) == 1 else None}
+    if len(files) == 1:  # one look is at all of its labels
+        performance["window"] = files[0]["metrics"]
     result = {
         "model": str(predictor.bundle.path),
         "alarms": look.alarms(files, performance),
@@ -82,7 +88,8 @@ def watch(
     }
     if prometheus is not None:
         state = {"rows": sum(one["rows"] for one in files), "at": time.time(), "last_window": files[-1], "performance": performance}
-        raised = sorted({f"drift:{name}" for name in files[-1]["drifted"]} | {f"metric:{look.performance.metric}"} & look.raised)
+        raised = [f"drift:{name}" for name in sorted(files[-1]["drifted"]) if settings.drift]
+        raised += [f"metric:{look.performance.metric}"] if look.has_dropped(performance["test_once"]) else []
         write_text(Path(prometheus), metrics_text({"model": result["model"], "alarms": raised, **state}))
     if notify and result["alarms"]:
         _notify(settings, result)
@@ -107,32 +114,40 @@ class _Look:
         self._reference = ModelReference.load(predictor.bundle)
         self.performance = Performance(self._reference, settings)
         self._found: list[Outcomes] = []
-        self.raised: set[str] = set()
+        self._files = 0
+        self._raised: list[int] = []
 
     def file(self, source: Any) -> dict[str, Any]:
         opened = self._predictor.open(source).as_text(self._texts)
         names = opened.schema().names
         window = Window(self._reference, time.time())
-        unanswered, found = 0, []
+        unanswered, why, strange, found = 0, "", Counter[str](), []
         label = self._label_column(names)
         batches: Iterator[pa.RecordBatch] = opened.read(batch_rows=BATCH_ROWS)
         for batch in rooted_batches(batches, opened.root):
             answers = self._answered(batch)
-            said, probability = ([], None) if answers is None else predictions_of(answers, self._reference.target)
+            said, probability = ([], None) if isinstance(answers, str) else predictions_of(answers, self._reference.target)
             window.fold(batch, said, probability)
-            if answers is None:
-                unanswered += batch.num_rows
+            if isinstance(answers, str):
+                unanswered, why = unanswered + batch.num_rows, why or answers
             elif label is not None:
                 truth = labels_of(batch.column(label), self._reference.target)
                 one, unknown = outcomes_of(self._reference.target, said, probability, labels=truth)
+                strange.update(self._strange(truth) if unknown else ())
                 found.append(one)
                 if self.performance.update(one, unknown):
-                    self.raised.add(f"metric:{self.performance.metric}")
+                    self._raised.append(self._files)
         self._found += found
+        self._files += 1
         facts = window.facts(time.time())
         metrics = {name: value for name in self._reference.target.metrics if (value := _over(found, name)) is not None}
-        name = without_password(fspath(source)) if isinstance(source, str | PathLike) else "table"
-        return {"file": name, **facts, "unanswered": unanswered, "labels": sum(map(len, found)), "metrics": metrics}
+        name = _name_of(source)
+        facts |= {"unanswered": unanswered, "why_unanswered": why, "strange_labels": dict(strange.most_common())}
+        return {"file": name, **facts, "labels": sum(map(len, found)), "metrics": metrics}
+
+    def _strange(self, truth: Sequence[Any]) -> list[str]:
+        """Return the labels that are no class of the model, as one of another spelling is."""
+        return [str(label) for label in truth if label is not None and str(label) not in self._reference.target.classes]
 
     def _label_column(self, names: Sequence[str]) -> str | None:
         columns = self._reference.target.columns
@@ -142,13 +157,13 @@ class _Look:
             raise InputError(f"the model predicts {len(columns)} columns; one column of labels is given", hint="leave labels out")
         return self._labels or (columns[0] if len(columns) == 1 and columns[0] in names else None)
 
-    def _answered(self, batch: pa.RecordBatch) -> pa.Table | None:
-        """Return the answers, or nothing where a column is missing or holds what the model cannot take: that is a finding here."""
+    def _answered(self, batch: pa.RecordBatch) -> pa.Table | str:
+        """Return the answers, or why there are none, as a column is missing or holds what the model cannot take: that is a finding here."""
         try:
             self._predictor.require_columns(batch.schema.names)
             return self._predictor.answer(batch)
-        except DataError:
-            return None
+        except DataError as error:
+            return error.message
 
     def tested_once(self) -> dict[str, Any] | None:
         """Return the test of the metric over all labelled rows, for one look."""
@@ -163,6 +178,10 @@ class _Look:
         alarm = test.alarm and test.dropped >= self.performance.drop / 2
         return {"metric": metric, "value": value, "rows": rows, "dropped": test.dropped, "at_least": test.low, "p": test.p, "alarm": alarm}
 
+    def has_dropped(self, once: Mapping[str, Any] | None) -> bool:
+        """Whether the metric has dropped: by the test for one look where there was one, else by the one that is looked at again."""
+        return bool(self._raised) if once is None else bool(once["alarm"])
+
     def alarms(self, files: Sequence[Mapping[str, Any]], performance: Mapping[str, Any]) -> list[str]:
         """Return what is wrong, in words."""
         found = []
@@ -170,18 +189,28 @@ class _Look:
             named = f"{one['file']}: " if len(files) > 1 else ""
             if one["wrong"]:
                 found.append(f"{named}missing or unreadable: {', '.join(one['wrong'])}")
-            if one["drifted"] and self._settings.drift:
-                found.append(f"{named}drifted: {', '.join(name for name in one['drifted'] if name not in one['wrong']) or 'the same'}")
+            drifted = [name for name in one["drifted"] if name not in one["wrong"]]
+            if drifted and self._settings.drift:
+                found.append(f"{named}drifted: {', '.join(drifted)}")
             if one["unanswered"]:
-                found.append(f"{named}{one['unanswered']:,} of {one['rows']:,} rows cannot be answered")
+                found.append(f"{named}{one['unanswered']:,} of {one['rows']:,} rows cannot be answered: {one['why_unanswered']}")
+            if strange := one["strange_labels"]:
+                names, classes = (", ".join(map(repr, list(given)[:SHOWN])) for given in (strange, self._reference.target.classes))
+                found.append(f"{named}{sum(strange.values()):,} labels are no class that the model knows: {names}; it knows {classes}")
         once = performance["test_once"]
-        if once is not None and once["alarm"]:
+        if not self.has_dropped(once):
+            return found
+        if once is not None:
             before = performance["reference"][once["metric"]]
             found.append(f"{once['metric']} was {before:.4f} and is {once['value']:.4f} on {once['rows']:,} labels (p {once['p']:.2g})")
-        elif once is None and self.raised:
-            metric = self.performance.metric
+        else:
+            metric, fell = self.performance.metric, files[self._raised[0]]
             now, before = performance["window"][metric], performance["reference"][metric]
-            found.append(f"{metric} was {before:.4f} and is {now:.4f} over the last labels; {performance['test']['guarantee']}")
+            there = "" if metric not in fell["metrics"] else f", {fell['metrics'][metric]:.4f} there"
+            found.append(
+                f"{metric} was {before:.4f} and dropped in {fell['file']}{there}; it is {now:.4f} over the last labels; "
+                f"{performance['test']['guarantee']}"
+            )
         return found
 
 
@@ -193,6 +222,12 @@ def _over(parts: Sequence[Outcomes], metric: str) -> float | None:
     else:
         value = float(np.concatenate([one.rows[metric] for one in parts]).mean())
     return value if np.isfinite(value) else None
+
+
+def _name_of(source: Any) -> str:
+    if isinstance(source, Mapping) and "type" in source:
+        return str(source.get("table") or source["type"])
+    return without_password(fspath(source)) if isinstance(source, str | PathLike) else "table"
 
 
 def _is_rows(sources: Sequence[Any]) -> bool:

@@ -12,6 +12,8 @@ from urllib.parse import quote
 from deepseek.errors import InputError, RunError
 
 TIMEOUT_S = 120.0
+_NO_KEY = 401
+_WHERE_KEYS_GO = "give the right one: Client(url, key), or --key or DEEPSEEK_KEY on the command line; without admin:"
 
 
 class ServerError(RunError):
@@ -205,6 +207,7 @@ def _named(arm: str | None) -> dict[str, str]:
 def _refusal(error: urllib.error.HTTPError) -> ServerError:
     try:
         told = json.load(error)
-        return ServerError(str(told["detail"]), hint=told.get("hint"), status=error.code)
+        hint = _WHERE_KEYS_GO if error.code == _NO_KEY else told.get("hint")  # the server names a header, which nobody here writes
+        return ServerError(str(told["detail"]), hint=hint, status=error.code)
     except (ValueError, KeyError, TypeError, AttributeError):
         return ServerError(f"the server answered with status {error.code}", status=error.code)

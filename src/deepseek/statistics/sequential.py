@@ -137,6 +137,22 @@ def labels_needed(accuracy: float, drop: float, *, alpha: float = 0.05, power: f
     return many
 
 
+def smallest_drop(reference: Reference, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Return the drop that `drop_test` finds with this power, however many labels come: less is lost in the reference's own sampling error.
+
+    Args:
+        reference: What was reached before.
+        alpha: Probability of an alarm without any drop.
+        power: Probability of an alarm with this drop.
+
+    Example:
+        >>> round(smallest_drop(Reference.of_share(0.84, rows=1800)), 4)
+        0.0215
+    """
+    normal = NormalDist()
+    return (normal.inv_cdf(1 - alpha) + normal.inv_cdf(power)) * reference.error
+
+
 class DropDetector:
     """Watches a stream of labels without end for a drop against a reference, at a stated rate of false alarms.
 

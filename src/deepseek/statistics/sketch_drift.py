@@ -49,6 +49,7 @@ class ColumnDrift:
         means: Mean in the reference and now, of numbers.
         new_share: Share of values that the reference did not have, of names.
         new_values: The most frequent of those.
+        others: Share of values that are none of the names which the reference keeps, in it and now: rare ones and new ones.
         rows: Rows compared in the reference and now.
         verdict: What all this comes to.
     """
@@ -65,6 +66,7 @@ class ColumnDrift:
     means: tuple[float, float] | None = None
     new_share: float = 0.0
     new_values: tuple[str, ...] = ()
+    others: tuple[float, float] = (0.0, 0.0)
     adjusted_p: float = 1.0
     adjusted_missing_p: float = 1.0
     verdict: Verdict = "none"
@@ -73,6 +75,20 @@ class ColumnDrift:
     def drifted(self) -> bool:
         """Whether the column has moved, surely and enough to matter."""
         return self.verdict in DRIFTED
+
+    @property
+    def why(self) -> str:
+        """What has moved, in words: the mean, new values by name, or the share of rare or missing ones."""
+        lacks = f"missing {self.missing[0]:.1%} → {self.missing[1]:.1%}"
+        if self.verdict == "missing values":
+            return lacks
+        if self.new_values and self.new_share:
+            return f"{self.new_share:.1%} new: {', '.join(map(repr, self.new_values[:3]))}"
+        if self.others[1] - self.others[0] >= MISSING:
+            return f"rare or new values {self.others[0]:.1%} → {self.others[1]:.1%}"
+        if self.means is not None and all(map(math.isfinite, self.means)):
+            return f"mean {self.means[0]:.4g} → {self.means[1]:.4g}"
+        return lacks if abs(self.missing[1] - self.missing[0]) >= MISSING else ""
 
 
 def compare_sketches(reference: Mapping[str, ColumnSketch], current: Mapping[str, ColumnSketch]) -> list[ColumnDrift]:
@@ -125,10 +141,11 @@ def compare_column(name: str, reference: ColumnSketch, current: ColumnSketch) ->
         return replace(drift, means=(reference.mean, current.mean))
     assert isinstance(reference, NameSketch)
     assert isinstance(current, NameSketch)
+    others = tuple(_share(int(one.counts[-1]), one.rows - one.missing) for one in (reference, current))
+    drift = replace(drift, others=(others[0], others[1]))
     if not reference.whole:
         return drift
-    new = tuple(value for value, _ in current.others.most_common(5))
-    return replace(drift, new_share=_share(int(after[-1]), current.rows - current.missing), new_values=new)
+    return replace(drift, new_share=others[1], new_values=tuple(value for value, _ in current.others.most_common(5)))
 
 
 def _judged(one: ColumnDrift) -> ColumnDrift:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deepseek.artifacts.files import append_json, fresh_folder, plain_disk_errors, read_json, sha256_json, write_json
+from deepseek.artifacts.files import append_json, fresh_folder, plain_disk_errors, read_json, replace_folder, sha256_json, write_json
 from deepseek.errors import BundleError, RunError
 
 
@@ -84,3 +84,38 @@ def test_a_full_disk_is_told_plainly(tmp_path, monkeypatch):
     monkeypatch.setattr("os.write", full)
     with pytest.raises(RunError, match="the disk is full"):
         append_json(tmp_path / "log.jsonl", {})
+
+
+def folder(path, content):
+    path.mkdir()
+    (path / "one").write_text(content)
+    (path / "two").write_text(content)
+    return path
+
+
+def test_a_folder_in_the_place_of_another_is_whole_whatever_is_interrupted(tmp_path, monkeypatch):
+    target, fresh = folder(tmp_path / "bundle", "old"), folder(tmp_path / "fresh", "new")
+
+    def interrupted(path, **_):
+        (path / "one").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace_folder(fresh, target)
+    assert [path.read_text() for path in sorted(target.iterdir())] == ["new", "new"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays_as_it_was(tmp_path, monkeypatch):
+    target, fresh, rename = folder(tmp_path / "bundle", "old"), folder(tmp_path / "fresh", "new"), Path.rename
+
+    def refused(self, to):
+        if self == fresh:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(RunError, match="the disk is full"):
+        replace_folder(fresh, target)
+    assert [path.read_text() for path in sorted(target.iterdir())] == ["old", "old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "fresh"]

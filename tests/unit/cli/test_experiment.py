@@ -55,6 +55,15 @@ def test_start_says_what_is_wanted(asked, capsys):
     assert "experiment 0a1b2c3d on shop: running, by accuracy" in capsys.readouterr().out
 
 
+def test_a_changed_share_claims_no_counts(asked, capsys, monkeypatch):
+    changed = {name: value for name, value in STATUS.items() if name != "results"}
+    monkeypatch.setattr(client.Client, "_ask", lambda *_: changed)
+    assert main(["experiment", "share", "shop", "--share", "0.1"]) == 0
+    printed = capsys.readouterr().out
+    assert "candidate  002-b    challenger  10.0%\n" in printed
+    assert "rows" not in printed
+
+
 def test_status_is_a_table_with_the_verdict(asked, capsys, monkeypatch):
     monkeypatch.setenv("DEEPSEEK_KEY", "from-the-environment")
     assert main(["experiment", "status", "shop"]) == 0
@@ -100,3 +109,24 @@ def test_what_is_not_said_rightly_is_an_error(asked, capsys, words):
     assert main(["experiment", *words]) == 2
     assert asked == []
     assert "error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "said"),
+    [
+        (422, 2, "as the server says"),
+        (404, 2, "as the server says"),
+        (401, 2, "as the server says"),
+        (409, 1, "as the server says"),
+        (0, 1, "as the server says"),
+    ],
+)
+def test_what_the_server_finds_wrong_ends_as_what_is_found_wrong_here(monkeypatch, capsys, refused, status, said):
+    def ask(self, method, path, body=None, headers=None):
+        raise client.ServerError("share: must be at most 1.0", hint="as the server says", status=refused)
+
+    monkeypatch.setattr(client.Client, "_ask", ask)
+    assert main(["experiment", "share", "shop", "--share", "2"]) == status
+    error = capsys.readouterr().err
+    assert "must be at most 1.0" in error
+    assert said in error

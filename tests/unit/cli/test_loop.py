@@ -6,7 +6,7 @@ import deepseek
 from deepseek.cli import main
 
 DONE = {"run": "runs/w/001", "state": "idle", "last": None, "waits_for": "", "events": []}
-REPLAYED = {"rows": 3, "metric": "accuracy", "accuracy": {"loop": 1.0}, "rounds": []}
+REPLAYED = {"rows": 3, "unlabelled": 0, "metric": "accuracy", "accuracy": {"loop": 1.0}, "rounds": []}
 
 
 @pytest.fixture

@@ -56,7 +56,24 @@ def test_a_drifted_column_is_named_and_raises_an_alarm_that_clears(watch, make_r
     assert watcher.check()["alarms"] == []
     assert watcher.send_alarms() == []
     assert [(one["name"], one["state"]) for one in watcher.told()] == [("drift:age", "raised"), ("drift:age", "cleared")]
-    assert "the mean was 39.99 and is 47.27" in watcher.told()[0]["summary"]
+    assert "mean 39.99 → 47.27" in watcher.told()[0]["summary"]
+
+
+def test_an_alarm_names_values_that_training_did_not_have(watch, make_rows):
+    rows = make_rows(1000, seed=1)
+    rows.inputs = rows.inputs.set_column(1, "city", pa.array(["?"] * 1000))
+    watcher = fed(watch(), rows, labels=False)
+    watcher.send_alarms()
+    (told,) = (one["summary"] for one in watcher.told() if one["name"] == "drift:city")
+    assert "100.0% new: '?'" in told
+
+
+def test_a_window_begins_with_its_first_row_however_late_that_is_read(watch, make_rows):
+    watcher, rows = watch(), make_rows(1200, seed=1)
+    times = [100.0 + place for place in range(1200)]  # answered before the watch began, at 1000
+    watcher.observe(rows.inputs, rows.answers, ids=rows.ids, at=times)
+    assert [(one["began"], one["ended"]) for one in watcher.store.windows()] == [(100.0, 600.0), (600.0, 1100.0)]
+    assert watcher.check()["window"]["began"] == 1100.0
 
 
 def test_one_bad_window_is_not_enough(watch, make_rows):

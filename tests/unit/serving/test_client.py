@@ -91,3 +91,11 @@ def test_a_server_that_is_not_there_is_named():
     assert caught.value.status == 0
     with pytest.raises(InputError, match="address"):
         Client("127.0.0.1:8000")
+
+
+def test_a_wrong_key_is_told_in_the_words_of_whoever_gives_it_here(server):
+    told = {"detail": "the key is not right", "hint": "send the header Authorization: Bearer KEY"}
+    server.answers["/v1/models/shop"] = (401, json.dumps(told).encode())
+    with pytest.raises(ServerError, match="the key is not right") as caught:
+        Client(server.url, "wrong").describe("shop")
+    assert "--key or DEEPSEEK_KEY" in caught.value.hint

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deepseek.errors import InputError
-from deepseek.statistics.sequential import DropDetector, Reference, auc_blocks, auc_std, drop_test, labels_needed
+from deepseek.statistics.sequential import DropDetector, Reference, auc_blocks, auc_std, drop_test, labels_needed, smallest_drop
 
 KNOWN = Reference.of_share(0.9)
 
@@ -31,6 +31,16 @@ def test_the_yardstick_from_90_to_88():
     assert labels_needed(0.9, 0.02, reference_rows=6000) == pytest.approx(1915, abs=1)
     assert labels_needed(0.9, 0.02, reference_rows=500) == math.inf
     assert labels_needed(0.9, 0.01) > 5_000
+
+
+def test_the_smallest_drop_is_what_endless_labels_find_with_the_power():
+    reference, draw = Reference.of_share(0.84, rows=1800), np.random.default_rng(0)
+    drop = smallest_drop(reference)
+    measured = draw.binomial(1800, 0.84, 4_000) / 1800  # the reference itself is drawn; labels without end know the truth
+    found = [drop_test(0.84 - drop, 10**9, Reference.of_share(value, rows=1800)).alarm for value in measured]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+    assert labels_needed(0.84, drop * 0.98, reference_rows=1800) == math.inf
+    assert labels_needed(0.84, drop * 1.05, reference_rows=1800) < math.inf
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.9, 0.05), (0.88, 0.8)])

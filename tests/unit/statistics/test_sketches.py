@@ -137,6 +137,24 @@ def test_planted_shifts_are_found_and_nothing_else():
     assert found["x3"].means == pytest.approx((0, 0.6), abs=0.05)
 
 
+def test_what_has_moved_is_said_in_words():
+    reference = {"mean": sketch_numbers(REFERENCE), "lacking": sketch_numbers(REFERENCE), "gone": sketch_numbers(REFERENCE)}
+    reference |= {"new": sketch_names({"a": 500, "b": 500}), "rare": sketch_names({"a": 500, "b": 498, "c": 2})}
+    now = {
+        "mean": folded(reference["mean"], REFERENCE + 100),
+        "lacking": folded(reference["lacking"], np.where(np.arange(len(REFERENCE)) % 5 == 0, np.nan, REFERENCE)),
+        "gone": folded(reference["gone"], np.full(500, np.nan)),
+        "new": folded(reference["new"], ["a"] * 400 + ["c"] * 100),
+        "rare": folded(reference["rare"], ["a"] * 400 + ["d"] * 100),  # names that are rare in the reference are not kept
+    }
+    why = {one.column: one.why for one in compare_sketches(reference, now)}
+    assert why["mean"].startswith("mean ")
+    assert why["lacking"] == "missing 0.0% → 20.0%"
+    assert why["gone"] == "missing 0.0% → 100.0%"
+    assert why["new"] == "20.0% new: 'c'"
+    assert why["rare"] == "rare or new values 0.2% → 20.0%"
+
+
 def test_of_unchanged_windows_at_most_one_in_twenty_calls_anything_sure():
     reference = {f"x{n}": sketch_numbers(DRAW.normal(size=5_000)) for n in range(10)}
     raised = 0

@@ -121,10 +121,7 @@ class Loop:
         Raises:
             InputError: None waits.
         """
-        current = self.round
-        if current is None or current.state != "waiting":
-            raise InputError("no model waits to be approved", hint="see how it stands: deepseek loop status RUN")
-        return self._write(current, "approved", "approved by hand")
+        return self._write(self._approvable(), "approved", "approved by hand")
 
     def undo(self) -> Event:
         """Take the last promotion back: the model before it answers again.
@@ -132,12 +129,27 @@ class Loop:
         Raises:
             InputError: There is none that still stands.
         """
-        last = self._last_promotion()
-        if last is None:
-            raise InputError("there is no promotion to take back", hint="see what happened: deepseek loop status RUN")
-        if not self.deployment.staged or self.deployment.status().current == self.champion.name:
+        last = self._revocable()
+        if not self.deployment.staged:
             self.deployment.rollback()
+        for _ in range(2):  # where an experiment runs at the server, as in the round after, the first takes back that alone
+            if self.deployment.staged and self.deployment.status().current == self.champion.name:
+                self.deployment.rollback()
         return self._undone(last, "taken back by hand")
+
+    def require(self, do: str) -> None:
+        """See that something can be done by hand, without doing it.
+
+        Args:
+            do: `approve` or `undo`.
+
+        Raises:
+            InputError: It cannot.
+        """
+        if do == "approve":
+            self._approvable()
+        else:
+            self._revocable()
 
     def tell(self) -> None:
         """Tell of what was not told yet; what cannot be told now is told later."""
@@ -150,12 +162,19 @@ class Loop:
         return {
             **self.champion.facts(),
             "state": "idle" if last is None or last.ended else last.state,
-            "waits_for": self.waits_for,
+            "waits_for": self.waits_for or self._next(last),
             "round": None if last is None else last.number,
-            "last": None if last is None else last.state,
+            "last": None if last is None else "undone" if last.last("undone") else last.state,
             "candidate": None if last is None else last.fact("candidate"),
             "rounds": len(rounds),
         }
+
+    def _next(self, last: Round | None) -> str:
+        """Say what the round waits for, as far as the journal alone tells."""
+        if last is None or last.ended:
+            return "an alarm"
+        stages = {"waiting": f"deepseek loop approve {self.champion.path}", "shadow": "the shadow stage", "canary": "the canary stage"}
+        return stages.get(last.state, "more rows with labels" if last.state in {"begun", "unsure"} else "the process that follows it")
 
     def _begin(self, *, now: bool) -> Event | None:
         rounds, place = self.journal.rounds, self.champion.store_name
@@ -256,7 +275,7 @@ class Loop:
                     current, "canary", f"answers {then.canary.share:.0%} of the requests{why and f'; {why}'}", {"before": dict(seen or {})}
                 )
             if stage == "waiting":
-                return self._write(current, "waiting", f"waits for: deepseek loop approve {self.champion.path}")
+                return self._write(current, "waiting", f"waits for: deepseek loop approve {self.champion.path}{why and f'; {why}'}")
             self.deployment.promote(candidate)
         except RunError as error:
             return self._wait_or_give_up(current, error.message)
@@ -313,6 +332,18 @@ class Loop:
         event = self._write(last, "undone", why)
         self._open_champion(str(last.fact("champion")))
         return event
+
+    def _approvable(self) -> Round:
+        current = self.round
+        if current is None or current.state != "waiting":
+            raise InputError("no model waits to be approved", hint="see how it stands: deepseek loop status RUN")
+        return current
+
+    def _revocable(self) -> Round:
+        last = self._last_promotion()
+        if last is None:
+            raise InputError("there is no promotion to take back", hint="see what happened: deepseek loop status RUN")
+        return last
 
     def _last_promotion(self) -> Round | None:
         standing_still = [one for one in self.journal.rounds if one.state == "promoted" and one.last("undone") is None]

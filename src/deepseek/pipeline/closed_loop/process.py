@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from threading import Event as Flag
 from typing import Any, Literal, get_args
 
 from deepseek import progress
 from deepseek.artifacts import RunFolder, locked
-from deepseek.errors import DeepSeekError, InputError, UnknownNameError
+from deepseek.errors import DeepSeekError, InputError, RunError, UnknownNameError
+from deepseek.pipeline.closed_loop.asking import ask, asked, forget, wait_or_heed
 from deepseek.pipeline.closed_loop.journal import Event
 from deepseek.pipeline.closed_loop.machine import Loop
 from deepseek.pipeline.closed_loop.making import WORK
@@ -68,11 +68,38 @@ def loop(
     name = RunFolder.open(Path(run)).path.parent
     if do == "status":
         return {**Loop(Path(run), deployer=deployer, overrides=tuple(overrides)).status(), "events": []}
-    with _alone(name):
-        machine = Loop(Path(run), deployer=deployer, overrides=tuple(overrides))
-        if do == "follow":
-            _follow(machine, every_s)
-        return _after(machine, _acted(machine, do))
+    try:
+        with _alone(name):
+            machine = Loop(Path(run), deployer=deployer, overrides=tuple(overrides))
+            if do == "follow":
+                _follow(machine, name, every_s)
+            return _after(machine, _acted(machine, do))
+    except _FollowedError as followed:
+        if do not in {"approve", "undo"}:
+            raise
+        return _asked_of(followed.holder, name, do, lambda: Loop(Path(run), deployer=deployer, overrides=tuple(overrides)))
+
+
+class _FollowedError(InputError):
+    """Another process follows the run."""
+
+    def __init__(self, holder: str, name: Path) -> None:
+        super().__init__(
+            f"process {holder} follows {name} already", hint="one process follows a run; see how it stands: deepseek loop status RUN"
+        )
+        self.holder = holder
+
+
+def _asked_of(holder: str, name: Path, do: Do, opened: Callable[[], Loop]) -> dict[str, Any]:
+    """Let the process that follows the run do it, and return what it wrote."""
+    before = opened()
+    before.require(do)
+    ask(name, do, holder=holder)
+    after = opened()
+    events = [event for event in after.journal.events[len(before.journal.events) :] if event.state != "told"]
+    if not events:
+        raise RunError(f"process {holder}, which follows {name}, could not {do}", hint="it has said why, where its output goes")
+    return _after(after, events)
 
 
 def _acted(machine: Loop, do: Do) -> list[Event]:
@@ -90,27 +117,39 @@ def _after(machine: Loop, events: Sequence[Event]) -> dict[str, Any]:
     return {**machine.status(), "events": [event.to_json() for event in events]}
 
 
-def _follow(machine: Loop, every_s: float) -> None:
+def _follow(machine: Loop, name: Path, every_s: float) -> None:
     """Look again and again; a log that cannot be read now may be readable later."""
-    waiting, said = Flag(), ""
+    said = ""
+    forget(name)
     while True:
-        try:
-            machine.tell()
-            machine.run()
-            if machine.waits_for != said:
-                said = machine.waits_for
-                progress.log(f"loop: waits for: {said}")
-        except DeepSeekError as error:
-            if not isinstance(error, InputError):
-                progress.warn(error.message)
-            else:
-                raise
-        waiting.wait(every_s)
+        with asked(name) as do:
+            try:
+                machine.tell()
+                _heed(machine, do)
+                machine.run()
+                if machine.waits_for != said:
+                    said = machine.waits_for
+                    progress.log(f"loop: waits for: {said}")
+            except DeepSeekError as error:
+                if not isinstance(error, InputError):
+                    progress.warn(error.message)
+                else:
+                    raise
+        wait_or_heed(name, every_s)
+
+
+def _heed(machine: Loop, do: str | None) -> None:
+    """Do what another process asked for; what cannot be done ends nothing."""
+    act = {"approve": machine.approve, "undo": machine.undo}.get(do or "")
+    try:
+        if act is not None:
+            act()
+    except DeepSeekError as error:
+        progress.warn(error.message)
 
 
 @contextmanager
 def _alone(name: Path) -> Iterator[None]:
     """See that no other process follows the runs of a name; the lock goes with the process, however it ends."""
-    hint = "one process follows a run; see how it stands: deepseek loop status RUN"
-    with locked(name / WORK / "lock", refuse=lambda process: InputError(f"process {process} follows {name} already", hint=hint)):
+    with locked(name / WORK / "lock", refuse=lambda process: _FollowedError(process, name)):
         yield

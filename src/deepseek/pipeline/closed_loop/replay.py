@@ -105,19 +105,20 @@ def replay(
         overrides: Keys of the recipe's section `monitor`, each `PATH=VALUE`.
 
     Returns:
-        `rows`; `accuracy` by contestant (`loop`, `never`, `no_change`, `periodic`), or `loss` where there are no classes; `rounds`, each
-        with the rows at which it began and ended and why; and `curve`, the same in up to 50 stretches.
+        `rows`, and how many others were left out as `unlabelled`; `accuracy` by contestant (`loop`, `never`, `no_change`, `periodic`), or
+        `loss` where there are no classes; `rounds`, each with the rows at which it began and ended and why; and `curve`, the same in up to
+        50 stretches.
 
     Raises:
         InputError: The recipe says nothing of a loop, or a number is out of range.
         DataError: There is no row.
     """
-    if labels_after < 0 or batch_rows < 1 or not rows_a_day > 0:
-        raise InputError(
-            f"labels_after is {labels_after}, batch_rows {batch_rows}, rows_a_day {rows_a_day}", hint="0 or more, 1 or more, above 0"
-        )
+    bounds = (("labels_after", labels_after, labels_after >= 0, "0 or more"), ("batch_rows", batch_rows, batch_rows >= 1, "1 or more"))
+    for name, value, right, allowed in (*bounds, ("rows_a_day", rows_a_day, rows_a_day > 0, "above 0")):
+        if not right:
+            raise InputError(f"{name} is {value:,}", hint=f"it is {allowed}")
     champion = Champion.open(Path(run), tuple(overrides))
-    table, target = _rows(champion, source), champion.reference.target
+    (table, unlabelled), target = _rows(champion, source), champion.reference.target
     metric = "accuracy" if target.kind in {"binary", "classes", "labels"} else target.loss
 
     def answered(rows: pa.Table, answers: pa.Table) -> np.ndarray:
@@ -139,6 +140,7 @@ def replay(
     return {
         "run": str(champion.path),
         "rows": table.num_rows,
+        "unlabelled": unlabelled,
         "metric": metric,
         word: {name: sign * float(rows.mean()) for name, rows in scores.items()},
         "rounds": rounds,
@@ -185,15 +187,18 @@ def copied(champion: Champion, names: Sequence[str]) -> Iterator[dict[str, Path]
         yield copies
 
 
-def _rows(champion: Champion, source: Any) -> pa.Table:
+def _rows(champion: Champion, source: Any) -> tuple[pa.Table, int]:
+    """Return the rows whose truth is known, and how many others there are."""
     opened = Predictor.load(champion.path, backend="torch").open(source).as_text(champion.preparation.text_columns)
     names = opened.schema().names
     for name in (*champion.preparation.columns, *champion.preparation.schema.target):
         if name not in names:
             raise UnknownNameError("column", name, names)
     batches = list(rooted_batches(opened.read(), opened.root))
-    table = pa.Table.from_batches(batches) if batches else None
-    if table is None or not table.num_rows:
-        raise DataError("there is no row to replay", hint="give rows with their target, the oldest first")
-    known = np.array([label is not None for label in truth_of(table, champion.reference.target)])
-    return table if known.all() else table.filter(pa.array(known))
+    table = pa.Table.from_batches(batches) if batches else opened.schema().empty_table()
+    known = np.array([label is not None for label in truth_of(table, champion.reference.target)], dtype=bool)
+    if not known.any():
+        raise DataError(
+            f"there is no row to replay: of {table.num_rows:,} none has a label", hint="give rows with their target, the oldest first"
+        )
+    return table if known.all() else table.filter(pa.array(known)), int((~known).sum())

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from deepseek.artifacts import RunFolder, sha256_json, write_json, write_text
+from deepseek.artifacts import RunFolder, replace_folder, sha256_json, write_json, write_text
 from deepseek.data.batch import Batch
 from deepseek.inference.saving import documents_of, write_model
 from deepseek.learning import Progress
@@ -95,10 +95,10 @@ class Saver:
         preparation, specs, model = self._start.preparation, self._start.specs, self._student.model
         documents = documents_of(preparation, model=dict(specs["model"]), task=dict(specs["task"]), metrics=metrics)
         whole = self._folder.path / f"bundle.{sha256_json(self._rows)[:8]}"
-        shutil.rmtree(whole, ignore_errors=True)
+        for left_behind in self._folder.path.glob("bundle." + 8 * "[0-9a-f]"):  # of a process that was killed right here
+            shutil.rmtree(left_behind, ignore_errors=True)
         write_model(whole, model, {**documents, REFERENCE_FILE: self._reference()}, plugins=self._start.plugins)
-        shutil.rmtree(self._folder.bundle, ignore_errors=True)
-        whole.rename(self._folder.bundle)
+        replace_folder(whole, self._folder.bundle)
 
     def _reference(self) -> dict[str, Any]:
         """Return what the last rows looked like, and how they were answered before they were learned."""

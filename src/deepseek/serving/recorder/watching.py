@@ -122,7 +122,10 @@ class WatchConsumer:
 
     def _labelled(self, entry: Outcomes) -> None:
         assert entry.labels is not None
-        labels = {name: label for name, label in zip(entry.ids, entry.labels, strict=True) if label is not None}
+        labels: dict[str, Any] = {}
+        for name, label in zip(entry.ids, entry.labels, strict=True):
+            if label is not None:
+                labels.setdefault(name, label)  # the first counts, here as in the log and in experiments
         left = set(labels)
         mine = [one for one in self._watched.values() if one.model == entry.model and one.path.is_dir()]
         if not mine:
@@ -259,7 +262,7 @@ class _Sender:
 
     def __init__(self, watcher: Watcher, metrics: Metrics, what: str) -> None:
         self._watcher, self._failures, self._what = watcher, metrics.cell("deepseek_alarm_failures_total"), what
-        self._due, self._closing = Event(), False
+        self._due, self._closing = Event(), Event()
         self._due.set()
         self._thread = Thread(target=self._work, name="deepseek-alarms", daemon=True)
         self._thread.start()
@@ -268,7 +271,7 @@ class _Sender:
         self._due.set()
 
     def close(self, wait_s: float) -> None:
-        self._closing = True
+        self._closing.set()
         self._due.set()
         self._thread.join(wait_s)
 
@@ -276,7 +279,7 @@ class _Sender:
         while True:
             self._due.wait(TELL_AGAIN_S)
             self._due.clear()
-            closing = self._closing
+            closing = self._closing.is_set()
             try:
                 failures = self._watcher.send_alarms()
             except RunError as error:  # the store: whoever writes to it sees that too
@@ -286,6 +289,8 @@ class _Sender:
                 log.warning("the watch of %s: %s", self._what, failure)
             if closing:
                 return
+            if failures:  # every batch of rows pokes: who is away is not asked at each of them
+                self._closing.wait(TELL_AGAIN_S)
 
 
 def is_watched(run: Path, *, everything: bool) -> bool:

@@ -386,8 +386,8 @@ def test_a_run_keeps_its_definitions_and_tells_of_features(tmp_path, monkeypatch
 def test_passwords_of_tables_are_not_saved(monkeypatch):
     from deepseek.recipe.secrets import conceal_password
 
-    monkeypatch.setenv("SHOP_PASSWORD", "hush")
-    given = {"type": "related_tables", "tables": {"a": {"source": {"type": "sql", "url": "postgresql://me:hush@host/shop"}}}}
+    monkeypatch.setenv("SHOP_PASSWORD", "hush, shop")
+    given = {"type": "related_tables", "tables": {"a": {"source": {"type": "sql", "url": "postgresql://me:hush, shop@host/shop"}}}}
     assert conceal_password(given)["tables"]["a"]["source"]["url"] == "postgresql://me:${ENV:SHOP_PASSWORD}@host/shop"
 
 

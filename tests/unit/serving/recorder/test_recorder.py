@@ -15,7 +15,7 @@ from tests.unit.serving.conftest import people
 from deepseek import serving
 from deepseek.artifacts import Bundle
 from deepseek.errors import InputError, RunError
-from deepseek.monitoring import Store, open_store
+from deepseek.monitoring import Store, Watcher, open_store
 from deepseek.serving.journal import Answered, Journal, JournalReader, Outcomes
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.recorder.process import Recorder
@@ -195,10 +195,17 @@ def test_answers_and_labels_reach_the_models_log_in_any_order_and_once(watched, 
     consumer.take(entries)
     consumer.take(entries)  # as after a kill
     (one,) = consumer._open()
-    assert one.watcher.store.counts() == {"requests": 3, "labels": 4, "outcomes": 2}
+    assert one.watcher.store.counts() == {"requests": 3, "labels": 2, "outcomes": 2}
     facts = one.watcher.check()
     assert (facts["rows"], facts["performance"]["labels"], facts["performance"]["window"]["accuracy"]) == (3, 2, 0.5)
     assert facts["window"]["rows"] == 3
+
+
+def test_of_several_labels_for_one_answer_the_first_counts_also_within_one_request(watched, people_run):
+    consumer = watched()
+    consumer.take([answered(people_run, ["a", "b"]), Outcomes("people", 2.0, ["a", "b", "a"], ["yes", "no", "no"], None)])
+    (one,) = consumer._open()
+    assert [row.label for row in one.watcher.store.labelled_rows()] == ["yes", "no"]
 
 
 def test_figures_are_written_for_prometheus(watched, people_run):
@@ -343,6 +350,28 @@ def test_a_slow_receiver_of_alarms_holds_nothing_up(watched, people_run, slow_ho
     Slow.let.set()
     wait_for(lambda: not one.watcher.store.state("unsent_alarms"))
     assert b"drift:age" in b"".join(Slow.seen)
+
+
+def test_a_receiver_that_is_away_is_not_asked_at_every_batch(watched, people_run, monkeypatch):
+    from deepseek.monitoring import MonitorSettings
+
+    monkeypatch.setattr("deepseek.serving.recorder.watching.TELL_AGAIN_S", 3_600.0)
+    notify = ({"type": "webhook", "url": "http://127.0.0.1:9/", "timeout_s": 1},)
+    settings = MonitorSettings(window_rows=50, consecutive=1, alarms=notify)
+    monkeypatch.setattr("deepseek.monitoring.watcher.MonitorSettings.of_section", lambda section: settings)
+    consumer, tries = watched(), []
+    send = Watcher.send_alarms
+    monkeypatch.setattr(Watcher, "send_alarms", lambda self: tries.append(found := send(self)) or found)
+    entry = answered(people_run, [f"{place}" for place in range(50)])
+    rows = entry.rows.set_column(0, "age", pa.array([900] * 50))
+    consumer.take([Answered("people", entry.version, None, 1.0, entry.ids, None, rows, entry.answers, 0.1)])
+    wait_for(lambda: any(tries))
+    (one,) = consumer._open()
+    for number in range(20):
+        consumer.take([answered(people_run, [f"after-{number}"])])
+    assert sum(map(bool, tries)) == 1
+    one.sender.close(30.0)  # the last try, without waiting for the hour
+    assert sum(map(bool, tries)) == 2
 
 
 def call(app, *requests):

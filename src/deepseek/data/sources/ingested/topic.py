@@ -27,6 +27,7 @@ from deepseek.data.sources.ingested.manifest import (
 )
 from deepseek.data.sources.merging import as_shown, conform, merged
 from deepseek.data.sources.part_files import PartFiles
+from deepseek.fields import NAMES_NO_FILE
 
 
 class Topic:
@@ -69,9 +70,11 @@ class Topic:
         return pa.schema([self._marked(field) for field in shown])
 
     def _marked(self, field: pa.Field) -> pa.Field:
-        """Return a column with what its texts are, where they are paths."""
+        """Return a column with what its texts are: paths of ours, or names that only look like such."""
         if pa.types.is_string(field.type) and field.name in BLOBS:
             return field.with_metadata({ROOT_KEY: os.fsencode(topic_folder(self._folder, self.name))})
+        if pa.types.is_string(field.type) and field.name.startswith("_"):  # a sender's `filename` is no path of ours
+            return field.with_metadata({NAMES_NO_FILE: b"1"})
         return field
 
     def files(self) -> list[Path]:

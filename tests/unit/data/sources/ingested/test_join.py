@@ -11,6 +11,7 @@ from deepseek.data.sources.ingested.manifest import Manifest
 from deepseek.data.sources.merging import as_text, conform, merged
 from deepseek.data.sources.moments import Moments, Others
 from deepseek.errors import ColumnError, DataError, InputError, RecipeError, UnknownNameError
+from deepseek.fields import Kind, infer_schema
 from deepseek.serving.intake.contents import Content
 from deepseek.serving.intake.index import Index
 from deepseek.serving.intake.parts import Parts
@@ -112,6 +113,17 @@ def test_rows_are_joined_with_what_is_nearest_in_time_and_the_others_are_kept_an
     assert source._joined.unmatched == {"scans": 2}
     assert source._joined.unused == {"scans": 2}
     assert list(source.rejects()) == []
+
+
+def test_a_senders_file_name_is_no_path_of_an_image_that_could_be_read(tmp_path):
+    made = Folder(tmp_path / "in")
+    for n in range(12):
+        made.add("scans", [{"image": f"ab/{n}.png"}], {"filename": f"scan {n}.png", "who": str(n)}, write=n == 11)
+        made.add("visits", [{"who": n, "kind": "a" if n % 2 else "b"}], write=n == 11)
+    for source, prefix in ((made.open("scans"), ""), (made.open("visits", "scans", key="who"), "scans.")):
+        schema, why = infer_schema(pa.Table.from_batches(source.read()))
+        assert schema[f"{prefix}image"].kind is Kind.IMAGE
+        assert schema[f"{prefix}_filename"].kind is not Kind.IMAGE, why
 
 
 def test_unmatched_rows_can_be_set_aside_and_say_what_they_lack(folder):
