@@ -1,5 +1,6 @@
 """Recipes: one YAML file says everything about a run, and is checked before anything starts."""
 
+from deepseek.recipe.fine_tuning import FineTuneSection
 from deepseek.recipe.load import load_recipe
 from deepseek.recipe.recipe import Recipe
 from deepseek.recipe.schema import json_schema
@@ -23,6 +24,7 @@ __all__ = [
     "CompressSection",
     "DataSection",
     "EarlyStoppingSection",
+    "FineTuneSection",
     "QuantizeSection",
     "Recipe",
     "SelfTrainingSection",

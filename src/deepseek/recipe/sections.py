@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field
 
+from deepseek.recipe.fine_tuning import FineTuneSection
 from deepseek.recipe.quantities import Duration, Flag, Integer, Number, Size
 from deepseek.recipe.values import (
     AUTO,
@@ -571,6 +572,8 @@ class RecipeSections(Section):
     """The network."""
     train: TrainSection = TrainSection()
     """How the network is trained."""
+    fine_tune: FineTuneSection | None = None
+    """How the pre-trained parts of the network are trained."""
     tune: TuneSection | None = None
     """Which keys are searched for better values, by `deepseek tune`."""
     compress: CompressSection | None = None
