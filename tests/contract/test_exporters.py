@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from deepseek.exporters.contract import ExporterContract, original_in, rows
 from deepseek.exporters.export import exported
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import family
+from tests.tiny_checkpoint import write_checkpoint
 
 SPECS = {
     "onnx": {"type": "onnx", "opset": 18},
@@ -34,6 +36,8 @@ MODELS = {
     "text_rnn": ({"type": "text_rnn"}, TEXT),
     "text_rnn, gru": ({"type": "text_rnn", "cell": "gru"}, TEXT),
     "text_transformer": ({"type": "text_transformer"}, TEXT),
+    "text_pretrained": ({"type": "text_pretrained"}, TEXT),
+    "image_timm": ({"type": "image_timm", "architecture": "test_resnet"}, IMAGE),
     "network": ({"type": "network", "encoders": {"image": {"type": "cnn", "channels": [4, 8], "blocks": [0, 1]}}}, TABLE + TEXT + IMAGE),
 }
 KINDS = {"a size": Kind.NUMBER, "kind": Kind.CATEGORY, "text": Kind.TEXT, "photo": Kind.IMAGE, "label": Kind.BINARY}
@@ -63,15 +67,21 @@ def photos(count):
     return pa.array(files)
 
 
-@pytest.mark.parametrize("exporter", ["onnx", "torch"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "exporter"), [*product(MODELS, ["onnx", "torch"]), ("text_pretrained", "openvino")])
 def test_every_model_exports(name, exporter, tmp_path):
     model, columns = MODELS[name]
-    batch = rows()
+    batch, transforms = rows(), None
+    if name == "text_pretrained":
+        model = {**model, "pretrained": str(write_checkpoint(tmp_path / "checkpoint"))}
+        transforms = {"text": {"type": "text_pretrained", "pretrained": model["pretrained"]}}
+    if name == "image_timm":
+        pytest.importorskip("timm")
     if "photo" in columns:
         batch = batch.append_column("photo", photos(batch.num_rows))
     fields = tuple(Field(column, KINDS[column]) for column in (*columns, "label"))
-    original = original_in(tmp_path, model, batch=batch.select([*columns, "label"]), schema=Schema(fields, ("label",)))
+    original = original_in(
+        tmp_path, model, batch=batch.select([*columns, "label"]), schema=Schema(fields, ("label",)), transforms=transforms
+    )
     with exported(original, family("exporter").build(exporter), tmp_path) as made:
         assert made.parity.rows == batch.num_rows
         assert made.parity.flipped == 0

@@ -55,7 +55,7 @@ class Encoder(nn.Module, ABC):
             inputs: The tensors by input name, graph transforms already applied.
         """
 
-    def blocks(self) -> list[Block]:
+    def tuning_blocks(self) -> list[Block]:
         """Return its parameters in blocks, from the input upwards: what fine-tuning freezes, unfreezes and gives rates of their own."""
         return blocks_of(self)
 

@@ -1,6 +1,6 @@
 """Fine-tuning: which pre-trained blocks train, since when, and how fast; and adapters in their place.
 
-A network's pre-trained encoders come in blocks from the input upwards (`Encoder.blocks`); everything else, the head, is new and always
+A network's pre-trained encoders come in blocks from the input upwards (`Encoder.tuning_blocks`); everything else, the head, is new and always
 trains. What trains in an epoch is a function of the epoch's number alone, so that a resumed run trains what the uninterrupted one would.
 
 Sources: gradual unfreezing, Howard and Ruder, "ULMFiT", 2018, https://arxiv.org/abs/1801.06146; layer-wise decay of the learning rate,
@@ -87,7 +87,7 @@ class FineTuning:
         self._adapted: list[str] = []
         if settings.adapters is not None:
             self._adapted = add_adapters(model, settings.adapters, within=[_Blocks(part) for part in self._encoders.values()])
-        self._blocks: dict[str, list[Block]] = {name: part.blocks() for name, part in self._encoders.items()}
+        self._blocks: dict[str, list[Block]] = {name: part.tuning_blocks() for name, part in self._encoders.items()}
         self._own = {id(parameter) for parameter in adapter_parameters(model)}
         self.set_epoch(0)
 
@@ -191,7 +191,7 @@ class _Blocks(nn.Module):
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        known = {parameter for block in encoder.blocks() for parameter in block.parameters}
+        known = {parameter for block in encoder.tuning_blocks() for parameter in block.parameters}
         owners = [module for module in encoder.modules() if any(own in known for own in module.parameters(recurse=False))]
         self.owners = nn.ModuleList(owners)
 

@@ -72,7 +72,7 @@ class TimmEncoder(ImageEncoder):
         maps: list[Tensor] = self.network.forward_intermediates(x, intermediates_only=True)
         return maps
 
-    def blocks(self) -> list[Block]:
+    def tuning_blocks(self) -> list[Block]:
         """Return the network's stem and blocks."""
         return blocks_of(self.network)
 

@@ -63,18 +63,18 @@ class PretrainedTextEncoder(TextEncoder):
         super().__init__(inputs)
         if pretrained is None and config is None:
             raise InputError("a pre-trained encoder of texts is given no checkpoint", hint="say which: pretrained: owner/name, or a folder")
-        self.network: nn.Module = _loaded(pretrained) if pretrained is not None else _untrained(config or {})
+        self.network: Any = _loaded(pretrained) if pretrained is not None else _untrained(config or {})
         self.checkpoint = pretrained
         self.config = portable_config(self.network)
-        if self.vocabulary_size != self.config["vocab_size"]:
+        if self.vocabulary_size != self.network.config.vocab_size:
             raise InputError(
                 f"the texts {self.input_name!r} come as ids of {self.vocabulary_size} kinds, and {pretrained or 'the network'} knows "
-                f"{self.config['vocab_size']}",
+                f"{self.network.config.vocab_size}",
                 hint=f"cut them with its own tokenizer: data.transforms.{self.input_name}: {{type: text_pretrained, pretrained: …}}",
             )
         self._taken = _taken(self.network)
-        self.padding = int(self.config.get("pad_token_id") or 0)
-        self.width = int(self.config["hidden_size"])
+        self.padding = int(getattr(self.network.config, "pad_token_id", None) or 0)
+        self.width = int(self.network.config.hidden_size)
         self.pooling = make_pooling(self.width, pool)
         self.dropout = QuickDropout(dropout)
         self.tokens = None if pool == "none" else 1
@@ -88,6 +88,8 @@ class PretrainedTextEncoder(TextEncoder):
 
     def encode(self, ids: Tensor, mask: Tensor) -> Encoded:
         """Return `[b, 1, width]`, or `[b, l, width]` where nothing is pooled."""
+        if not ids.shape[0]:  # not every network of the library bears a batch without rows
+            return Encoded(torch.zeros(0, self.tokens or ids.shape[1], self.width, device=ids.device))
         # what the library would cut from tables as long as its longest text would tie an exported graph to that length
         more = {"token_type_ids": torch.zeros_like(ids), "position_ids": torch.arange(ids.shape[1], device=ids.device)[None]}
         given = {name: value for name, value in more.items() if name in self._taken}
@@ -95,9 +97,9 @@ class PretrainedTextEncoder(TextEncoder):
         encoded = pooled(self.pooling, states, mask)
         return Encoded(self.dropout(encoded.tokens), encoded.mask)
 
-    def blocks(self) -> list[Block]:
-        """Return the embeddings, each layer of the Transformer, and the pooling where it learns."""
-        return blocks_of(self.network) + (blocks_of(nn.ModuleDict({"pooling": self.pooling})) if self.pooling is not None else [])
+    def tuning_blocks(self) -> list[Block]:
+        """Return the embeddings and each layer of the Transformer; a pooling that learns is new."""
+        return blocks_of(self.network)
 
     def standing_alone(self) -> dict[str, Any]:
         """Return the network's configuration."""
