@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from tests.tiny_checkpoint import write_checkpoint
 
 from deepseek.exporters.contract import ExporterContract, original_in, rows
 from deepseek.exporters.export import exported
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import family
-from tests.tiny_checkpoint import write_checkpoint
 
 SPECS = {
     "onnx": {"type": "onnx", "opset": 18},

@@ -5,6 +5,7 @@ import datetime as dt
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.tiny_checkpoint import write_tokenizer
 
 from deepseek.data.transforms.category import CategoryTransform
 from deepseek.data.transforms.contract import TransformContract
@@ -14,7 +15,6 @@ from deepseek.data.transforms.text import TextTransform
 from deepseek.data.transforms.text_pretrained import PretrainedTextTransform
 from deepseek.data.transforms.timestamp import TimestampTransform
 from deepseek.fields import Field, Kind
-from tests.tiny_checkpoint import write_tokenizer
 
 
 class TestStandardNumbers(TransformContract):

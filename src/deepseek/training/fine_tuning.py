@@ -1,7 +1,8 @@
 """Fine-tuning: which pre-trained blocks train, since when, and how fast; and adapters in their place.
 
-A network's pre-trained encoders come in blocks from the input upwards (`Encoder.tuning_blocks`); everything else, the head, is new and always
-trains. What trains in an epoch is a function of the epoch's number alone, so that a resumed run trains what the uninterrupted one would.
+A network's pre-trained encoders come in blocks from the input upwards (`Encoder.tuning_blocks`); everything else, the head, is new and
+always trains. What trains in an epoch is a function of the epoch's number alone, so that a resumed run trains what the uninterrupted one
+would.
 
 Sources: gradual unfreezing, Howard and Ruder, "ULMFiT", 2018, https://arxiv.org/abs/1801.06146; layer-wise decay of the learning rate,
 Clark et al., "ELECTRA", 2020, https://arxiv.org/abs/2003.10555; adapters, see `deepseek.models.adapters`.

@@ -22,6 +22,7 @@ LAYERS = {
     "linear without bias": (lambda: nn.Linear(6, 5, bias=False), lambda: torch.randn(2, 3, 6)),
     "series": (lambda: nn.Conv1d(4, 6, 3, padding=1), lambda: torch.randn(2, 4, 9)),
     "images": (lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1, dilation=2), lambda: torch.randn(2, 4, 9, 9)),
+    "images, plain": (lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1), lambda: torch.randn(2, 4, 9, 9)),
     "images in groups": (lambda: nn.Conv2d(4, 8, 3, groups=2, padding=1, padding_mode="reflect"), lambda: torch.randn(2, 4, 6, 6)),
     "each channel alone": (lambda: nn.Conv2d(4, 4, 3, groups=4, bias=False), lambda: torch.randn(2, 4, 6, 6)),
     "volumes": (lambda: nn.Conv3d(2, 3, 2), lambda: torch.randn(2, 2, 4, 4, 4)),
@@ -197,7 +198,7 @@ def test_settings_out_of_range_are_refused(wrong):
 
 
 @BOTH
-@pytest.mark.parametrize("case", ["linear", "images", "embedding"])
+@pytest.mark.parametrize("case", ["linear", "images, plain", "series", "volumes", "embedding"])
 def test_answers_and_gradients_are_pefts(case, method):
     peft = pytest.importorskip("peft")
     net, plain, x = adapted(case, method)

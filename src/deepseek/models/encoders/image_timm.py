@@ -64,7 +64,9 @@ class TimmEncoder(ImageEncoder):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
         """Return `[b, 1, width]`, pooled as the network itself pools."""
-        token: Tensor = self.dropout(self.network(inputs[self.input_name]))
+        x = inputs[self.input_name]
+        # not every network of the library bears a batch without rows
+        token: Tensor = self.dropout(self.network(x)) if x.shape[0] else x.new_zeros(0, self.width)
         return Encoded(token.unsqueeze(1))
 
     def maps(self, x: Tensor) -> list[Tensor]:

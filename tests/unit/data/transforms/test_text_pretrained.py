@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.tiny_checkpoint import LONGEST, SPECIAL, WORDS, write_checkpoint
 
 from deepseek.data.checkpoints import checkpoint_folder, read_checkpoint_config, weight_files
 from deepseek.data.transforms.text_pretrained import PretrainedTextTransform, longest_text, read_tokenizer
 from deepseek.errors import InputError
 from deepseek.fields import Field, Kind
-from tests.tiny_checkpoint import LONGEST, SPECIAL, WORDS, write_checkpoint
 
 NOTE = [Field("note", Kind.TEXT)]
 
@@ -84,7 +84,7 @@ def test_rows_are_the_same_however_they_are_cut(checkpoint):
 
 
 def test_what_is_no_checkpoint_is_told(tmp_path):
-    with pytest.raises(InputError, match="there is no checkpoint at './nothing'"):
+    with pytest.raises(InputError, match=r"there is no checkpoint at '\./nothing'"):
         checkpoint_folder("./nothing")
     with pytest.raises(InputError, match=r"no config\.json"):
         read_checkpoint_config(tmp_path)
@@ -125,7 +125,7 @@ def test_pickled_weights_are_refused(tmp_path):
 
 def test_a_tokenizer_that_cannot_be_read_is_told(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "Nonsense"}}')
-    with pytest.raises(InputError, match="the tokenizer of .* cannot be read"):
+    with pytest.raises(InputError, match=r"the tokenizer of .* cannot be read"):
         read_tokenizer(tmp_path)
 
 

@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 import torch
+from tests.tiny_checkpoint import SPECIAL, WORDS, write_checkpoint
 
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.fields import Kind
 from deepseek.models.encoders.text_pretrained import PretrainedTextEncoder
-from tests.tiny_checkpoint import SPECIAL, WORDS, write_checkpoint
 
 transformers = pytest.importorskip("transformers")
 SIZE = len(SPECIAL + WORDS)
