@@ -72,13 +72,12 @@ def test_exports_answer_as_the_fine_tuned_network(folder):
 
 def test_adapters_are_merged_and_kept_and_the_run_says_what_trained(folder):
     result = recipe(folder, fine_tune={"adapters": {"method": "dora", "rank": 4, "layers": ["query", "value"], "keep": True}})
-    assert result.metrics["test"]["accuracy"] > 0.9
     assert (result.run / "adapters.safetensors").is_file()
     groups = read_json(result.run / "decisions.json")["measured"]["fine_tune"]
     assert [group["name"].rpartition(": ")[2] for group in groups] == ["head", "encoder.layer.1", "encoder.layer.0", "embeddings"]
     assert [group["trained"] > 0 for group in groups] == [True, True, True, False]
-    page = deepseek.report(result.run)
-    assert "encoder.layer.1" in page.read_text()
+    deepseek.report(result.run)
+    assert "encoder.layer.1" in (result.run / "report.html").read_text()
     from safetensors import safe_open
 
     with safe_open(result.run / "bundle" / "weights.safetensors", "pt") as file:

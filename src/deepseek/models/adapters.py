@@ -68,7 +68,7 @@ class AdaptedLayer(nn.Module):
         magnitude: `[o]`, the length of each output's weights; nothing with LoRA.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     lora_down: nn.Parameter
     lora_up: nn.Parameter
     magnitude: nn.Parameter | None
@@ -108,7 +108,8 @@ class AdaptedLayer(nn.Module):
             return None
         with torch.no_grad():
             length = self._matrix(self.weight + self.change()).norm(dim=1)
-        return self.magnitude / length.clamp_min(torch.finfo(length.dtype).tiny)
+        stretch: Tensor = self.magnitude / length.clamp_min(torch.finfo(length.dtype).tiny)
+        return stretch
 
     @torch.no_grad()
     def merged_weight(self) -> Tensor:
@@ -151,7 +152,9 @@ class _AdaptedConvolution(AdaptedLayer):
         if not (self.training and self.adapter_dropout.p):
             out: Tensor = layer._conv_forward(x, weight + change, layer.bias)  # noqa: SLF001 - the layer's own
             return out
-        return layer._conv_forward(x, weight, layer.bias) + layer._conv_forward(self.adapter_dropout(x), change, None)  # noqa: SLF001
+        kept: Tensor = layer._conv_forward(x, weight, layer.bias)  # noqa: SLF001
+        added: Tensor = layer._conv_forward(self.adapter_dropout(x), change, None)  # noqa: SLF001
+        return kept + added
 
 
 class AdaptedConv1d(_AdaptedConvolution, nn.Conv1d):
@@ -304,7 +307,7 @@ def load_adapters(model: nn.Module, path: str | PathLike[str]) -> AdapterSetting
     if not Path(path).is_file():
         raise InputError(f"there are no adapters at {str(path)!r}", hint="give the file that was saved")
     try:
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         if metadata.get("format") != FORMAT:
             raise InputError(f"{path} holds no adapters", hint="give a file that save_adapters wrote")

@@ -176,7 +176,7 @@ def longest_text(folder: Path, config: Mapping[str, Any]) -> Longest | None:
     meant = [int(value) for value in (sentence, tokenizer) if isinstance(value, int) and 0 < value < 1 << 20]
     if not known and not meant:
         return None
-    return Longest(*(known or [1 << 30]), min(meant or [MOST_TOKENS]))
+    return Longest(known[0] if known else 1 << 30, min(meant or [MOST_TOKENS]))
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

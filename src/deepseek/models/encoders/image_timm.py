@@ -50,8 +50,9 @@ class TimmEncoder(ImageEncoder):
         super().__init__(inputs)
         (spec,) = inputs.values()
         self.network: Any = _made(architecture, channels=self.channels, size=spec.shape[1:])
-        self.width = int(getattr(self.network, "head_hidden_size", None) or self.network.num_features)
-        self.strides = tuple(int(info["reduction"]) for info in getattr(self.network, "feature_info", ()))
+        made: Any = self.network
+        self.width = int(getattr(made, "head_hidden_size", None) or made.num_features)
+        self.strides = tuple(int(info["reduction"]) for info in getattr(made, "feature_info", ()))
         self.dropout = nn.Dropout(dropout)
         if pretrained:
             self.checkpoint = architecture if pretrained is True else pretrained
@@ -71,7 +72,8 @@ class TimmEncoder(ImageEncoder):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Return the feature maps of an image `[b, c, h, w]`, one for each of `strides`."""
-        maps: list[Tensor] = self.network.forward_intermediates(x, intermediates_only=True)
+        network: Any = self.network
+        maps: list[Tensor] = network.forward_intermediates(x, intermediates_only=True)
         return maps
 
     def tuning_blocks(self) -> list[Block]:

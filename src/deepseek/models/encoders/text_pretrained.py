@@ -63,18 +63,19 @@ class PretrainedTextEncoder(TextEncoder):
         super().__init__(inputs)
         if pretrained is None and config is None:
             raise InputError("a pre-trained encoder of texts is given no checkpoint", hint="say which: pretrained: owner/name, or a folder")
-        self.network: Any = _loaded(pretrained) if pretrained is not None else _untrained(config or {})
+        self.network: nn.Module = _loaded(pretrained) if pretrained is not None else _untrained(config or {})
+        known: Any = self.network.config
         self.checkpoint = pretrained
         self.config = portable_config(self.network)
-        if self.vocabulary_size != self.network.config.vocab_size:
+        if self.vocabulary_size != known.vocab_size:
             raise InputError(
                 f"the texts {self.input_name!r} come as ids of {self.vocabulary_size} kinds, and {pretrained or 'the network'} knows "
-                f"{self.network.config.vocab_size}",
+                f"{known.vocab_size}",
                 hint=f"cut them with its own tokenizer: data.transforms.{self.input_name}: {{type: text_pretrained, pretrained: …}}",
             )
         self._taken = _taken(self.network)
-        self.padding = int(getattr(self.network.config, "pad_token_id", None) or 0)
-        self.width = int(self.network.config.hidden_size)
+        self.padding = int(getattr(known, "pad_token_id", None) or 0)
+        self.width = int(known.hidden_size)
         self.pooling = make_pooling(self.width, pool)
         self.dropout = QuickDropout(dropout)
         self.tokens = None if pool == "none" else 1
@@ -84,7 +85,7 @@ class PretrainedTextEncoder(TextEncoder):
         ids = inputs[self.input_name]
         mask = inputs.get(self.mask_name, torch.ones_like(ids, dtype=torch.bool))
         mask = mask | (torch.arange(ids.shape[1], device=ids.device) == 0)
-        return ids.long().masked_fill(~mask, self.padding), mask
+        return ids.masked_fill(~mask, self.padding).long(), mask
 
     def encode(self, ids: Tensor, mask: Tensor) -> Encoded:
         """Return `[b, 1, width]`, or `[b, l, width]` where nothing is pooled."""
@@ -185,8 +186,9 @@ def _library() -> Any:
 @contextmanager
 def _hushed() -> Iterator[None]:
     """Keep the library's bars and advice out of the log, and leave its switches as they were."""
-    from transformers.utils import logging as told
+    from transformers.utils import logging
 
+    told: Any = logging
     level, bars = told.get_verbosity(), told.is_progress_bar_enabled()
     told.set_verbosity_error()
     told.disable_progress_bar()
