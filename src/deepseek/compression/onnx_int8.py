@@ -13,6 +13,7 @@ import numpy as np
 
 from deepseek.compression.calibration import Arrays, Calibration
 from deepseek.compression.onnx_graph import between, layers_of, prepared
+from deepseek.compression.onnx_storage import storable, store
 from deepseek.compression.quantizer import NOTHING, Quantizer
 from deepseek.compression.settings import Int8Settings
 from deepseek.errors import ExportError
@@ -34,6 +35,8 @@ class OnnxQuantizer(Quantizer):
     Static ones hold pairs of QuantizeLinear and DequantizeLinear around each layer, with scales that were measured on the calibration rows;
     dynamic ones measure the range of what goes into a layer in every batch.
 
+    Weights that no operator in eight bits takes, such as the factors of ensembles, are kept in eight bits in the file alone.
+
     On processors without instructions that add up products of eight bits in 32, such products overflow; weights then take seven bits.
 
     Args:
@@ -53,9 +56,13 @@ class OnnxQuantizer(Quantizer):
         self._model = prepared(path)
         if self.method == "dynamic":
             _without_gemm(self._model)
-        self.layers = layers_of(self._model, _DYNAMIC if self.method == "dynamic" else _STATIC)
-        if not self.layers:
+        computing = layers_of(self._model, _DYNAMIC if self.method == "dynamic" else _STATIC)
+        if not computing:
             raise ExportError("the network has no layer whose weights could be in INT8", hint="export it in fp32")
+        self._stored = storable(self._model, but=computing) if form == "onnxruntime" else {}
+        inside = {*computing, *self._stored.values()}
+        self.layers = tuple(node.name for node in self._model.graph.node if node.name in inside)
+        self._computing = frozenset(computing)
 
     def write(self, folder: Path, *, floats: frozenset[str] = NOTHING) -> None:
         """Write `model.onnx`."""
@@ -98,7 +105,12 @@ class OnnxQuantizer(Quantizer):
             return calibrator.compute_data()
 
     def _quantized(self, floats: frozenset[str]) -> onnx.ModelProto:
-        chosen = [layer for layer in self.layers if layer not in floats]
+        made = self._computed([layer for layer in self.layers if layer in self._computing and layer not in floats])
+        store(made, [tensor for tensor, layer in self._stored.items() if layer not in floats])
+        return made
+
+    def _computed(self, chosen: Sequence[str]) -> onnx.ModelProto:
+        """Return the graph with these layers computing in eight bits."""
         if not chosen:  # of no names the quantizer would take all
             return deepcopy(self._model)
         try:

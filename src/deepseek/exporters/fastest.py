@@ -14,8 +14,8 @@ from deepseek.inference.backends.base import Backend
 
 SIZES = (1, 32)
 """The batches that are timed: a request alone, and requests together."""
-_ROUNDS = 15
-_LEAST_S = 0.01
+_ROUNDS, _FEWEST_ROUNDS = 15, 5
+_LEAST_S, _ENOUGH_S = 0.01, 60.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Timing:
 def time_backends(backends: Mapping[str, Backend], inputs: Mapping[int, Mapping[str, np.ndarray]]) -> list[Timing]:
     """Return how long each backend takes for a batch of each size, the first one being what the others are compared with.
 
-    The backends take turns, so that whatever else the machine does meets them alike, and of all turns the median counts.
+    The backends take turns, so that whatever else the machine does meets them alike, and of all turns the median counts. There are fifteen
+    turns of each; where a batch takes seconds, as many as a minute allows, but at least five.
 
     Args:
         backends: By name; they keep to equally many threads themselves.
@@ -56,7 +57,10 @@ def time_backends(backends: Mapping[str, Backend], inputs: Mapping[int, Mapping[
     for rows, arrays in inputs.items():
         repeats = {name: _repeats(backend, arrays) for name, backend in backends.items()}
         times: dict[str, list[float]] = {name: [] for name in backends}
-        for _ in range(_ROUNDS):
+        until = time.perf_counter() + _ENOUGH_S
+        for turn in range(_ROUNDS):
+            if turn >= _FEWEST_ROUNDS and time.perf_counter() > until:
+                break
             for name, backend in backends.items():
                 times[name].append(_time(backend, arrays, repeats[name]))
         for name, taken in times.items():

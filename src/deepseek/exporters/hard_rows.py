@@ -45,9 +45,21 @@ def _changed(batch: pa.RecordBatch, names: Sequence[str], change: Callable[[list
     for name in names:
         place = batch.schema.get_field_index(name)
         field = batch.schema.field(place)
-        values = change(batch.column(place).to_pylist(), field.type)
-        batch = batch.set_column(place, field.with_nullable(True), pa.array(values, field.type))
+        values = change(_values(batch.column(place)), field.type)
+        batch = batch.set_column(place, field.with_nullable(True), _column(values, field.type))
     return batch
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return a column as Python's values; of arrays of numbers, such as the images of an npz file, the numbers as they lie in memory."""
+    values: list[Any] = (column.storage if isinstance(column, pa.ExtensionArray) else column).to_pylist()
+    return values
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.array(values, kind.storage_type))
+    return pa.array(values, kind)
 
 
 def _unseen(values: list[Any], kind: pa.DataType) -> list[Any]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -17,22 +19,38 @@ def test_the_fastest_is_never_slower_than_the_first():
     assert fastest([first, timing("a", 2.0, 2.0), timing("b", 1.5, 3.0)]).name == "b"
 
 
-def test_backends_take_turns_on_the_same_arrays(monkeypatch):
-    calls, clock = [], [0.0]
+class Fake:
+    """A backend whose rows take so many seconds of a clock that is looked at instead of the true one."""
 
-    class Fake:
-        def __init__(self, name, seconds):
-            self.name, self.seconds = name, seconds
+    def __init__(self, monkeypatch):
+        self.calls, self.now = [], 0.0
+        monkeypatch.setattr("deepseek.exporters.fastest.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("deepseek.exporters.fastest._LEAST_S", 0.0)
 
-        def run(self, inputs):
-            calls.append((self.name, len(inputs["x"])))
-            clock[0] += self.seconds * len(inputs["x"])
+    def backend(self, name, seconds):
+        def run(inputs):
+            self.calls.append((name, len(inputs["x"])))
+            self.now += seconds * len(inputs["x"])
             return {}
 
-    monkeypatch.setattr("deepseek.exporters.fastest.time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("deepseek.exporters.fastest._LEAST_S", 0.0)
-    found = time_backends({"torch": Fake("torch", 1.0), "other": Fake("other", 0.25)}, {1: {"x": np.zeros(1)}, 4: {"x": np.zeros(4)}})
+        return SimpleNamespace(run=run)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    return Fake(monkeypatch)
+
+
+def test_backends_take_turns_on_the_same_arrays(fake):
+    backends = {"torch": fake.backend("torch", 1.0), "other": fake.backend("other", 0.25)}
+    found = time_backends(backends, {1: {"x": np.zeros(1)}, 4: {"x": np.zeros(4)}})
     assert [one.name for one in found] == ["torch", "other"]
     assert found[1].seconds == {1: 0.25, 4: 1.0}
     assert found[1].speed_up == {1: pytest.approx(4), 4: pytest.approx(4)}
-    assert calls[4:8] == [("torch", 1), ("other", 1)] * 2
+    assert fake.calls[4:8] == [("torch", 1), ("other", 1)] * 2
+
+
+@pytest.mark.parametrize(("seconds", "turns"), [(0.1, 15), (3.9, 15), (8.0, 8), (40.0, 5)])
+def test_slow_backends_have_fewer_turns(fake, seconds, turns):
+    time_backends({"torch": fake.backend("torch", seconds)}, {1: {"x": np.zeros(1)}})
+    assert len(fake.calls) == turns + 2  # two calls find out how long one takes

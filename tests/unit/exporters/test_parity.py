@@ -100,3 +100,15 @@ def test_hard_rows_are_what_they_say():
     assert cases["the longest text"]["word"].to_pylist() == ["bcd" * LONGER] * 4
     assert cases["empty texts"]["word"].to_pylist() == [""] * 4
     assert [case for case, _ in hard_rows(ROWS.select(["photo"]), SCHEMA, ("photo",))] == ["no files"]
+
+
+@pytest.mark.parametrize("permutation", [None, [1, 0]])
+def test_pictures_of_an_array_can_be_missing(permutation):
+    kind = pa.fixed_shape_tensor(pa.uint8(), [2, 3], permutation=permutation)
+    storage = pa.array([list(range(6))] * 4, kind.storage_type)
+    rows = ROWS.set_column(ROWS.schema.get_field_index("photo"), "photo", pa.ExtensionArray.from_storage(kind, storage))
+    cases = dict(hard_rows(rows, SCHEMA, ("x", "photo")))
+    assert cases["no files"]["photo"].type == kind
+    assert cases["no files"]["photo"].null_count == 4
+    assert cases["missing values"]["photo"].storage.to_pylist() == storage.to_pylist()
+    assert cases["missing values"]["x"].null_count == 4

@@ -18,9 +18,11 @@ from deepseek.models.base import Encoded
 from deepseek.models.encoders.text import PADDING, Scale, TextEncoder
 from deepseek.models.layers import Probability, Width
 
-PRIME = 2_147_483_647
-FACTOR = 1_000_003
-"""Below the prime 2³¹ − 1, so that a product of two fits into 64 bits, here and in any runtime a model is exported to."""
+PRIMES, FACTORS = (2_887, 2_879), (970, 1_363)
+"""Two small hashes make one of 23 bits. Every number on the way stays below 2²³: OpenVINO reckons whole numbers in float32 on processors,
+and remainders of larger ones would be others there than here. Of 250 pairs of factors these spread pairs and triples of words best."""
+MOST_BUCKETS = 8_000_000
+"""There are few more hashes than that."""
 
 Pool = Literal["mean", "root", "sum"]
 
@@ -37,7 +39,7 @@ class TextBagEncoder(TextEncoder):
     Args:
         width: The width of the vectors and of the result.
         ngrams: How many tokens the longest n-gram has, 1 to 8; 1 for tokens alone.
-        buckets: How many vectors the n-grams of two tokens and more share.
+        buckets: How many vectors the n-grams of two tokens and more share, 1 to 8,000,000.
         pool: What the sum of `k` vectors is divided by: `k` (`mean`), its square root (`root`: a row of independent n-grams then has the
             same spread however long its text is, as with the Euclidean norm of TF-IDF), or nothing (`sum`).
         weighted: Whether each token and bucket has a learned weight beside its vector, 1 at the start.
@@ -55,7 +57,7 @@ class TextBagEncoder(TextEncoder):
         *,
         width: Width = 64,
         ngrams: Annotated[int, Ge(1), Le(8)] = 2,
-        buckets: Annotated[int, Ge(1)] = 65_536,
+        buckets: Annotated[int, Ge(1), Le(MOST_BUCKETS)] = 65_536,
         pool: Pool = "mean",
         weighted: bool = False,
         dropout: Probability = 0.0,
@@ -86,14 +88,15 @@ class TextBagEncoder(TextEncoder):
 
     def codes(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the rows of the table for a batch: int64 `[b, n · l]`, 0 where an n-gram would reach past the text's end."""
-        ids = ids.long()
-        parts, hashed = [ids], ids
+        ids = ids.int()
+        parts, hashes = [ids], [ids % prime for prime in PRIMES]
         for shift in range(1, self.ngrams):
             following = functional.pad(ids, (0, shift))[:, shift:]
             whole = functional.pad(mask, (0, shift))[:, shift:]
-            hashed = (hashed * FACTOR + following + 1) % PRIME
-            parts.append(((hashed % self.buckets) + self.vocabulary_size).masked_fill(~whole, PADDING))
-        return torch.cat(parts, dim=1)
+            hashes = [(hashed * factor + following + 1) % prime for hashed, factor, prime in zip(hashes, FACTORS, PRIMES, strict=True)]
+            first, second = hashes
+            parts.append(((first * PRIMES[1] + second) % self.buckets + self.vocabulary_size).masked_fill(~whole, PADDING))
+        return torch.cat(parts, dim=1).long()
 
     def _sum(self, codes: Tensor, weight: Tensor | None) -> Tensor:
         """Return the sum `[b, w]` of the vectors of codes `[b, k]`, each times its weight `[b, k, 1]`."""

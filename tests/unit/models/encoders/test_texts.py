@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from deepseek.errors import InputError
 from deepseek.fields import Kind
 from deepseek.models.encoders import text_transformer
 from deepseek.models.encoders.text import TokenPooling
-from deepseek.models.encoders.text_bag import FACTOR, PRIME, TextBagEncoder
+from deepseek.models.encoders.text_bag import FACTORS, MOST_BUCKETS, PRIMES, TextBagEncoder
 from deepseek.models.encoders.text_cnn import TextCnnEncoder
 from deepseek.models.encoders.text_rnn import TextRnnEncoder
 from deepseek.models.encoders.text_transformer import TextTransformerEncoder, attention, rotated, turns
@@ -164,12 +165,32 @@ def test_text_bag_is_a_dictionary_of_ngrams(pool):
             found = [table[token] for token in row]
             for size in (2, 3):
                 for start in range(len(row) - size + 1):
-                    value = row[start]
+                    values = [row[start] % prime for prime in PRIMES]
                     for token in row[start + 1 : start + size]:
-                        value = (value * FACTOR + token + 1) % PRIME
-                    found.append(table[40 + value % 70])
+                        values = [(one * factor + token + 1) % prime for one, factor, prime in zip(values, FACTORS, PRIMES, strict=True)]
+                    found.append(table[40 + (values[0] * PRIMES[1] + values[1]) % 70])
             wanted.append(torch.stack(found).sum(0) / len(found) ** {"mean": 1, "root": 0.5, "sum": 0}[pool])
         torch.testing.assert_close(encoder(batch).tokens[:, 0], torch.stack(wanted))
+
+
+@pytest.mark.parametrize("vocabulary", [100, 30_000, 2_000_000])
+def test_hashes_of_ngrams_are_even_and_fit_into_23_bits(vocabulary):
+    """A runtime that reckons in float32 answers the same: no step on the way is larger than a sum of these."""
+    assert max(PRIMES) * max(FACTORS) + vocabulary < 2**23
+    assert MOST_BUCKETS < PRIMES[0] * PRIMES[1] < 2**23
+    spec = {"t": InputSpec("t", Kind.TEXT, ("t",), (), "int32", (vocabulary,), ragged=True)}
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(1, vocabulary, (2_000, 64), generator=draw, dtype=torch.int32)
+    encoder = TextBagEncoder(spec, ngrams=3, buckets=1_024, width=1)
+    codes = encoder.codes(ids, torch.ones_like(ids, dtype=torch.bool)) - vocabulary
+    for size in (2, 3):
+        part = codes[:, 64 * (size - 1) : 64 * size - size + 1].flatten()
+        grams = ids.unfold(1, size, 1).flatten(0, 1)
+        _, places = np.unique(grams.numpy(), axis=0, return_index=True)
+        counts = torch.bincount(part[places], minlength=1_024)
+        assert len(counts) == 1_024
+        by_chance = len(places) + len(places) ** 2 / 1_024 - len(places) / 1_024
+        assert float(counts.double().square().sum()) < 1.15 * by_chance
 
 
 def test_ngrams_hear_the_order_of_words():
