@@ -158,6 +158,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "timestamp": f"{_TRANSFORMS}.timestamp:TimestampTransform",
             "image": f"{_TRANSFORMS}.image:ImageTransform",
             "text": f"{_TRANSFORMS}.text:TextTransform",
+            "text_pretrained": f"{_TRANSFORMS}.text_pretrained:PretrainedTextTransform",
         },
     ),
     "augmentation": (
@@ -215,6 +216,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_cnn": f"{_ENCODERS}.text_cnn:TextCnnEncoder",
             "text_rnn": f"{_ENCODERS}.text_rnn:TextRnnEncoder",
             "text_transformer": f"{_ENCODERS}.text_transformer:TextTransformerEncoder",
+            "text_pretrained": f"{_ENCODERS}.text_pretrained:PretrainedTextEncoder",
+            "image_timm": f"{_ENCODERS}.image_timm:TimmEncoder",
         },
     ),
     "fusion": ("deepseek.models.base:Fusion", {"concat": "deepseek.models.fusion:ConcatFusion"}),
@@ -241,6 +244,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_cnn": "deepseek.models.presets.text:TextCnnModel",
             "text_rnn": "deepseek.models.presets.text:TextRnnModel",
             "text_transformer": "deepseek.models.presets.text:TextTransformerModel",
+            "text_pretrained": "deepseek.models.presets.pretrained:PretrainedTextModel",
+            "image_timm": "deepseek.models.presets.pretrained:TimmModel",
         },
     ),
     "loss": (

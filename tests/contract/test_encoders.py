@@ -18,6 +18,14 @@ TABLE = {
 }
 IMAGE = {"photo": InputSpec("photo", Kind.IMAGE, ("photo",), (3, 16, 16), "float32")}
 TEXT = {"review": InputSpec("review", Kind.TEXT, ("review",), (), "int32", (30,), ragged=True)}
+BERT = {
+    "model_type": "bert",
+    "vocab_size": 30,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 TEXTS = {
     "parallel": {"type": "parallel", "encoders": [{"type": "text_cnn", "filters": 8, "dropout": 0.0}, {"type": "text_bag", "buckets": 50}]},
     "text_bag": {"type": "text_bag", "buckets": 50},
@@ -31,6 +39,15 @@ TEXTS = {
     "text_transformer": {"type": "text_transformer", "width": 16},
     "text_transformer, learned": {"type": "text_transformer", "width": 16, "positions": "learned", "activation": "swiglu", "pool": "mean"},
     "text_transformer, sinusoidal": {"type": "text_transformer", "width": 16, "positions": "sinusoidal", "pool": "first"},
+    "text_pretrained": {"type": "text_pretrained", "config": BERT},
+    "text_pretrained, first of four": {"type": "text_pretrained", "config": {**BERT, "num_hidden_layers": 4}, "pool": "first"},
+    "text_pretrained, all tokens": {"type": "text_pretrained", "config": BERT, "pool": "none"},
+    "text_pretrained, roberta": {"type": "text_pretrained", "config": {**BERT, "model_type": "roberta", "pad_token_id": 1}},
+    "text_pretrained, mpnet": {"type": "text_pretrained", "config": {**BERT, "model_type": "mpnet", "pad_token_id": 1}},
+    "text_pretrained, distilbert": {
+        "type": "text_pretrained",
+        "config": {"model_type": "distilbert", "vocab_size": 30, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
+    },
     "text_transformer, all tokens": {"type": "text_transformer", "width": 16, "positions": "none", "pool": "none"},
 }
 SPECS = {
@@ -40,6 +57,8 @@ SPECS = {
     "cnn": {"type": "cnn", "channels": [8, 16], "blocks": [0, 1], "normalization": "group"},
     "resnet": "resnet",
     "efficientnet": {"type": "efficientnet", "width_coefficient": 0.25, "depth_coefficient": 0.5},
+    "image_timm": {"type": "image_timm", "architecture": "test_resnet"},
+    "image_timm, transformer": {"type": "image_timm", "architecture": "test_vit"},
 }
 
 
@@ -52,6 +71,8 @@ def test_every_builtin_encoder_is_in_this_suite():
 class TestBuiltinEncoders(EncoderContract):
     @pytest.fixture(autouse=True)
     def _case(self, case):
+        if case.startswith("image_timm"):
+            pytest.importorskip("timm")
         torch.manual_seed(0)
         self.case = case
 

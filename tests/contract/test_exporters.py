@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from tests.tiny_checkpoint import write_checkpoint
 
 from deepseek.exporters.contract import ExporterContract, original_in, rows
 from deepseek.exporters.export import exported
@@ -34,6 +35,8 @@ MODELS = {
     "text_rnn": ({"type": "text_rnn"}, TEXT),
     "text_rnn, gru": ({"type": "text_rnn", "cell": "gru"}, TEXT),
     "text_transformer": ({"type": "text_transformer"}, TEXT),
+    "text_pretrained": ({"type": "text_pretrained"}, TEXT),
+    "image_timm": ({"type": "image_timm", "architecture": "test_resnet"}, IMAGE),
     "network": ({"type": "network", "encoders": {"image": {"type": "cnn", "channels": [4, 8], "blocks": [0, 1]}}}, TABLE + TEXT + IMAGE),
 }
 KINDS = {"a size": Kind.NUMBER, "kind": Kind.CATEGORY, "text": Kind.TEXT, "photo": Kind.IMAGE, "label": Kind.BINARY}
@@ -67,11 +70,18 @@ def photos(count):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_exports(name, exporter, tmp_path):
     model, columns = MODELS[name]
-    batch = rows()
+    batch, transforms = rows(), None
+    if name == "text_pretrained":
+        model = {**model, "pretrained": str(write_checkpoint(tmp_path / "checkpoint"))}
+        transforms = {"text": {"type": "text_pretrained", "pretrained": model["pretrained"]}}
+    if name == "image_timm":
+        pytest.importorskip("timm")
     if "photo" in columns:
         batch = batch.append_column("photo", photos(batch.num_rows))
     fields = tuple(Field(column, KINDS[column]) for column in (*columns, "label"))
-    original = original_in(tmp_path, model, batch=batch.select([*columns, "label"]), schema=Schema(fields, ("label",)))
+    original = original_in(
+        tmp_path, model, batch=batch.select([*columns, "label"]), schema=Schema(fields, ("label",)), transforms=transforms
+    )
     with exported(original, family("exporter").build(exporter), tmp_path) as made:
         assert made.parity.rows == batch.num_rows
         assert made.parity.flipped == 0

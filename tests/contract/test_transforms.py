@@ -5,12 +5,14 @@ import datetime as dt
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.tiny_checkpoint import write_tokenizer
 
 from deepseek.data.transforms.category import CategoryTransform
 from deepseek.data.transforms.contract import TransformContract
 from deepseek.data.transforms.image import ImageTransform
 from deepseek.data.transforms.number import NumberTransform
 from deepseek.data.transforms.text import TextTransform
+from deepseek.data.transforms.text_pretrained import PretrainedTextTransform
 from deepseek.data.transforms.timestamp import TimestampTransform
 from deepseek.fields import Field, Kind
 
@@ -123,3 +125,14 @@ class TestCharacters(TestWords):
 
 class TestPiecesByTheAmountOfText(TestPieces):
     vocabulary = "auto"
+
+
+class TestTokenizersOfCheckpoints(TestWords):
+    @pytest.fixture(autouse=True)
+    def _checkpoint(self, tmp_path):
+        self.folder = tmp_path
+        write_tokenizer(tmp_path)
+        (tmp_path / "config.json").write_text('{"model_type": "bert", "vocab_size": 40, "max_position_embeddings": 16}')
+
+    def build(self):
+        return PretrainedTextTransform((Field("note", Kind.TEXT),), pretrained=str(self.folder), max_tokens=6)

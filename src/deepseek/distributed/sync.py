@@ -38,14 +38,23 @@ class GradientSync:
         self._pending = list(self._sizes)
         self._started: list[dist.Work] = []
         self._armed = False
-        for index, group in enumerate(groups):
-            for parameter in group:
-                parameter.register_post_accumulate_grad_hook(partial(self._ready, index))  # type: ignore[no-untyped-call]
+        self._hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(self._ready, index))  # type: ignore[no-untyped-call]
+            for index, group in enumerate(groups)
+            for parameter in group
+        ]
 
     @property
     def busy(self) -> bool:
         """Whether a sum has been started in this step, so that the other ranks count on this one to go on."""
         return bool(self._started)
+
+    def close(self) -> None:
+        """Let go of the parameters: another takes its place, for other ones."""
+        for hook in self._hooks:
+            hook.remove()
+        for parameter, _ in self._views:
+            parameter.grad = None
 
     def zero(self) -> None:
         """Set every gradient to zero and forget what was counted."""

@@ -55,7 +55,12 @@ def rows() -> pa.RecordBatch:
 
 
 def original_in(
-    folder: Path, model: dict[str, Any] = MODEL, *, batch: pa.RecordBatch | None = None, schema: Schema | None = None
+    folder: Path,
+    model: dict[str, Any] = MODEL,
+    *,
+    batch: pa.RecordBatch | None = None,
+    schema: Schema | None = None,
+    transforms: dict[str, Any] | None = None,
 ) -> Original:
     """Return an untrained network as a bundle, with the rows that it was fitted on.
 
@@ -64,11 +69,12 @@ def original_in(
         model: The model's spec.
         batch: The rows; those of `rows` where not given.
         schema: What their columns are.
+        transforms: The transforms that are not the usual ones, by column or kind.
     """
     batch = rows() if batch is None else batch
     fields = (Field("a size", Kind.NUMBER), Field("kind", Kind.CATEGORY), Field("text", Kind.TEXT), Field("label", Kind.BINARY))
     schema = schema or Schema(fields, ("label",))
-    preparation = Preparation(schema, target="binary").fit(lambda: iter([batch]))
+    preparation = Preparation(schema, transforms=transforms, target="binary").fit(lambda: iter([batch]))
     torch.manual_seed(0)
     spec = family("model").validate(model)
     save_bundle(folder / "bundle", build_model(preparation, spec, {"type": "binary"}), preparation, model=spec, task={"type": "binary"})

@@ -48,15 +48,21 @@ def save_bundle(
     Raises:
         RunError: It cannot be written.
     """
-    return write_model(target, trained, documents_of(preparation, model=model, task=task, metrics=metrics), plugins=plugins)
+    documents = documents_of(preparation, model=model, task=task, metrics=metrics, trained=trained)
+    return write_model(target, trained, documents, plugins=plugins)
 
 
-def documents_of(preparation: Preparation, *, model: Spec, task: Spec, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the JSON documents of a bundle, by file name; the arguments are those of `save_bundle`."""
+def documents_of(
+    preparation: Preparation, *, model: Spec, task: Spec, metrics: Mapping[str, Any] | None = None, trained: TaskModel | None = None
+) -> dict[str, Any]:
+    """Return the JSON documents of a bundle, by file name; the arguments are those of `save_bundle`.
+
+    Without the network itself, the spec must be one that was in a bundle: a checkpoint that it names would be forgotten.
+    """
     return {
         "schema.json": preparation.schema.to_json(),
         "data.json": preparation.to_json(),
-        "model.json": without_pretrained(family("model").validate(model)),
+        "model.json": without_pretrained(family("model").validate(model), trained),
         "task.json": family("task").validate(task),
         "metrics.json": dict(metrics or {}),
         "environment.json": environment(),

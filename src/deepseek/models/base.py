@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from deepseek.data.transforms.base import InputSpec
+from deepseek.models.blocks import Block, blocks_of
 
 
 class Encoded(NamedTuple):
@@ -35,10 +36,12 @@ class Encoder(nn.Module, ABC):
     Attributes:
         width: `w` of the tokens it returns.
         tokens: `l` where it is fixed, else nothing.
+        checkpoint: What its weights were read from, as the key `pretrained` names it; nothing where they are drawn.
     """
 
     width: int
     tokens: int | None = 1
+    checkpoint: str | None = None
 
     def __init__(self, inputs: Mapping[str, InputSpec], /) -> None:
         super().__init__()
@@ -51,6 +54,14 @@ class Encoder(nn.Module, ABC):
         Args:
             inputs: The tensors by input name, graph transforms already applied.
         """
+
+    def tuning_blocks(self) -> list[Block]:
+        """Return its parameters in blocks, from the input upwards: what fine-tuning freezes, unfreezes and gives rates of their own."""
+        return blocks_of(self)
+
+    def standing_alone(self) -> dict[str, Any]:
+        """Return the keys of its spec without which it could not be built once its checkpoint is gone; a bundle keeps them."""
+        return {}
 
 
 class Fusion(nn.Module, ABC):

@@ -143,15 +143,25 @@ def parameter_count(module: nn.Module, *, trainable: bool = False) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not trainable)
 
 
-def without_pretrained(spec: Mapping[str, Any]) -> dict[str, Any]:
+def without_pretrained(spec: Mapping[str, Any], network: nn.Module | None = None) -> dict[str, Any]:
     """Return a model's spec with every `pretrained` emptied.
 
     A bundle holds the weights itself, and must not look for files of the training machine.
+
+    Args:
+        spec: The model's spec.
+        network: The network that was built from it, whose encoders know what is needed in the place of their checkpoints.
     """
-    return {
-        key: None if key == "pretrained" else without_pretrained(value) if isinstance(value, Mapping) else value
-        for key, value in spec.items()
-    }
+    encoders = [part for part in network.modules() if isinstance(part, Encoder)] if network is not None else []
+    needed = {encoder.checkpoint: encoder.standing_alone() for encoder in encoders if encoder.checkpoint is not None}
+
+    def emptied(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            alone = {"pretrained": None, **needed.get(value["pretrained"], {})} if "pretrained" in value else {}
+            return {**{key: emptied(part) for key, part in value.items()}, **alone}
+        return [emptied(part) for part in value] if isinstance(value, list) else value
+
+    return dict(emptied(spec))
 
 
 def _groups(inputs: Mapping[str, InputSpec], given: Mapping[str, EncoderSpec]) -> dict[str, tuple[list[str], EncoderSpec]]:

@@ -7,7 +7,7 @@ multi-tensor ("foreach") form is.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -191,7 +191,7 @@ class RAdam(OptimizerSpec):
         return torch.optim.RAdam(betas=self.betas, eps=self.eps, decoupled_weight_decay=True, **self._common(groups))
 
 
-def decay_groups(model: nn.Module) -> list[ParameterGroup]:
+def decay_groups(model: nn.Module, factors: Mapping[nn.Parameter, float] | None = None) -> list[ParameterGroup]:
     """Return the trainable parameters in groups: weights, and those that are not decayed; each again by its share of the learning rate.
 
     Not decayed are biases, gains and other vectors, everything in normalisations and embeddings (drawing those to zero removes scale
@@ -201,7 +201,8 @@ def decay_groups(model: nn.Module) -> list[ParameterGroup]:
     Raises:
         InputError: The model has nothing to train.
     """
-    factors = _learning_rate_factors(model)
+    own = _learning_rate_factors(model)
+    given = factors or {}
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
     for module in model.modules():
@@ -212,7 +213,7 @@ def decay_groups(model: nn.Module) -> list[ParameterGroup]:
                 continue
             seen.add(parameter)
             decayed = not (whole or parameter.ndim <= 1 or name in named)
-            groups.setdefault((decayed, factors.get(parameter, 1.0)), []).append(parameter)
+            groups.setdefault((decayed, own.get(parameter, 1.0) * given.get(parameter, 1.0)), []).append(parameter)
     if not seen:
         raise InputError("the model has no parameter to train", hint="leave at least one with requires_grad=True")
     return [

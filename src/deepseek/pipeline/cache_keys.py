@@ -14,6 +14,7 @@ from uuid import uuid4
 import pyarrow.compute as pc
 
 import deepseek
+from deepseek.data.checkpoints import checkpoint_folder
 from deepseek.data.checks.base import Check
 from deepseek.data.columns import is_text
 from deepseek.data.landing import LandedTable
@@ -72,6 +73,20 @@ def file_version(table: LandedTable, schema: Schema) -> str:
         for path in pc.unique(table.column(name).drop_null()).to_pylist():
             digest.update(f"{path}\0{_stamp(os.path.join(root, path))}\0".encode())  # noqa: PTH118 - as for `os.stat`
     return digest.hexdigest()
+
+
+def checkpoint_versions(transforms: Mapping[str, Any]) -> dict[str, str]:
+    """Return a hash of the tokenizers and configurations that transforms take from checkpoints, by checkpoint.
+
+    Args:
+        transforms: The specs of the transforms, by column or kind.
+    """
+    names = {spec["pretrained"] for spec in transforms.values() if isinstance(spec, Mapping) and spec.get("pretrained")}
+    folders = {name: checkpoint_folder(name) for name in sorted(names)}
+    return {
+        name: _hash_code(folder, sorted(path for pattern in ("*.json", "*.txt") for path in folder.glob(pattern)))
+        for name, folder in folders.items()
+    }
 
 
 def _stamp(path: str) -> str:

@@ -14,6 +14,7 @@ from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import Kind
 from deepseek.models.presets.table import TABM_EMBEDDING
+from deepseek.pipeline.pretrained import is_pretrained
 from deepseek.recipe import AUTO, Recipe
 from deepseek.registry import family, split_spec
 
@@ -42,7 +43,7 @@ def choose(
     images, texts = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT))
     if recipe.model == AUTO:
         choices["model"] = _model(inputs, target, rows, columns)
-    defaults = _training(inputs, rows)
+    defaults = _fine_tuning(recipe, rows) if is_pretrained(recipe.model) else _training(inputs, rows)
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
         defaults["learning_rate"] = (train.optimizer["learning_rate"], "the optimizer's own")
@@ -197,6 +198,26 @@ def _text_training(rows: int) -> dict[str, tuple[Any, str]]:
         "ema": (0.99, "averaged weights are validated and kept: steadier than the last ones"),
         "early_stopping": (False, "few epochs, and the schedule has to run to its end"),
         "compile": ("off", "texts of unequal length would be compiled again and again"),
+    }
+
+
+def _fine_tuning(recipe: Recipe, rows: int) -> dict[str, tuple[Any, str]]:
+    """Train gently: large steps would undo what the weights were trained to; adapters, which begin at nothing, need larger ones."""
+    section = recipe.fine_tune
+    apart = section is not None and (section.adapters is not None or section.freeze == "all")
+    batch = _power_of_two(rows / 200, least=8, most=32)
+    rate, why = (1e-3, "what trains is new") if apart else (5e-5, "pre-trained weights are to be moved, not replaced")
+    adamw = {"type": "adamw", "weight_decay": 0.01}
+    return {
+        "epochs": (max(3, min(20, round(20_000 / max(rows, 1)))), f"{rows:,} rows; pre-trained weights need few passes"),
+        "batch_size": (batch, f"{rows:,} rows: small batches, so that a few passes have enough steps"),
+        "learning_rate": (rate, why),
+        "optimizer": (family("optimizer").validate(adamw), "as Transformers are fine-tuned"),
+        "schedule": (family("schedule").validate({"type": "linear", "warmup": 0.1}), "a short way up, then down to nothing"),
+        "clip_norm": (1.0, "guards against single bad batches"),
+        "ema": (None, "the schedule ends in small steps"),
+        "early_stopping": (False, "few epochs, and the schedule has to run to its end"),
+        "compile": ("off", "short runs do not earn back the time that compiling takes"),
     }
 
 

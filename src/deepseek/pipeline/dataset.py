@@ -32,8 +32,9 @@ from deepseek.data.unknown_categories import Unknown
 from deepseek.data.versions import manifest
 from deepseek.errors import ColumnError, DataError
 from deepseek.fields import Schema
-from deepseek.pipeline.cache_keys import check_version, code_version, file_version, plugin_versions
+from deepseek.pipeline.cache_keys import check_version, checkpoint_versions, code_version, file_version, plugin_versions
 from deepseek.pipeline.looking import Looked, look
+from deepseek.pipeline.pretrained import pretrained_choices
 from deepseek.pipeline.sources import require_recipe_columns, require_test_columns, source_of
 from deepseek.pipeline.twins import TwinFacts, rows_key, twin_facts
 from deepseek.recipe import Recipe
@@ -93,7 +94,8 @@ def make_dataset(recipe: Recipe, cache: StageCache, *, inner: tuple[int, int] | 
         DataError: The data cannot be used; the message says what to do.
         RunError: The disk is full or read-only.
     """
-    return _Road(recipe, cache, inner).dataset()
+    asked = pretrained_choices(recipe)
+    return _Road(recipe.with_decisions(asked), cache, inner, reasons=asked).dataset()
 
 
 def land_unlabelled(recipe: Recipe, spec: Any, cache: StageCache, *, texts: Sequence[str]) -> tuple[Landed, tuple[str, ...]]:
@@ -337,6 +339,7 @@ class _Road:
             "schema": schema.to_json(),
             "clean": data.clean,
             "transforms": data.transforms,
+            "checkpoints": checkpoint_versions(data.transforms),
             "target": kind,
             "weight": data.weight,
             "spellings": data.spellings,

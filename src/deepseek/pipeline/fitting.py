@@ -200,7 +200,7 @@ def _write(
     outcome: Mapping[str, Any],
     data: Mapping[str, PreparedDataset],
 ) -> None:
-    documents = documents_of(preparation, model=job.model, task=job.task, metrics=outcome["metrics"])
+    documents = documents_of(preparation, model=job.model, task=job.task, metrics=outcome["metrics"], trained=model)
     reference = reference_of(model, preparation, job.inputs, data=data, measured=job.measured)
     features = read_json(run.data).get("sources", {}).get("source", {}).get(DEFINITIONS)
     made_by = {} if features is None else {FEATURES_FILE: features}

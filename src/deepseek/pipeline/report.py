@@ -48,6 +48,7 @@ from deepseek.reporting.facts import (
 from deepseek.reporting.report import report_page
 from deepseek.statistics.intervals import Interval
 from deepseek.tasks.model import TaskModel
+from deepseek.training.fine_tuning import measured_groups
 
 ROWS = 20_000
 MOST_EXAMPLES = 12
@@ -288,8 +289,9 @@ class _Collector:
         )
 
     def _choices(self) -> list[Choice]:
-        chosen = read_json(self._folder.decisions).get("chosen", {}) if self._folder.decisions.is_file() else {}
-        return [Choice(path, _short(one["value"]), one["reason"]) for path, one in chosen.items()]
+        known = read_json(self._folder.decisions) if self._folder.decisions.is_file() else {}
+        choices = [Choice(path, _short(one["value"]), one["reason"]) for path, one in known.get("chosen", {}).items()]
+        return choices + [_group_choice(group) for group in measured_groups(known.get("measured") or {})]
 
     def _curves(self) -> CurveFacts:
         logs = {event["step"]: event for event in self._run.events() if event["event"] == "log"}
@@ -307,6 +309,13 @@ class _Collector:
             best_step=best["step"] if best else None,
             stopped=str(self._outcome.get("stopped_reason") or ""),
         )
+
+
+def _group_choice(group: Mapping[str, Any]) -> Choice:
+    """Return a group of parameters that was fine-tuned, or frozen, as one of the run's choices."""
+    rate = f"learning rate {group['learning_rate']:.3g}" if group["since"] else "frozen"
+    why = f"trains from {group['since']} on" if group["since"] else "as fine_tune says"
+    return Choice(f"fine_tune: {group['name']}", rate, f"{group['trained']:,} of {group['parameters']:,} parameters; {why}")
 
 
 _TIMING = ("seconds", "training_s", "evaluation_s", "steps", "samples_per_s", "data_wait_share")

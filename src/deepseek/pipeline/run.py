@@ -13,6 +13,7 @@ from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, sha256_j
 from deepseek.data.splits import NAMES
 from deepseek.distributed import launch
 from deepseek.errors import BundleError, InputError
+from deepseek.models.adapters import AdapterSettings
 from deepseek.pipeline.choices import Choices, choose, probability_note
 from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.delivery import deliver
@@ -22,9 +23,10 @@ from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
 from deepseek.pipeline.result import RunResult
 from deepseek.pipeline.self_training import ROUNDS, self_train
-from deepseek.recipe import AUTO, EarlyStoppingSection, Recipe, load_recipe
+from deepseek.recipe import AUTO, EarlyStoppingSection, FineTuneSection, Recipe, load_recipe
 from deepseek.recipe.load import ORIGIN
 from deepseek.training import TrainSettings
+from deepseek.training.fine_tuning import FineTune
 
 MEASURED = ("validation", "test")
 """The splits that a finished model is measured on."""
@@ -186,6 +188,23 @@ def settings_of(recipe: Recipe) -> TrainSettings:
         time_limit_s=train.time_limit,
         devices=_devices(train.devices),
         seed=recipe.seed if train.seed is None else train.seed,
+        fine_tune=_fine_tune(recipe.fine_tune),
+    )
+
+
+def _fine_tune(section: FineTuneSection | None) -> FineTune | None:
+    """Return the trainer's form of a recipe's section `fine_tune`."""
+    if section is None:
+        return None
+    given = section.adapters_section
+    adapters = None if given is None else AdapterSettings(**given.model_dump(exclude={"keep", "layers"}), layers=tuple(given.layers))
+    return FineTune(
+        freeze=section.freeze if isinstance(section.freeze, str) else section.freeze.all_but_last,
+        unfreeze_every=section.unfreeze_every,
+        layer_decay=section.layer_decay,
+        head_rate=section.head_rate,
+        adapters=adapters,
+        keep_adapters=given is not None and given.keep,
     )
 
 

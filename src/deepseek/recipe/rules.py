@@ -6,7 +6,7 @@ a key was written: a resolved recipe, in which every default stands, must pass l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from deepseek.errors import Problem
 from deepseek.recipe.sections import RecipeSections, SplitSection
@@ -171,6 +171,26 @@ def _live_stream(recipe: RecipeSections) -> Iterator[Problem]:
         yield Problem("learn.time", "cannot be given together with 'live': messages are learned in the order in which they come")
 
 
+def _fine_tuning(recipe: RecipeSections) -> Iterator[Problem]:
+    section = recipe.fine_tune
+    if section is None:
+        return
+    if not _names_checkpoint(recipe.model):
+        yield Problem("fine_tune", "needs a model that begins with pre-trained weights, such as {type: text_pretrained, pretrained: …}")
+    if section.unfreeze_every is not None and section.freeze == "none":
+        yield Problem("fine_tune.unfreeze_every", "has nothing to unfreeze; say 'freeze: all', or {all_but_last: n}")
+    if section.unfreeze_every is not None and recipe.train.compile == "step":
+        yield Problem("fine_tune.unfreeze_every", "does not go with train.compile: step; take model or off")
+    if section.adapters is not None and section.freeze != "none":
+        yield Problem("fine_tune.freeze", "cannot be given together with 'adapters', which freeze all pre-trained weights")
+
+
+def _names_checkpoint(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value.get("pretrained")) or any(map(_names_checkpoint, value.values()))
+    return isinstance(value, list) and any(map(_names_checkpoint, value))
+
+
 def _self_training(recipe: RecipeSections) -> Iterator[Problem]:
     section, split = recipe.self_training, recipe.data.split
     if section is None:
@@ -200,6 +220,7 @@ RULES: tuple[Rule, ...] = (
     _closed_loop,
     _live_stream,
     _self_training,
+    _fine_tuning,
 )
 """Every cross-field check, in the order of the recipe's sections."""
 

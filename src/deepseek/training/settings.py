@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt
 
 from deepseek.errors import InputError
+from deepseek.training.fine_tuning import FineTune
 
 Spec = str | Mapping[str, Any]
 Positive = Annotated[float, Gt(0)]
@@ -52,6 +53,7 @@ class TrainSettings:
         on_nonfinite: What to do about a NaN or infinite loss: `raise`, or `skip` the step (which waits for the device every step).
         restore_best: Put the best weights back at the end.
         log_every: The most steps between two looks at the running loss.
+        fine_tune: How pre-trained encoders are trained; none to train them like everything else.
     """
 
     epochs: Count = 10
@@ -86,6 +88,7 @@ class TrainSettings:
     on_nonfinite: Literal["raise", "skip"] = "raise"
     restore_best: bool = True
     log_every: Annotated[int, Ge(1), Le(1000)] = 50
+    fine_tune: FineTune | None = None
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self), include_extras=True)

@@ -114,6 +114,11 @@ class TrainingStep:
         """Forget what was kept of the optimizer's state; to be called when that was replaced."""
         self.update.reset()
 
+    def go_on(self, before: TrainingStep) -> None:
+        """Take up the sums, the count of skipped steps and the micro-batches of the step that this one takes the place of."""
+        self.numerator, self.denominator = before.numerator, before.denominator
+        self.skipped, self.micro_batches = before.skipped, before.micro_batches
+
     def __call__(self, batch: Batch) -> None:
         """Make one optimizer step.
 

@@ -35,9 +35,11 @@ from deepseek.tasks.model import TaskModel
 from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.time_limit import TimeLimit
+from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
 from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
 from deepseek.training.evaluation import evaluate
+from deepseek.training.fine_tuning import FineTuning
 from deepseek.training.guards import NonFiniteGuard
 from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
@@ -56,7 +58,7 @@ class Progress:
 
     Attributes:
         loss: Training loss since the last validation.
-        learning_rate: The learning rate of the last step, of the first group.
+        learning_rate: The learning rate of the last step, before what groups of parameters multiply it by.
         samples_per_s: Training rows a second since the fit began, validation not counted, over all ranks.
         data_wait_share: Part of that time in which the step waited for data, in [0, 1].
         skipped_steps: Steps not made because a gradient was NaN or infinite, since the fit began.
@@ -94,7 +96,8 @@ class Trainer:
     """Trains a model on prepared rows.
 
     Args:
-        model: Network and decision layer; changed in place, and moved to the rank's device.
+        model: Network and decision layer; changed in place, and moved to the rank's device. Adapters that `settings.fine_tune` asks for are
+            put on it now, and merged into it when training has ended.
         task: Gives the loss and the metrics.
         train: The training rows.
         validation: The rows by which training is stopped and the best weights are chosen; none for neither.
@@ -147,6 +150,7 @@ class Trainer:
             raise UnknownNameError("metric to monitor", self.monitor, metrics)
         self.higher_is_better = metrics[self.monitor].higher_is_better
         self._check()
+        self.tuning = FineTuning(model, self.settings.fine_tune) if self.settings.fine_tune is not None else None
         self.stopped_reason = ""
         self.final_metrics: dict[str, dict[str, float] | None] = {}
         self._on_step = [callback.on_step for callback in self.callbacks if type(callback).on_step is not Callback.on_step]
@@ -241,10 +245,12 @@ class Trainer:
             self.state.decisions["ranks"] = note
             if self.is_main:
                 progress.log(note)
+        if self.tuning is not None and self.is_main and not loaded:
+            self.tuning.tell(self.tuning.groups(self.optimizer_spec.learning_rate))
         if loaded:
             self.keeper.restore(self, loaded)
             self._spent_before = self.state.seconds
-        self.model.train()
+        self._train_mode()
         self._validate_steps = settings.validate_every * (self.loader.steps if settings.validate_unit == "epochs" else 1)
         for callback in self.callbacks:
             callback.on_fit_start(self)
@@ -262,9 +268,18 @@ class Trainer:
         self.total_steps = min(
             settings.epochs * self.loader.steps, settings.max_steps or 1 << 62, int(str(decisions.get("step_limit") or 1 << 62))
         )
-        self.optimizer = self.optimizer_spec.build(decay_groups(self.model))
         self.average = WeightAverage(self.model, decay=settings.ema) if settings.ema else None
         self.precision = make_precision(str(decisions["precision"]), ranks.device)
+        if self.tuning is not None:
+            self.tuning.set_epoch(self.state.step // self.loader.steps)
+            decisions["fine_tune"] = self.tuning.groups(self.optimizer_spec.learning_rate)
+        self._make_step(str(decisions["compile"]))
+
+    def _make_step(self, compiled: str) -> None:
+        """Make optimizer and step for what trains now."""
+        settings, ranks = self.settings, self.ranks
+        factors = self.tuning.factors() if self.tuning is not None else None
+        self.optimizer = self.optimizer_spec.build(decay_groups(self.model, factors))
         rules = StepRules(
             clip_norm=settings.clip_norm,
             clip_value=settings.clip_value,
@@ -277,13 +292,30 @@ class Trainer:
         sync = None if ranks.is_single else GradientSync(trained)
         options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
         self.step: TrainingStep
-        if decisions["compile"] == "step":
+        if compiled == "step":
             rows, most = min(self.loader.batch_size, self.loader.length), self._steps_per_call()
             self.step = CompiledStep(self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, **options)
         else:
-            forward = torch.compile(self.model) if decisions["compile"] == "model" else self.model
+            forward = torch.compile(self.model) if compiled == "model" else self.model
             self.step = TrainingStep(forward, self.task.loss, self.optimizer, **options)  # type: ignore[arg-type]
         self.step.micro_batches, self.step.least_rows = settings.accumulate, max(self.loader.least, 1)
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        if self.tuning is not None:
+            self.tuning.keep_statistics()
+
+    def _unfreeze(self, epoch: int) -> None:
+        """Take up what begins to train with an epoch; what trained before goes on with the optimizer's state that it had."""
+        if self.tuning is None or not self.tuning.set_epoch(epoch):
+            return
+        kept, before = optimizer_tensors(self.optimizer, self.model), self.step
+        if before.sync is not None:
+            before.sync.close()
+        self._make_step(str(self.state.decisions["compile"]))
+        load_optimizer(self.optimizer, self.model, kept)
+        self.step.go_on(before)
+        self._train_mode()
 
     def _make_loader(self, size: int) -> Loader:
         ranks = self.ranks
@@ -300,6 +332,7 @@ class Trainer:
         state, loader = self.state, self.loader
         while state.step < self.total_steps and not self._done:
             state.epoch, first = divmod(state.step, loader.steps)
+            self._unfreeze(state.epoch)
             batches = loader.batches(state.epoch, first)
             for batch in batches:
                 self._train([batch, *islice(batches, self._more())])
@@ -406,7 +439,8 @@ class Trainer:
         self.state.loss_sum = (numerator, denominator)
         self.state.epoch = self.state.step // self.loader.steps
         spent = max(time.perf_counter() - self._began_steps - self._aside_s, 1e-9)
-        rate = float(self.optimizer.param_groups[0]["lr"])
+        group = self.optimizer.param_groups[0]
+        rate = float(group["lr"]) / float(group["learning_rate_factor"])
         self.progress = Progress(
             numerator / (denominator or 1.0), rate, rows / spent, min(self.loader.wait_s / spent, 1.0), self.step.skipped
         )
@@ -426,6 +460,7 @@ class Trainer:
             broadcast_(self.model.buffers(), self.ranks)  # running statistics differ by rank; rank 0's are the ones that are kept
             metrics = evaluate(self.model, self.task, self._validation_batches(), context=self.ranks, precision=self.precision)
             self._remember(metrics)
+        self._train_mode()
         state.history.append({**entry, "seconds": self.seconds, **metrics})
         self.schedule.observe(metrics[self.monitor], higher_is_better=self.higher_is_better)
         self._aside_s += time.perf_counter() - began
@@ -474,6 +509,8 @@ class Trainer:
         elif self.average is not None:
             self.average.copy_to_model()
         broadcast_([*self.model.parameters(), *self.model.buffers()], self.ranks)  # what is measured is what rank 0 writes
+        if self.tuning is not None:
+            self.tuning.finish(self.folder if self.is_main else None)
         for callback in self.callbacks:
             callback.on_fit_end(self)
 
@@ -496,6 +533,8 @@ class Trainer:
             raise InputError(
                 "the schedule 'plateau' needs validation rows and there are none", hint="split some off, or take another schedule"
             )
+        if settings.compile == "step" and settings.fine_tune is not None and settings.fine_tune.unfreeze_every is not None:
+            raise InputError("compile: step does not go with fine_tune.unfreeze_every", hint="take compile: model or off")
         if not len(self.train) or (self.validation is not None and not len(self.validation)):
             raise InputError("there are no rows to train on or to validate with", hint="look at the split and at what the checks set aside")
         if settings.batch_size != "auto":

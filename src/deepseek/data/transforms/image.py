@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepseek.data.columns import get_column
@@ -45,6 +45,9 @@ class ImageTransform(Transform):
         missing: What a row without an image gets: `mean`, the training images' mean colour, which the network meets as zeros, or `fail`:
             such rows are set aside in training and refused in production. Not given, it is `mean` where there are other inputs, and `fail`
             where the image is all there is. An image that is named and cannot be read is always a bad one.
+        mean: What is taken from each channel, as a part of full brightness, where a pre-trained network has its own; the training images'
+            mean where not given.
+        std: What each channel is then divided by, as a part of full brightness; the training images' spread where not given.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class ImageTransform(Transform):
         size: tuple[Size, Size] | Size | None = None,
         channels: Literal[1, 3] | None = None,
         missing: Literal["mean", "fail"] = "mean",
+        mean: list[float] | None = None,
+        std: list[Annotated[float, Gt(0)]] | None = None,
     ) -> None:
         if len(fields) != 1:
             raise InputError(f"an image transform is given {len(fields)} columns", hint="each column of images has a transform of its own")
         super().__init__(fields, name or fields[0].name)
-        self.size, self.channels, self.missing = size, channels, missing
+        self.size, self.channels, self.missing, self.mean, self.std = size, channels, missing, mean, std
         self._column = self.fields[0].name
         self._sizes: dict[tuple[int, int], int] = {}
         self._sums: dict[tuple[int, int], np.ndarray] = {}
@@ -106,7 +111,13 @@ class ImageTransform(Transform):
         std = np.sqrt(np.maximum(square - mean**2, 0))
         size = (self.size, self.size) if isinstance(self.size, int) else self.size or self._common_size()
         std = np.where(std > 0.5, std, 1.0)
-        self._state = {"size": list(size), "channels": channels, "mean": mean.tolist(), "std": std.tolist()}
+        measured = {"mean": mean.tolist(), "std": std.tolist()}
+        given = {"mean": self.mean, "std": self.std}
+        own = {name: [255.0 * part for part in values] for name, values in given.items() if values is not None}
+        for name, values in own.items():
+            if len(values) != channels:
+                raise InputError(f"{name} has {len(values)} numbers, and the images {channels} channels", hint="one number a channel")
+        self._state = {"size": list(size), "channels": channels, **measured, **own}
         if self._absent and self.missing == "mean":
             share = self._absent / self._rows
             self.warnings = (f"{share:.1%} of the training rows have no image in {self._column!r} and get the mean colour of the others",)

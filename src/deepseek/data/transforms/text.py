@@ -106,7 +106,7 @@ class TextTransform(Transform):
         looked = texts.slice(0, MEASURED_TEXTS)
         if not len(looked):
             return
-        rows = _joined([encode(self._fitted(), part.to_pylist()) for part in _chunks(looked)])
+        rows = joined([encode(self._fitted(), part.to_pylist()) for part in text_chunks(looked)])
         cut = float((np.diff(rows.offsets) > self.max_tokens - 1).mean())
         if cut:
             which = "" if len(looked) == self._sample.seen else "about "
@@ -135,7 +135,7 @@ class TextTransform(Transform):
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the ids, int32, each row from 1 to `max_tokens` long."""
         texts = self._texts(batch)
-        rows = _joined([self._rows(part) for part in _chunks(texts)])
+        rows = joined([self._rows(part) for part in text_chunks(texts)])
         return {str(self.name): rows}
 
     def _rows(self, texts: pa.Array) -> Ragged:
@@ -166,7 +166,7 @@ class TextTransform(Transform):
         if self._state.get("kind") == "bpe":
             return {}
         unknown = texts = 0
-        for part in _chunks(self._texts(batch).drop_null()):
+        for part in text_chunks(self._texts(batch).drop_null()):
             rows = encode(self._fitted(), part.to_pylist())
             known = np.concatenate([[0], np.cumsum(rows.values == UNKNOWN)])
             lengths = np.diff(rows.offsets)
@@ -195,16 +195,25 @@ class TextTransform(Transform):
         return [name if name in RESERVED else spell([name]) for name in names]
 
     def _texts(self, batch: pa.RecordBatch) -> pa.Array:
-        column = plain(get_column(batch, self._column))
-        kind = column.type
-        if pa.types.is_string(kind):
-            return column
-        if is_text(kind) or is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_temporal(kind):
-            return column.cast(pa.string())
-        raise ColumnError(
-            f"the column {self._column!r} of type {kind} stands where texts are needed",
-            hint="say what it is in the recipe under data.fields",
-        )
+        return text_column(batch, self._column)
+
+
+def text_column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """Return a column as strings; numbers, dates and booleans as they are written.
+
+    Raises:
+        ColumnError: It is not there, or holds what is no text.
+    """
+    column = plain(get_column(batch, name))
+    kind = column.type
+    if pa.types.is_string(kind):
+        return column
+    if is_text(kind) or is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_temporal(kind):
+        return column.cast(pa.string())
+    raise ColumnError(
+        f"the column {name!r} of type {kind} stands where texts are needed",
+        hint="say what it is in the recipe under data.fields",
+    )
 
 
 def pieces_for(texts: pa.Array) -> int:
@@ -223,7 +232,7 @@ def pieces_for(texts: pa.Array) -> int:
     return LEAST_BPE + frequent + round(PIECES * math.pow(size_bytes, PIECES_POWER))
 
 
-def _chunks(texts: pa.Array) -> Iterator[pa.Array]:
+def text_chunks(texts: pa.Array) -> Iterator[pa.Array]:
     """Yield a column in parts of a few megabytes, at least one text each; one empty part where there is nothing."""
     sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     parts = np.cumsum(sizes) // CHUNK_BYTES
@@ -233,11 +242,12 @@ def _chunks(texts: pa.Array) -> Iterator[pa.Array]:
 
 
 def _strings(texts: pa.Array) -> Iterator[str]:
-    for part in _chunks(texts):
+    for part in text_chunks(texts):
         yield from part.to_pylist()
 
 
-def _joined(parts: Sequence[Ragged]) -> Ragged:
+def joined(parts: Sequence[Ragged]) -> Ragged:
+    """Return the rows of several parts, one after the other."""
     if len(parts) == 1:
         return parts[0]
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])

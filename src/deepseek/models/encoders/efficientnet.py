@@ -85,6 +85,7 @@ class EfficientNetEncoder(ImageEncoder):
         self._tapped = [*(place for place, size in enumerate(sizes[:-1]) if sizes[place + 1] != size), len(features) - 1][-4:]
         self.strides = tuple(sizes[min(place, len(sizes) - 1)] for place in self._tapped)
         init_convolutions(self)
+        self.checkpoint = pretrained
         if pretrained is not None:
             load_weights(self, pretrained, classifier=("classifier.1.weight", "classifier.1.bias"))
 

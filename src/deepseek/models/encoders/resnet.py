@@ -62,6 +62,7 @@ class ResNetEncoder(ImageEncoder):
         self.width = before
         self.strides = (1, 2, 4, 8) if small else (4, 8, 16, 32)
         init_convolutions(self)
+        self.checkpoint = pretrained
         if pretrained is not None:
             load_weights(self, pretrained, classifier=("fc.weight", "fc.bias"))
 

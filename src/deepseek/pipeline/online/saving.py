@@ -93,7 +93,7 @@ class Saver:
     def write_bundle(self, metrics: Mapping[str, Any]) -> None:
         """Write the model as it is now in the place of the bundle before."""
         preparation, specs, model = self._start.preparation, self._start.specs, self._student.model
-        documents = documents_of(preparation, model=dict(specs["model"]), task=dict(specs["task"]), metrics=metrics)
+        documents = documents_of(preparation, model=dict(specs["model"]), task=dict(specs["task"]), metrics=metrics, trained=model)
         whole = self._folder.path / f"bundle.{sha256_json(self._rows)[:8]}"
         for left_behind in self._folder.path.glob("bundle." + 8 * "[0-9a-f]"):  # of a process that was killed right here
             shutil.rmtree(left_behind, ignore_errors=True)

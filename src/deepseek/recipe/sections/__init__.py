@@ -7,6 +7,7 @@ the pipeline has decided; it then enters the decision with its reason (`Recipe.w
 from deepseek.recipe.sections.base import Section
 from deepseek.recipe.sections.compress import CompressSection, QuantizeSection
 from deepseek.recipe.sections.data import DataSection, SplitSection, SuspectsSection
+from deepseek.recipe.sections.fine_tune import AdaptersSection, AllButLastSection, FineTuneSection
 from deepseek.recipe.sections.learn import LearnSection, LiveSection
 from deepseek.recipe.sections.loop import CanarySection, FreshRowsSection, OnAlarmSection, OnlineSection, ShadowSection
 from deepseek.recipe.sections.monitor import AlarmSection, MonitorSection, WindowSection
@@ -17,7 +18,9 @@ from deepseek.recipe.sections.tune import TuneSection
 from deepseek.recipe.sections.whole import RecipeSections
 
 __all__ = [
+    "AdaptersSection",
     "AlarmSection",
+    "AllButLastSection",
     "BatchingSection",
     "CanarySection",
     "CheckpointSection",
@@ -25,6 +28,7 @@ __all__ = [
     "DataSection",
     "EarlyStoppingSection",
     "ExperimentSection",
+    "FineTuneSection",
     "FreshRowsSection",
     "GuardSection",
     "LearnSection",

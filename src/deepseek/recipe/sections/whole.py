@@ -9,6 +9,7 @@ from pydantic import Field
 from deepseek.recipe.sections.base import Section
 from deepseek.recipe.sections.compress import CompressSection
 from deepseek.recipe.sections.data import DataSection
+from deepseek.recipe.sections.fine_tune import FineTuneSection
 from deepseek.recipe.sections.learn import LearnSection
 from deepseek.recipe.sections.monitor import MonitorSection
 from deepseek.recipe.sections.self_training import SelfTrainingSection
@@ -35,6 +36,8 @@ class RecipeSections(Section):
     """The network."""
     train: TrainSection = TrainSection()
     """How the network is trained."""
+    fine_tune: FineTuneSection | None = None
+    """How the pre-trained parts of the network are trained."""
     tune: TuneSection | None = None
     """Which keys are searched for better values, by `deepseek tune`."""
     compress: CompressSection | None = None

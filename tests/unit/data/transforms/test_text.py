@@ -159,7 +159,7 @@ def test_large_columns_go_in_parts(monkeypatch):
     whole = ids(fit(ENGLISH), ENGLISH * 10)
     monkeypatch.setattr(module, "CHUNK_BYTES", 30)
     transform = fit(ENGLISH)
-    assert len(list(module._chunks(pa.array(ENGLISH * 10)))) > 20
+    assert len(list(module.text_chunks(pa.array(ENGLISH * 10)))) > 20
     assert ids(transform, ENGLISH * 10) == whole
 
 
