@@ -82,7 +82,7 @@ def store(model: onnx.ModelProto, names: Iterable[str]) -> None:
 
 def _largest(values: np.ndarray) -> np.ndarray:
     """Return the largest absolute value of each slice, shaped so that it goes with the tensor."""
-    return np.abs(values).max(axis=tuple(range(1 if values.ndim > 1 else 0, values.ndim)), keepdims=True)
+    return np.asarray(np.abs(values).max(axis=tuple(range(1 if values.ndim > 1 else 0, values.ndim)), keepdims=True))
 
 
 def _even(values: np.ndarray) -> bool:
