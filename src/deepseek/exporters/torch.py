@@ -19,8 +19,9 @@ TORCH_FILE = "model.pt2"
 
 
 class TorchExporter(Exporter):
-    """Writes `model.pt2`, a program of `torch.export`: graph transforms, network and decoding, for any number of rows and length of texts
-    (one row at least where the network is one of Transformers).
+    """Writes `model.pt2`, a program of `torch.export`: graph transforms, network and decoding, for any number of rows and length of texts.
+
+    A program whose network is one of Transformers wants one row at least.
 
     Opening such a file is to trust whoever wrote it: PyTorch may unpickle parts of it, and evaluates its symbolic sizes as Python. deepseek
     therefore opens it once, right after writing, to compare its answers, and never again: the exported bundle also holds the network as
