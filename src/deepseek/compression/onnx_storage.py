@@ -16,9 +16,9 @@ LEAST_NUMBERS = 1_024
 """Of smaller tensors the scales and the two nodes would take what is saved."""
 LEAST_EVENNESS = 0.05
 """The least ratio of the root mean square to the largest value, in each slice: eight bits are then off by 4.5 % of it on the average."""
-LEAST_FACTOR = 1 / 16
-"""The least ratio of the smallest to the largest of factors that are all positive: those are scales, each right by itself or not at all,
-as the reciprocals of a histogram's widths."""
+SMALL_FACTOR, MOST_SMALL = 1 / 16, 0.1
+"""Factors that are all positive and of which more than a tenth are below a sixteenth of the largest are scales of their own, such as the
+reciprocals of a histogram's widths: each has to be right by itself."""
 LARGEST = 127
 
 
@@ -42,9 +42,7 @@ def storable(model: onnx.ModelProto, *, but: Iterable[str] = ()) -> dict[str, st
             continue
         (taker,) = takers[tensor.name]
         values = numpy_helper.to_array(tensor)
-        if taker.op_type == "Mul" and values.min() > 0 and values.min() < LEAST_FACTOR * values.max():
-            continue
-        if taker.op_type in TAKERS and taker.name not in left and _even(values):
+        if taker.op_type in TAKERS and taker.name not in left and _even(values) and not (taker.op_type == "Mul" and _are_scales(values)):
             found[tensor.name] = taker.name
     return found
 
@@ -91,3 +89,7 @@ def _even(values: np.ndarray) -> bool:
     axes = tuple(range(1 if values.ndim > 1 else 0, values.ndim))
     size = np.sqrt(np.mean(np.square(values, dtype=np.float64), axis=axes, keepdims=True))
     return bool(np.isfinite(values).all() and (size >= LEAST_EVENNESS * _largest(values)).all())
+
+
+def _are_scales(values: np.ndarray) -> bool:
+    return bool((values > 0).all() and (values < SMALL_FACTOR * _largest(values)).mean() > MOST_SMALL)

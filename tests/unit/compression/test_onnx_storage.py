@@ -66,7 +66,7 @@ def test_what_takes_weights_may_have_them_in_eight_bits(path):
     [
         np.concatenate([np.full((MEMBERS, 1, WIDTH - 1), 1e-3), np.full((MEMBERS, 1, 1), 1e3)], axis=2),
         np.full((MEMBERS, 1, WIDTH), np.inf),
-        np.geomspace(1, 100, MEMBERS * WIDTH).reshape(MEMBERS, 1, WIDTH),
+        np.tile(np.geomspace(1, 100, WIDTH), (MEMBERS, 1)).reshape(MEMBERS, 1, WIDTH),
         np.ones((1, 1, WIDTH)),
     ],
     ids=["uneven", "infinite", "scales", "small"],

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from deepseek.fields import Kind
 from deepseek.models.encoders.text import Pooling, Scale
-from deepseek.models.encoders.text_bag import Pool
+from deepseek.models.encoders.text_bag import MOST_BUCKETS, Pool
 from deepseek.models.encoders.text_rnn import Cell
 from deepseek.models.encoders.text_transformer import Positions
 from deepseek.models.layers import ActivationName, Depth, Probability, Width
@@ -172,7 +172,7 @@ class TextBagModel(Network):
     Args:
         width: The width of the vectors.
         ngrams: How many tokens the longest n-gram has, 1 to 8; 1 for tokens alone.
-        buckets: How many vectors the n-grams of two tokens and more share.
+        buckets: How many vectors the n-grams of two tokens and more share, 1 to 8,000,000.
         pool: What the sum of the vectors is divided by: their number (`mean`), its square root (`root`), or nothing (`sum`).
         weighted: Whether each token and bucket has a learned weight beside its vector.
         dropout: The share of the pooled values that are dropped, in [0, 1).
@@ -190,7 +190,7 @@ class TextBagModel(Network):
         *,
         width: Width = 64,
         ngrams: Annotated[int, Ge(1), Le(8)] = 2,
-        buckets: Annotated[int, Ge(1)] = 65_536,
+        buckets: Annotated[int, Ge(1), Le(MOST_BUCKETS)] = 65_536,
         pool: Pool = "mean",
         weighted: bool = False,
         dropout: Probability = 0.0,
