@@ -36,7 +36,7 @@ MODELS = {
     "text_rnn, gru": ({"type": "text_rnn", "cell": "gru"}, TEXT),
     "text_transformer": ({"type": "text_transformer"}, TEXT),
     "text_pretrained": ({"type": "text_pretrained"}, TEXT),
-    "image_timm": ({"type": "image_timm", "architecture": "test_resnet"}, IMAGE),
+    "image_timm": ({"type": "image_timm", "architecture": "resnet18"}, IMAGE),
     "network": ({"type": "network", "encoders": {"image": {"type": "cnn", "channels": [4, 8], "blocks": [0, 1]}}}, TABLE + TEXT + IMAGE),
 }
 KINDS = {"a size": Kind.NUMBER, "kind": Kind.CATEGORY, "text": Kind.TEXT, "photo": Kind.IMAGE, "label": Kind.BINARY}

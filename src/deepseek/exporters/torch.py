@@ -11,7 +11,7 @@ import torch
 from deepseek.artifacts import Bundle
 from deepseek.errors import ExportError
 from deepseek.exporters.base import AnswerGraph, Exporter
-from deepseek.inference.backends.base import Backend
+from deepseek.inference.backends.base import Backend, without_empty
 from deepseek.inference.predictor import Predictor
 from deepseek.inference.reading import input_names, read_export, read_preparation
 
@@ -20,6 +20,8 @@ TORCH_FILE = "model.pt2"
 
 class TorchExporter(Exporter):
     """Writes `model.pt2`, a program of `torch.export`: graph transforms, network and decoding, for any number of rows and length of texts.
+
+    A program whose network is one of Transformers wants one row at least.
 
     Opening such a file is to trust whoever wrote it: PyTorch may unpickle parts of it, and evaluates its symbolic sizes as Python. deepseek
     therefore opens it once, right after writing, to compare its answers, and never again: the exported bundle also holds the network as
@@ -57,6 +59,8 @@ class _JustWritten(Backend):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the decoded answers of a batch."""
+        return dict(zip(self._outputs, without_empty(self._answers, inputs), strict=True))
+
+    def _answers(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         with torch.inference_mode():
-            answers = self._program(*(torch.from_numpy(inputs[name]) for name in self._names))
-        return {name: answer.numpy() for name, answer in zip(self._outputs, answers, strict=True)}
+            return [answer.numpy() for answer in self._program(*(torch.from_numpy(inputs[name]) for name in self._names))]

@@ -109,3 +109,16 @@ def test_no_readable_image_and_two_columns_are_errors(tmp_path):
         fit(path_batch(tmp_path, ["absent.png"]))
     with pytest.raises(InputError, match="2 columns"):
         ImageTransform([FIELD, Field("other", Kind.IMAGE)])
+
+
+def test_a_pre_trained_networks_mean_and_spread_take_the_place_of_the_measured_ones():
+    batch = tensor_batch(np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8))
+    transform = fit(batch, mean=[0.5, 0.4, 0.3], std=[0.25, 0.2, 0.1])
+    pixels = torch.from_numpy(transform.apply(batch)["photo"].copy())
+    wanted = (pixels.permute(0, 3, 1, 2) / 255 - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor([0.25, 0.2, 0.1])[
+        :, None, None
+    ]
+    torch.testing.assert_close(transform.module()(pixels), wanted, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(fit(batch).module()(pixels), wanted, atol=1e-2)
+    with pytest.raises(InputError, match="mean has 1 numbers, and the images 3 channels"):
+        fit(batch, mean=[0.5])
