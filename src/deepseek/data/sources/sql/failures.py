@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _LOST = re.compile(
     r"connection refused|can't connect|could not connect|server closed the connection|connection (?:was )?(?:reset|lost|closed|aborted)"
     r"|lost connection|gone away|terminating connection|is starting up|is shutting down|system is in recovery|recovery mode"
+    r"|not (?:yet )?accepting connections"
     r"|broken pipe|timed? ?out|bytes remaining on stream|unexpected (?:eof|end of file)|no connection to the server|connection not open"
     r"|too many (?:connections|clients)|database is locked|connection is lost|the connection is closed|io error",
     re.IGNORECASE,
