@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
