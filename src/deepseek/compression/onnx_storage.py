@@ -82,12 +82,15 @@ def store(model: onnx.ModelProto, names: Iterable[str]) -> None:
 
 def _largest(values: np.ndarray) -> np.ndarray:
     """Return the largest absolute value of each slice, shaped so that it goes with the tensor."""
-    return np.asarray(np.abs(values).max(axis=tuple(range(1 if values.ndim > 1 else 0, values.ndim)), keepdims=True))
+    return np.asarray(np.abs(values).max(axis=_slice_axes(values), keepdims=True))
+
+
+def _slice_axes(values: np.ndarray) -> tuple[int, ...]:
+    return tuple(range(1 if values.ndim > 1 else 0, values.ndim))
 
 
 def _even(values: np.ndarray) -> bool:
-    axes = tuple(range(1 if values.ndim > 1 else 0, values.ndim))
-    size = np.sqrt(np.mean(np.square(values, dtype=np.float64), axis=axes, keepdims=True))
+    size = np.sqrt(np.mean(np.square(values, dtype=np.float64), axis=_slice_axes(values), keepdims=True))
     return bool(np.isfinite(values).all() and (size >= LEAST_EVENNESS * _largest(values)).all())
 
 

@@ -20,7 +20,7 @@ from deepseek.models.layers import Probability, Width
 
 PRIMES, FACTORS = (2_887, 2_879), (970, 1_363)
 """Two small hashes make one of 23 bits. Every number on the way stays below 2²³: OpenVINO reckons whole numbers in float32 on processors,
-and remainders of larger ones would be others there than here. Of 250 pairs of factors these spread pairs and triples of words best."""
+and remainders of larger ones would be others there than here."""
 MOST_BUCKETS = 8_000_000
 """There are few more hashes than that."""
 
