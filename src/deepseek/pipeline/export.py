@@ -46,7 +46,8 @@ def export(
     Args:
         run: A run's folder or its bundle.
         to: `onnx`, `openvino`, `tensorrt`, `torch`, a mapping with the `type` and its settings (`{"type": "openvino", "precision":
-            "bf16"}`), or `auto`, which measures PyTorch and every export that agrees with it, and keeps the fastest.
+            "bf16"}`), or `auto`, which measures PyTorch and every export that agrees with it, and keeps the fastest (`{"type": "auto",
+            "precision": "fp32"}`: of those that compute in float32).
         quantize: `int8`, or a mapping of the settings that `compress` takes: the format in INT8; for `auto`, INT8 is measured with the
             others.
         rows: The rows that both are asked: a path or a table, with the target where the precision is not float32. The run's own validation
@@ -75,7 +76,7 @@ def export(
     if spec["type"] == MEASURED:
         target = Path(output) if output is not None else export_folder(bundle) / MEASURED
         require_place(target)
-        return _measured(original_of(bundle, settings, rows=(rows, calibrate)), target, settings)
+        return _measured(original_of(bundle, settings, rows=(rows, calibrate)), target, settings, precision=spec.get("precision"))
     if settings is not None:
         formats = [spec["type"]] if spec["type"] in {"onnx", "openvino"} else ["onnx"]
         return compress_to(run, settings=settings, formats=formats, spec=spec, rows=(rows, calibrate), output=output, plugins=plugins)
@@ -122,11 +123,10 @@ def _spec(to: Spec, *, quantized: bool) -> dict[str, Any]:
     registry = family("exporter")
     name, arguments = split_spec("exporter", to)
     if name == MEASURED:
-        if arguments:
-            raise InputError(
-                f"'auto' takes no settings; given: {dict(arguments)!r}", hint="it tries every precision that the processor has"
-            )
-        return {"type": MEASURED}
+        if arguments and dict(arguments) != {"precision": "fp32"}:
+            hint = "it tries every precision that the processor has, or fp32 alone"
+            raise InputError(f"'auto' takes no settings but precision: fp32; given: {dict(arguments)!r}", hint=hint)
+        return {"type": MEASURED, **arguments}
     if name not in registry.names():
         raise UnknownNameError("format of exports", name, [*registry.names(), MEASURED])
     if quantized and "precision" not in registry.schema(name).model_fields:
@@ -134,9 +134,10 @@ def _spec(to: Spec, *, quantized: bool) -> dict[str, Any]:
     return registry.validate({"type": name, **arguments, **({"precision": INT8} if quantized else {})})
 
 
-def _measured(original: Original, target: Path, settings: Int8Settings | None) -> dict[str, Any]:
-    """Export in every way there is, measure those that agree, and keep the fastest."""
-    candidates = [*float_candidates(), *(int8_candidates(settings) if settings is not None else [])]
+def _measured(original: Original, target: Path, settings: Int8Settings | None, *, precision: str | None) -> dict[str, Any]:
+    """Export in every way there is, or that computes in a precision, measure those that agree, and keep the fastest."""
+    floats = [one for one in float_candidates() if precision in (None, one.spec.get("precision", precision))]
+    candidates = [*floats, *(int8_candidates(settings) if settings is not None else [])]
     with ExitStack() as stack:
         made, refused = make(original, candidates, require_place(target), stack=stack)
         timings = timed(original, made)

@@ -46,6 +46,11 @@ def open_backend(bundle: Bundle, spec: Spec = AUTO) -> tuple[Bundle, Backend]:
     return bundle, backend
 
 
+def is_measured(bundle: Bundle) -> bool:
+    """Whether there is nothing to measure: it was exported for one backend, or measured on this very machine."""
+    return EXPORT in bundle.manifest["files"] or any(read_export(export).machine == machine() for export in _exports(bundle, MEASURED))
+
+
 def identity_of(bundle: Bundle) -> str:
     """Return the hash that an export of a bundle names as its origin."""
     return sha256_file(bundle.path / "manifest.json")
