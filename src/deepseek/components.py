@@ -13,6 +13,7 @@ _SYNTHESIS = "deepseek.data.synthesis"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
+_TARGETS = "deepseek.data.targets"
 _AUGMENT = "deepseek.data.augment"
 _ENCODERS = "deepseek.models.encoders"
 _TRUNKS = "deepseek.models.trunks"
@@ -69,6 +70,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "sql": f"{_SOURCES}.sql.source:SqlSource",
             "hugging_face": f"{_SOURCES}.hub:HuggingFaceSource",
             "ingest": f"{_SOURCES}.ingested.source:IngestSource",
+            "masks": f"{_SOURCES}.masks:MasksSource",
             "label_studio": f"{_SOURCES}.label_studio:LabelStudioSource",
             "interactions": f"{_SOURCES}.interactions:InteractionSource",
             "related_tables": f"{_SOURCES}.related_tables:RelatedTablesSource",
@@ -157,8 +159,19 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "category": f"{_TRANSFORMS}.category:CategoryTransform",
             "timestamp": f"{_TRANSFORMS}.timestamp:TimestampTransform",
             "image": f"{_TRANSFORMS}.image:ImageTransform",
+            "volume": f"{_TRANSFORMS}.volume:VolumeTransform",
             "text": f"{_TRANSFORMS}.text:TextTransform",
             "text_pretrained": f"{_TRANSFORMS}.text_pretrained:PretrainedTextTransform",
+        },
+    ),
+    "target": (
+        f"{_TARGETS}.base:TargetTransform",
+        {
+            "binary": f"{_TARGETS}.plain:BinaryTarget",
+            "classes": f"{_TARGETS}.plain:ClassesTarget",
+            "labels": f"{_TARGETS}.plain:LabelsTarget",
+            "values": f"{_TARGETS}.plain:ValuesTarget",
+            "mask": f"{_TARGETS}.mask:MaskTarget",
         },
     ),
     "augmentation": (
@@ -172,6 +185,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "rotate": f"{_AUGMENT}.affine:Rotate",
             "scale": f"{_AUGMENT}.affine:Scale",
             "crop": f"{_AUGMENT}.affine:Crop",
+            "patch": f"{_AUGMENT}.patch:Patch",
             "color_jitter": f"{_AUGMENT}.color:ColorJitter",
             "grayscale": f"{_AUGMENT}.color:Grayscale",
             "noise": f"{_AUGMENT}.noise:Noise",
@@ -231,7 +245,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "model": (
-        "deepseek.models.network:Network",
+        "deepseek.models.network:FeatureNetwork",
         {
             "network": "deepseek.models.network:Network",
             "mlp": "deepseek.models.presets.table:MlpModel",
@@ -246,6 +260,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_transformer": "deepseek.models.presets.text:TextTransformerModel",
             "text_pretrained": "deepseek.models.presets.pretrained:PretrainedTextModel",
             "image_timm": "deepseek.models.presets.pretrained:TimmModel",
+            "unet": "deepseek.models.maps.unet:UNetModel",
+            "unet3d": "deepseek.models.maps.unet:UNet3dModel",
         },
     ),
     "loss": (
@@ -257,6 +273,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "mse": "deepseek.tasks.losses:MeanSquaredLoss",
             "mae": "deepseek.tasks.losses:MeanAbsoluteLoss",
             "huber": "deepseek.tasks.losses:HuberLoss",
+            "dice": "deepseek.tasks.mask_losses:DiceLoss",
+            "dice_cross_entropy": "deepseek.tasks.mask_losses:DiceCrossEntropyLoss",
         },
     ),
     "metric": (
@@ -272,6 +290,9 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "rmse": "deepseek.tasks.metrics:RootMeanSquaredError",
             "mae": "deepseek.tasks.metrics:MeanAbsoluteError",
             "r2": "deepseek.tasks.metrics:R2",
+            "dice": "deepseek.tasks.mask_metrics:Dice",
+            "iou": "deepseek.tasks.mask_metrics:IntersectionOverUnion",
+            "pixel_accuracy": "deepseek.tasks.mask_metrics:PixelAccuracy",
         },
     ),
     "task": (
@@ -281,6 +302,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "multiclass": f"{_TASKS}.multiclass:MulticlassTask",
             "multilabel": f"{_TASKS}.multilabel:MultilabelTask",
             "regression": f"{_TASKS}.regression:RegressionTask",
+            "segmentation": f"{_TASKS}.segmentation:SegmentationTask",
         },
     ),
     "optimizer": (

@@ -130,7 +130,7 @@ class _View:
             train,
             dataset.open("validation"),
             settings=settings,
-            augment=build_augmentations(augment, self._preparation.inputs, known_of(self._preparation, train)),
+            augment=build_augmentations(augment, self._preparation.placed, known_of(self._preparation, train)),
         )
         self._read, self._met = self._trainer.peek()
         with torch.inference_mode():
@@ -179,7 +179,7 @@ class _View:
                 "cleaned": _plain_row(cleaned, number, only=self._preparation.columns),
                 "inputs": {name: self._stored(name, number) for name in self._preparation.inputs},
                 "ready": self._as_met(number),
-                "target": self._read.targets[TARGET][number].tolist(),
+                "target": _target_of(self._read.targets[TARGET][number]),
             }
             for number in range(len(places))
         ]
@@ -248,7 +248,7 @@ class _View:
         if mask_name(name) in self._read.inputs:
             tensor = tensor[self._read.inputs[mask_name(name)][row]]
         spec = self._preparation.inputs[name]
-        if spec.kind is Kind.IMAGE:
+        if spec.kind in (Kind.IMAGE, Kind.VOLUME):
             return {"shape": list(tensor.shape), **_range(tensor)}
         return _listed(tensor)
 
@@ -263,13 +263,21 @@ class _View:
                     met[spec.name] = {"tokens": transform.tokens(ids[:SHOWN_TOKENS]), "length": len(ids), "most": transform.max_tokens}
                 elif isinstance(transform, CategoryTransform) and spec.kind is Kind.CATEGORY:
                     met |= {column: _named(transform, column, int(code)) for column, code in zip(spec.columns, tensor, strict=True)}
-                elif spec.kind is Kind.IMAGE:
+                elif spec.kind in (Kind.IMAGE, Kind.VOLUME):
                     met[spec.name] = {"shape": list(tensor.shape), **_range(tensor)}
                 elif tensor.ndim == 1 and len(spec.columns) == len(tensor):
                     met |= {column: round(float(value), 4) for column, value in zip(spec.columns, tensor, strict=True)}
                 else:
                     met[spec.name] = _listed(tensor)
         return met
+
+
+def _target_of(target: torch.Tensor) -> Any:
+    """Return a row's target; of a mask its size, and how many places each class has."""
+    if target.ndim < 2:
+        return target.tolist()
+    codes, counts = torch.unique(target, return_counts=True)
+    return {"shape": list(target.shape), "places": dict(zip(codes.tolist(), counts.tolist(), strict=True))}
 
 
 def _landed_rows(table: LandedTable, rows: np.ndarray) -> pa.RecordBatch:

@@ -1,6 +1,7 @@
 """The contract of every task: head, loss, metrics and decoding in one place.
 
-Legend of shapes: `b` rows · `m` members of an ensemble · `w` width · `o` outputs.
+Legend of shapes: `b` rows · `m` members of an ensemble · `w` width · `o` outputs. A task that takes maps or sequences has `[b, w, *space]`
+or `[b, l, w]` in the place of `[b, m, w]`, and `[b, o, *space]` or `[b, l, o]` in that of `[b, m, o]`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from deepseek.data.batch import Batch
 from deepseek.data.resample import Resample
 from deepseek.data.targets import TargetKind, TargetSpec
 from deepseek.errors import InputError
+from deepseek.models.base import Features
 from deepseek.models.layers import MemberLinear, init_uniform
 from deepseek.registry import Spec, component, family, split_spec
 from deepseek.tasks.answers import answer_table
@@ -43,18 +45,22 @@ class Task(ABC):
 
     Attributes:
         kind: The kind of target that the task takes.
+        takes: The features that the decision layer takes: a `vector` a row, a `map` or a `sequence`.
         monitor: The metric that stopping, saving and tuning look at unless the recipe names another.
         usual_metrics: The metrics computed unless the recipe names others; the loss is always there.
         resample: Whether training draws every class equally often, and how.
+        target_settings: The names of those of its arguments that say how its target is to be read; `target_spec` hands them on.
 
     Raises:
         InputError: The target is of another kind.
     """
 
     kind: ClassVar[TargetKind]
+    takes: ClassVar[Features] = "vector"
     monitor: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]] = ()
     resample: Resample | None = None
+    target_settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, target: TargetSpec, /) -> None:
         if target.kind != self.kind:
@@ -64,6 +70,15 @@ class Task(ABC):
             )
         self.target = target
         self._metrics: Sequence[Spec] = self.usual_metrics
+
+    @classmethod
+    def target_spec(cls, task: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the spec of the target that a task is for: its kind, and what the task's own spec says of it.
+
+        Args:
+            task: The task's spec, validated.
+        """
+        return {"type": cls.kind, **{name: task[name] for name in cls.target_settings if task.get(name) is not None}}
 
     @property
     @abstractmethod
