@@ -60,6 +60,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         f"{_SOURCES}.base:Source",
         {
             "csv": f"{_SOURCES}.csv:CsvSource",
+            "corpus": f"{_SOURCES}.corpus:CorpusSource",
             "json": f"{_SOURCES}.json:JsonSource",
             "jsonl": f"{_SOURCES}.json:JsonLinesSource",
             "parquet": f"{_SOURCES}.parquet:ParquetSource",
@@ -159,6 +160,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "image": f"{_TRANSFORMS}.image:ImageTransform",
             "text": f"{_TRANSFORMS}.text:TextTransform",
             "text_pretrained": f"{_TRANSFORMS}.text_pretrained:PretrainedTextTransform",
+            "tokens": f"{_TRANSFORMS}.tokens:TokensTransform",
+            "words": f"{_TRANSFORMS}.words:WordsTransform",
         },
     ),
     "augmentation": (
@@ -217,6 +220,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_rnn": f"{_ENCODERS}.text_rnn:TextRnnEncoder",
             "text_transformer": f"{_ENCODERS}.text_transformer:TextTransformerEncoder",
             "text_pretrained": f"{_ENCODERS}.text_pretrained:PretrainedTextEncoder",
+            "text_decoder": f"{_ENCODERS}.text_decoder:TextDecoderEncoder",
+            "transformer_xl": f"{_ENCODERS}.transformer_xl:TransformerXlEncoder",
             "image_timm": f"{_ENCODERS}.image_timm:TimmEncoder",
         },
     ),
