@@ -13,6 +13,7 @@ _SYNTHESIS = "deepseek.data.synthesis"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
+_TARGETS = "deepseek.data.targets"
 _AUGMENT = "deepseek.data.augment"
 _ENCODERS = "deepseek.models.encoders"
 _TRUNKS = "deepseek.models.trunks"
@@ -164,6 +165,15 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "words": f"{_TRANSFORMS}.words:WordsTransform",
         },
     ),
+    "target": (
+        f"{_TARGETS}.base:TargetTransform",
+        {
+            "binary": f"{_TARGETS}.plain:BinaryTarget",
+            "classes": f"{_TARGETS}.plain:ClassesTarget",
+            "labels": f"{_TARGETS}.plain:LabelsTarget",
+            "values": f"{_TARGETS}.plain:ValuesTarget",
+        },
+    ),
     "augmentation": (
         f"{_AUGMENT}.base:Augmentation",
         {
@@ -236,7 +246,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "model": (
-        "deepseek.models.network:Network",
+        "deepseek.models.network:FeatureNetwork",
         {
             "network": "deepseek.models.network:Network",
             "mlp": "deepseek.models.presets.table:MlpModel",

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from deepseek.data.transforms.base import InputSpec
 from deepseek.models.blocks import Block, blocks_of
+
+Features = Literal["vector", "map", "sequence"]
+"""What a network has of a row: one vector, one for each place of a picture, or one for each element of a sequence."""
 
 
 class Encoded(NamedTuple):
