@@ -28,6 +28,7 @@ _PUBLIC = {
     "SuspectsResult": "deepseek.pipeline.suspects",
     "evaluate": "deepseek.pipeline.evaluate",
     "predict": "deepseek.pipeline.predict",
+    "generate": "deepseek.pipeline.generate",
     "export": "deepseek.pipeline.export",
     "compress": "deepseek.pipeline.compress",
     "report": "deepseek.pipeline.report",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export
     from deepseek.pipeline.features import features as features
+    from deepseek.pipeline.generate import generate as generate
     from deepseek.pipeline.learn import learn as learn
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview

@@ -172,6 +172,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "classes": f"{_TARGETS}.plain:ClassesTarget",
             "labels": f"{_TARGETS}.plain:LabelsTarget",
             "values": f"{_TARGETS}.plain:ValuesTarget",
+            "tokens": f"{_TARGETS}.tokens:TokensTarget",
+            "tags": f"{_TARGETS}.tags:TagsTarget",
         },
     ),
     "augmentation": (
@@ -261,6 +263,9 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_transformer": "deepseek.models.presets.text:TextTransformerModel",
             "text_pretrained": "deepseek.models.presets.pretrained:PretrainedTextModel",
             "image_timm": "deepseek.models.presets.pretrained:TimmModel",
+            "text_sequence": "deepseek.models.sequence:SequenceNetwork",
+            "transformer_xl": "deepseek.models.presets.language:TransformerXlModel",
+            "text_decoder": "deepseek.models.presets.language:TextDecoderModel",
         },
     ),
     "loss": (
@@ -287,6 +292,10 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "rmse": "deepseek.tasks.metrics:RootMeanSquaredError",
             "mae": "deepseek.tasks.metrics:MeanAbsoluteError",
             "r2": "deepseek.tasks.metrics:R2",
+            "bits_per_character": f"{_TASKS}.sequence_metrics:BitsPerCharacter",
+            "perplexity": f"{_TASKS}.sequence_metrics:Perplexity",
+            "token_accuracy": f"{_TASKS}.sequence_metrics:TokenAccuracy",
+            "span_f1": f"{_TASKS}.sequence_metrics:SpanF1",
         },
     ),
     "task": (
@@ -296,6 +305,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "multiclass": f"{_TASKS}.multiclass:MulticlassTask",
             "multilabel": f"{_TASKS}.multilabel:MultilabelTask",
             "regression": f"{_TASKS}.regression:RegressionTask",
+            "language_modelling": f"{_TASKS}.language_modelling:LanguageModellingTask",
+            "sequence_labelling": f"{_TASKS}.sequence_labelling:SequenceLabellingTask",
         },
     ),
     "optimizer": (

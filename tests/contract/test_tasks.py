@@ -13,6 +13,9 @@ CLASSES = TargetSpec("classes", ("y",), ("3", "5", "7"), (20, 10, 10), 40, integ
 LABELS = TargetSpec("labels", ("y",), ("red", "green"), (10, 30), 40)
 VALUES = TargetSpec("values", ("price", "rent"), (), (), 40, (100.0, -2.0), (10.0, 0.5))
 PRICE = TargetSpec("values", ("price",), (), (), 40, (100.0,), (10.0,))
+TOKENS = TargetSpec("tokens", ("text",), rows=3, lengths=(0, 1, 0, 0, 1, 1, 2))
+TAGS = TargetSpec("tags", ("tags",), ("O", "B-PER", "I-PER"), (9, 3, 2), 5)
+PLAIN_TAGS = TargetSpec("tags", ("tags",), ("DET", "NOUN", "VERB"), (9, 3, 2), 5)
 CASES = {
     "binary": ("binary", BINARY),
     "binary, balanced": ({"type": "binary", "class_weights": "balanced", "loss": "focal"}, BINARY),
@@ -26,6 +29,9 @@ CASES = {
     "multilabel, of data": ({"type": "multilabel", "class_weights": "balanced", "probabilities": "of_data"}, LABELS),
     "regression": ("regression", PRICE),
     "regression, two columns": ({"type": "regression", "loss": "huber"}, VALUES),
+    "language_modelling": ({"type": "language_modelling", "tied": False}, TOKENS),
+    "sequence_labelling": ("sequence_labelling", TAGS),
+    "sequence_labelling, plain": ("sequence_labelling", PLAIN_TAGS),
 }
 
 
@@ -43,8 +49,14 @@ class TestBuiltinTasks(TaskContract):
     def build(self):
         return family("task").build(self.spec, self.target)
 
+    def outputs(self, rows):
+        task = self.build()
+        return torch.randn(rows, 4, task.outputs) if task.takes == "sequence" else super().outputs(rows)
+
     def targets(self, rows):
         place = torch.arange(rows)
+        if self.target.kind in ("tokens", "tags"):
+            return torch.randint(0, self.build().outputs, (rows, 4))
         if self.target.kind == "binary":
             return (place % 2).float()
         if self.target.kind == "classes":

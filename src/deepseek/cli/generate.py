@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 import deepseek
+from deepseek import progress
 from deepseek.cli.options import Json, Plugins, RunPath
 from deepseek.cli.output import Output
 
 
-def generate_verb(
+def generate_verb(  # noqa: PLR0913 - each is an option
     run: RunPath,
     *,
     prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to go on from.")] = "",
@@ -25,6 +26,7 @@ def generate_verb(
     as_json: Json = False,
 ) -> Output:
     """Write on from a text with a trained language model."""
+    progress.quiet(as_json)
     value = deepseek.generate(
         run, prompt, plugins=plugins, tokens=tokens, temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, seed=seed
     )

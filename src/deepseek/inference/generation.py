@@ -5,12 +5,19 @@ Legend of shapes: `b` texts side by side · `t` tokens · `v` tokens that there 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from deepseek.data.preparation import Preparation
 from deepseek.data.transforms.tokenizer import MISSING, START, UNKNOWN
 from deepseek.data.transforms.tokens import TokensTransform
-from deepseek.errors import InputError
+from deepseek.errors import InputError, UnknownNameError
+from deepseek.inference.backends.base import Backend
+from deepseek.inference.backends.torch import TorchBackend
 from deepseek.inference.sampling import Sampling, distribution
 from deepseek.models.encoders.causal import CausalTextEncoder, Past
 from deepseek.models.encoders.text import PADDING
@@ -66,6 +73,32 @@ class Reader:
         """Go on with these of the texts, `[b]`, some perhaps several times."""
         self.ids = self.ids[rows]
         self._past = None if self._past is None else tuple(part[rows] for part in self._past)
+
+
+def write_all(backend: Backend, preparation: Preparation, prompts: Sequence[str], sampling: Mapping[str, Any]) -> list[str]:
+    """Return what a bundle's model writes behind texts.
+
+    Args:
+        backend: What runs the network.
+        preparation: The bundle's preparation.
+        prompts: The texts; each but the first is drawn for with a seed of its own.
+        sampling: The keywords of `Sampling`.
+
+    Raises:
+        InputError: It is no language model, does not run in PyTorch, or a keyword is unknown or out of range.
+    """
+    if not isinstance(backend, TorchBackend):
+        raise InputError("writing needs the trained network itself", hint="load the run with backend='torch'")
+    allowed = [field.name for field in fields(Sampling)]
+    for name in sampling:
+        if name not in allowed:
+            raise UnknownNameError("keyword of generate", name, allowed)
+    given = Sampling(**sampling)
+    Reader(backend.model)
+    (transform,) = preparation.transforms
+    assert isinstance(transform, TokensTransform)
+    seeds = [given.seed, *(seed_of(given.seed, place) for place in range(1, len(prompts)))]
+    return [write(backend.model, transform, text, replace(given, seed=seed)) for text, seed in zip(prompts, seeds, strict=True)]
 
 
 @torch.inference_mode()

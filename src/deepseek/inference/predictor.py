@@ -201,6 +201,25 @@ class Predictor:
         """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""
         return self._answer(self._preparation, batch)
 
+    def generate(self, prompt: str | Sequence[str] = "", **sampling: Any) -> Any:
+        """Go on from a text, with a language model.
+
+        Args:
+            prompt: The text, or several; empty for a text's beginning.
+            sampling: How tokens are chosen: `tokens`, `temperature`, `top_k`, `top_p`, `beams`, `seed` (see `Sampling`). Several texts are
+                drawn for with seeds of their own.
+
+        Returns:
+            What comes behind the text, without it; a list where several were given.
+
+        Raises:
+            InputError: The model is no language model, does not run in PyTorch, or a number is out of range.
+        """
+        from deepseek.inference.generation import write_all
+
+        written = write_all(self.backend, self._preparation, [prompt] if isinstance(prompt, str) else list(prompt), sampling)
+        return written[0] if isinstance(prompt, str) else written
+
     def decoded(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return what the network says of one Arrow batch: probabilities, or values in standard deviations from the training mean."""
         return self._run(self._preparation.apply(batch))
@@ -214,7 +233,13 @@ class Predictor:
         return as_arrays(self._preparation.apply(batch))
 
     def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
-        return self.table(self._run(preparation.apply(batch)))
+        self._require_answers()
+        answers = self.table(self._run(preparation.apply(batch)))
+        return answers if preparation.target is None else preparation.target.placed(answers, batch)
+
+    def _require_answers(self) -> None:
+        if self._target.kind == "tokens":
+            raise InputError("a language model has no answer to a row", hint="let it write: deepseek generate RUN --prompt TEXT")
 
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         """Return the decoded answers of prepared rows, in their order."""

@@ -4,5 +4,12 @@ from __future__ import annotations
 
 from deepseek.data.targets import TargetKind
 
-TASK_OF_KIND: dict[TargetKind, str] = {"binary": "binary", "classes": "multiclass", "labels": "multilabel", "values": "regression"}
+TASK_OF_KIND: dict[TargetKind, str] = {
+    "binary": "binary",
+    "classes": "multiclass",
+    "labels": "multilabel",
+    "values": "regression",
+    "tokens": "language_modelling",
+    "tags": "sequence_labelling",
+}
 """The task for each kind of target."""

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from deepseek.data.batch import Batch
+from deepseek.data.prepared import PreparedDataset
 from deepseek.data.resample import Resample
 from deepseek.data.targets import TargetKind, TargetSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Features
 from deepseek.models.layers import MemberLinear, init_uniform
+from deepseek.models.network import FeatureNetwork
 from deepseek.registry import Spec, component, family, split_spec
 from deepseek.tasks.answers import answer_table
 
@@ -49,6 +51,7 @@ class Task(ABC):
         monitor: The metric that stopping, saving and tuning look at unless the recipe names another.
         usual_metrics: The metrics computed unless the recipe names others; the loss is always there.
         resample: Whether training draws every class equally often, and how.
+        needs_target: Whether there has to be a column to predict.
 
     Raises:
         InputError: The target is of another kind.
@@ -59,6 +62,7 @@ class Task(ABC):
     monitor: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]] = ()
     resample: Resample | None = None
+    needs_target: ClassVar[bool] = True
 
     def __init__(self, target: TargetSpec, /) -> None:
         if target.kind != self.kind:
@@ -82,6 +86,22 @@ class Task(ABC):
         init_uniform(head.weight, width)
         init_uniform(head.bias, width)
         return head
+
+    def attach(self, network: FeatureNetwork, head: nn.Module) -> nn.Module:
+        """Return the decision layer that is put on a network: the one that `head` made, or one that shares the network's weights.
+
+        Raises:
+            InputError: The network does not suit the task, although it has the features that the task takes.
+        """
+        return head
+
+    def training_rows(self, dataset: PreparedDataset, *, batch_size: int) -> PreparedDataset:
+        """Return the rows of a split as they are trained on: as they were prepared, unless the task cuts them otherwise."""
+        return dataset
+
+    def measured_rows(self, dataset: PreparedDataset) -> PreparedDataset:
+        """Return the rows of a split as they are measured on."""
+        return dataset
 
     @abstractmethod
     def row_losses(self, out: Tensor, target: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ class LanguageModellingTask(SequenceTask):
     """
 
     kind = "tokens"
+    needs_target = False
     monitor = "bits_per_character"
     usual_metrics = ("bits_per_character", "perplexity")
 

@@ -8,10 +8,15 @@ from torch import Tensor, nn
 
 from deepseek.errors import InputError
 from deepseek.models.network import FeatureNetwork
+from deepseek.models.sequence import SequenceNetwork
 from deepseek.tasks.base import Task
 
 _WORDS = {"vector": "a vector a row", "map": "a vector for each place of a picture", "sequence": "a vector for each element of a row"}
-_MODELS = {"vector": "a model such as tabm, resnet or text_bag", "map": "unet or unet3d", "sequence": "a model of sequences"}
+_MODELS = {
+    "vector": "a model such as tabm, resnet or text_bag",
+    "map": "unet or unet3d",
+    "sequence": "text_sequence, transformer_xl or text_decoder",
+}
 
 
 class TaskModel(nn.Module):
@@ -36,7 +41,7 @@ class TaskModel(nn.Module):
                 hint=f"choose {_MODELS[task.takes]} under model, or another task",
             )
         self.network = network
-        self.head = task.head(network.width, network.members)
+        self.head = task.attach(network, task.head(network.width, network.members))
         self.task = task
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -45,5 +50,9 @@ class TaskModel(nn.Module):
         return out
 
     def predict(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return decoded answers; the whole of it can be exported."""
-        return self.task.decode(self(inputs))
+        """Return decoded answers; the whole of it can be exported.
+
+        Of a sequence also `real`, bool `[b, n]`: which elements a row has.
+        """
+        decoded = self.task.decode(self(inputs))
+        return {**decoded, "real": self.network.elements(inputs)} if isinstance(self.network, SequenceNetwork) else decoded

@@ -52,8 +52,8 @@ class CausalTextEncoder(TextEncoder):
             past: What was kept of the tokens before; nothing at the beginning.
         """
 
-    def carried(self) -> dict[str, Tensor]:
-        """Return what training remembers from one step to the next, by name; lanes that other ranks have read are zeros."""
+    def carried(self, lanes: int) -> dict[str, Tensor]:
+        """Return what training remembers of so many lanes, by name; of lanes that were not read here it is zeros."""
         return {}
 
     def carry(self, tensors: Mapping[str, Tensor]) -> None:

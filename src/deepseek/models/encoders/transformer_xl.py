@@ -97,12 +97,12 @@ class TransformerXlEncoder(CausalTextEncoder):
         self._held: dict[bool, dict[str, Tensor]] = {}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
-        """Return `[b, 1, width]`, or `[b, l, width]` where nothing is pooled; a window in a lane goes on where the lane's last one ended."""
+        """Return `[b, 1, width]`, or `[b, l, width]` where nothing is pooled; windows in lanes go on where the last ended."""
         ids, mask = self.read(inputs)
         lanes = inputs.get(self.lane_name) if self.remembers else None
         if lanes is None:
             return self.encode(ids, mask)
-        lane, held = lanes.int().argmax(dim=1), self._memory(lanes)
+        lane, held = lanes.int().argmax(dim=1), self._memory(lanes.shape[1], training=self.training)
         known = held[_KNOWN][lane] & ~inputs[self.first_name][:, None]
         tokens, left = self._read(ids, tuple(held[_STATES][:, lane].unbind(0)), known)
         with torch.no_grad():
@@ -119,23 +119,22 @@ class TransformerXlEncoder(CausalTextEncoder):
         """Read on: return the vectors `[b, l, w]` of further ids `[b, l]`, and each layer's last `mem_len` tokens `[b, m, w]`."""
         return self._read(ids, past, None)
 
-    def carried(self) -> dict[str, Tensor]:
-        """Return the memory of training: `states` `[y, n, mem_len, w]` and `known` `[n, mem_len]`; nothing before the first window."""
-        return dict(self._held.get(True, {}))
+    def carried(self, lanes: int) -> dict[str, Tensor]:
+        """Return the memory of training: `states` `[y, n, mem_len, w]` and `known` `[n, mem_len]`."""
+        return dict(self._memory(lanes, training=True))
 
     def carry(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up what `carried` returned."""
         device = self.embedding.weight.device
         self._held[True] = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
 
-    def _memory(self, lanes: Tensor) -> dict[str, Tensor]:
+    def _memory(self, count: int, *, training: bool) -> dict[str, Tensor]:
         """Return what is remembered in this mode (validating leaves training's memory alone); empty where there are other lanes."""
-        held = self._held.get(self.training)
-        count, weight = lanes.shape[1], self.embedding.weight
+        held, weight = self._held.get(training), self.embedding.weight
         if held is None or held[_KNOWN].shape[0] != count or held[_KNOWN].device != weight.device:
             states = torch.zeros(len(self.layers), count, self.mem_len, self.width, device=weight.device, dtype=weight.dtype)
             held = {_STATES: states, _KNOWN: torch.zeros(count, self.mem_len, dtype=torch.bool, device=weight.device)}
-            self._held[self.training] = held
+            self._held[training] = held
         return held
 
     def _read(self, ids: Tensor, past: Past | None, known: Tensor | None, *, keep: bool = True) -> tuple[Tensor, Past]:
