@@ -29,6 +29,7 @@ _PUBLIC = {
     "evaluate": "deepseek.pipeline.evaluate",
     "predict": "deepseek.pipeline.predict",
     "generate": "deepseek.pipeline.generate",
+    "embed": "deepseek.pipeline.embed",
     "export": "deepseek.pipeline.export",
     "compress": "deepseek.pipeline.compress",
     "report": "deepseek.pipeline.report",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.data_versions import data_checkout as data_checkout
     from deepseek.pipeline.data_versions import data_status as data_status
     from deepseek.pipeline.doctor import doctor as doctor
+    from deepseek.pipeline.embed import embed as embed
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export
     from deepseek.pipeline.features import features as features

@@ -174,6 +174,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "values": f"{_TARGETS}.plain:ValuesTarget",
             "tokens": f"{_TARGETS}.tokens:TokensTarget",
             "tags": f"{_TARGETS}.tags:TagsTarget",
+            "features": f"{_TARGETS}.features:FeaturesTarget",
         },
     ),
     "augmentation": (
@@ -307,6 +308,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "regression": f"{_TASKS}.regression:RegressionTask",
             "language_modelling": f"{_TASKS}.language_modelling:LanguageModellingTask",
             "sequence_labelling": f"{_TASKS}.sequence_labelling:SequenceLabellingTask",
+            "embedding": f"{_TASKS}.embedding:EmbeddingTask",
         },
     ),
     "optimizer": (

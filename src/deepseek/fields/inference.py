@@ -15,7 +15,7 @@ from deepseek.errors import DataError, UnknownNameError
 from deepseek.fields.field import Field, Kind, Schema, parse_kind
 from deepseek.fields.timestamps import COMPACT, forms_of, is_compact
 
-TargetKind = Literal["binary", "classes", "labels", "values", "mask", "tokens", "tags"]
+TargetKind = Literal["binary", "classes", "labels", "values", "mask", "tokens", "tags", "features"]
 """The kinds of target that tasks are for; each has a class of its own under `data.targets`."""
 
 MAX_CATEGORIES = 1_000

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from deepseek.artifacts import Bundle
-from deepseek.data.padding import as_arrays, in_array_pieces
+from deepseek.data.padding import as_arrays, in_array_pieces, rows_together
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
 from deepseek.errors import ColumnError, InputError, closest
@@ -201,6 +202,22 @@ class Predictor:
         """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""
         return self._answer(self._preparation, batch)
 
+    def embed(self, table: Any, *, normalized: bool = False) -> Any:
+        """Return what the network makes of every row before any decision: the column `embedding`, a list of float32 a row.
+
+        Args:
+            table: Rows, as `predict` takes them.
+            normalized: Whether every vector is brought to length 1.
+
+        Raises:
+            BundleError: The bundle is an export, whose graph has no features.
+        """
+        from deepseek.inference.embedding import save_embedder
+
+        with TemporaryDirectory() as scratch:
+            made = Predictor.load(save_embedder(Path(scratch) / "bundle", self.bundle, normalized=normalized))
+            return made.predict(table)
+
     def generate(self, prompt: str | Sequence[str] = "", **sampling: Any) -> Any:
         """Go on from a text, with a language model.
 
@@ -248,7 +265,7 @@ class Predictor:
         if not chosen:
             return pieces[0][1]
         places = np.argsort(np.concatenate(chosen))
-        return {name: np.concatenate([decoded[name] for _, decoded in pieces])[places] for name in pieces[0][1]}
+        return {name: rows_together([decoded[name] for _, decoded in pieces])[places] for name in pieces[0][1]}
 
     def require_columns(self, present: Sequence[str]) -> None:
         """Check that a table has every column that is needed.

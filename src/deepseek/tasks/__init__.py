@@ -11,5 +11,6 @@ TASK_OF_KIND: dict[TargetKind, str] = {
     "values": "regression",
     "tokens": "language_modelling",
     "tags": "sequence_labelling",
+    "features": "embedding",
 }
 """The task for each kind of target."""

@@ -26,8 +26,10 @@ def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded]) -> pa.Table
         target: What is predicted.
         decoded: `probability` `[b, classes]` for classes and labels, `standardized` `[b, columns]` for values; for tags `probability`
             `[b, n, classes]`, and with it `real`, bool `[b, n]`, where rows are of unequal length; for tokens `log_probability`
-            `[b, t, ids]`.
+            `[b, t, ids]`; for features `embedding` `[b, w]`.
     """
+    if target.kind == "features":
+        return embedding_table(decoded["embedding"])
     if target.kind == "tokens":
         return token_table(decoded["log_probability"])
     if target.kind == "tags":
@@ -76,6 +78,13 @@ def value_table(target: TargetSpec, standardized: Decoded) -> pa.Table:
     return pa.table(
         {f"prediction_{name}" if several else "prediction": pa.array(values[:, place]) for place, name in enumerate(target.columns)}
     )
+
+
+def embedding_table(embedding: Decoded) -> pa.Table:
+    """Return `embedding`: each row's vector as a list of float32, for `[b, w]`."""
+    values = np.ascontiguousarray(_array(embedding), dtype=np.float32)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    return pa.table({"embedding": flat.cast(pa.list_(pa.float32()))})
 
 
 def token_table(log_probability: Decoded) -> pa.Table:

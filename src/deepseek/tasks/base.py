@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -47,7 +47,7 @@ class Task(ABC):
 
     Attributes:
         kind: The kind of target that the task takes.
-        takes: The features that the decision layer takes: a `vector` a row, a `map` or a `sequence`.
+        takes: The features that the decision layer takes: a `vector` a row, a `map`, a `sequence`, or `any` of them.
         monitor: The metric that stopping, saving and tuning look at unless the recipe names another.
         usual_metrics: The metrics computed unless the recipe names others; the loss is always there.
         resample: Whether training draws every class equally often, and how.
@@ -58,7 +58,7 @@ class Task(ABC):
     """
 
     kind: ClassVar[TargetKind]
-    takes: ClassVar[Features] = "vector"
+    takes: ClassVar[Features | Literal["any"]] = "vector"
     monitor: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]] = ()
     resample: Resample | None = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from deepseek.errors import InputError
+from deepseek.models.base import Features
 from deepseek.models.network import FeatureNetwork
 from deepseek.models.sequence import SequenceNetwork
 from deepseek.tasks.base import Task
@@ -34,7 +35,7 @@ class TaskModel(nn.Module):
 
     def __init__(self, network: FeatureNetwork, task: Task) -> None:
         super().__init__()
-        if network.features != task.takes:
+        if task.takes not in ("any", network.features):
             raise InputError(
                 f"the model {type(network).__name__} returns {_WORDS[network.features]}, and {type(task).__name__} takes "
                 f"{_WORDS[task.takes]}",
@@ -52,7 +53,24 @@ class TaskModel(nn.Module):
     def predict(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return decoded answers; the whole of it can be exported.
 
-        Of a sequence also `real`, bool `[b, n]`: which elements a row has.
+        Of a sequence also `real`, bool `[b, n]`: which elements a row has; what is said of others is 0, so that a row's answer is the same
+        whatever stands beside it. A task that takes any features is given one vector a row: of a sequence their mean, of a map too.
         """
-        decoded = self.task.decode(self(inputs))
-        return {**decoded, "real": self.network.elements(inputs)} if isinstance(self.network, SequenceNetwork) else decoded
+        out = self(inputs)
+        real = self.network.elements(inputs) if isinstance(self.network, SequenceNetwork) else None
+        if self.task.takes == "any":
+            return self.task.decode(_pooled(out, self.network.features, real))
+        decoded = self.task.decode(out)
+        if real is None:
+            return decoded
+        return {**{name: tensor * real.unsqueeze(-1) for name, tensor in decoded.items()}, "real": real}
+
+
+def _pooled(features: Tensor, kind: Features, real: Tensor | None) -> Tensor:
+    """Return one vector a row and member, `[b, m, w]`."""
+    if kind == "map":
+        return features.flatten(2).mean(dim=2).unsqueeze(1)
+    if real is None:
+        return features
+    weight = real.unsqueeze(-1).to(features.dtype)
+    return (features * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(min=1.0)

@@ -20,7 +20,7 @@ class TargetSpec:
     Attributes:
         kind: `binary` (one column, two classes), `classes` (one column, several), `labels` (any number of true labels a row),
             `values` (one or several numbers), `mask` (a class for each pixel or voxel), `tokens` (each next token of a text), `tags` (a
-            class for each word).
+            class for each word), `features` (nothing: what the network makes of a row).
         columns: The target columns.
         classes: The class or label names, as the table spells them; for `binary` the second is the positive one. Empty for `values`.
         counts: How many training rows have each class or label (weights not counted).
