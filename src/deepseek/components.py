@@ -71,6 +71,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "sql": f"{_SOURCES}.sql.source:SqlSource",
             "hugging_face": f"{_SOURCES}.hub:HuggingFaceSource",
             "ingest": f"{_SOURCES}.ingested.source:IngestSource",
+            "masks": f"{_SOURCES}.masks:MasksSource",
             "label_studio": f"{_SOURCES}.label_studio:LabelStudioSource",
             "interactions": f"{_SOURCES}.interactions:InteractionSource",
             "related_tables": f"{_SOURCES}.related_tables:RelatedTablesSource",
@@ -159,6 +160,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "category": f"{_TRANSFORMS}.category:CategoryTransform",
             "timestamp": f"{_TRANSFORMS}.timestamp:TimestampTransform",
             "image": f"{_TRANSFORMS}.image:ImageTransform",
+            "volume": f"{_TRANSFORMS}.volume:VolumeTransform",
             "text": f"{_TRANSFORMS}.text:TextTransform",
             "text_pretrained": f"{_TRANSFORMS}.text_pretrained:PretrainedTextTransform",
             "tokens": f"{_TRANSFORMS}.tokens:TokensTransform",
@@ -175,6 +177,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "tokens": f"{_TARGETS}.tokens:TokensTarget",
             "tags": f"{_TARGETS}.tags:TagsTarget",
             "features": f"{_TARGETS}.features:FeaturesTarget",
+            "mask": f"{_TARGETS}.mask:MaskTarget",
         },
     ),
     "augmentation": (
@@ -188,6 +191,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "rotate": f"{_AUGMENT}.affine:Rotate",
             "scale": f"{_AUGMENT}.affine:Scale",
             "crop": f"{_AUGMENT}.affine:Crop",
+            "patch": f"{_AUGMENT}.patch:Patch",
             "color_jitter": f"{_AUGMENT}.color:ColorJitter",
             "grayscale": f"{_AUGMENT}.color:Grayscale",
             "noise": f"{_AUGMENT}.noise:Noise",
@@ -267,6 +271,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_sequence": "deepseek.models.sequence:SequenceNetwork",
             "transformer_xl": "deepseek.models.presets.language:TransformerXlModel",
             "text_decoder": "deepseek.models.presets.language:TextDecoderModel",
+            "unet": "deepseek.models.maps.unet:UNetModel",
+            "unet3d": "deepseek.models.maps.unet:UNet3dModel",
         },
     ),
     "loss": (
@@ -278,6 +284,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "mse": "deepseek.tasks.losses:MeanSquaredLoss",
             "mae": "deepseek.tasks.losses:MeanAbsoluteLoss",
             "huber": "deepseek.tasks.losses:HuberLoss",
+            "dice": "deepseek.tasks.mask_losses:DiceLoss",
+            "dice_cross_entropy": "deepseek.tasks.mask_losses:DiceCrossEntropyLoss",
         },
     ),
     "metric": (
@@ -297,6 +305,9 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "perplexity": f"{_TASKS}.sequence_metrics:Perplexity",
             "token_accuracy": f"{_TASKS}.sequence_metrics:TokenAccuracy",
             "span_f1": f"{_TASKS}.sequence_metrics:SpanF1",
+            "dice": "deepseek.tasks.mask_metrics:Dice",
+            "iou": "deepseek.tasks.mask_metrics:IntersectionOverUnion",
+            "pixel_accuracy": "deepseek.tasks.mask_metrics:PixelAccuracy",
         },
     ),
     "task": (
@@ -309,6 +320,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "language_modelling": f"{_TASKS}.language_modelling:LanguageModellingTask",
             "sequence_labelling": f"{_TASKS}.sequence_labelling:SequenceLabellingTask",
             "embedding": f"{_TASKS}.embedding:EmbeddingTask",
+            "segmentation": f"{_TASKS}.segmentation:SegmentationTask",
         },
     ),
     "optimizer": (

@@ -16,9 +16,11 @@ from deepseek.artifacts import Bundle
 from deepseek.data.padding import as_arrays, in_array_pieces, rows_together
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
+from deepseek.data.targets import require_plain
 from deepseek.errors import ColumnError, InputError, closest
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.choice import AUTO, open_backend
+from deepseek.inference.masks import answer_masks
 from deepseek.inference.reading import read_preparation
 from deepseek.inference.tables import like, open_rows, with_names
 from deepseek.registry import Spec, load_plugin
@@ -96,6 +98,11 @@ class Predictor:
         """The classes or labels in the order of their probabilities, numbers where the table held numbers; empty for a regression."""
         return tuple(class_names(self._target).to_pylist()) if self._target.classes else ()
 
+    @property
+    def answers_masks(self) -> bool:
+        """Whether each answer is a mask, which `masks_in` turns into arrays."""
+        return self._target.kind == "mask"
+
     @cached_property
     def task(self) -> Task:
         """The task that the network was trained for; needs PyTorch."""
@@ -131,7 +138,7 @@ class Predictor:
 
         Returns:
             The answers in the rows' order, as the kind of table that was given: the column `prediction`, and a `probability_CLASS` column
-            for each class where the task has classes.
+            for each class where the task has classes. A segmentation has `prediction` alone, which `deepseek.masks_in` turns into arrays.
 
         Raises:
             ColumnError: A column is missing.
@@ -152,6 +159,7 @@ class Predictor:
         """
         if not self.classes:
             raise InputError(f"the task {self._task_name!r} has no classes", hint="ask for its numbers with predict")
+        require_plain(self._target.kind, "a table of probabilities", hint="ask for masks with predict")
         source = self.open(table)
         columns = [f"probability_{name}" for name in self._target.classes]
         parts = [np.column_stack([batch[name] for name in columns]) for batch in self.stream(source)]
@@ -251,6 +259,8 @@ class Predictor:
 
     def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
         self._require_answers()
+        if self._target.kind == "mask":
+            return answer_masks(self.backend, preparation, batch)
         answers = self.table(self._run(preparation.apply(batch)))
         return answers if preparation.target is None else preparation.target.placed(answers, batch)
 

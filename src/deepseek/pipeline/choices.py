@@ -41,12 +41,9 @@ def choose(
     """
     choices: Choices = {}
     images, texts = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT))
-    sequence = target.kind in {"tokens", "tags"}
     if recipe.model == AUTO:
-        choices["model"] = _sequence_model(target) if sequence else _model(inputs, target, rows, columns)
-    defaults = _fine_tuning(recipe, rows) if is_pretrained(recipe.model) else _training(inputs, rows)
-    if sequence and not is_pretrained(recipe.model):
-        defaults = _language_training() if target.kind == "tokens" else _labelling_training(rows)
+        choices["model"] = _model_for(target, inputs, rows, columns)
+    defaults = _training_for(recipe, target, inputs, rows)
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
         defaults["learning_rate"] = (train.optimizer["learning_rate"], "the optimizer's own")
@@ -64,8 +61,23 @@ def choose(
     if images and not texts and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
         choices["task.loss.label_smoothing"] = (0.1, "keeps a network that can fit every image from being too sure")
     if recipe.data.augment == AUTO:
-        choices["data.augment"] = _augmentation(images)
+        choices["data.augment"] = _augmentation([spec for spec in inputs.values() if spec.kind in (Kind.IMAGE, Kind.VOLUME)])
     return choices
+
+
+def _model_for(target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int, columns: int) -> tuple[Any, str]:
+    """Return the model for a kind of target; what a plain target gets hangs on the inputs."""
+    if target.kind == "mask":
+        return _mask_model(inputs)
+    return _sequence_model(target) if target.kind in {"tokens", "tags"} else _model(inputs, target, rows, columns)
+
+
+def _training_for(recipe: Recipe, target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
+    """Return the way to train for a kind of target and of model."""
+    if is_pretrained(recipe.model):
+        return _fine_tuning(recipe, rows)
+    ways = {"mask": lambda: _mask_training(inputs, rows), "tokens": _language_training, "tags": lambda: _labelling_training(rows)}
+    return ways.get(target.kind, lambda: _training(inputs, rows))()
 
 
 def evens_classes(task: Any) -> bool:
@@ -107,6 +119,30 @@ def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int, colum
     if any(spec.kind is Kind.TEXT for spec in inputs.values()):
         return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, target, rows)
     return _table_model(rows, columns) if image is None else _image_model(image, inputs)
+
+
+def _mask_model(inputs: Mapping[str, InputSpec]) -> tuple[Any, str]:
+    if any(spec.kind is Kind.VOLUME for spec in inputs.values()):
+        return family("model").validate({"type": "unet3d"}), "masks of volumes: a U-Net of three dimensions"
+    return family("model").validate({"type": "unet"}), "masks of images: a U-Net"
+
+
+def _mask_training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
+    """Train on few pictures at a time: each has thousands of places to learn from, and the memory holds many maps of each."""
+    volumes = any(spec.kind is Kind.VOLUME for spec in inputs.values())
+    epochs = max(15, min(60, round(4_000 / max(rows, 1))))
+    adamw = {"type": "adamw", "weight_decay": 1e-4}
+    return {
+        "epochs": (epochs, f"{rows:,} pictures, between 15 and 60 epochs; the best weights are kept"),
+        "batch_size": (2 if volumes else 8, "few pictures a step: each has a class at thousands of places"),
+        "learning_rate": (2e-3, "for steps of bounded size"),
+        "optimizer": (family("optimizer").validate(adamw), "steps of bounded size, for classes of very unequal size"),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.05}), "ends in small steps"),
+        "clip_norm": (1.0, "guards against single bad batches"),
+        "ema": (None, "the schedule ends in small steps"),
+        "early_stopping": (False, "the schedule has to run to its end"),
+        "compile": ("off", "short runs do not earn back the time that compiling takes"),
+    }
 
 
 def _training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:

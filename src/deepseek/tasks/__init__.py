@@ -12,5 +12,6 @@ TASK_OF_KIND: dict[TargetKind, str] = {
     "tokens": "language_modelling",
     "tags": "sequence_labelling",
     "features": "embedding",
+    "mask": "segmentation",
 }
 """The task for each kind of target."""

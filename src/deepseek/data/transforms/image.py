@@ -16,7 +16,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepseek.data.columns import get_column
 from deepseek.data.sources.base import ROOT_KEY
-from deepseek.data.transforms.base import Array, InputSpec, Transform
+from deepseek.data.transforms.base import Array, InputSpec
+from deepseek.data.transforms.pictured import PicturedTransform, Whole
+from deepseek.data.volumes import centred, resampled
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind
 
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
 
 LARGEST_AUTO_SIZE = 224
 CHUNK = 256
+_ORIENTATION = 0x0112
 THREADS = min(8, os.cpu_count() or 1)
 Size = Annotated[int, Ge(1)]
 
 
-class ImageTransform(Transform):
+class ImageTransform(PicturedTransform):
     """Turns a column of images into one uint8 input `[height, width, channels]`.
 
     The column holds pixels (an Arrow `fixed_shape_tensor` of uint8, taken without copying), encoded files as bytes, or paths, relative to
@@ -48,9 +51,12 @@ class ImageTransform(Transform):
         mean: What is taken from each channel, as a part of full brightness, where a pre-trained network has its own; the training images'
             mean where not given.
         std: What each channel is then divided by, as a part of full brightness; the training images' spread where not given.
+        fit: How an image of another size comes to `size`: `resize` shrinks or stretches it; `pad` keeps its scale, cuts off what is too
+            much around the centre and fills up with black, for masks and patches; a larger one is then segmented window by window, and a
+            row without an image is a bad one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a component's arguments are its schema
         self,
         fields: Sequence[Field],
         name: str | None = None,
@@ -61,11 +67,15 @@ class ImageTransform(Transform):
         missing: Literal["mean", "fail"] = "mean",
         mean: list[float] | None = None,
         std: list[Annotated[float, Gt(0)]] | None = None,
+        fit: Literal["resize", "pad"] = "resize",
     ) -> None:
         if len(fields) != 1:
             raise InputError(f"an image transform is given {len(fields)} columns", hint="each column of images has a transform of its own")
         super().__init__(fields, name or fields[0].name)
         self.size, self.channels, self.missing, self.mean, self.std = size, channels, missing, mean, std
+        if fit == "pad":
+            self.missing = "fail"  # a picture without size has no places
+        self.resizes = fit == "resize"
         self._column = self.fields[0].name
         self._sizes: dict[tuple[int, int], int] = {}
         self._sums: dict[tuple[int, int], np.ndarray] = {}
@@ -138,6 +148,11 @@ class ImageTransform(Transform):
         return (InputSpec(str(self.name), Kind.IMAGE, (self._column,), self._shape, "uint8"),)
 
     @property
+    def space(self) -> tuple[int, ...]:
+        """The network's height and width."""
+        return self._shape[:2]
+
+    @property
     def _shape(self) -> tuple[int, int, int]:
         if not self._state:
             raise InputError("the transform of images is not fitted", hint="call observe and finish, or load_json, first")
@@ -151,6 +166,10 @@ class ImageTransform(Transform):
         if tensor is not None and tensor.shape[1:] == shape:
             return {str(self.name): tensor}
         out = np.empty((batch.num_rows, *shape), dtype=np.uint8)
+        if not self.resizes:
+            for row, whole in enumerate(self.wholes(batch)):
+                out[row] = centred(whole.values, self.space, fill=0)
+            return {str(self.name): out}
         row = 0
         for images in self._chunks(batch, fit=shape):
             for image in images:
@@ -165,6 +184,33 @@ class ImageTransform(Transform):
                     )
                 row += 1
         return {str(self.name): out}
+
+    def wholes(self, batch: pa.RecordBatch) -> Iterator[Whole]:
+        """Yield each row's image in its own size, with the network's channels."""
+        channels = self._shape[2]
+        row = 0
+        for images in self._chunks(batch):
+            for image in images:
+                if not isinstance(image, np.ndarray):
+                    raise DataError(
+                        f"row {row} of the batch: {image or f'the image in column {self._column!r} is missing'}",
+                        hint="replace or remove the file; preparing data sets such rows aside",
+                    )
+                yield Whole(_with_channels(image, channels), image.shape[:2], 0.0)
+                row += 1
+
+    def sizes(self, batch: pa.RecordBatch) -> list[tuple[int, ...] | None]:
+        """Return each row's original height and width, as it stands upright; pixels are not decoded."""
+        column = get_column(batch, self._column)
+        tensor = _pixels(column)
+        if tensor is not None:
+            return [tensor.shape[1:3]] * len(tensor)
+        root = Path((batch.schema.field(self._column).metadata or {}).get(ROOT_KEY, b"").decode())
+        return [_size_of(item, root) for item in column.to_pylist()]
+
+    def lay(self, mask: np.ndarray, *, outside: int, spacing: tuple[float, ...] | None = None) -> np.ndarray:
+        """Return a mask shrunk or stretched to the nearest pixel, or cut and filled up, as its image is."""
+        return resampled(mask, self.space, nearest=True) if self.resizes else centred(mask, self.space, fill=outside)
 
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return true for rows whose image cannot be decoded, or is missing where it must not be."""
@@ -239,6 +285,26 @@ def _read(item: np.ndarray | str | bytes, root: Path, fit: tuple[int, int, int] 
             return _fit(ImageOps.exif_transpose(image), fit)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         return f"the image {where} in column {column!r} cannot be read: {error}"
+
+
+def _size_of(item: Any, root: Path) -> tuple[int, ...] | None:
+    if not isinstance(item, bytes | str):
+        return None
+    try:
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5  # it lies on its side
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+
+
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Return an image `[h, w, 1 or 3]` with so many channels."""
+    if image.shape[2] == channels:
+        return image
+    plain = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(plain)
+    return pixels[..., None] if channels == 1 else pixels
 
 
 def _fit(image: Image.Image, fit: tuple[int, int, int] | None) -> np.ndarray:
