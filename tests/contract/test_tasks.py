@@ -36,7 +36,8 @@ CASES = {
 
 
 def test_every_builtin_task_is_in_this_suite():
-    assert {name.split(",")[0] for name in CASES} == set(FAMILIES["task"][1])
+    learning = set(FAMILIES["task"][1]) - {"embedding"}  # which learns nothing; see tests/flow/test_embedding.py
+    assert {name.split(",")[0] for name in CASES} == learning
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -79,7 +79,7 @@ def sentences(rows, seed=0):
 LABELLING = {
     "task": "sequence_labelling",
     "model": {"type": "text_sequence", "encoder": {"type": "text_rnn", "width": 32, "token_width": 16, "dropout": 0.0}},
-    "train": {"epochs": 4, "batch_size": 16, "learning_rate": 0.01},
+    "train": {"epochs": 12, "batch_size": 8, "learning_rate": 0.01},
 }
 
 
@@ -129,7 +129,7 @@ def test_spans_of_texts_as_people_mark_them_are_learned(tmp_path):
     data = {"source": str(tmp_path / "a.parquet"), "target": "marks", "fields": {"text": "text"}, "split": {"on_leak": "ignore"}}
     run = deepseek.run({"name": "marks", "data": data, **LABELLING}, out=tmp_path / "runs")
     assert run.metrics["test"]["span_f1"] > 0.95
-    answer = deepseek.load(run.run).predict({"text": ["Now Ada Smith lives in Oslo ."]})
+    answer = deepseek.load(run.run).predict(pa.table({"text": ["Now Ada Smith lives in Oslo ."]}))
     assert (
         answer["spans"].to_pylist()
         if hasattr(answer["spans"], "to_pylist")

@@ -58,7 +58,7 @@ class Reader:
         """
         self.ids = torch.cat((self.ids, ids), dim=1)
         if self._encoder.remembers:
-            for part in ids.split(self._window, dim=1):
+            for part in torch.split(ids, self._window, dim=1):
                 tokens, self._past = self._encoder.extend(part, self._past)
         else:
             if self._held + ids.shape[1] > self._window:

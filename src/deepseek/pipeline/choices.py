@@ -76,8 +76,11 @@ def _training_for(recipe: Recipe, target: TargetSpec, inputs: Mapping[str, Input
     """Return the way to train for a kind of target and of model."""
     if is_pretrained(recipe.model):
         return _fine_tuning(recipe, rows)
-    ways = {"mask": lambda: _mask_training(inputs, rows), "tokens": _language_training, "tags": lambda: _labelling_training(rows)}
-    return ways.get(target.kind, lambda: _training(inputs, rows))()
+    if target.kind == "mask":
+        return _mask_training(inputs, rows)
+    if target.kind == "tokens":
+        return _language_training()
+    return _labelling_training(rows) if target.kind == "tags" else _training(inputs, rows)
 
 
 def evens_classes(task: Any) -> bool:

@@ -86,6 +86,11 @@ def _task_target(recipe: RecipeSections) -> Iterator[Problem]:
         yield Problem("data.target", f"the task {name!r} predicts what stands in its input; leave the key out")
 
 
+def _written(recipe: RecipeSections) -> Iterator[Problem]:
+    if recipe.export and recipe.task != AUTO and recipe.task["type"] == "language_modelling":
+        yield Problem("export", "a language model is not exported: it writes with what it has kept; leave the key out")
+
+
 def _micro_batches(recipe: RecipeSections) -> Iterator[Problem]:
     train = recipe.train
     if train.batch_size == AUTO:
@@ -217,6 +222,7 @@ RULES: tuple[Rule, ...] = (
     _test_source,
     _columns,
     _task_target,
+    _written,
     _micro_batches,
     _compiled_step,
     _ema,

@@ -87,7 +87,7 @@ def value_table(target: TargetSpec, standardized: Decoded) -> pa.Table:
 def embedding_table(embedding: Decoded) -> pa.Table:
     """Return `embedding`: each row's vector as a list of float32, for `[b, w]`."""
     values = np.ascontiguousarray(_array(embedding), dtype=np.float32)
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), int(values.shape[-1]))
     return pa.table({"embedding": flat.cast(pa.list_(pa.float32()))})
 
 

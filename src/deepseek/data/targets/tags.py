@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from deepseek.data.columns import get_column, plain
+from deepseek.data.columns import get_column, is_text, plain
 from deepseek.data.labelling.spans import OUTSIDE, Span, to_tags
 from deepseek.data.targets.base import TargetTransform
 from deepseek.data.targets.spec import TargetSpec
@@ -47,7 +47,8 @@ class TagsTarget(TargetTransform):
             raise InputError(f"a target of kind 'tags' is given {len(fields)} columns", hint="it is one column of lists")
         super().__init__(fields)
         self._counts: dict[str, int] = {}
-        self._rows = self._lost = self._spans = 0
+        self._rows = self._spans = 0
+        self._lost: dict[str, int] = {}
         self._codes: dict[str, int] = {}
         self._words: WordsTransform | None = None
 
@@ -55,7 +56,9 @@ class TagsTarget(TargetTransform):
         """Return a boolean array `[rows]`: true where a row has no list, or no tag; no spans are an answer."""
         column = plain(get_column(batch, self.columns[0]))
         absent = np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
-        return absent | np.array([row is not None and not len(row) for row in column.to_pylist()], dtype=bool) & ~self._holds_spans(column)
+        if self._holds_spans(column):
+            return absent
+        return np.array([row is None or not len(row) for row in column.to_pylist()], dtype=bool)
 
     def unseen(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array `[rows]`: true where a tag was not among the training rows."""
@@ -80,6 +83,17 @@ class TagsTarget(TargetTransform):
                     self._counts[tag] = self._counts.get(tag, 0) + 1
         if _is_spans(column.type, self.columns[0]):
             self._counts.setdefault(OUTSIDE, 0)
+            self._count_lost(batch, column.to_pylist())
+
+    def _count_lost(self, batch: pa.RecordBatch, rows: Sequence[Sequence[Any] | None]) -> None:
+        """Count the spans that no tags can say, by every column that could be their text: which one it is, is not known yet."""
+        self._spans += sum(len(row or ()) for row in rows)
+        for name in batch.schema.names:
+            column = plain(batch.column(batch.schema.get_field_index(name)))
+            if not is_text(column.type):
+                continue
+            lost = [len(to_tags(text or "", _spans(row))[1]) for text, row in zip(column.to_pylist(), rows, strict=True)]
+            self._lost[name] = self._lost.get(name, 0) + sum(lost)
 
     def finish(self) -> None:
         """Settle the tags.
@@ -108,6 +122,10 @@ class TagsTarget(TargetTransform):
                 hint="say which column holds them: data.transforms: {COLUMN: words}, and leave others out with data.drop",
             )
         (self._words,) = words
+        if lost := self._lost.get(self._words.column, 0):
+            self.warnings = (
+                f"{lost} of {self._spans} spans of {self.columns[0]!r} are left out: they cut through a word, overlap another or hold none",
+            )
 
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return `target`, ragged int64: a code for each word.
@@ -157,14 +175,13 @@ class TagsTarget(TargetTransform):
         column = plain(get_column(batch, self.columns[0]))
         if not _is_spans(column.type, self.columns[0]):
             return [[str(tag) for tag in row or ()] for row in column.to_pylist()]
-        texts, places = self._of_words().words(batch), self._of_words().places(batch)
+        places = self._of_words().places(batch)
         if places is None:
             raise ColumnError(f"{self.columns[0]!r} holds spans of characters, and the words come as lists", hint="give the text, or tags")
         whole = plain(get_column(batch, self._of_words().column)).to_pylist()
         rows = []
-        for text, where, row, _ in zip(whole, places, column.to_pylist(), texts, strict=True):
-            tags, _lost = to_tags(text or "", [Span(one["start"], one["end"], one["label"]) for one in row or ()], where)
-            rows.append(tags)
+        for text, where, row in zip(whole, places, column.to_pylist(), strict=True):
+            rows.append(to_tags(text or "", _spans(row), where)[0])
         return rows
 
     def _set(self, spec: TargetSpec) -> None:
@@ -214,6 +231,10 @@ def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
                 spans.append((place, place + 1, tag[2:]))
         before = tag
     return spans
+
+
+def _spans(row: Sequence[Any] | None) -> list[Span]:
+    return [Span(one["start"], one["end"], one["label"]) for one in row or ()]
 
 
 def _is_spans(kind: pa.DataType, name: str) -> bool:

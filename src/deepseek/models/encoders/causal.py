@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepseek.data.token_windows import first_name, lane_name
 from deepseek.data.transforms.base import InputSpec
@@ -31,10 +31,12 @@ class CausalTextEncoder(TextEncoder):
         token_dropout: The share of tokens that are read as unknown while training, in [0, 1).
 
     Attributes:
+        embedding: The tokens' vectors.
         span: The most tokens that it can read at once, the remembered ones counted; nothing where there is no bound.
         remembers: Whether windows are to come in order, as what it has read before counts.
     """
 
+    embedding: nn.Embedding
     span: int | None = None
     remembers: bool = False
     causal: ClassVar[bool] = True
