@@ -95,7 +95,7 @@ def token_table(log_probability: Decoded) -> pa.Table:
     """Return `prediction`: for each token of a row the id that is likeliest to come behind it, for `[b, t, ids]`."""
     values = _array(log_probability)
     best = values.argmax(axis=2) if values.size else np.zeros(values.shape[:2], dtype=np.int64)
-    offsets = pa.array(np.arange(0, best.size + 1, best.shape[1], dtype=np.int32))
+    offsets = pa.array((np.arange(len(values) + 1) * values.shape[1]).astype(np.int32))
     return pa.table({"prediction": pa.ListArray.from_arrays(offsets, pa.array(best.reshape(-1), pa.int64()))})
 
 
