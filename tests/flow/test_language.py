@@ -13,6 +13,8 @@ import pytest
 import deepseek
 from deepseek.cli.app import run_app
 from deepseek.errors import InputError, RecipeError
+from deepseek.serving.rows.answers import AnswerWriter
+from deepseek.serving.rows.reader import RowReader
 
 VERSE = "the king is dead, long live the king.\nthe queen is here, long live the queen.\n"
 PEOPLE, PLACES = ["Ada", "Grace", "Alan", "Edsger", "Barbara"], ["London", "Ulm", "Oslo", "Rome"]
@@ -55,6 +57,15 @@ def test_a_language_model_says_that_it_answers_no_rows(written):
         deepseek.load(written.run).predict({"text": ["the king"]})
     with pytest.raises(InputError, match="keyword of generate"):
         deepseek.load(written.run).generate("a", warmth=1)
+
+
+def test_what_a_language_model_cannot_be_asked_says_so(written):
+    with pytest.raises(InputError, match="is not exported"):
+        deepseek.export(written.run)
+    with pytest.raises(InputError, match="from row to row"):
+        deepseek.preview(Path(written.run) / "recipe.yaml")
+    with pytest.raises(RecipeError, match="not exported"):
+        deepseek.run({"data": {"source": "a.csv"}, "task": "language_modelling", "export": ["onnx"]})
 
 
 def test_a_target_of_a_language_model_is_refused(tmp_path):
@@ -111,6 +122,20 @@ def test_a_row_alone_is_labelled_as_among_others(labelled):
     assert together.equals(alone)
     assert predictor.predict(pa.table({"words": pa.array([[], None], pa.list_(pa.string()))}))["prediction"].to_pylist() == [[], []]
     assert predictor.evaluate(sentences(30, seed=3))["metrics"]["span_f1"] > 0.95
+
+
+def test_labels_of_words_are_read_and_written_over_http(labelled):
+    predictor, rows = deepseek.load(labelled.run), sentences(2, seed=5)["words"].to_pylist()
+    reader = RowReader(predictor.preparation)
+    read = reader.read([*({"words": row} for row in rows), {"words": "Ada"}, {"words": [1]}])
+    assert sorted(read.bad) == [2, 3]
+    answers = predictor.answer(read.batch)
+    writer = AnswerWriter(answers.schema)
+    first, second = writer.write(answers)
+    assert len(first["prediction"]["prediction"]) == len(rows[0])
+    assert {span["label"] for span in second["prediction"]["spans"]} == {"PER", "LOC"}
+    spans = writer.json_schema()["properties"]["prediction"]["properties"]["spans"]
+    assert spans["items"]["properties"]["start"] == {"type": "integer"}
 
 
 def test_spans_of_texts_as_people_mark_them_are_learned(tmp_path):
