@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -16,6 +18,8 @@ PRICE = TargetSpec("values", ("price",), (), (), 40, (100.0,), (10.0,))
 TOKENS = TargetSpec("tokens", ("text",), rows=3, lengths=(0, 1, 0, 0, 1, 1, 2))
 TAGS = TargetSpec("tags", ("tags",), ("O", "B-PER", "I-PER"), (9, 3, 2), 5)
 PLAIN_TAGS = TargetSpec("tags", ("tags",), ("DET", "NOUN", "VERB"), (9, 3, 2), 5)
+MASK = TargetSpec("mask", ("mask",), ("0", "1", "7"), (20, 10, 10), 20, integer_classes=True, shape=(5, 6))
+VOLUME = TargetSpec("mask", ("mask",), ("0", "1", "7"), (20, 10, 10), 20, integer_classes=True, shape=(3, 4, 2))
 CASES = {
     "binary": ("binary", BINARY),
     "binary, balanced": ({"type": "binary", "class_weights": "balanced", "loss": "focal"}, BINARY),
@@ -28,6 +32,10 @@ CASES = {
     "multilabel, balanced": ({"type": "multilabel", "class_weights": "balanced"}, LABELS),
     "multilabel, of data": ({"type": "multilabel", "class_weights": "balanced", "probabilities": "of_data"}, LABELS),
     "regression": ("regression", PRICE),
+    "segmentation": ("segmentation", MASK),
+    "segmentation, volumes": ({"type": "segmentation", "loss": "dice", "metrics": [{"type": "iou", "background": False}]}, VOLUME),
+    "segmentation, cross-entropy": ({"type": "segmentation", "loss": {"type": "cross_entropy", "label_smoothing": 0.05}}, MASK),
+    "segmentation, focal": ({"type": "segmentation", "loss": "focal", "ignore": 9}, VOLUME),
     "regression, two columns": ({"type": "regression", "loss": "huber"}, VALUES),
     "language_modelling": ({"type": "language_modelling", "tied": False}, TOKENS),
     "sequence_labelling": ("sequence_labelling", TAGS),
@@ -51,10 +59,15 @@ class TestBuiltinTasks(TaskContract):
         return family("task").build(self.spec, self.target)
 
     def outputs(self, rows):
+        if self.target.kind == "mask":
+            return torch.randn(rows, len(self.target.classes), *self.target.shape)
         task = self.build()
         return torch.randn(rows, 4, task.outputs) if task.takes == "sequence" else super().outputs(rows)
 
     def targets(self, rows):
+        if self.target.kind == "mask":
+            codes = torch.arange(rows * math.prod(self.target.shape)).reshape(rows, *self.target.shape) % 4
+            return torch.where(codes == 3, 255, codes).to(torch.uint8)  # some places are not known
         place = torch.arange(rows)
         if self.target.kind in ("tokens", "tags"):
             return torch.randint(0, self.build().outputs, (rows, 4))

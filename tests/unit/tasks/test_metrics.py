@@ -102,7 +102,8 @@ def test_metrics_are_scikit_learns_whatever_the_parts(name, kind, weighted):
 
 def test_every_builtin_metric_is_compared():
     of_sequences = {"bits_per_character", "perplexity", "token_accuracy", "span_f1"}  # by hand, in test_sequences.py
-    assert {name for name, _ in REFERENCES} | {"loss"} | of_sequences == set(FAMILIES["metric"][1])
+    of_masks = {"dice", "iou", "pixel_accuracy"}
+    assert {name for name, _ in REFERENCES} | {"loss"} | of_sequences | of_masks == set(FAMILIES["metric"][1])
 
 
 def test_binned_area_keeps_apart_scores_near_one():
