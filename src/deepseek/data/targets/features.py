@@ -34,6 +34,11 @@ class FeaturesTarget(TargetTransform):
         super().__init__(fields)
         self._set(TargetSpec("features", ()))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Nothing: there is no array of its own."""
+        return ()
+
     def missing(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array `[rows]`: no row lacks anything."""
         return np.zeros(batch.num_rows, dtype=bool)

@@ -63,9 +63,8 @@ class TagsTarget(TargetTransform):
     def unseen(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array `[rows]`: true where a tag was not among the training rows."""
         absent = self.missing(batch)
-        return np.array(
-            [not gone and any(tag not in self._codes for tag in row) for gone, row in zip(absent, self._tags(batch), strict=True)]
-        )
+        rows = zip(absent, self._tags(batch), strict=True)
+        return np.array([not gone and any(tag not in self._codes for tag in row) for gone, row in rows], dtype=bool)
 
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array `[rows]`: true where there are not as many tags as words."""

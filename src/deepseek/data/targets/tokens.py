@@ -36,6 +36,11 @@ class TokensTarget(TargetTransform):
         super().__init__(fields)
         self._rows = 0
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Nothing: there is no array of its own."""
+        return ()
+
     def missing(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array `[rows]`: no row lacks what stands in its text."""
         return np.zeros(batch.num_rows, dtype=bool)
