@@ -5,7 +5,7 @@ Legend of shapes: `b` texts side by side · `t` tokens · `v` tokens that there 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -75,7 +75,7 @@ class Reader:
         self._past = None if self._past is None else tuple(part[rows] for part in self._past)
 
 
-def write_all(backend: Backend, preparation: Preparation, prompts: Sequence[str], sampling: Mapping[str, Any]) -> list[str]:
+def write_all(backend: Backend, preparation: Preparation, prompts: Sequence[str], **sampling: Any) -> list[str]:
     """Return what a bundle's model writes behind texts.
 
     Args:
@@ -98,11 +98,11 @@ def write_all(backend: Backend, preparation: Preparation, prompts: Sequence[str]
     (transform,) = preparation.transforms
     assert isinstance(transform, TokensTransform)
     seeds = [given.seed, *(seed_of(given.seed, place) for place in range(1, len(prompts)))]
-    return [write(backend.model, transform, text, replace(given, seed=seed)) for text, seed in zip(prompts, seeds, strict=True)]
+    return [write(backend.model, transform, text, sampling=replace(given, seed=seed)) for text, seed in zip(prompts, seeds, strict=True)]
 
 
 @torch.inference_mode()
-def write(model: TaskModel, transform: TokensTransform, prompt: str, sampling: Sampling) -> str:
+def write(model: TaskModel, transform: TokensTransform, prompt: str, *, sampling: Sampling) -> str:
     """Return what a model writes behind a text.
 
     Args:

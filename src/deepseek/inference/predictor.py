@@ -244,7 +244,7 @@ class Predictor:
         """
         from deepseek.inference.generation import write_all
 
-        written = write_all(self.backend, self._preparation, [prompt] if isinstance(prompt, str) else list(prompt), sampling)
+        written = write_all(self.backend, self._preparation, [prompt] if isinstance(prompt, str) else list(prompt), **sampling)
         return written[0] if isinstance(prompt, str) else written
 
     def decoded(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:

@@ -79,7 +79,7 @@ def _columns(recipe: RecipeSections) -> Iterator[Problem]:
 def _task_target(recipe: RecipeSections) -> Iterator[Problem]:
     if recipe.task == AUTO:
         return
-    name, needed = recipe.task["type"], family("task").get(recipe.task["type"]).needs_target
+    name, needed = recipe.task["type"], getattr(family("task").get(recipe.task["type"]), "needs_target", True)
     if needed and not recipe.data.targets:
         yield Problem("data.target", f"the task {name!r} needs the column to predict")
     if not needed and recipe.data.targets:

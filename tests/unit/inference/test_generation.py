@@ -86,7 +86,7 @@ def test_a_prompt_at_once_is_the_prompt_token_by_token():
 
 def written(name="text_decoder", prompt="ab", *, documents=False, **sampling):
     transform = transform_of(documents=documents)
-    return write(model_of(MODELS[name], transform), transform, prompt, Sampling(**{"tokens": 12, **sampling}))
+    return write(model_of(MODELS[name], transform), transform, prompt, sampling=Sampling(**{"tokens": 12, **sampling}))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -136,10 +136,10 @@ def test_a_text_that_ends_is_not_gone_on_with():
     model = model_of(MODELS["text_decoder"], transform)
     with torch.no_grad():
         model.head.bias[START] = 100.0
-    assert write(model, transform, "ab", Sampling(tokens=5)) == ""
-    assert write(model, transform, "ab", Sampling(tokens=5, beams=3)) == ""
+    assert write(model, transform, "ab", sampling=Sampling(tokens=5)) == ""
+    assert write(model, transform, "ab", sampling=Sampling(tokens=5, beams=3)) == ""
     pieces = transform_of(documents=False)
-    assert len(write(model, pieces, "ab", Sampling(tokens=5))) == 5
+    assert len(write(model, pieces, "ab", sampling=Sampling(tokens=5))) == 5
 
 
 def test_the_distribution_is_as_asked():

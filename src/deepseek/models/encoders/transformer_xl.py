@@ -156,7 +156,7 @@ class TransformerXlEncoder(CausalTextEncoder):
             whole = x if past is None else torch.cat((past[place].to(x.dtype), x), dim=1)
             if keep:
                 left.append(whole[:, max(whole.shape[1] - self.mem_len, 0) :].detach())
-            x = layer(x, whole, far, hidden)
+            x = layer(x, whole, far=far, hidden=hidden)
         return self.dropout(self.norm(x)), tuple(left)
 
 
@@ -180,7 +180,7 @@ class RelativeLayer(nn.Module):
         self.feed_in, self.feed_out = nn.Linear(width, inner), nn.Linear(inner, width)
         self.activation, self.dropout, self.pre_norm = make_activation(activation), QuickDropout(dropout), pre_norm
 
-    def forward(self, x: Tensor, whole: Tensor, far: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, x: Tensor, whole: Tensor, *, far: Tensor, hidden: Tensor) -> Tensor:
         """Map `[b, l, w]` to the same shape.
 
         Args:
@@ -191,10 +191,10 @@ class RelativeLayer(nn.Module):
         """
         if self.pre_norm:
             whole = self.attention_norm(whole)
-            x = x + self.dropout(self.attention(whole[:, -x.shape[1] :], whole, far, hidden))
+            x = x + self.dropout(self.attention(whole[:, -x.shape[1] :], whole, far=far, hidden=hidden))
             out: Tensor = x + self.dropout(self._feed(self.feed_norm(x)))
             return out
-        x = self.attention_norm(x + self.dropout(self.attention(x, whole, far, hidden)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, whole, far=far, hidden=hidden)))
         behind: Tensor = self.feed_norm(x + self.dropout(self._feed(x)))
         return behind
 
@@ -221,7 +221,7 @@ class RelativeAttention(nn.Module):
             nn.Parameter(torch.zeros(heads, 1, width // heads)),
         )
 
-    def forward(self, x: Tensor, whole: Tensor, far: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, x: Tensor, whole: Tensor, *, far: Tensor, hidden: Tensor) -> Tensor:
         """Map `[b, l, w]` to the same shape; arguments as those of `RelativeLayer.forward`."""
         rows, length, width = x.shape
         queries = self._split(self.queries(x))
