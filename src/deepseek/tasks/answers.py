@@ -27,10 +27,10 @@ def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded]) -> pa.Table
         target: What is predicted.
         decoded: `probability` `[b, classes]` for classes and labels, `[b, classes, *space]` for masks, `standardized` `[b, columns]` for
             values; for tags `probability` `[b, n, classes]`, and with it `real`, bool `[b, n]`, where rows are of unequal length; for
-            tokens `log_probability` `[b, t, ids]`; for features `embedding` `[b, w]`.
+            tokens `log_probability` `[b, t, ids]`; for features `features` `[b, w]`.
     """
     if target.kind == "features":
-        return embedding_table(decoded["embedding"])
+        return embedding_table(decoded["features"])
     if target.kind == "tokens":
         return token_table(decoded["log_probability"])
     if target.kind == "tags":

@@ -59,6 +59,6 @@ class EmbeddingTask(Task):
         return {"loss": family("metric").build("loss", self.target)}
 
     def decode(self, out: Tensor) -> dict[str, Tensor]:
-        """Return `embedding`, float32 `[b, w]`, of features `[b, m, w]`."""
+        """Return `features`, float32 `[b, w]`, of `[b, m, w]`; not `embedding`, as values in graphs are called."""
         vectors = widened(out).mean(dim=1)
-        return {"embedding": functional.normalize(vectors, dim=-1) if self.normalized else vectors}
+        return {"features": functional.normalize(vectors, dim=-1) if self.normalized else vectors}
