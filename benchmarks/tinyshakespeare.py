@@ -2,11 +2,10 @@
 
 The text is `$DEEPSEEK_DATA/tinyshakespeare/input.txt`, its first nine tenths for training and the rest for validation. The baseline is
 written here: a decoder of the size that nanoGPT trains on a processor (four blocks, four heads, 128 wide, windows of 64 characters, twelve
-a batch, no dropout), AdamW, windows drawn at random. Every contestant trains for the same wall time at most: the time of a step is measured,
-and the schedule is planned for the steps that fit; the framework keeps a fifth of the time in reserve, the baseline nothing. The baseline's
-schedule is that of nanoGPT's settings for a processor.
-Contestants take turns; medians over the repeats. All are measured on every validation character, each predicted once in windows of 64
-characters (Transformer-XL: in lanes, with what it remembers).
+a batch, no dropout), AdamW, windows drawn at random. Every contestant trains for the same wall time at most: the time of a step is
+measured, and the schedule is planned for the steps that fit; the framework keeps a fifth of the time in reserve, the baseline nothing. The
+baseline's schedule is that of nanoGPT's settings for a processor. Contestants take turns; medians over the repeats. All are measured on
+every validation character, each predicted once in windows of 64 characters (Transformer-XL: in lanes, with what it remembers).
 
 Prints one JSON line.
 """
