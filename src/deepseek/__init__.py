@@ -29,6 +29,8 @@ _PUBLIC = {
     "SuspectsResult": "deepseek.pipeline.suspects",
     "evaluate": "deepseek.pipeline.evaluate",
     "predict": "deepseek.pipeline.predict",
+    "generate": "deepseek.pipeline.generate",
+    "embed": "deepseek.pipeline.embed",
     "export": "deepseek.pipeline.export",
     "compress": "deepseek.pipeline.compress",
     "report": "deepseek.pipeline.report",
@@ -75,9 +77,11 @@ if TYPE_CHECKING:
     from deepseek.pipeline.data_versions import data_checkout as data_checkout
     from deepseek.pipeline.data_versions import data_status as data_status
     from deepseek.pipeline.doctor import doctor as doctor
+    from deepseek.pipeline.embed import embed as embed
     from deepseek.pipeline.evaluate import evaluate as evaluate
     from deepseek.pipeline.export import export as export
     from deepseek.pipeline.features import features as features
+    from deepseek.pipeline.generate import generate as generate
     from deepseek.pipeline.learn import learn as learn
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview

@@ -48,6 +48,24 @@ TEXTS = {
         "type": "text_pretrained",
         "config": {"model_type": "distilbert", "vocab_size": 30, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
     },
+    "transformer_xl": {"type": "transformer_xl", "width": 16, "depth": 2},
+    "transformer_xl, post-norm, all tokens": {
+        "type": "transformer_xl",
+        "width": 16,
+        "depth": 2,
+        "norm": "post",
+        "pool": "none",
+        "embedding_scale": 0.1,
+    },
+    "text_decoder": {"type": "text_decoder", "width": 16, "depth": 2},
+    "text_decoder, learned, all tokens": {
+        "type": "text_decoder",
+        "width": 16,
+        "depth": 2,
+        "positions": "learned",
+        "pool": "none",
+        "embedding_scale": 0.1,
+    },
     "text_transformer, all tokens": {"type": "text_transformer", "width": 16, "positions": "none", "pool": "none"},
 }
 SPECS = {

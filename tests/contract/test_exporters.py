@@ -5,12 +5,17 @@ from io import BytesIO
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 from tests.tiny_checkpoint import write_checkpoint
 
+from deepseek.artifacts import Bundle
+from deepseek.data.preparation import Preparation
 from deepseek.exporters.contract import ExporterContract, original_in, rows
 from deepseek.exporters.export import exported
+from deepseek.exporters.original import Original
 from deepseek.fields import Field, Kind, Schema
+from deepseek.inference import build_model, save_bundle
 from deepseek.registry import family
 
 SPECS = {
@@ -44,7 +49,8 @@ KINDS = {"a size": Kind.NUMBER, "kind": Kind.CATEGORY, "text": Kind.TEXT, "photo
 
 def test_every_exporter_and_model_is_in_this_suite():
     assert {spec["type"] for spec in SPECS.values()} == set(family("exporter").names())
-    assert {name.partition(",")[0] for name in MODELS} == set(family("model").names())
+    vectors = {name for name in family("model").names() if family("model").get(name).features == "vector"}
+    assert {name.partition(",")[0] for name in MODELS} == vectors  # maps and sequences have tests of their own
 
 
 @pytest.mark.parametrize("case", SPECS)
@@ -87,6 +93,38 @@ def test_every_model_exports(name, exporter, tmp_path):
         assert made.parity.flipped == 0
         assert made.parity.difference < 1e-5
         assert "rows alone" in made.parity.cases
+
+
+ENCODERS = {
+    "text_rnn": {"type": "text_rnn", "width": 16, "token_width": 8},
+    "text_transformer": {"type": "text_transformer", "width": 16, "heads": 2},
+    "text_decoder": {"type": "text_decoder", "width": 16, "heads": 2},
+    "transformer_xl": {"type": "transformer_xl", "width": 16, "heads": 2},
+    "text_pretrained": {"type": "text_pretrained"},
+}
+
+
+@pytest.mark.parametrize("exporter", ["onnx", "openvino", "torch"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_labels_of_words_are_exported(name, exporter, tmp_path):
+    words = [["Ada", "lives", "in", "Rome"], ["Rome"], [], None, ["Ada", "Ada", "and", "her", "long", "name"]] * 4
+    tags = [None if row is None else ["B-PER" if word == "Ada" else "O" for word in row] for row in words]
+    batch = pa.record_batch({"words": pa.array(words, pa.list_(pa.string())), "tags": pa.array(tags, pa.list_(pa.string()))})
+    schema = Schema((Field("words", Kind.TAGS), Field("tags", Kind.TAGS)), ("tags",))
+    encoder, transforms = ENCODERS[name], None
+    if name == "text_pretrained":
+        encoder = {**encoder, "pretrained": str(write_checkpoint(tmp_path / "checkpoint"))}
+        transforms = {"words": {"type": "words", "pretrained": encoder["pretrained"]}}
+    preparation = Preparation(schema, transforms=transforms, target="tags").fit(lambda: iter([batch]))
+    spec = family("model").validate({"type": "text_sequence", "encoder": encoder})
+    torch.manual_seed(0)
+    model, task = build_model(preparation, spec, {"type": "sequence_labelling"}), {"type": "sequence_labelling"}
+    save_bundle(tmp_path / "bundle", model, preparation, model=spec, task=task)
+    original = Original.of(Bundle.open(tmp_path / "bundle"), lambda: iter([batch]), training=lambda: iter([batch]))
+    with exported(original, family("exporter").build(exporter), tmp_path) as made:
+        assert made.parity.rows == batch.num_rows
+        assert made.parity.flipped == 0
+        assert made.parity.difference < 1e-5
 
 
 @pytest.mark.parametrize("exporter", ["onnx", "openvino", "torch"])

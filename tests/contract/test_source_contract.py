@@ -95,6 +95,19 @@ class TestInteractions(SourceContract):
         return pa.table({"who": ["a", "a", "b", "b", "a", "a"], "what": ["x", "y", "y", OF_B, "z", "y"], "label": [1, 0, 1, 0, 1, 0]})
 
 
+class TestCorpus(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        (tmp_path / "a.txt").write_text("to be,\nor not\nto be")
+        (tmp_path / "b.txt").write_text("x" * 12 + "\n")
+        return open_source({"type": "corpus", "path": "*.txt", "piece": 5}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        texts = ["to be,\n", "or not\n", "to be", "x" * 10, "xx\n"]
+        return pa.table({"text": texts, "place": list(range(5)), "document": ["a.txt"] * 3 + ["b.txt"] * 2})
+
+
 class TestLabelStudio(SourceContract):
     @pytest.fixture
     def source(self, tmp_path):

@@ -10,7 +10,9 @@ from deepseek.components import FAMILIES
 from deepseek.data.targets import build_target
 from deepseek.data.targets.contract import TargetContract
 from deepseek.data.transforms.image import ImageTransform
+from deepseek.data.transforms.tokens import TokensTransform
 from deepseek.data.transforms.volume import VolumeTransform
+from deepseek.data.transforms.words import WordsTransform
 from deepseek.fields import Field, Kind
 
 PLAIN = {
@@ -70,5 +72,49 @@ class TestMasksOfVolumes(TestMasks):
         return VolumeTransform((Field("picture", Kind.VOLUME),), size=(4, 5, 5))
 
 
+class TestTags(TargetContract):
+    def build(self):
+        return build_target("tags", [Field("tags", Kind.TAGS)])
+
+    def training(self):
+        words = [["Ada", "Smith", "wrote"], ["Rome"], ["x"], None, ["no", "one"]]
+        tags = [["B-PER", "I-PER", "O"], ["B-LOC"], ["O"], None, ["O", "O"]]
+        kind = pa.list_(pa.string())
+        return pa.record_batch({"words": pa.array(words, kind), "tags": pa.array(tags, kind)})
+
+    def transforms(self):
+        transform = WordsTransform((Field(self.training().schema.names[0], Kind.TAGS),), min_count=1)
+        transform.observe(self.training())
+        transform.finish()
+        return [transform]
+
+
+class TestSpans(TestTags):
+    def training(self):
+        texts = ["Ada Smith wrote", "Rome", "x", None, "no one"]
+        tags = [[{"start": 0, "end": 9, "label": "PER"}], [{"start": 0, "end": 4, "label": "LOC"}], [], None, []]
+        kind = pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())]))
+        return pa.record_batch({"text": texts, "tags": pa.array(tags, kind)})
+
+
+class TestTokens(TargetContract):
+    def build(self):
+        return build_target("tokens", [])
+
+    def training(self):
+        return pa.record_batch({"text": ["to be", "or", "not", "to be"]})
+
+    def transforms(self):
+        transform = TokensTransform((Field("text", Kind.TEXT),))
+        transform.observe(self.training())
+        transform.finish()
+        return [transform]
+
+
+class TestFeatures(TestTokens):
+    def build(self):
+        return build_target("features", [])
+
+
 def test_every_builtin_kind_is_in_this_suite():
-    assert {name.split(",")[0] for name in PLAIN} | {"mask"} == set(FAMILIES["target"][1])
+    assert {name.split(",")[0] for name in PLAIN} | {"mask", "tags", "tokens", "features"} == set(FAMILIES["target"][1])

@@ -15,6 +15,9 @@ CLASSES = TargetSpec("classes", ("y",), ("3", "5", "7"), (20, 10, 10), 40, integ
 LABELS = TargetSpec("labels", ("y",), ("red", "green"), (10, 30), 40)
 VALUES = TargetSpec("values", ("price", "rent"), (), (), 40, (100.0, -2.0), (10.0, 0.5))
 PRICE = TargetSpec("values", ("price",), (), (), 40, (100.0,), (10.0,))
+TOKENS = TargetSpec("tokens", ("text",), rows=3, lengths=(0, 1, 0, 0, 1, 1, 2))
+TAGS = TargetSpec("tags", ("tags",), ("O", "B-PER", "I-PER"), (9, 3, 2), 5)
+PLAIN_TAGS = TargetSpec("tags", ("tags",), ("DET", "NOUN", "VERB"), (9, 3, 2), 5)
 MASK = TargetSpec("mask", ("mask",), ("0", "1", "7"), (20, 10, 10), 20, integer_classes=True, shape=(5, 6))
 VOLUME = TargetSpec("mask", ("mask",), ("0", "1", "7"), (20, 10, 10), 20, integer_classes=True, shape=(3, 4, 2))
 CASES = {
@@ -34,11 +37,15 @@ CASES = {
     "segmentation, cross-entropy": ({"type": "segmentation", "loss": {"type": "cross_entropy", "label_smoothing": 0.05}}, MASK),
     "segmentation, focal": ({"type": "segmentation", "loss": "focal", "ignore": 9}, VOLUME),
     "regression, two columns": ({"type": "regression", "loss": "huber"}, VALUES),
+    "language_modelling": ({"type": "language_modelling", "tied": False}, TOKENS),
+    "sequence_labelling": ("sequence_labelling", TAGS),
+    "sequence_labelling, plain": ("sequence_labelling", PLAIN_TAGS),
 }
 
 
 def test_every_builtin_task_is_in_this_suite():
-    assert {name.split(",")[0] for name in CASES} == set(FAMILIES["task"][1])
+    learning = set(FAMILIES["task"][1]) - {"embedding"}  # which learns nothing; see tests/flow/test_embedding.py
+    assert {name.split(",")[0] for name in CASES} == learning
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -52,15 +59,18 @@ class TestBuiltinTasks(TaskContract):
         return family("task").build(self.spec, self.target)
 
     def outputs(self, rows):
-        if self.target.kind != "mask":
-            return super().outputs(rows)
-        return torch.randn(rows, len(self.target.classes), *self.target.shape)
+        if self.target.kind == "mask":
+            return torch.randn(rows, len(self.target.classes), *self.target.shape)
+        task = self.build()
+        return torch.randn(rows, 4, task.outputs) if task.takes == "sequence" else super().outputs(rows)
 
     def targets(self, rows):
         if self.target.kind == "mask":
             codes = torch.arange(rows * math.prod(self.target.shape)).reshape(rows, *self.target.shape) % 4
             return torch.where(codes == 3, 255, codes).to(torch.uint8)  # some places are not known
         place = torch.arange(rows)
+        if self.target.kind in ("tokens", "tags"):
+            return torch.randint(0, self.build().outputs, (rows, 4))
         if self.target.kind == "binary":
             return (place % 2).float()
         if self.target.kind == "classes":

@@ -15,7 +15,9 @@ from deepseek.data.transforms.number import NumberTransform
 from deepseek.data.transforms.text import TextTransform
 from deepseek.data.transforms.text_pretrained import PretrainedTextTransform
 from deepseek.data.transforms.timestamp import TimestampTransform
+from deepseek.data.transforms.tokens import TokensTransform
 from deepseek.data.transforms.volume import VolumeTransform
+from deepseek.data.transforms.words import WordsTransform
 from deepseek.fields import Field, Kind
 
 
@@ -168,3 +170,39 @@ class TestTokenizersOfCheckpoints(TestWords):
 
     def build(self):
         return PretrainedTextTransform((Field("note", Kind.TEXT),), pretrained=str(self.folder), max_tokens=6)
+
+
+class TestTokens(TestWords):
+    tokenizer = "characters"
+    documents = True
+
+    def build(self):
+        note = Field("note", Kind.TEXT)
+        return TokensTransform((note,), tokenizer=self.tokenizer, vocabulary=self.vocabulary, documents=self.documents)
+
+
+class TestTokensOfOneText(TestTokens):
+    tokenizer = "bpe"
+    documents = False
+
+
+class TestWordsOfTexts(TestWords):
+    tokenizer = "bpe"
+
+    def build(self):
+        return WordsTransform((Field("note", Kind.TEXT),), tokenizer=self.tokenizer, vocabulary=self.vocabulary, max_tokens=6, min_count=1)
+
+
+class TestWordsOfLists(TestWordsOfTexts):
+    tokenizer = "word"
+
+    def training(self):
+        return pa.record_batch({"note": [["a", "good", "day"], None, [], ["good", "good", "日本語", "and", "a", "long", "end"], ["it's"]]})
+
+    def unseen(self):
+        return pa.record_batch({"note": [["\u200d👍🏽", "[ unknown ]", ""], None, ["ﬁne"]]})
+
+
+class TestWordsOfCheckpoints(TestTokenizersOfCheckpoints):
+    def build(self):
+        return WordsTransform((Field("note", Kind.TEXT),), pretrained=str(self.folder), max_tokens=6)

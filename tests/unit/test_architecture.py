@@ -188,7 +188,9 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
+    "cli/embed.py": "the verb's options",
     "cli/export.py": "the verb's options",
+    "cli/generate.py": "the verb's options",
     "cli/ingest.py": "the verb's options",
     "cli/learn.py": "the verb's options",
     "cli/loop.py": "the verb's options",
@@ -200,6 +202,7 @@ PARAMETERS_EXEMPT = {
     "cli/tune.py": "the verb's options",
     "cli/watch.py": "the verb's options",
     "data/materialize.py": "which rows, in which role, and what becomes of those that cannot be prepared",
+    "pipeline/embed.py": "embed() is the public function whose arguments are the verb's options",
     "pipeline/suspects.py": "suspects() is the public function whose arguments are the verb's options",
     "pipeline/train.py": "train() is the public function whose arguments are a recipe in short",
 }

@@ -37,6 +37,8 @@ class Loader:
     batch of an epoch a rank's share may be empty, and a batch of 0 rows is yielded, so that all ranks make equally many steps. Where a
     share must not be that small, as batch statistics need two rows, `least` joins such a last batch to the one before.
 
+    A dataset whose rows follow each other, lane by lane (`batch_rows`), comes in its own order and in batches of its own size.
+
     Args:
         dataset: The prepared rows.
         seed: Decides the order.
@@ -79,6 +81,8 @@ class Loader:
     ) -> None:
         if batch_size < 1 or not 0 <= rank < ranks:
             raise InputError(f"batch_size is {batch_size}, rank {rank} of {ranks}", hint="a batch has a row, ranks count from 0")
+        if dataset.batch_rows is not None:
+            batch_size, shuffle = dataset.batch_rows, False
         self._resampled = None if resample is None else Resampled(_class_codes(dataset, shuffle=shuffle), resample)
         self.length = len(dataset) if self._resampled is None else len(self._resampled)
         if min(batch_size, self.length) < least * ranks:

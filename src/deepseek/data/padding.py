@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -91,3 +91,20 @@ def in_array_pieces(
                 inputs[name], inputs[mask_name(name)] = pad(array, rows)
         yield rows, inputs
         start += len(rows)
+
+
+def rows_together(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the rows of several arrays `[b, …]` one after the other, those of fewer elements with zeros behind them.
+
+    Args:
+        parts: At least one, of as many dimensions.
+    """
+    shape = tuple(np.max([part.shape[1:] for part in parts], axis=0).astype(int)) if parts[0].ndim > 1 else ()
+    if all(part.shape[1:] == shape for part in parts):
+        return np.concatenate(parts)
+    made = np.zeros((sum(map(len, parts)), *shape), dtype=parts[0].dtype)
+    start = 0
+    for part in parts:
+        made[(slice(start, start + len(part)), *(slice(size) for size in part.shape[1:]))] = part
+        start += len(part)
+    return made

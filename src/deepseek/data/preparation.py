@@ -21,7 +21,7 @@ from deepseek.data.types import as_type, named_type, type_name
 from deepseek.data.unknown_categories import Unknown
 from deepseek.errors import DataError, InputError
 from deepseek.fields import Field, Kind, Schema
-from deepseek.registry import Spec, family
+from deepseek.registry import Spec, family, split_spec
 from deepseek.statistics import Moments
 
 if TYPE_CHECKING:
@@ -97,9 +97,11 @@ class Preparation:
         if weight is not None:
             schema[weight]
         self._specs = [family("cleaner").validate(spec) for spec in clean]
-        self._overrides = dict(transforms or {})
-        self._target_spec = family("target").validate(target) if target and schema.target else None
+        free = target is not None and family("target").get(split_spec("target", target)[0]).in_inputs
+        self._target_spec = family("target").validate(target) if target and (schema.target or free) else None
         self.target = self._new_target()
+        usual = {} if self.target is None else {kind.value: name for kind, name in self.target.transforms.items()}
+        self._overrides = {**usual, **(transforms or {})}
         self.cleaners: list[Cleaner] = []
         self.transforms: list[Transform] = []
         self.dropped: dict[str, int] = {}
@@ -132,7 +134,8 @@ class Preparation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know of the training rows; known after `fit`."""
-        return tuple(warning for transform in self.transforms for warning in transform.warnings)
+        own = () if self.target is None else self.target.warnings
+        return (*(warning for transform in self.transforms for warning in transform.warnings), *own)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -41,6 +41,11 @@ class Original:
     def of(cls, bundle: Bundle, batches: Rows, *, training: Rows | None = None) -> Original:
         """Open a bundle in PyTorch; raises as `require_original` does."""
         require_original(bundle)
+        if bundle.read("task.json")["type"] == "language_modelling":
+            raise InputError(
+                "a language model is not exported: it writes with what it has kept of the tokens before",
+                hint="let it write in PyTorch: deepseek generate; its vectors can be exported: deepseek embed --bundle FOLDER",
+            )
         backend = TorchBackend(bundle)
         predictor = Predictor(bundle, backend)
         return cls(predictor, batches, AnswerGraph(backend.model, predictor.preparation.inputs), training)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from deepseek.data.padding import rows_together
 from deepseek.errors import DataError, ExportError, InputError
 from deepseek.exporters.hard_rows import hard_rows
 from deepseek.inference.predictor import Predictor
@@ -135,7 +136,7 @@ def _asked(ask: Callable[[pa.RecordBatch], dict[str, np.ndarray]], batch: pa.Rec
 
 def _alone(predictor: Predictor, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
     parts = [predictor.decoded(batch.slice(row, 1)) for row in range(batch.num_rows)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: rows_together([part[name] for part in parts]) for name in parts[0]}
 
 
 def _take_up(

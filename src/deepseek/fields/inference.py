@@ -15,7 +15,7 @@ from deepseek.errors import DataError, UnknownNameError
 from deepseek.fields.field import Field, Kind, Schema, parse_kind
 from deepseek.fields.timestamps import COMPACT, forms_of, is_compact
 
-TargetKind = Literal["binary", "classes", "labels", "values", "mask"]
+TargetKind = Literal["binary", "classes", "labels", "values", "mask", "tokens", "tags", "features"]
 """The kinds of target that tasks are for; each has a class of its own under `data.targets`."""
 
 MAX_CATEGORIES = 1_000
@@ -153,6 +153,8 @@ def target_kind(column: pa.ChunkedArray, field: Field) -> tuple[TargetKind, str]
     if field.kind is Kind.MASK:
         return "mask", "a class for each place in a picture"
     values = _plain(column).drop_null()
+    if is_span_list(values.type):
+        return "tags", "each row has a list of spans"
     if pa.types.is_list(values.type):
         return "labels", "each row has a list"
     if not len(values):
@@ -263,6 +265,12 @@ def _value_kind(kind: pa.DataType) -> Kind:
     return Kind.NUMBER if _numeric(kind) else Kind.CATEGORY
 
 
+def is_span_list(kind: pa.DataType) -> bool:
+    """Whether a column holds lists of stretches of a text, each with `start`, `end` and `label`."""
+    inner = getattr(kind, "value_type", None)
+    return inner is not None and pa.types.is_struct(inner) and {field.name for field in inner} == {"start", "end", "label"}
+
+
 def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
     """Return what a column of arrays or lists is; nothing for scalars."""
     if isinstance(kind, pa.FixedShapeTensorType):
@@ -278,6 +286,8 @@ def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
             return Kind.SERIES, "lists of numbers"
         if pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner):
             return Kind.TAGS, "lists of names"
+        if is_span_list(kind):
+            return Kind.TAGS, "lists of spans"
     if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
         raise DataError(
             f"the column {name!r} is of type {kind}, which no kind of column can hold", hint="flatten it into columns of plain values"

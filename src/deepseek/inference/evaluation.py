@@ -11,9 +11,11 @@ import pyarrow as pa
 import torch
 
 from deepseek.data.batch import Batch, labelled_pieces
-from deepseek.data.loader import ANSWERED_BYTES
+from deepseek.data.loader import ANSWERED_BYTES, Loader
 from deepseek.data.preparation import Aside, Preparation
+from deepseek.data.prepared import PreparedDataset
 from deepseek.data.sources.base import Source, rooted_batches
+from deepseek.data.transforms.text import joined
 from deepseek.data.unknown_categories import Unknown
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference.backends.base import Backend
@@ -58,6 +60,8 @@ def measure_batches(backend: Backend, task: Task, preparation: Preparation, *, t
     """
     counts: Counter[str] = Counter()
     unknown = Unknown()
+    if preparation.target is not None and preparation.target.in_inputs:
+        return _measure_text(backend, task, preparation.watched(unknown), tables, unknown)
     batches = _batches(preparation.watched(unknown), _checked(preparation, tables), counts)
     if isinstance(backend, TorchBackend):
         metrics = evaluate_exactly(backend.model, task, batches)
@@ -69,6 +73,23 @@ def measure_batches(backend: Backend, task: Task, preparation: Preparation, *, t
         raise DataError(f"no row can be measured ({aside})", hint="give rows with the target and of classes that training knew")
     set_aside = {reason: count for reason, count in counts.items() if count}
     return {"metrics": metrics, "rows": rows, "set_aside": set_aside, "warnings": unknown.warnings("rows")}
+
+
+def _measure_text(
+    backend: Backend, task: Task, preparation: Preparation, tables: Iterator[pa.RecordBatch], unknown: Unknown
+) -> dict[str, Any]:
+    """Return a language model's metrics on rows that are read as one text, to its last token."""
+    parts = [preparation.arrays(batch) for batch, _ in preparation.other_rows(tables)]
+    if not parts:
+        raise DataError("there is no row to measure on", hint="give texts")
+    (name,) = parts[0]
+    whole = joined([part[name] for part in parts])  # type: ignore[misc]
+    rows = task.measured_rows(PreparedDataset.from_arrays({name: whole}))
+    batches = Loader(rows, batch_size=_BATCH_ROWS, shuffle=False).batches(0)
+    if not isinstance(backend, TorchBackend):
+        raise InputError("a language model is measured with the trained network itself", hint="load the run with backend='torch'")
+    metrics = evaluate_exactly(backend.model, task, batches)
+    return {"metrics": metrics, "rows": len(whole), "set_aside": {}, "warnings": unknown.warnings("rows")}
 
 
 def _checked(preparation: Preparation, tables: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from deepseek.artifacts import Bundle
-from deepseek.data.padding import as_arrays, in_array_pieces
+from deepseek.data.padding import as_arrays, in_array_pieces, rows_together
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
 from deepseek.data.targets import require_plain
@@ -211,6 +212,41 @@ class Predictor:
         """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""
         return self._answer(self._preparation, batch)
 
+    def embed(self, table: Any, *, normalized: bool = False) -> Any:
+        """Return what the network makes of every row before any decision: the column `embedding`, a list of float32 a row.
+
+        Args:
+            table: Rows, as `predict` takes them.
+            normalized: Whether every vector is brought to length 1.
+
+        Raises:
+            BundleError: The bundle is an export, whose graph has no features.
+        """
+        from deepseek.inference.embedding import save_embedder
+
+        with TemporaryDirectory() as scratch:
+            made = Predictor.load(save_embedder(Path(scratch) / "bundle", self.bundle, normalized=normalized))
+            return made.predict(table)
+
+    def generate(self, prompt: str | Sequence[str] = "", **sampling: Any) -> Any:
+        """Go on from a text, with a language model.
+
+        Args:
+            prompt: The text, or several; empty for a text's beginning.
+            sampling: How tokens are chosen: `tokens`, `temperature`, `top_k`, `top_p`, `beams`, `seed` (see `Sampling`). Several texts are
+                drawn for with seeds of their own.
+
+        Returns:
+            What comes behind the text, without it; a list where several were given.
+
+        Raises:
+            InputError: The model is no language model, does not run in PyTorch, or a number is out of range.
+        """
+        from deepseek.inference.generation import write_all
+
+        written = write_all(self.backend, self._preparation, [prompt] if isinstance(prompt, str) else list(prompt), **sampling)
+        return written[0] if isinstance(prompt, str) else written
+
     def decoded(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return what the network says of one Arrow batch: probabilities, or values in standard deviations from the training mean."""
         return self._run(self._preparation.apply(batch))
@@ -224,9 +260,15 @@ class Predictor:
         return as_arrays(self._preparation.apply(batch))
 
     def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
+        self._require_answers()
         if self._target.kind == "mask":
             return answer_masks(self.backend, preparation, batch)
-        return self.table(self._run(preparation.apply(batch)))
+        answers = self.table(self._run(preparation.apply(batch)))
+        return answers if preparation.target is None else preparation.target.placed(answers, batch)
+
+    def _require_answers(self) -> None:
+        if self._target.kind == "tokens":
+            raise InputError("a language model has no answer to a row", hint="let it write: deepseek generate RUN --prompt TEXT")
 
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         """Return the decoded answers of prepared rows, in their order."""
@@ -235,7 +277,7 @@ class Predictor:
         if not chosen:
             return pieces[0][1]
         places = np.argsort(np.concatenate(chosen))
-        return {name: np.concatenate([decoded[name] for _, decoded in pieces])[places] for name in pieces[0][1]}
+        return {name: rows_together([decoded[name] for _, decoded in pieces])[places] for name in pieces[0][1]}
 
     def require_columns(self, present: Sequence[str]) -> None:
         """Check that a table has every column that is needed.

@@ -41,12 +41,9 @@ def choose(
     """
     choices: Choices = {}
     images, texts = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT))
-    masks = target.kind == "mask"
     if recipe.model == AUTO:
-        choices["model"] = _mask_model(inputs) if masks else _model(inputs, target, rows, columns)
-    defaults = (
-        _fine_tuning(recipe, rows) if is_pretrained(recipe.model) else _mask_training(inputs, rows) if masks else _training(inputs, rows)
-    )
+        choices["model"] = _model_for(target, inputs, rows, columns)
+    defaults = _training_for(recipe, target, inputs, rows)
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
         defaults["learning_rate"] = (train.optimizer["learning_rate"], "the optimizer's own")
@@ -66,6 +63,24 @@ def choose(
     if recipe.data.augment == AUTO:
         choices["data.augment"] = _augmentation([spec for spec in inputs.values() if spec.kind in (Kind.IMAGE, Kind.VOLUME)])
     return choices
+
+
+def _model_for(target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int, columns: int) -> tuple[Any, str]:
+    """Return the model for a kind of target; what a plain target gets hangs on the inputs."""
+    if target.kind == "mask":
+        return _mask_model(inputs)
+    return _sequence_model(target) if target.kind in {"tokens", "tags"} else _model(inputs, target, rows, columns)
+
+
+def _training_for(recipe: Recipe, target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
+    """Return the way to train for a kind of target and of model."""
+    if is_pretrained(recipe.model):
+        return _fine_tuning(recipe, rows)
+    if target.kind == "mask":
+        return _mask_training(inputs, rows)
+    if target.kind == "tokens":
+        return _language_training()
+    return _labelling_training(rows) if target.kind == "tags" else _training(inputs, rows)
 
 
 def evens_classes(task: Any) -> bool:
@@ -141,6 +156,13 @@ def _training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any
         stops = ({"patience": 8}, "texts beside images are soon learnt by heart: stops when validation gets no better")
         return {**_text_training(rows), "epochs": _image_training(rows)["epochs"], "early_stopping": stops}
     return _text_training(rows) if kinds == {Kind.TEXT} else _table_training(rows)
+
+
+def _sequence_model(target: TargetSpec) -> tuple[Any, str]:
+    if target.kind == "tokens":
+        return family("model").validate("text_decoder"), "a decoder of the usual kind: four blocks, 128 wide"
+    spec = {"type": "text_sequence", "encoder": {"type": "text_rnn", "width": 200, "dropout": 0.5}}
+    return family("model").validate(spec), "a vector for each word: a recurrent network in both directions"
 
 
 def _table_model(rows: int, columns: int) -> tuple[Any, str]:
@@ -225,6 +247,31 @@ def _text_training(rows: int) -> dict[str, tuple[Any, str]]:
         "ema": (0.99, "averaged weights are validated and kept: steadier than the last ones"),
         "early_stopping": (False, "few epochs, and the schedule has to run to its end"),
         "compile": ("off", "texts of unequal length would be compiled again and again"),
+    }
+
+
+def _language_training() -> dict[str, tuple[Any, str]]:
+    adamw = {"type": "adamw", "betas": [0.9, 0.99], "weight_decay": 0.1}
+    return {
+        "epochs": (10, "passes over the text; the best weights are kept"),
+        "batch_size": (32, "windows, or lanes of a network that remembers"),
+        "learning_rate": (1e-3, "as small language models are trained"),
+        "optimizer": (family("optimizer").validate(adamw), "as small language models are trained"),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.05}), "ends in small steps"),
+        "clip_norm": (1.0, "guards against single bad batches"),
+        "ema": (None, "the schedule ends in small steps"),
+        "early_stopping": (False, "the schedule has to run to its end"),
+        "compile": ("off", "short runs do not earn back the time that compiling takes"),
+    }
+
+
+def _labelling_training(rows: int) -> dict[str, tuple[Any, str]]:
+    batch = _power_of_two(rows / 200, least=8, most=32)
+    return {
+        **_text_training(rows),
+        "epochs": (max(5, min(60, round(100_000 / max(rows, 1)))), f"{rows:,} rows; the best weights are kept"),
+        "batch_size": (batch, f"{rows:,} rows: small batches, as each has many words"),
+        "learning_rate": (3e-3, "recurrent networks of this size learn steadily at it"),
     }
 
 

@@ -33,6 +33,7 @@ from deepseek.data.versions import manifest
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Kind, Schema, infer_schema
 from deepseek.pipeline.cache_keys import check_version, checkpoint_versions, code_version, file_version, plugin_versions
+from deepseek.pipeline.language import language_choices
 from deepseek.pipeline.looking import Looked, look
 from deepseek.pipeline.pretrained import pretrained_choices
 from deepseek.pipeline.sources import require_recipe_columns, require_test_columns, source_of
@@ -95,7 +96,7 @@ def make_dataset(recipe: Recipe, cache: StageCache, *, inner: tuple[int, int] | 
         DataError: The data cannot be used; the message says what to do.
         RunError: The disk is full or read-only.
     """
-    asked = pretrained_choices(recipe)
+    asked = {**pretrained_choices(recipe), **language_choices(recipe)}
     return _Road(recipe.with_decisions(asked), cache, inner, reasons=asked).dataset()
 
 
@@ -416,13 +417,19 @@ class _Road:
         """Yield training rows with the labels that they are to have."""
         return self._edits.applied(batches, np.flatnonzero(training), self.recipe.data.targets[0] if self.recipe.data.targets else "")
 
+    @property
+    def _reads_on(self) -> bool:
+        """Whether rows are pieces of one text, so that it is not their number that counts."""
+        return isinstance(self.recipe.task, Mapping) and not family("task").get(self.recipe.task["type"]).needs_target
+
     def _warn_of_counts(self, counts: Mapping[str, Any]) -> None:
         self.warnings += [f"column {name!r} is left out: {reason}" for name, reason in counts["left_out"].items()]
         self.warnings += counts["warnings"]
         for name in NAMES:
             for reason, count in counts.get(name, {}).get("set_aside", {}).items():
                 self.warnings.append(f"{count} {name} rows were set aside: {reason}; see rejects/")
-            if 0 < counts.get(name, {}).get("rows", FEW_ROWS) < FEW_ROWS and name != "train":
+            told = name != "train" and not self._reads_on
+            if told and 0 < counts.get(name, {}).get("rows", FEW_ROWS) < FEW_ROWS:
                 self.warnings.append(
                     f"there are only {counts[name]['rows']} {name} rows: what is measured on them is hardly more than chance"
                 )

@@ -168,6 +168,7 @@ def measure(model: TaskModel, dataset: PreparedDataset, ranks: RankContext) -> d
 
     The area under the ROC curve is computed from every score on a single rank, and from bins on several.
     """
+    dataset = model.task.measured_rows(dataset)
     size = rows_within(dataset, EVALUATION_ROWS) * ranks.ranks
     loader = Loader(dataset, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
     return evaluate_exactly(model, model.task, loader.batches(0), context=ranks)

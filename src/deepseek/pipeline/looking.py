@@ -62,12 +62,18 @@ def look(recipe: Recipe, sample: pa.Table, *, left_out: Collection[str]) -> Look
     for item in looked.schema:
         if item.name not in data.fields:
             looked.reasons["data", "fields", item.name] = (item.kind.value, reasons[item.name])
+    if _needs_no_target(recipe):
+        looked.target = _target_kind(recipe, sample, looked.schema)[0]
     if data.targets:
         known = sample.select([name for name in looked.schema.names if name not in looked.schema.target[1:]])
         for column, reason in leak_suspects(known, looked.schema.target[0]):
             looked.warnings.append(f"column {column!r} may give the target away: {reason}; leave it out with data.drop if so")
         looked.target, looked.target_reason = _target_kind(recipe, sample, looked.schema)
     return looked
+
+
+def _needs_no_target(recipe: Recipe) -> bool:
+    return isinstance(recipe.task, Mapping) and not family("task").get(recipe.task["type"]).needs_target
 
 
 def _is_useless(reason: str) -> bool:

@@ -42,6 +42,12 @@ def pretrained_choices(recipe: Recipe) -> Choices:
         if rooted is not None and not Path(given).exists() and rooted.exists():
             choices[(*path, "pretrained")] = (str(rooted.absolute()), "relative to the recipe")
             spec = {**spec, "pretrained": str(rooted.absolute())}
+        if path == ("model", "encoder") and spec["type"] == "text_pretrained":
+            words = {"type": "words", "pretrained": spec["pretrained"]}
+            for kind in (Kind.TEXT.value, Kind.TAGS.value):
+                if kind not in recipe.data.transforms:
+                    choices[("data", "transforms", kind)] = (words, f"as {spec['pretrained']} was trained")
+            continue
         column = _input_of(path, spec)
         if column is None or not spec["pretrained"]:
             continue

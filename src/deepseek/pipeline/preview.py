@@ -122,6 +122,11 @@ class _View:
             self._model: TaskModel = build_model(self._preparation, dict(model), dict(task))
         train = dataset.open("train")
         assert train is not None, "a prepared dataset has training rows"
+        if not self._model.task.needs_target:
+            raise InputError(
+                f"a preview shows rows with what is predicted of them, and the task {task['type']!r} reads its text on from row to row",
+                hint="look at the text itself; what was decided is shown by: deepseek show RECIPE",
+            )
         self._train: PreparedDataset = train
         augment: Any = recipe.data.augment or ()
         self._trainer = Trainer(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from deepseek.errors import Problem
 from deepseek.recipe.sections import RecipeSections, SplitSection
 from deepseek.recipe.values import AUTO
+from deepseek.registry import family
 
 Rule = Callable[[RecipeSections], Iterable[Problem]]
 
@@ -76,8 +77,18 @@ def _columns(recipe: RecipeSections) -> Iterator[Problem]:
 
 
 def _task_target(recipe: RecipeSections) -> Iterator[Problem]:
-    if recipe.task != AUTO and not recipe.data.targets:
-        yield Problem("data.target", f"the task {recipe.task['type']!r} needs the column to predict")
+    if recipe.task == AUTO:
+        return
+    name, needed = recipe.task["type"], getattr(family("task").get(recipe.task["type"]), "needs_target", True)
+    if needed and not recipe.data.targets:
+        yield Problem("data.target", f"the task {name!r} needs the column to predict")
+    if not needed and recipe.data.targets:
+        yield Problem("data.target", f"the task {name!r} predicts what stands in its input; leave the key out")
+
+
+def _written(recipe: RecipeSections) -> Iterator[Problem]:
+    if recipe.export and recipe.task != AUTO and recipe.task["type"] == "language_modelling":
+        yield Problem("export", "a language model is not exported: it writes with what it has kept; leave the key out")
 
 
 def _micro_batches(recipe: RecipeSections) -> Iterator[Problem]:
@@ -211,6 +222,7 @@ RULES: tuple[Rule, ...] = (
     _test_source,
     _columns,
     _task_target,
+    _written,
     _micro_batches,
     _compiled_step,
     _ema,

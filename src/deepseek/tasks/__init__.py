@@ -9,6 +9,9 @@ TASK_OF_KIND: dict[TargetKind, str] = {
     "classes": "multiclass",
     "labels": "multilabel",
     "values": "regression",
+    "tokens": "language_modelling",
+    "tags": "sequence_labelling",
+    "features": "embedding",
     "mask": "segmentation",
 }
 """The task for each kind of target."""

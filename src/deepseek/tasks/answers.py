@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.data.targets import TargetSpec
+from deepseek.data.targets.tags import are_spans, spans_of
 from deepseek.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,8 +26,15 @@ def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded]) -> pa.Table
     Args:
         target: What is predicted.
         decoded: `probability` `[b, classes]` for classes and labels, `[b, classes, *space]` for masks, `standardized` `[b, columns]` for
-            values.
+            values; for tags `probability` `[b, n, classes]`, and with it `real`, bool `[b, n]`, where rows are of unequal length; for
+            tokens `log_probability` `[b, t, ids]`; for features `features` `[b, w]`.
     """
+    if target.kind == "features":
+        return embedding_table(decoded["features"])
+    if target.kind == "tokens":
+        return token_table(decoded["log_probability"])
+    if target.kind == "tags":
+        return tag_table(target, decoded["probability"], decoded.get("real"))
     if target.kind == "values":
         return value_table(target, decoded["standardized"])
     if target.kind == "mask":
@@ -74,6 +82,43 @@ def value_table(target: TargetSpec, standardized: Decoded) -> pa.Table:
     return pa.table(
         {f"prediction_{name}" if several else "prediction": pa.array(values[:, place]) for place, name in enumerate(target.columns)}
     )
+
+
+def embedding_table(embedding: Decoded) -> pa.Table:
+    """Return `embedding`: each row's vector as a list of float32, for `[b, w]`."""
+    values = np.ascontiguousarray(_array(embedding), dtype=np.float32)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), int(values.shape[-1]))
+    return pa.table({"embedding": flat.cast(pa.list_(pa.float32()))})
+
+
+def token_table(log_probability: Decoded) -> pa.Table:
+    """Return `prediction`: for each token of a row the id that is likeliest to come behind it, for `[b, t, ids]`."""
+    values = _array(log_probability)
+    best = values.argmax(axis=2) if values.size else np.zeros(values.shape[:2], dtype=np.int64)
+    offsets = pa.array((np.arange(len(values) + 1) * values.shape[1]).astype(np.int32))
+    return pa.table({"prediction": pa.ListArray.from_arrays(offsets, pa.array(best.reshape(-1), pa.int64()))})
+
+
+def tag_table(target: TargetSpec, probability: Decoded, real: Decoded | None) -> pa.Table:
+    """Return `prediction`, each row's list of tags, and `spans`, its list of `start`, `end` and `label`, where the tags say spans.
+
+    Spans are counted in words, `end` being the one behind the last.
+
+    Args:
+        target: Gives the tags.
+        probability: `[b, n, tags]`.
+        real: Which words a row has, bool `[b, n]`; all where not given.
+    """
+    values = _array(probability)
+    best = values.argmax(axis=2) if values.size else np.zeros(values.shape[:2], dtype=np.int64)
+    mask = np.ones(best.shape, dtype=bool) if real is None else _array(real).astype(bool)
+    offsets = pa.array(np.concatenate(([0], mask.sum(axis=1).cumsum())).astype(np.int32))
+    tags = pa.ListArray.from_arrays(offsets, class_names(target).take(pa.array(best[mask])))
+    if not are_spans(target.classes):
+        return pa.table({"prediction": tags})
+    kind = pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string())]))
+    found = [[{"start": start, "end": end, "label": label} for start, end, label in spans_of(row)] for row in tags.to_pylist()]
+    return pa.table({"prediction": tags, "spans": pa.array(found, kind)})
 
 
 def mask_table(target: TargetSpec, codes: Sequence[np.ndarray]) -> pa.Table:

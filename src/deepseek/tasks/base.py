@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from deepseek.data.batch import Batch
+from deepseek.data.prepared import PreparedDataset
 from deepseek.data.resample import Resample
 from deepseek.data.targets import TargetKind, TargetSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Features
 from deepseek.models.layers import MemberLinear, init_uniform
+from deepseek.models.network import FeatureNetwork
 from deepseek.registry import Spec, component, family, split_spec
 from deepseek.tasks.answers import answer_table
 
@@ -45,10 +47,11 @@ class Task(ABC):
 
     Attributes:
         kind: The kind of target that the task takes.
-        takes: The features that the decision layer takes: a `vector` a row, a `map` or a `sequence`.
+        takes: The features that the decision layer takes: a `vector` a row, a `map`, a `sequence`, or `any` of them.
         monitor: The metric that stopping, saving and tuning look at unless the recipe names another.
         usual_metrics: The metrics computed unless the recipe names others; the loss is always there.
         resample: Whether training draws every class equally often, and how.
+        needs_target: Whether there has to be a column to predict.
         target_settings: The names of those of its arguments that say how its target is to be read; `target_spec` hands them on.
 
     Raises:
@@ -56,10 +59,11 @@ class Task(ABC):
     """
 
     kind: ClassVar[TargetKind]
-    takes: ClassVar[Features] = "vector"
+    takes: ClassVar[Features | Literal["any"]] = "vector"
     monitor: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]] = ()
     resample: Resample | None = None
+    needs_target: ClassVar[bool] = True
     target_settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, target: TargetSpec, /) -> None:
@@ -93,6 +97,22 @@ class Task(ABC):
         init_uniform(head.weight, width)
         init_uniform(head.bias, width)
         return head
+
+    def attach(self, network: FeatureNetwork, head: nn.Module) -> nn.Module:
+        """Return the decision layer that is put on a network: the one that `head` made, or one that shares the network's weights.
+
+        Raises:
+            InputError: The network does not suit the task, although it has the features that the task takes.
+        """
+        return head
+
+    def training_rows(self, dataset: PreparedDataset, *, batch_size: int) -> PreparedDataset:
+        """Return the rows of a split as they are trained on: as they were prepared, unless the task cuts them otherwise."""
+        return dataset
+
+    def measured_rows(self, dataset: PreparedDataset) -> PreparedDataset:
+        """Return the rows of a split as they are measured on."""
+        return dataset
 
     @abstractmethod
     def row_losses(self, out: Tensor, target: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class MeanLoss(Metric):
     """The task's loss. It is fed the loss's two sums through `add`, as only the training step has the raw outputs."""
 
     higher_is_better = False
-    kinds = ("binary", "classes", "labels", "values", "mask")
+    kinds = ("binary", "classes", "labels", "values", "mask", "tokens", "tags", "features")
 
     def __init__(self, target: TargetSpec, /) -> None:
         super().__init__(target)
@@ -124,7 +124,7 @@ class MeanLoss(Metric):
 
     def compute(self) -> float:
         """Return the mean loss."""
-        return _quotient(self.state["numerator"], self.state["denominator"])
+        return quotient(self.state["numerator"], self.state["denominator"])
 
 
 class _Mean(Metric):
@@ -145,7 +145,7 @@ class _Mean(Metric):
 
     def compute(self) -> float:
         """Return the mean."""
-        return _quotient(self.state["total"], self.state["weight"])
+        return quotient(self.state["total"], self.state["weight"])
 
 
 class Accuracy(_Mean):
@@ -212,7 +212,7 @@ class BalancedAccuracy(Metric):
 
     def compute(self) -> float:
         """Return the mean recall."""
-        return _mean_defined(self.state["right"], self.state["rows"])
+        return mean_defined(self.state["right"], self.state["rows"])
 
 
 class F1(Metric):
@@ -243,7 +243,7 @@ class F1(Metric):
 
     def compute(self) -> float:
         """Return the (mean) F1."""
-        return _mean_defined(2 * self.state["hits"], self.state["predicted"] + self.state["true"])
+        return mean_defined(2 * self.state["hits"], self.state["predicted"] + self.state["true"])
 
 
 class AreaUnderCurve(Metric):
@@ -278,7 +278,7 @@ class AreaUnderCurve(Metric):
         """Return the (mean) area."""
         false, true = self.state["counts"].unbind(dim=1)
         pairs = (true * (false.cumsum(dim=1) - false / 2)).sum(dim=1)
-        return _mean_defined(pairs, true.sum(dim=1) * false.sum(dim=1))
+        return mean_defined(pairs, true.sum(dim=1) * false.sum(dim=1))
 
 
 class _Columns(Metric):
@@ -354,7 +354,7 @@ class R2(_Columns):
 
     def compute(self) -> float:
         """Return the mean over the columns that are not constant."""
-        return _mean_defined(*self._explained())
+        return mean_defined(*self._explained())
 
     def columns(self) -> Tensor:
         """Return the shares."""
@@ -400,11 +400,12 @@ def _one_hot(codes: Tensor, classes: int) -> Tensor:
     return (codes.long()[:, None] == torch.arange(classes, device=codes.device)).double()
 
 
-def _quotient(numerator: Tensor, denominator: Tensor) -> float:
-    return float(numerator / denominator)  # 0/0 is NaN: no rows, no number
+def quotient(numerator: Tensor, denominator: Tensor) -> float:
+    """Return a quotient of two sums, scalars; NaN where both are 0: no rows, no number."""
+    return float(numerator / denominator)
 
 
-def _mean_defined(numerator: Tensor, denominator: Tensor) -> float:
+def mean_defined(numerator: Tensor, denominator: Tensor) -> float:
     """Return the mean of the quotients whose denominator is above zero; NaN where there is none, or one is NaN."""
     defined = ~(denominator <= 0)
     return float((numerator[defined] / denominator[defined]).mean())

@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from deepseek.errors import InputError
+from deepseek.models.base import Features
 from deepseek.models.network import FeatureNetwork
+from deepseek.models.sequence import SequenceNetwork
 from deepseek.tasks.base import Task
 
 _WORDS = {"vector": "a vector a row", "map": "a vector for each place of a picture", "sequence": "a vector for each element of a row"}
-_MODELS = {"vector": "a model such as tabm, resnet or text_bag", "map": "unet or unet3d", "sequence": "a model of sequences"}
+_MODELS = {
+    "vector": "a model such as tabm, resnet or text_bag",
+    "map": "unet or unet3d",
+    "sequence": "text_sequence, transformer_xl or text_decoder",
+}
 
 
 class TaskModel(nn.Module):
@@ -29,14 +35,14 @@ class TaskModel(nn.Module):
 
     def __init__(self, network: FeatureNetwork, task: Task) -> None:
         super().__init__()
-        if network.features != task.takes:
+        if task.takes not in ("any", network.features):
             raise InputError(
                 f"the model {type(network).__name__} returns {_WORDS[network.features]}, and {type(task).__name__} takes "
                 f"{_WORDS[task.takes]}",
                 hint=f"choose {_MODELS[task.takes]} under model, or another task",
             )
         self.network = network
-        self.head = task.head(network.width, network.members)
+        self.head = task.attach(network, task.head(network.width, network.members))
         self.task = task
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -45,5 +51,26 @@ class TaskModel(nn.Module):
         return out
 
     def predict(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return decoded answers; the whole of it can be exported."""
-        return self.task.decode(self(inputs))
+        """Return decoded answers; the whole of it can be exported.
+
+        Of a sequence also `real`, bool `[b, n]`: which elements a row has; what is said of others is 0, so that a row's answer is the same
+        whatever stands beside it. A task that takes any features is given one vector a row: of a sequence their mean, of a map too.
+        """
+        out = self(inputs)
+        real = self.network.elements(inputs) if isinstance(self.network, SequenceNetwork) else None
+        if self.task.takes == "any":
+            return self.task.decode(_pooled(out, self.network.features, real))
+        decoded = self.task.decode(out)
+        if real is None:
+            return decoded
+        return {**{name: tensor * real.unsqueeze(-1) for name, tensor in decoded.items()}, "real": real}
+
+
+def _pooled(features: Tensor, kind: Features, real: Tensor | None) -> Tensor:
+    """Return one vector a row and member, `[b, m, w]`."""
+    if kind == "map":
+        return features.flatten(2).mean(dim=2).unsqueeze(1)
+    if real is None:
+        return features
+    weight = real.unsqueeze(-1).to(features.dtype)
+    return (features * weight).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp(min=1.0)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deepseek.distributed.ranks import RankContext
 from deepseek.errors import CheckpointError, InputError
 from deepseek.models.base import other_revisions
+from deepseek.training.carried import carry
 from deepseek.training.checkpoint import (
     Tensors,
     list_checkpoints,
@@ -90,8 +91,13 @@ class Keeper:
             _LOG.warning("passed over: %s", reason)
         return Loaded(path, State.from_json(values["state"]), tensors, values)
 
-    def save(self, trainer: Trainer) -> Path:
-        """Write a checkpoint; rank 0 alone, without a word to the others."""
+    def save(self, trainer: Trainer, carried: Mapping[str, Tensor]) -> Path:
+        """Write a checkpoint; rank 0 alone, without a word to the others.
+
+        Args:
+            trainer: What is saved.
+            carried: What the network carries from step to step, of all ranks.
+        """
         assert self.folder is not None
         average = trainer.average
         tensors: dict[str, Mapping[str, Tensor]] = {
@@ -99,6 +105,7 @@ class Keeper:
             "optimizer": optimizer_tensors(trainer.optimizer, trainer.model),
             "average": average.average if average else {},
             "best": self._best,
+            "carried": carried,
         }
         values = {
             "state": trainer.state.to_json(),
@@ -135,6 +142,7 @@ class Keeper:
         if trainer.average is not None:
             trainer.average.load(tensors["average"], updates=values["average_updates"])
         self._best = tensors.get("best", {})
+        carry(trainer.model, tensors.get("carried", {}))
         trainer.schedule.load_state_dict(values["schedule"])
         trainer.precision.load_state_dict(values["precision"])
         for callback, saved in zip(trainer.callbacks, _matching(trainer, values["callbacks"]), strict=True):

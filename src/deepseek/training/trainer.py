@@ -35,6 +35,7 @@ from deepseek.tasks.model import TaskModel
 from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.time_limit import TimeLimit
+from deepseek.training.carried import carried_of, remembering
 from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
 from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
@@ -48,6 +49,8 @@ from deepseek.training.state import Best, State, kept_generators, only_reproduci
 from deepseek.training.step import StepRules, TrainingStep
 
 _EVENT_S = 0.5
+MEASURED_ROWS = 256
+"""How many rows a batch has where its size is still to be measured."""
 _DROPOUT, _AUGMENT = 1, 2
 """Streams of randomness: what is drawn for one purpose must not move what is drawn for another."""
 
@@ -223,7 +226,7 @@ class Trainer:
             step: The step, counted from 0. Where the batch size is to be measured, 256 rows are taken.
         """
         size = self.settings.batch_size
-        self.loader = self._make_loader(256 if size == "auto" else size)
+        self.loader = self._make_loader(MEASURED_ROWS if size == "auto" else size)
         epoch, first = divmod(step, self.loader.steps)
         batch = next(self.loader.batches(epoch, first))
         return batch, self.augmented(batch, step) if self.augment else batch
@@ -237,9 +240,9 @@ class Trainer:
         if loaded:
             self.state.decisions["compile"] = settings.compile
         else:
-            self.state.decisions = decide(
-                self.model, self.task.loss, self.train, settings=settings, spec=self.optimizer_spec, ranks=self.ranks
-            )
+            known = settings.batch_size
+            rows = self.task.training_rows(self.train, batch_size=MEASURED_ROWS if known == "auto" else known)
+            self.state.decisions = decide(self.model, self.task.loss, rows, settings=settings, spec=self.optimizer_spec, ranks=self.ranks)
         self._build(self.state.decisions)
         if note := division_note(self.model, self.ranks.ranks):
             self.state.decisions["ranks"] = note
@@ -322,7 +325,8 @@ class Trainer:
         least = STATISTICS_ROWS if has_batch_statistics(self.model) else 0
         pin = ranks.device.type == "cuda"
         seed, resample = self.settings.seed, self.task.resample
-        return Loader(self.train, seed=seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, pin=pin, resample=resample)
+        rows = self.task.training_rows(self.train, batch_size=size)
+        return Loader(rows, seed=seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, pin=pin, resample=resample)
 
     def _steps_per_call(self) -> int:
         given = self.settings.steps_per_call
@@ -469,9 +473,9 @@ class Trainer:
 
     def _validation_batches(self) -> Iterator[Batch]:
         assert self.validation is not None
-        ranks = self.ranks
-        size = max(self.loader.batch_size, rows_within(self.validation, 256) * ranks.ranks)
-        loader = Loader(self.validation, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
+        rows, ranks = self.task.measured_rows(self.validation), self.ranks
+        size = max(self.loader.batch_size, rows_within(rows, 256) * ranks.ranks)
+        loader = Loader(rows, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
         return map(with_channels_last, loader.batches(0)) if self._channels_last else loader.batches(0)
 
     def _remember(self, metrics: dict[str, float]) -> None:
@@ -491,8 +495,9 @@ class Trainer:
         began = time.perf_counter()
         self.guard.check(self.state.step, self.state.loss_sum[0], [*self.model.parameters()])
         self.state.seconds = self.seconds
+        carried = carried_of(self.model, self.loader.dataset.batch_rows, self.ranks)
         if self.is_main:
-            self.guard.checkpoint = self.keeper.save(self)
+            self.guard.checkpoint = self.keeper.save(self, carried)
         self._saved_at = time.perf_counter()
         self._aside_s += self._saved_at - began
         for callback in self.callbacks:
@@ -524,6 +529,10 @@ class Trainer:
             raise InputError(
                 "compile: step needs batches of one shape, and texts make each batch as long as its longest",
                 hint="take compile: model or off",
+            )
+        if settings.compile != "off" and any(remembering(self.model)):
+            raise InputError(
+                f"compile: {settings.compile} does not go with a network that remembers", hint="take compile: off, or mem_len: 0"
             )
         if self.validation is None and settings.early_stopping is not None:
             raise InputError(

@@ -19,6 +19,8 @@ from deepseek.distributed import GradientSync
 from deepseek.errors import DataError
 from deepseek.fields import Kind
 from deepseek.models.network import Network
+from deepseek.models.sequence import SequenceNetwork
+from deepseek.tasks.language_modelling import LanguageModellingTask
 from deepseek.tasks.model import TaskModel
 from deepseek.tasks.multiclass import MulticlassTask
 from deepseek.training import Trainer, TrainSettings, evaluate
@@ -104,6 +106,41 @@ def fit_texts(context, encoder, folder=None, resume=False, callbacks=(), **chang
 
 def fit_all_texts(context, encoders):
     return [(fit_texts(context, encoder), fit_texts(context, encoder, accumulate=2)) for encoder in encoders]
+
+
+LENGTHS = (0, 1, 0, 0, *(1 for _ in range(26)))
+
+
+def book(count: int, seed: int) -> PreparedDataset:
+    """A text whose next token hangs on one that lies further back than a window reaches."""
+    ids = np.random.default_rng(seed).integers(4, 30, count).astype(np.int32)
+    ids[9::2] = ids[:-9:2]
+    return PreparedDataset.from_arrays({"text": Ragged(ids, np.array([0, count]))}, specs=TEXT)
+
+
+def fit_language(context, model, folder=None, resume=False, callbacks=(), **changes):
+    """Train a small language model in five lanes, or on windows in a random order, over two epochs."""
+    optimizer = {"type": "sgd", "learning_rate": 0.05, "momentum": 0.0}
+    given = {"epochs": 2, "batch_size": 5, "precision": "fp32", "optimizer": optimizer, "clip_norm": 1.0}
+    torch.manual_seed(0)
+    encoder = {"width": 16, "depth": 2, "heads": 2, "dropout": 0.0, "embedding_scale": 0.3, **model}
+    task = LanguageModellingTask(TargetSpec("tokens", ("text",), lengths=LENGTHS), length=6)
+    network = TaskModel(SequenceNetwork(TEXT, {}, encoder=encoder), task)
+    settings = TrainSettings(**{**given, **changes})
+    trainer = Trainer(network, task, book(700, 0), book(211, 1), settings=settings, folder=folder, ranks=context, callbacks=callbacks)
+    result = trainer.fit(resume=resume)
+    history = [{name: value for name, value in entry.items() if name != "seconds"} for entry in result.history]
+    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}, history
+
+
+def fit_language_twice(context, model, folder):
+    """Train, and in the folder train again until it is killed; the second is gone on with elsewhere."""
+    whole = fit_language(context, model)
+    try:
+        fit_language(context, model, folder, checkpoint_every=30, callbacks=[Kill(30)])
+    except KeyboardInterrupt:
+        return whole
+    raise AssertionError("nobody killed it")
 
 
 def fit_and_measure_all(context, cases):

@@ -63,7 +63,10 @@ def case():
     return inputs, {"numbers": WithIndicator(), "photo.front": ToFloat()}, batch
 
 
-@pytest.mark.parametrize("name", family("model").names())
+VECTORS = [name for name in family("model").names() if family("model").get(name).features == "vector"]
+
+
+@pytest.mark.parametrize("name", VECTORS)
 def test_every_model_takes_tables_images_and_texts_together_and_every_parameter_learns(name):
     if name == "image_timm":
         pytest.importorskip("timm")
@@ -78,7 +81,7 @@ def test_every_model_takes_tables_images_and_texts_together_and_every_parameter_
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
-@pytest.mark.parametrize("name", [name for name in family("model").names() if name.startswith("text_")])
+@pytest.mark.parametrize("name", [name for name in VECTORS if name.startswith("text_")])
 def test_text_presets_have_their_encoders_keys_and_defaults(name):
     model = family("model").validate(name)
     assert model.pop("trunk") == family("trunk").validate("identity")

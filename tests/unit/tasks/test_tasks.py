@@ -35,7 +35,15 @@ def batch(target, weight=None):
 
 
 def test_each_kind_of_target_has_its_task():
-    for target in (BINARY, CLASSES, LABELS, VALUES):
+    for target in (
+        BINARY,
+        CLASSES,
+        LABELS,
+        VALUES,
+        TargetSpec("tokens", ("text",)),
+        TargetSpec("tags", ("tags",)),
+        TargetSpec("features", ()),
+    ):
         assert family("task").get(TASK_OF_KIND[target.kind]).kind == target.kind
     assert set(TASK_OF_KIND.values()) == set(family("task").names())
 

@@ -169,6 +169,19 @@ class PreparedDataset:
         place = self._places[name]
         return np.asarray(self._blocks[found.dtype][:, place : place + found.width]).reshape(self._rows, *found.shape)
 
+    @property
+    def batch_rows(self) -> int | None:
+        """How many rows every batch must have, in the rows' own order; nothing where neither matters."""
+        return None
+
+    def values(self, name: str) -> np.ndarray:
+        """Return the elements of a column of unequal length, all rows one after the other, without a copy.
+
+        Args:
+            name: The column.
+        """
+        return self._ragged[name].values
+
     def ragged(self, name: str, rows: np.ndarray) -> Ragged:
         """Return rows of a column of unequal length, not padded.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepseek.data.targets.spec import TargetSpec, require_plain
 from deepseek.errors import InputError
-from deepseek.fields import Field, TargetKind
+from deepseek.fields import Field, Kind, TargetKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,9 +31,15 @@ class TargetTransform(ABC):
         kind: The name of this kind of target.
         columns: The names of the target columns.
         separator: What stands between the labels of one text.
+        in_inputs: Whether it has no columns of its own, as what is to be predicted stands among the inputs.
+        transforms: What treats inputs of a kind beside such a target, unless the recipe says otherwise.
+        warnings: What the user should know of the training rows; known after `follow`.
     """
 
     kind: ClassVar[TargetKind]
+    in_inputs: ClassVar[bool] = False
+    transforms: ClassVar[Mapping[Kind, str]] = {}
+    warnings: tuple[str, ...] = ()
     separator: str = ","
 
     def __init__(self, fields: Sequence[Field], /) -> None:
@@ -96,6 +102,15 @@ class TargetTransform(ABC):
         Raises:
             DataError: A class was not among the training rows, or a target is missing or cannot be read.
         """
+
+    def placed(self, answers: pa.Table, batch: pa.RecordBatch) -> pa.Table:
+        """Return answers with what only the rows themselves can tell, such as where in a text a word stands.
+
+        Args:
+            answers: What a task's `answer` gave for the batch.
+            batch: The rows, as they were given.
+        """
+        return answers
 
     def columns_for_means(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return the target as float64 `[rows, k]`, as `Transform.observe_target` takes it.

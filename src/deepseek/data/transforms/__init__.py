@@ -91,7 +91,7 @@ def _key(field: Field, given: Mapping[str, Spec]) -> str:
 
 def _add_shared(grouped: Grouped, spec: Spec, fields: Sequence[Field], *, name: str | None) -> None:
     validated = family("transform").validate(spec)
-    if fields[0].kind in {Kind.IMAGE, Kind.VOLUME, Kind.TEXT}:
+    if fields[0].kind in {Kind.IMAGE, Kind.VOLUME, Kind.TEXT, Kind.TAGS}:
         grouped.parts += [(validated, (field,), None) for field in fields]
     else:
         grouped.parts.append((validated, tuple(fields), name))

@@ -25,7 +25,7 @@ _LETTER = rf"[\p{{L}}\p{{M}}\p{{N}}_\u200c\u200d&&[^{UNSPACED}]]"  # with the jo
 _WORD = rf"[{UNSPACED}]\p{{M}}*|{_LETTER}+(?:['’]{_LETTER}+)*|[^\s\p{{L}}\p{{M}}\p{{N}}]"
 
 
-def train_tokenizer(kind: Vocabulary, texts: Iterable[str], *, size: int, lowercase: bool, min_count: int) -> str:
+def train_tokenizer(kind: Vocabulary, texts: Iterable[str], *, size: int, lowercase: bool, min_count: int, exact: bool = False) -> str:
     """Train a tokenizer and return it as JSON: the same texts give the same JSON, byte for byte, in any order.
 
     Unigram language models (Kudo 2018) are not offered: the library's training gives another vocabulary each time.
@@ -38,10 +38,13 @@ def train_tokenizer(kind: Vocabulary, texts: Iterable[str], *, size: int, lowerc
         size: The most ids, the four reserved ones counted; `bpe` has at least 260.
         lowercase: Whether case is folded.
         min_count: Words, characters or pairs that come less often than this get no id of their own.
+        exact: Whether every character of a text is kept as it is, so that what is written with the tokens is the text again; without,
+            texts are brought to Unicode's form NFKC first, and to `bpe` a first word is what it is elsewhere.
     """
     tokenizer = Tokenizer(models.BPE() if kind == "bpe" else models.WordLevel(unk_token=RESERVED[UNKNOWN]))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
-    tokenizer.pre_tokenizer = _pre_tokenizer(kind)
+    normal = [] if exact else [normalizers.NFKC()]
+    tokenizer.normalizer = normalizers.Sequence([*normal, *([normalizers.Lowercase()] if lowercase else [])])
+    tokenizer.pre_tokenizer = _pre_tokenizer(kind, exact=exact)
     options: dict[str, Any] = {
         "vocab_size": size,
         "min_frequency": min_count,
@@ -57,12 +60,12 @@ def train_tokenizer(kind: Vocabulary, texts: Iterable[str], *, size: int, lowerc
     return json.dumps(state, ensure_ascii=False, separators=(",", ":"))
 
 
-def _pre_tokenizer(kind: Vocabulary) -> Any:
+def _pre_tokenizer(kind: Vocabulary, *, exact: bool) -> Any:
     if kind == "word":
         return pre_tokenizers.Split(Regex(_WORD), "removed", invert=True)
     if kind == "characters":
         return pre_tokenizers.Split(Regex("(?m)."), "isolated")  # in this dialect of patterns `m` lets the point match line ends
-    return pre_tokenizers.ByteLevel(add_prefix_space=True)  # so that a text's first word is the word that it is elsewhere
+    return pre_tokenizers.ByteLevel(add_prefix_space=not exact)  # with a space a text's first word is the word that it is elsewhere
 
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> Ragged:

@@ -126,6 +126,8 @@ def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[A
         return _timestamp(field, kind)
     if field.kind is Kind.IMAGE:
         return _image(field, optional=optional)
+    if field.kind is Kind.TAGS:
+        return _words(field)
     raise BundleError(f"the column {field.name!r} is of the kind {field.kind.value!r}, which is not served over HTTP")
 
 
@@ -186,6 +188,22 @@ def _image(field: Field, *, optional: bool) -> FieldReader:
         field.name, field.kind, pa.binary(), frozenset(), None, convert,
         f"an image file of at most {LARGEST_PIXELS:,} pixels, in base64 within JSON{', or null' if optional else ''}", schema,
     )  # fmt: skip
+
+
+def _words(field: Field) -> FieldReader:
+    schema = {"type": ["array", "null"], "items": {"type": "string"}}
+
+    def fits(value: Any) -> bool:
+        return value is None or all(type(word) is str for word in value)
+
+    def convert(value: Any) -> Any:
+        if value is not None and (type(value) is not list or not fits(value)):
+            raise ValueError
+        return value
+
+    types: frozenset[type] = frozenset([list, type(None)])
+    allowed = "a list of texts, or null"
+    return FieldReader(field.name, field.kind, pa.list_(pa.string()), types, fits, convert, allowed, schema, ["a", "list", "of", "words"])
 
 
 def _only(types: frozenset[type]) -> Read:
