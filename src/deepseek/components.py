@@ -13,6 +13,7 @@ _SYNTHESIS = "deepseek.data.synthesis"
 _CHECKS = "deepseek.data.checks"
 _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
+_TARGETS = "deepseek.data.targets"
 _AUGMENT = "deepseek.data.augment"
 _ENCODERS = "deepseek.models.encoders"
 _TRUNKS = "deepseek.models.trunks"
@@ -161,6 +162,15 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_pretrained": f"{_TRANSFORMS}.text_pretrained:PretrainedTextTransform",
         },
     ),
+    "target": (
+        f"{_TARGETS}.base:TargetTransform",
+        {
+            "binary": f"{_TARGETS}.plain:BinaryTarget",
+            "classes": f"{_TARGETS}.plain:ClassesTarget",
+            "labels": f"{_TARGETS}.plain:LabelsTarget",
+            "values": f"{_TARGETS}.plain:ValuesTarget",
+        },
+    ),
     "augmentation": (
         f"{_AUGMENT}.base:Augmentation",
         {
@@ -231,7 +241,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "model": (
-        "deepseek.models.network:Network",
+        "deepseek.models.network:FeatureNetwork",
         {
             "network": "deepseek.models.network:Network",
             "mlp": "deepseek.models.presets.table:MlpModel",

@@ -14,7 +14,7 @@ from deepseek.data.padding import MASK, PADDED_ELEMENTS, as_arrays, in_array_pie
 from deepseek.data.padding import pad as pad_arrays
 from deepseek.data.transforms.base import Array, Ragged
 
-__all__ = ["MASK", "PADDED_ELEMENTS", "Batch", "as_inputs", "in_pieces", "mask_name", "pad", "with_channels_last"]
+__all__ = ["MASK", "PADDED_ELEMENTS", "Batch", "as_inputs", "in_pieces", "labelled_pieces", "mask_name", "pad", "with_channels_last"]
 
 
 @dataclass(slots=True)
@@ -25,7 +25,8 @@ class Batch:
 
     Attributes:
         inputs: By input name, `[b, …]`; of a ragged input `NAME` `[b, l, …]`, zeros behind each row's end, and `NAME_mask` bool `[b, l]`.
-        targets: By target name, `[b, …]`: class indices (int64), 0/1 floats for binary and multi-label, floats for regression.
+        targets: By target name, `[b, …]`: class indices (int64), 0/1 floats for binary and multi-label, floats for regression, codes of
+            classes (uint8) for masks; of a ragged target `[b, l, …]` with `NAME_mask` beside it, as of an input.
         weight: One weight a row, float32 `[b]`, or nothing where all weigh 1.
         row: Each row's index in its prepared dataset, int64 `[b]`; empty for rows that come from no dataset.
     """
@@ -59,18 +60,11 @@ class Batch:
         return [self._slice(start, stop).trimmed() for start, stop in zip(starts, [*starts[1:], len(self)], strict=True)]
 
     def trimmed(self) -> Batch:
-        """Return the batch without the columns of ragged inputs that are padding in every row.
+        """Return the batch without the columns of ragged inputs and targets that are padding in every row.
 
         On an accelerator the batch stays as it is: to look at the mask is to wait for the device.
         """
-        inputs = dict(self.inputs)
-        for name, mask in self.inputs.items():
-            values = self.inputs.get(name.removesuffix(MASK))
-            if not name.endswith(MASK) or values is None or mask.device.type != "cpu" or mask.dtype != torch.bool:
-                continue
-            longest = max(int(mask.sum(dim=1).max()) if len(mask) else 0, 1)
-            inputs[name], inputs[name.removesuffix(MASK)] = mask[:, :longest], values[:, :longest]
-        return Batch(inputs, self.targets, self.weight, self.row)
+        return Batch(_trimmed(self.inputs), _trimmed(self.targets), self.weight, self.row)
 
     def cut(self, sizes: Sequence[int]) -> list[Batch]:
         """Return the batch in pieces of so many rows each, in order, without copying."""
@@ -98,6 +92,17 @@ class Batch:
         return Batch(cut(self.inputs), cut(self.targets), weight, row)
 
 
+def _trimmed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    made = dict(tensors)
+    for name, mask in tensors.items():
+        values = tensors.get(name.removesuffix(MASK))
+        if not name.endswith(MASK) or values is None or mask.device.type != "cpu" or mask.dtype != torch.bool:
+            continue
+        longest = max(int(mask.sum(dim=1).max()) if len(mask) else 0, 1)
+        made[name], made[name.removesuffix(MASK)] = mask[:, :longest], values[:, :longest]
+    return made
+
+
 def as_inputs(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
     """Return what `Preparation.apply` gave as what a model is given: tensors by name, rows of unequal length padded.
 
@@ -119,6 +124,24 @@ def in_pieces(arrays: Mapping[str, Array], *, most: int = PADDED_ELEMENTS) -> It
     """
     for rows, inputs in in_array_pieces(arrays, most=most):
         yield rows, {name: torch.from_numpy(array) for name, array in inputs.items()}
+
+
+def labelled_pieces(
+    arrays: Mapping[str, Array], targets: Mapping[str, Array]
+) -> Iterator[tuple[np.ndarray | None, dict[str, Tensor], dict[str, Tensor]]]:
+    """Yield the rows of prepared arrays and their targets as tensors, in pieces that fit into memory.
+
+    Args:
+        arrays: By input name, with equally many rows.
+        targets: By target name, with as many rows.
+
+    Yields:
+        Which rows they are, int64 `[b]`, or nothing for all of them in order; the inputs by name; and the targets by name.
+    """
+    names = {name for key in targets for name in (key, mask_name(key))}
+    for rows, tensors in in_pieces({**arrays, **targets}):
+        inputs = {name: tensor for name, tensor in tensors.items() if name not in names}
+        yield rows, inputs, {name: tensor for name, tensor in tensors.items() if name in names}
 
 
 def pad(column: Ragged, rows: np.ndarray, *, pin: bool = False) -> tuple[Tensor, Tensor]:

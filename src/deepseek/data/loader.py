@@ -22,6 +22,8 @@ COSTLY_S = 0.001
 TRIAL_BATCHES = 3
 GROUP_BYTES = 1 << 19
 MOST_TOGETHER = 64
+ANSWERED_BYTES = 1 << 23
+"""What the rows of a batch that is only answered may take: photographs and volumes are many numbers, and their maps many times more."""
 """One gather of half a megabyte costs little more than one of a few kilobytes."""
 GROUPED_BATCHES = 64
 """Among the rows of so many batches those of like length are brought together: padding is then a few per cent, and chance rules still."""
@@ -236,11 +238,11 @@ def _class_codes(dataset: PreparedDataset, *, shuffle: bool) -> np.ndarray:
 
 
 def rows_within(dataset: PreparedDataset, rows: int) -> int:
-    """Return how many rows a batch that is only answered may have: fewer where long ragged rows, padded, would fill the memory.
+    """Return how many rows a batch that is only answered may have: fewer where large rows, or long ones, padded, would fill the memory.
 
     Args:
         dataset: The prepared rows.
         rows: The most, at least 1.
     """
     longest = int(dataset.lengths(np.arange(len(dataset))).max(initial=1))
-    return max(min(rows, PADDED_ELEMENTS // max(longest, 1)), 1)
+    return max(min(rows, PADDED_ELEMENTS // max(longest, 1), ANSWERED_BYTES // max(dataset.row_bytes, 1)), 1)

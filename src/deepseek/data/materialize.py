@@ -64,7 +64,7 @@ class _Slice(NamedTuple):
     """What a slice of rows has become: arrays of the rows that are kept, and what is to be told of the others."""
 
     arrays: dict[str, Array]
-    targets: dict[str, np.ndarray]
+    targets: dict[str, Array]
     weight: np.ndarray | None
     rows: np.ndarray
     aside: Aside
@@ -83,7 +83,7 @@ class _SplitWriter:
         self._written = 0
         self._unseen_classes: list[str] = []
         self._writer: PreparedWriter | None = None
-        row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in preparation.inputs.values())
+        row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in preparation.placed.values())
         self._slice_rows = max(1, SLICE_BYTES // max(1, row_bytes))
 
     def write(self, batches: Iterator[pa.RecordBatch]) -> PreparedDataset:
@@ -141,13 +141,29 @@ class _SplitWriter:
                 unseen_class = batch.column(target.columns[0])[int(np.flatnonzero(unseen)[0])].as_py()
             keep &= ~unseen
         if not keep.all():
-            batch, rows = batch.filter(pa.array(keep)), rows[keep]
-            arrays = {name: _keep(array, keep) for name, array in arrays.items()}
-        targets = {} if target is None else target.apply(batch)
+            batch, rows, arrays = _filtered(batch, rows, arrays, keep)
+        targets, keep = self._targets(batch)
+        if not keep.all():
+            aside.add("target cannot be read", rows[~keep])
+            batch, rows, arrays = _filtered(batch, rows, arrays, keep)
         weight = self._preparation.weights(batch)
         if self.factors is not None:
             weight = self.factors[rows] if weight is None else weight * self.factors[rows]
         return _Slice(arrays, targets, weight, rows, aside, unknown, unseen_class)
+
+    def _targets(self, batch: pa.RecordBatch) -> tuple[dict[str, Array], np.ndarray]:
+        """Return the targets of the rows whose target can be read, and which these are."""
+        keep = np.ones(batch.num_rows, dtype=bool)
+        target = self._preparation.target
+        if target is None:
+            return {}, keep
+        try:
+            return target.apply(batch), keep
+        except DataError:
+            keep = ~target.bad(batch)
+            if keep.all():
+                raise
+            return target.apply(batch.filter(pa.array(keep))), keep
 
     def _append(self, made: _Slice) -> None:
         for reason, rows in made.aside.rows.items():
@@ -163,11 +179,11 @@ class _SplitWriter:
         everything: dict[str, Array] = {**made.arrays, **made.targets}
         self._writer.append(everything if made.weight is None else {**everything, "weight": made.weight}, self._sources[made.rows])
 
-    def _open(self, arrays: Mapping[str, Array], targets: Mapping[str, np.ndarray], *, weighted: bool) -> PreparedWriter:
+    def _open(self, arrays: Mapping[str, Array], targets: Mapping[str, Array], *, weighted: bool) -> PreparedWriter:
         from deepseek.data.prepared import PreparedWriter, layout_of
 
         layout = layout_of(arrays, targets, weighted=weighted)
-        ragged = [array for array in arrays.values() if isinstance(array, Ragged)]
+        ragged = [array for array in (*arrays.values(), *targets.values()) if isinstance(array, Ragged)]
         ragged_bytes = sum((array.values.nbytes + array.offsets.nbytes) / max(len(array.offsets) - 1, 1) for array in ragged)
         rows, inputs = len(self._sources), self._preparation.inputs
         return PreparedWriter(self._folder, layout, inputs=inputs, rows=rows, ragged_bytes=ragged_bytes)
@@ -187,6 +203,12 @@ class _SplitWriter:
                 keep &= ~bad
                 arrays |= {name: _scatter(array, ~bad) for name, array in transform.apply(batch.filter(pa.array(~bad))).items()}
         return arrays, keep
+
+
+def _filtered(
+    batch: pa.RecordBatch, rows: np.ndarray, arrays: Mapping[str, Array], keep: np.ndarray
+) -> tuple[pa.RecordBatch, np.ndarray, dict[str, Array]]:
+    return batch.filter(pa.array(keep)), rows[keep], {name: _keep(array, keep) for name, array in arrays.items()}
 
 
 def _keep(array: Array, keep: np.ndarray) -> Array:

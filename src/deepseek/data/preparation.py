@@ -14,7 +14,7 @@ import pyarrow as pa
 from deepseek.data.cleaning.base import Cleaner
 from deepseek.data.columns import get_column, is_text, parse_numbers, to_float64
 from deepseek.data.spellings import Spellings, respell
-from deepseek.data.targets import TargetKind, TargetTransform
+from deepseek.data.targets import TargetTransform, build_target
 from deepseek.data.threads import AtOnce, threads_here
 from deepseek.data.transforms import Array, InputSpec, Transform, group_fields
 from deepseek.data.types import as_type, named_type, type_name
@@ -66,7 +66,7 @@ class Preparation:
         schema: The table's columns and its target.
         clean: The cleaners, in order.
         transforms: By column or by kind, the transforms that are not the usual ones.
-        target: What is predicted, or nothing.
+        target: The kind of what is predicted, or a mapping with its `type` and settings, or nothing.
         weight: The column that says how much a row weighs, or nothing; it is no input. Weights are divided by their mean over the training
             rows: only their ratios count, and tiny ones lose no digits in float32.
         spellings: By column, what a value is to be instead of what stands there.
@@ -87,7 +87,7 @@ class Preparation:
         *,
         clean: Sequence[Spec] = (),
         transforms: Mapping[str, Spec] | None = None,
-        target: TargetKind | None = None,
+        target: Spec | None = None,
         weight: str | None = None,
         spellings: Spellings | None = None,
     ) -> None:
@@ -98,7 +98,8 @@ class Preparation:
             schema[weight]
         self._specs = [family("cleaner").validate(spec) for spec in clean]
         self._overrides = dict(transforms or {})
-        self.target = TargetTransform(schema.targets, target) if target and schema.target else None
+        self._target_spec = family("target").validate(target) if target and schema.target else None
+        self.target = self._new_target()
         self.cleaners: list[Cleaner] = []
         self.transforms: list[Transform] = []
         self.dropped: dict[str, int] = {}
@@ -106,6 +107,9 @@ class Preparation:
         self._unknown: Unknown | None = None
         self._weight_mean = 1.0
         self._begin()
+
+    def _new_target(self) -> TargetTransform | None:
+        return None if self._target_spec is None else build_target(self._target_spec, self.schema.targets)
 
     def _begin(self) -> None:
         fields = [replace(field, kind=Kind.ID) if field.name == self.weight else field for field in self.schema]
@@ -145,6 +149,11 @@ class Preparation:
         """What a model meets, by name."""
         return {spec.name: spec for transform in self.transforms for spec in transform.inputs}
 
+    @property
+    def placed(self) -> dict[str, InputSpec]:
+        """What an augmentation meets, by name: the inputs, and targets that have a place in the picture."""
+        return {**self.inputs, **(self.target.described if self.target else {})}
+
     def graph(self) -> dict[str, nn.Module]:
         """Return the part of the transforms that runs inside the model, by input name."""
         modules = {transform.inputs[0].name: transform.module() for transform in self.transforms}
@@ -162,7 +171,7 @@ class Preparation:
         self._begin()
         self.types = self._types_of(next(batches(), None))
         if self.target:
-            self.target = TargetTransform(self.schema.targets, self.target.kind)
+            self.target = self._new_target()
         for index, cleaner in enumerate(self.cleaners):
             for batch, _ in self.training_rows(batches(), layers=index):
                 cleaner.observe(batch)
@@ -182,14 +191,19 @@ class Preparation:
             self._weight_mean = float(weights.mean[0])
             if not self._weight_mean:
                 raise DataError(f"the weights {self.weight!r} of all training rows are 0", hint="leave data.weight out to weigh rows alike")
+        self._finish(batches)
+        self.dropped = aside.counts
+        return self
+
+    def _finish(self, batches: Batches) -> None:
         if self.target:
             self.target.finish()
         if any(transform.uses_target for transform in self.transforms):
             self._observe_target(batch for batch, _ in self.training_rows(batches()))
         for transform in self.transforms:
             transform.finish()
-        self.dropped = aside.counts
-        return self
+        if self.target:
+            self.target.follow(self.transforms)
 
     def _types_of(self, batch: pa.RecordBatch | None) -> dict[str, pa.DataType]:
         used = {*self.columns, *self.schema.target, self.weight}
@@ -308,7 +322,9 @@ class Preparation:
             ],
             "left_out": self.left_out,
             "dropped": self.dropped,
-            "target": None if self.target is None else {"kind": self.target.kind, "state": self.target.to_json()},
+            "target": None
+            if self.target is None
+            else {"kind": self.target.kind, "spec": self._target_spec, "state": self.target.to_json()},
         }
 
     @classmethod
@@ -318,7 +334,7 @@ class Preparation:
             Schema.from_json(value["schema"]),
             clean=[part["spec"] for part in value["cleaners"]],
             transforms=value["overrides"],
-            target=value["target"]["kind"] if value["target"] else None,
+            target=value["target"].get("spec", value["target"]["kind"]) if value["target"] else None,
             weight=value["weight"],
             spellings=value.get("spellings"),
         )
@@ -329,6 +345,8 @@ class Preparation:
         made._grouped.parts = [(part["spec"], tuple(map(Field.from_json, part["fields"])), part["name"]) for part in value["transforms"]]
         made._grouped.left_out = dict(value["left_out"])
         made.transforms = [part.load_json(given["state"]) for part, given in zip(made._grouped.build(), value["transforms"], strict=True)]
+        if made.target:
+            made.target.follow(made.transforms)
         made.dropped = dict(value["dropped"])
         made.types = {name: named_type(kind) for name, kind in value["types"].items()}
         made._weight_mean = float(value["weight_mean"])

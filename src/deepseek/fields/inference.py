@@ -15,7 +15,8 @@ from deepseek.errors import DataError, UnknownNameError
 from deepseek.fields.field import Field, Kind, Schema, parse_kind
 from deepseek.fields.timestamps import COMPACT, forms_of, is_compact
 
-TargetKind = Literal["binary", "classes", "labels", "values"]
+TargetKind = Literal["binary", "classes", "labels", "values", "mask"]
+"""The kinds of target that tasks are for; each has a class of its own under `data.targets`."""
 
 MAX_CATEGORIES = 1_000
 MAX_CLASSES = 20
@@ -39,6 +40,8 @@ NAMES_NO_FILE = b"deepseek.names_no_file"
 """The key of a column's Arrow metadata that says: what stands there may end as a file's name does, but no such file is there."""
 _IMAGE = r"(?i)\.(jpe?g|png|bmp|gif|tiff?|webp)$"
 _AUDIO = r"(?i)\.(wav|flac)$"
+_VOLUME = r"(?i)\.(nii|nii\.gz|dcm)$"
+_PICTURES = frozenset({Kind.IMAGE, Kind.VOLUME, Kind.MASK})
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ def infer_schema(sample: pa.Table, target: Sequence[str] = (), *, kinds: Mapping
             kind, reason, shape = found.kind, found.reason, found.shape
             if kind is Kind.ID and name in target:
                 kind, reason = _value_kind(column.type), f"a target, though it looks like an id ({reason})"
+            elif kind in _PICTURES and name in target:
+                kind, reason = Kind.MASK, f"a target ({reason}): a class for each place in it"
         fields.append(Field(name, kind, column.null_count > 0, shape))
         reasons[name] = reason
     return Schema(tuple(fields), tuple(target)), reasons
@@ -145,6 +150,8 @@ def target_kind(column: pa.ChunkedArray, field: Field) -> tuple[TargetKind, str]
     Raises:
         DataError: The target has no value, only one, or is of a type that cannot be predicted.
     """
+    if field.kind is Kind.MASK:
+        return "mask", "a class for each place in a picture"
     values = _plain(column).drop_null()
     if pa.types.is_list(values.type):
         return "labels", "each row has a list"
@@ -309,7 +316,7 @@ def _integer_kind(values: pa.ChunkedArray, name: str, unique: int) -> tuple[Kind
 def _text_kind(values: pa.ChunkedArray, unique: int, *, names_files: bool) -> tuple[Kind, str]:
     rows = len(values)
     look = values.slice(0, _LOOK).combine_chunks()
-    for pattern, kind, what in ((_IMAGE, Kind.IMAGE, "image"), (_AUDIO, Kind.AUDIO, "audio")):
+    for pattern, kind, what in ((_IMAGE, Kind.IMAGE, "image"), (_AUDIO, Kind.AUDIO, "audio"), (_VOLUME, Kind.VOLUME, "volume")):
         if rows and names_files and pc.all(pc.match_substring_regex(look, pattern)).as_py():
             return kind, f"paths of {what} files"
     if unique == 2:

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
-from deepseek.data.batch import Batch, in_pieces
+from deepseek.data.batch import Batch, labelled_pieces
+from deepseek.data.loader import ANSWERED_BYTES
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.sources.base import Source, rooted_batches
 from deepseek.data.unknown_categories import Unknown
@@ -106,33 +108,38 @@ def measure_backend(backend: Backend, task: Task, batches: Iterable[Batch]) -> d
 
 
 def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts: Counter[str]) -> Iterator[Batch]:
+    aside = Aside()
+    row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in preparation.placed.values())
+    most = max(ANSWERED_BYTES // max(row_bytes, 1), 1)
+    for given, _ in preparation.other_rows(tables, aside=aside):
+        for start in range(0, given.num_rows, most):
+            yield from _measurable(preparation, given.slice(start, most), counts)
+    counts.update(aside.counts)
+
+
+def _measurable(preparation: Preparation, batch: pa.RecordBatch, counts: Counter[str]) -> Iterator[Batch]:
+    """Yield the rows of a batch that can be measured, and count the others by what is wrong with them."""
     target = preparation.target
     assert target is not None
-    aside = Aside()
-    for given, _ in preparation.other_rows(tables, aside=aside):
-        unseen = target.unseen(given)
-        counts["target class unseen in training"] += int(unseen.sum())
-        batch = given.filter(pa.array(~unseen)) if unseen.any() else given
+    unseen = target.unseen(batch)
+    counts["target class unseen in training"] += int(unseen.sum())
+    batch = batch.filter(pa.array(~unseen)) if unseen.any() else batch
+    if not batch.num_rows:
+        return
+    try:
+        arrays, targets = preparation.arrays(batch), target.apply(batch)
+    except DataError:
+        unread, unlabelled = preparation.unreadable(batch), target.bad(batch)
+        counts["input cannot be read"] += int(unread.sum())
+        counts["target cannot be read"] += int((unlabelled & ~unread).sum())
+        if not (unread | unlabelled).any():
+            raise
+        batch = batch.filter(pa.array(~(unread | unlabelled)))
         if not batch.num_rows:
-            continue
-        try:
-            arrays = preparation.arrays(batch)
-        except DataError:
-            readable = ~preparation.unreadable(batch)
-            counts["input cannot be read"] += int((~readable).sum())
-            if readable.all():
-                raise
-            batch = batch.filter(pa.array(readable))
-            if not batch.num_rows:
-                continue
-            arrays = preparation.arrays(batch)
-        counts["rows"] += batch.num_rows
-        weight, targets = preparation.weights(batch), target.apply(batch)
-        for rows, inputs in in_pieces(arrays):
-            part = slice(None) if rows is None else rows
-            yield Batch(
-                inputs,
-                {name: torch.from_numpy(array[part]) for name, array in targets.items()},
-                weight=None if weight is None else torch.from_numpy(weight[part]),
-            )
-    counts.update(aside.counts)
+            return
+        arrays, targets = preparation.arrays(batch), target.apply(batch)
+    counts["rows"] += batch.num_rows
+    weight = preparation.weights(batch)
+    for rows, inputs, truth in labelled_pieces(arrays, targets):
+        part = slice(None) if rows is None else rows
+        yield Batch(inputs, truth, weight=None if weight is None else torch.from_numpy(weight[part]))

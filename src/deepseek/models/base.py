@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from deepseek.data.transforms.base import InputSpec
 from deepseek.models.blocks import Block, blocks_of
 
+Features = Literal["vector", "map", "sequence"]
+"""What a network has of a row: one vector, one for each place of a picture, or one for each element of a sequence."""
 _REVISED = "revised"
 
 

@@ -1,13 +1,14 @@
 """A whole network: graph transforms, encoders, fusion, trunk, each replaceable by name.
 
-Legend of shapes: `b` rows · `m` members · `w` width.
+Legend of shapes: `b` rows · `m` members · `w` width · `l` elements of a row · `*space` height and width, or depth, height and width.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.fields import Kind
-from deepseek.models.base import Encoded, Encoder, Fusion, Trunk
+from deepseek.models.base import Encoded, Encoder, Features, Fusion, Trunk
 from deepseek.models.encoders.table import TABLE_KINDS
 from deepseek.registry import component, family
 
@@ -34,7 +35,72 @@ DEFAULT_ENCODERS: Mapping[str, str] = {TABLE: "table", Kind.IMAGE.value: "cnn", 
 """What encodes the inputs of a group (the table, or a kind) unless the recipe says otherwise."""
 
 
-class Network(nn.Module):
+class FeatureNetwork(nn.Module, ABC):
+    """A network without its decision layer: what turns a batch's inputs into features, after the graph transforms.
+
+    Every model is one. Which features a network has, and which a task takes, is said by the attributes `features` and `Task.takes`:
+
+    - `vector`: `[b, m, w]`, one vector a row and member;
+    - `map`: `[b, w, *space]`, one vector for each place of a picture or volume, as large as the input;
+    - `sequence`: `[b, l, w]`, one vector for each element of a ragged input.
+
+    Args:
+        inputs: What the network meets in `Batch.inputs`, by name.
+        graph: The part of the transforms that runs inside the network, by input name; inputs without one are taken as they come.
+
+    Attributes:
+        features: What `forward` returns.
+        width: `w` of the features.
+        members: `m` of the features; 1 for maps and sequences.
+        inputs: As given.
+        seen: The inputs as they leave their graph transforms.
+
+    Raises:
+        InputError: There is a graph transform of an input whose rows are of unequal length.
+        UnknownNameError: `graph` names an input that is not there.
+    """
+
+    features: ClassVar[Features] = "vector"
+    width: int
+    members: int = 1
+
+    def __init__(self, inputs: Mapping[str, InputSpec], graph: Mapping[str, nn.Module], /) -> None:
+        super().__init__()
+        for name in graph:
+            if name not in inputs:
+                raise UnknownNameError("input of a graph transform", name, inputs)
+            if inputs[name].ragged:
+                raise InputError(
+                    f"a graph transform of {name!r}, whose rows are of unequal length", hint="let the transform do its work in apply()"
+                )
+        self.inputs = dict(inputs)
+        self.seen = {name: _after(spec, graph.get(name)) for name, spec in inputs.items()}
+        self._graph_keys = {name: module_key(name) for name in graph}
+        self._masks = [mask_name(name) for name, spec in inputs.items() if spec.ragged]
+        self.graph = nn.ModuleDict({self._graph_keys[name]: module for name, module in graph.items()})
+
+    @abstractmethod
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the features.
+
+        Args:
+            inputs: The batch's tensors by input name, as stored, with `NAME_mask` beside a ragged one; names that the network does not know
+                are left alone.
+        """
+
+    def ready(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the layers meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones."""
+        ready = {
+            name: self.graph[self._graph_keys[name]](inputs[name]) if name in self._graph_keys else inputs[name] for name in self.inputs
+        }
+        return ready | {mask: inputs[mask] for mask in self._masks if mask in inputs}
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the parts by name, for people."""
+        return {"graph transforms": self.graph, **{name: part for name, part in self.named_children() if part is not self.graph}}
+
+
+class Network(FeatureNetwork):
     """Turns a batch's inputs into features: graph transforms → encoders → fusion → trunk.
 
     Numbers, categories, binaries and timestamps are one group, `table`, and share an encoder; every other input has an encoder of its own.
@@ -61,9 +127,6 @@ class Network(nn.Module):
         torch.Size([2, 1, 256])
     """
 
-    width: int
-    members: int
-
     def __init__(
         self,
         inputs: Mapping[str, InputSpec],
@@ -74,19 +137,8 @@ class Network(nn.Module):
         fusion: FusionSpec = "concat",
         trunk: TrunkSpec = "mlp",
     ) -> None:
-        super().__init__()
-        for name in graph:
-            if name not in inputs:
-                raise UnknownNameError("input of a graph transform", name, inputs)
-            if inputs[name].ragged:
-                raise InputError(
-                    f"a graph transform of {name!r}, whose rows are of unequal length", hint="let the transform do its work in apply()"
-                )
-        self.inputs = dict(inputs)
-        seen = {name: _after(spec, graph.get(name)) for name, spec in inputs.items()}
-        self._graph_keys = {name: module_key(name) for name in graph}
-        self._masks = [mask_name(name) for name, spec in inputs.items() if spec.ragged]
-        self.graph = nn.ModuleDict({self._graph_keys[name]: module for name, module in graph.items()})
+        super().__init__(inputs, graph)
+        seen = self.seen
         groups = _groups(seen, encoders or {})
         self._encoder_keys = {name: name if name == TABLE else module_key(name) for name in groups}
         built: dict[str, Encoder] = {
@@ -109,13 +161,6 @@ class Network(nn.Module):
         encoded: dict[str, Encoded] = {key: encoder(ready) for key, encoder in self.encoders.items()}
         out: Tensor = self.trunk(self.fusion(encoded))
         return out
-
-    def ready(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what the encoders meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones."""
-        ready = {
-            name: self.graph[self._graph_keys[name]](inputs[name]) if name in self._graph_keys else inputs[name] for name in self.inputs
-        }
-        return ready | {mask: inputs[mask] for mask in self._masks if mask in inputs}
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the parts by name: each encoder under the input or group that it encodes, the fusion, the trunk."""

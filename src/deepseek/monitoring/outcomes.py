@@ -23,6 +23,12 @@ HIGHER = {"accuracy": True, "auc": True, "log_loss": False, "mae": False, "mse":
 POINTS = frozenset({"accuracy", "auc"})
 """The metrics whose drop is counted in points; that of the others is a share of their value in the reference."""
 _LEAST = 1e-6
+_METRICS: Mapping[str, tuple[str, ...]] = {
+    "binary": ("accuracy", "auc", "log_loss"),
+    "classes": ("accuracy", "log_loss"),
+    "labels": ("accuracy",),
+    "values": ("mae", "mse"),
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Target:
     """What is predicted, as far as it takes to compare answers with labels.
 
     Attributes:
-        kind: `binary`, `classes`, `labels` or `values`.
+        kind: `binary`, `classes`, `labels` or `values`; answers of another kind (`mask`) are not compared.
         columns: The target columns.
         classes: Class names as texts.
         separator: What stands between the labels of one text.
@@ -57,15 +63,18 @@ class Target:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What can be watched, the usual one first."""
-        return {"binary": ("accuracy", "auc", "log_loss"), "classes": ("accuracy", "log_loss"), "labels": ("accuracy",)}.get(
-            self.kind, ("mae", "mse")
-        )
+        """What can be watched, the usual one first; nothing where a row's answer is not compared as a whole."""
+        return _METRICS.get(self.kind, ())
 
     @property
     def loss(self) -> str:
         """What `loss` stands for."""
-        return {"binary": "log_loss", "classes": "log_loss", "labels": "accuracy"}.get(self.kind, "mse")
+        return {"binary": "log_loss", "classes": "log_loss", "labels": "accuracy", "values": "mse"}.get(self.kind, "")
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether a row has one answer that can be kept and compared with a label that comes later."""
+        return bool(self.metrics)
 
 
 @dataclass

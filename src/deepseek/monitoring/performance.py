@@ -22,8 +22,12 @@ def watched_metric(settings: MonitorSettings, target: Target) -> str:
     """Return the metric whose drop raises an alarm.
 
     Raises:
+        InputError: Answers of this kind are not compared with labels.
         UnknownNameError: The task has no such metric.
     """
+    if not target.is_comparable:
+        what = f"watching compares one answer a row with its label, and the target is of kind {target.kind!r}"
+        raise InputError(what, hint="leave out the section monitor; measure on labelled rows with: deepseek evaluate")
     name = {"auto": target.metrics[0], "loss": target.loss}.get(settings.metric, settings.metric)
     if name not in target.metrics:
         raise UnknownNameError("metric to watch", settings.metric, ["auto", "loss", *target.metrics])

@@ -114,19 +114,25 @@ def sketch_inputs(table: pa.Table, fields: Sequence[Field]) -> dict[str, Any]:
 
 
 def make_reference(
-    inputs: Mapping[str, Any], target: Target, answers: pa.Table, *, labels: Sequence[Any], spellings: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Any],
+    target: Target,
+    answers: pa.Table | None,
+    *,
+    labels: Sequence[Any],
+    spellings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what `reference.json` holds.
 
     Args:
         inputs: What `sketch_inputs` returned.
         target: What is predicted.
-        answers: Answers to rows that the model was not trained on; without rows where there are none.
+        answers: Answers to rows that the model was not trained on; without rows where there are none, and nothing where they are not
+            compared (masks).
         labels: Their truth.
         spellings: Other spellings of a value, by column.
     """
-    said, probability = predictions_of(answers, target)
-    sketches, curve, metrics = sketch_answers(target, said), None, {}
+    said, probability = ([], None) if answers is None else predictions_of(answers, target)
+    sketches, curve, metrics = {} if answers is None else sketch_answers(target, said), None, {}
     if len(said):
         found, _ = outcomes_of(target, said, probability, labels=labels)
         metrics = {name: _reached(name, found.rows[name]) for name in found.rows if len(found)}

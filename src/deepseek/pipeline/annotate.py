@@ -17,6 +17,7 @@ from deepseek.data.labelling.annotations import agreement, read_export
 from deepseek.data.labelling.client import LabelStudio
 from deepseek.data.labelling.preannotations import ROW, Order, choices_result, doubt, labelling_config, row_key
 from deepseek.data.sources.base import rooted_batches
+from deepseek.data.targets import require_plain
 from deepseek.errors import InputError
 from deepseek.fields import Kind
 from deepseek.inference import Predictor
@@ -57,6 +58,8 @@ def push_tasks(
     predictor, server = Predictor.load(run, backend="torch"), LabelStudio(url)
     if not predictor.classes:
         raise InputError(f"{predictor!r} has no classes to choose from", hint="only binary, multiclass and multilabel models")
+    kind = "" if predictor.preparation.target is None else predictor.preparation.target.kind
+    require_plain(kind, "to send choices of classes", hint="only binary, multiclass and multilabel models")
     if most is not None and most < 1:
         raise InputError(f"{most} rows are to be sent", hint="allowed: 1 or more")
     number = _project(server, project, predictor)

@@ -27,11 +27,11 @@ from deepseek.data.rejects import Rejected
 from deepseek.data.spellings import RespelledSource
 from deepseek.data.splits import LEFT_OUT, NAMES, TEST, TRAIN, SplitRules, assign_split, inner_folds, split_counts
 from deepseek.data.suspects import LabelEdits, SuspectRules, edits_json, read_edits
-from deepseek.data.targets import TargetKind
+from deepseek.data.targets import PLAIN_KINDS, TargetKind
 from deepseek.data.unknown_categories import Unknown
 from deepseek.data.versions import manifest
-from deepseek.errors import ColumnError, DataError
-from deepseek.fields import Schema
+from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.fields import Kind, Schema, infer_schema
 from deepseek.pipeline.cache_keys import check_version, checkpoint_versions, code_version, file_version, plugin_versions
 from deepseek.pipeline.looking import Looked, look
 from deepseek.pipeline.pretrained import pretrained_choices
@@ -42,6 +42,7 @@ from deepseek.registry import family
 from deepseek.tasks import TASK_OF_KIND
 
 SAMPLE_ROWS = 100_000
+LOOKED_ROWS = 2_000
 FEW_ROWS = 20
 """With fewer validation or test rows than this a warning says how little they tell."""
 
@@ -245,18 +246,37 @@ class _Road:
             fold=section.fold or 0,
         )
         seed = self.recipe.seed if section.seed is None else section.seed
-        split = assign_split(landed.table, rules, target=self.recipe.data.targets, seed=seed)
+        split = assign_split(landed.table, rules, target=self._strata(landed.table), seed=seed)
         if self._given_split(landed.table) and not section.column:
             reason = "the source says by itself which rows are for training and which for testing"
             self.reasons["data.split.column"] = (landed.table.given_split, reason)
         self._split_key: dict[str, Any] = {"rules": asdict(rules), "seed": seed}
         if self.inner is not None:
             folds, fold = self.inner
-            split = inner_folds(landed.table, split, rules, target=self.recipe.data.targets, folds=folds, fold=fold, seed=seed)
+            split = inner_folds(landed.table, split, rules, target=self._strata(landed.table), folds=folds, fold=fold, seed=seed)
             self._split_key["inner"] = self.inner
             return split
         self._warn_of_unused(split, has_test=has_test)
         return split
+
+    def _strata(self, table: LandedTable) -> tuple[str, ...]:
+        """Return the target columns whose values are classes that a split can be evened by; names of files of masks are none."""
+        data, task = self.recipe.data, self.recipe.task
+        plain = not isinstance(task, Mapping) or family("task").get(task["type"]).kind in PLAIN_KINDS
+        if plain and not any(self._is_picture(table, name) for name in data.targets):
+            return data.targets
+        if data.split.stratify:
+            what = f"split.stratify is true, and {', '.join(map(repr, data.targets))} is no class that parts could have alike"
+            raise InputError(what, hint="leave it out, or split by a column: split.group or split.column")
+        return ()
+
+    def _is_picture(self, table: LandedTable, name: str) -> bool:
+        known = self.recipe.data.fields.get(name)
+        kind = table.schema.field(name).type if name in table.schema.names else None
+        if known is None and kind is not None and (is_text(kind) or isinstance(kind, pa.FixedShapeTensorType)):
+            first = table.column(name).slice(0, LOOKED_ROWS)
+            known = infer_schema(pa.Table.from_arrays([first], schema=pa.schema([table.schema.field(name)])))[0][name].kind
+        return known in {Kind.IMAGE, Kind.VOLUME, Kind.MASK, Kind.BOXES}
 
     def _mended(self, table: LandedTable, split: np.ndarray) -> np.ndarray:
         """Take up what a file says of wrong labels among the training rows; return the split without those that are to be left out."""

@@ -142,7 +142,7 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
         data.get("validation"),
         settings=_settings(job),
         callbacks=[DecisionFile(run), measurement, *_callbacks(job)],
-        augment=build_augmentations(job.augment, preparation.inputs, known_of(preparation, data["train"])),
+        augment=build_augmentations(job.augment, preparation.placed, known_of(preparation, data["train"])),
         folder=job.run,
         ranks=ranks,
         data_id=job.data_id,

@@ -130,7 +130,7 @@ class _View:
             train,
             dataset.open("validation"),
             settings=settings,
-            augment=build_augmentations(augment, self._preparation.inputs, known_of(self._preparation, train)),
+            augment=build_augmentations(augment, self._preparation.placed, known_of(self._preparation, train)),
         )
         self._read, self._met = self._trainer.peek()
         with torch.inference_mode():
@@ -179,7 +179,7 @@ class _View:
                 "cleaned": _plain_row(cleaned, number, only=self._preparation.columns),
                 "inputs": {name: self._stored(name, number) for name in self._preparation.inputs},
                 "ready": self._as_met(number),
-                "target": self._read.targets[TARGET][number].tolist(),
+                "target": _target_of(self._read.targets[TARGET][number]),
             }
             for number in range(len(places))
         ]
@@ -270,6 +270,14 @@ class _View:
                 else:
                     met[spec.name] = _listed(tensor)
         return met
+
+
+def _target_of(target: torch.Tensor) -> Any:
+    """Return a row's target; of a mask its size, and how many places each class has."""
+    if target.ndim < 2:
+        return target.tolist()
+    codes, counts = torch.unique(target, return_counts=True)
+    return {"shape": list(target.shape), "places": dict(zip(codes.tolist(), counts.tolist(), strict=True))}
 
 
 def _landed_rows(table: LandedTable, rows: np.ndarray) -> pa.RecordBatch:

@@ -59,6 +59,8 @@ def reference_of(
     assert preparation.target is not None, "without a target nothing is trained"
     spec = preparation.target.spec
     target = Target.of(preparation.target)
+    if not spec.is_plain:
+        return make_reference(inputs, target, None, labels=[], spellings=preparation.spellings)
     name = next((name for name in ("test", "validation") if name in data and name in measured), None)
     if name is None:
         return make_reference(

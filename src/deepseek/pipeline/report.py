@@ -192,6 +192,9 @@ class _Collector:
         if dataset is None:
             return None, figures
         model = self._run.model()
+        if not model.task.target.is_plain:
+            self._missing.append(f"a row's target is no single answer ({model.task.target.kind}): what single rows would tell is left out")
+            return None, figures
         opened = {name: data for name in NAMES[1:] if (data := dataset.open(name)) is not None}
         if not opened:
             self._missing.append("there are no validation or test rows to look at")

@@ -20,7 +20,7 @@ from deepseek.artifacts.numbered import next_numbered, numbered
 from deepseek.data.landing import LandedTable
 from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
-from deepseek.data.targets import sort_classes
+from deepseek.data.targets import require_plain, sort_classes
 from deepseek.errors import InputError
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.pipeline.dataset import Dataset, make_dataset
@@ -163,6 +163,7 @@ class _Search:
         dataset = make_dataset(self._recipe, self._cache, inner=(self._folds, number))
         self.landed = dataset.landed["source"]
         kind = family("task").get(dataset.task["type"]).kind
+        require_plain(kind, "a search for wrong labels", hint="it says which of the classes a row could rather be of")
         if kind == "values":
             raise InputError(
                 f"{', '.join(self._recipe.data.targets)} is a number: there is no class that it could rather be of",

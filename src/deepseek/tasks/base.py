@@ -1,6 +1,7 @@
 """The contract of every task: head, loss, metrics and decoding in one place.
 
-Legend of shapes: `b` rows · `m` members of an ensemble · `w` width · `o` outputs.
+Legend of shapes: `b` rows · `m` members of an ensemble · `w` width · `o` outputs. A task that takes maps or sequences has `[b, w, *space]`
+or `[b, l, w]` in the place of `[b, m, w]`, and `[b, o, *space]` or `[b, l, o]` in that of `[b, m, o]`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from deepseek.data.batch import Batch
 from deepseek.data.resample import Resample
 from deepseek.data.targets import TargetKind, TargetSpec
 from deepseek.errors import InputError
+from deepseek.models.base import Features
 from deepseek.models.layers import MemberLinear, init_uniform
 from deepseek.registry import Spec, component, family, split_spec
 from deepseek.tasks.answers import answer_table
@@ -43,6 +45,7 @@ class Task(ABC):
 
     Attributes:
         kind: The kind of target that the task takes.
+        takes: The features that the decision layer takes: a `vector` a row, a `map` or a `sequence`.
         monitor: The metric that stopping, saving and tuning look at unless the recipe names another.
         usual_metrics: The metrics computed unless the recipe names others; the loss is always there.
         resample: Whether training draws every class equally often, and how.
@@ -52,6 +55,7 @@ class Task(ABC):
     """
 
     kind: ClassVar[TargetKind]
+    takes: ClassVar[Features] = "vector"
     monitor: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]] = ()
     resample: Resample | None = None

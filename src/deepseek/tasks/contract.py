@@ -36,8 +36,17 @@ class TaskContract(ABC):
     def targets(self, rows: int) -> Tensor:
         """Return targets of so many rows, as a batch holds them, every class among them where there are enough rows."""
 
+    def outputs(self, rows: int) -> Tensor:
+        """Return what a network could say of so many rows: random `[b, 2, o]`, two members; other where the task takes no vectors."""
+        return torch.randn(rows, 2, self.build().outputs)
+
     def test_the_head_has_the_promised_shape(self) -> None:
-        """`[b, m, o]` for one member and for several."""
+        """`[b, m, o]` for one member and for several, or what stands in its place for maps and sequences."""
+        if (task := self.build()).takes != "vector":
+            out = self.outputs(ROWS)
+            shape = (ROWS, WIDTH, *out.shape[2:]) if task.takes == "map" else (ROWS, out.shape[1], WIDTH)
+            assert task.head(WIDTH)(torch.randn(shape)).shape == out.shape
+            return
         for members in (1, 3):
             task = self.build()
             assert task.head(WIDTH, members)(torch.randn(ROWS, members, WIDTH)).shape == (ROWS, members, task.outputs)
@@ -45,6 +54,8 @@ class TaskContract(ABC):
     def test_members_have_weights_of_their_own(self) -> None:
         """A member's output depends on that member's features alone, and differs from another's for the same features."""
         task = self.build()
+        if task.takes != "vector":
+            return
         head, x = task.head(WIDTH, 3), torch.randn(1, 1, WIDTH).expand(ROWS, 3, WIDTH)
         out = head(x)
         assert not torch.allclose(out[:, 0], out[:, 1])
@@ -128,7 +139,7 @@ class TaskContract(ABC):
         torch.testing.assert_close(exported(out[:5]), module(out[:5]))
 
     def _case(self) -> tuple[Tensor, Batch]:
-        out = torch.randn(ROWS, 2, self.build().outputs)
+        out = self.outputs(ROWS)
         return out, Batch({"x": torch.zeros(ROWS, 1)}, {TARGET: self.targets(ROWS)}, torch.rand(ROWS) + 0.5)
 
 

@@ -22,7 +22,7 @@ import torch
 from deepseek import progress
 from deepseek.data.augment.base import Augmentation, Draw
 from deepseek.data.batch import Batch, with_channels_last
-from deepseek.data.loader import Loader
+from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, make_precision, sum_across
 from deepseek.distributed.devices import is_out_of_memory
@@ -469,8 +469,8 @@ class Trainer:
 
     def _validation_batches(self) -> Iterator[Batch]:
         assert self.validation is not None
-        size = max(self.loader.batch_size, 256 * self.ranks.ranks)
         ranks = self.ranks
+        size = max(self.loader.batch_size, rows_within(self.validation, 256) * ranks.ranks)
         loader = Loader(self.validation, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
         return map(with_channels_last, loader.batches(0)) if self._channels_last else loader.batches(0)
 

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from deepseek.data.targets import TargetTransform, class_weights
+from deepseek.data.targets import build_target, class_weights
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind
 
 
 def fit(kind, **columns):
-    target = TargetTransform([Field(name, Kind.CATEGORY) for name in columns], kind)
+    target = build_target(kind, [Field(name, Kind.CATEGORY) for name in columns])
     target.observe(pa.record_batch(columns))
     target.finish()
     return target
@@ -86,7 +86,7 @@ def test_values_are_standardised_before_they_are_float32():
 
 @pytest.mark.parametrize("rows", [1, 3, 70_001])
 def test_a_value_that_never_changes_is_refused(rows):
-    target = TargetTransform([Field(name, Kind.NUMBER) for name in "yz"], "values")
+    target = build_target("values", [Field(name, Kind.NUMBER) for name in "yz"])
     for start in range(0, rows, 65_536):
         count = min(65_536, rows - start)
         target.observe(pa.record_batch({"y": np.arange(start, start + count, dtype=float) + 1, "z": np.full(count, 0.1)}))
@@ -138,7 +138,7 @@ def test_targets_that_cannot_be_learned(kind, values, message):
 
 def test_json_holds_everything():
     target = fit("classes", y=["a", "b", "b"])
-    again = TargetTransform([Field("y", Kind.CATEGORY)], "classes").load_json(json.loads(json.dumps(target.to_json())))
+    again = build_target("classes", [Field("y", Kind.CATEGORY)]).load_json(json.loads(json.dumps(target.to_json())))
     assert again.spec == target.spec
     assert apply(again, y=["b"]).tolist() == [1]
 

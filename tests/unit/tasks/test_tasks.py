@@ -7,10 +7,14 @@ from torch.nn import functional
 
 from deepseek.data.batch import Batch
 from deepseek.data.targets import TargetSpec
+from deepseek.data.transforms import InputSpec
 from deepseek.errors import InputError, RecipeError, UnknownNameError
+from deepseek.fields import Kind
+from deepseek.models.network import FeatureNetwork
 from deepseek.registry import family
 from deepseek.tasks import TASK_OF_KIND
 from deepseek.tasks.binary import BinaryTask
+from deepseek.tasks.model import TaskModel
 from deepseek.tasks.multiclass import MulticlassTask
 from deepseek.tasks.multilabel import MultilabelTask
 from deepseek.tasks.regression import RegressionTask
@@ -157,3 +161,18 @@ def test_loss_and_its_settings_come_from_the_recipe():
 
 def test_answers_are_arrow_tables():
     assert isinstance(BinaryTask(BINARY).answer({"probability": torch.rand(2, 2)}), pa.Table)
+
+
+class Maps(FeatureNetwork):
+    features = "map"
+    width = 3
+
+    def forward(self, inputs):
+        return inputs["x"]
+
+
+def test_a_network_whose_features_the_task_does_not_take_is_refused():
+    network = Maps({"x": InputSpec("x", Kind.IMAGE, ("x",), (3, 4, 4), "float32")}, {})
+    task = family("task").build("binary", TargetSpec("binary", ("y",), ("no", "yes"), (3, 3), 6))
+    with pytest.raises(InputError, match="Maps returns a vector for each place of a picture, and BinaryTask takes a vector a row"):
+        TaskModel(network, task)

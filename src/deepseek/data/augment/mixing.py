@@ -19,7 +19,7 @@ from deepseek.data.augment.base import Augmentation, Draw, Known
 from deepseek.data.augment.selection import picked, put
 from deepseek.data.augment.warp import blocks
 from deepseek.data.batch import Batch
-from deepseek.data.targets import TargetSpec
+from deepseek.data.targets import TargetSpec, require_plain
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.fields import Kind
@@ -81,6 +81,8 @@ class Mixing(Augmentation):
             InputError: The target cannot be mixed in this way.
         """
         self._target = known.target
+        if known.target is not None:
+            require_plain(known.target.kind, f"the augmentation {self.names[0]}", hint="leave it out of data.augment")
         if known.target is not None and known.target.kind == "classes":
             self.classes = len(known.target.classes)
 

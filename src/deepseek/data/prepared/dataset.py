@@ -68,7 +68,7 @@ class PreparedDataset:
     def from_arrays(
         cls,
         inputs: Mapping[str, Array | Tensor],
-        targets: Mapping[str, np.ndarray | Tensor] | None = None,
+        targets: Mapping[str, Array | Tensor] | None = None,
         *,
         weight: np.ndarray | Tensor | None = None,
         specs: Mapping[str, InputSpec] | None = None,
@@ -77,7 +77,7 @@ class PreparedDataset:
 
         Args:
             inputs: By name, arrays or tensors `[rows, …]`, or ragged columns.
-            targets: By name, arrays or tensors `[rows, …]`.
+            targets: By name, arrays or tensors `[rows, …]`, or ragged columns.
             weight: One weight a row.
             specs: What the inputs are, where a model is to be built for them.
         """
@@ -181,7 +181,8 @@ class PreparedDataset:
     def take(self, rows: np.ndarray | Sequence[int], *, pin: bool = False, ragged: bool = True) -> Batch:
         """Return rows as a batch of their own memory.
 
-        A ragged column `NAME` comes as `NAME` `[b, l, …]`, padded with zeros, and `NAME_mask` `[b, l]`, true where an element is real.
+        A ragged input or target `NAME` comes as `NAME` `[b, l, …]`, zeros behind each row's end, and `NAME_mask` `[b, l]`, true where an
+        element is real.
 
         Args:
             rows: Which rows, in any order, repeated or not; int64 `[b]`.
@@ -199,15 +200,16 @@ class PreparedDataset:
         for column in self.layout:
             if column.ragged and not ragged:
                 continue
+            held = batch.targets if column.role == "target" else batch.inputs
             if column.ragged:
-                batch.inputs[column.name], batch.inputs[mask_name(column.name)] = pad(self._ragged[column.name], rows, pin=pin)
+                held[column.name], held[mask_name(column.name)] = pad(self._ragged[column.name], rows, pin=pin)
                 continue
             place, block = self._places[column.name], gathered[column.dtype]
             tensor = block[:, place : place + column.width].reshape(len(rows), *column.shape)
             if column.role == "weight":
                 batch.weight = tensor
             else:
-                (batch.inputs if column.role == "input" else batch.targets)[column.name] = tensor
+                held[column.name] = tensor
         return batch
 
     @staticmethod
@@ -219,7 +221,7 @@ class PreparedDataset:
 
 
 def _named(
-    inputs: Mapping[str, Array | Tensor], targets: Mapping[str, np.ndarray | Tensor], weight: np.ndarray | Tensor | None
+    inputs: Mapping[str, Array | Tensor], targets: Mapping[str, Array | Tensor], weight: np.ndarray | Tensor | None
 ) -> dict[tuple[Role, str], Array]:
     named: dict[tuple[Role, str], Array] = {("input", name): _numpy(array) for name, array in inputs.items()}
     named |= {("target", name): _numpy(array) for name, array in targets.items()}

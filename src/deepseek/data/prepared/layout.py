@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from deepseek.data.transforms.base import Array, Ragged
 
 FORMAT_VERSION = 1
@@ -51,7 +49,7 @@ def widths(layout: Layout) -> dict[str, int]:
     return result
 
 
-def layout_of(arrays: Mapping[str, Array], targets: Mapping[str, np.ndarray], *, weighted: bool) -> Layout:
+def layout_of(arrays: Mapping[str, Array], targets: Mapping[str, Array], *, weighted: bool) -> Layout:
     """Return the layout for arrays like these."""
     columns = [column_of(name, "input", array) for name, array in arrays.items()]
     columns += [column_of(name, "target", array) for name, array in targets.items()]

@@ -55,6 +55,8 @@ def predict_test_rows(run: FinishedRun) -> RunPredictions | str:
         return "it has no test rows"
     if data_identity(dataset.folder) != run.data.get("identity"):
         return "its data changed since it was trained"
+    if not model.task.target.is_plain:
+        return f"a row's target is no single answer ({model.task.target.kind}), so rows cannot be compared one by one"
     predictions = predict_split(model, data, "test", rows=len(data))
     if not predictions.is_whole:
         return "it has too many rows and classes to be asked again"

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from deepseek import progress as display
-from deepseek.data.batch import Batch, in_pieces
+from deepseek.data.batch import Batch, labelled_pieces
 from deepseek.data.landing import LandedTable, land
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.sources import open_source
@@ -96,8 +95,6 @@ def batches_of(
         for start in range(0, known.num_rows, size):
             part = known.slice(start, size)
             targets = target.apply(part)
-            for chosen, inputs in in_pieces(preparation.arrays(part)):
-                places = slice(None) if chosen is None else chosen
-                piece = part if chosen is None else part.take(pa.array(chosen))
-                yield piece, Batch(inputs, {name: torch.from_numpy(array[places]) for name, array in targets.items()})
+            for chosen, inputs, truth in labelled_pieces(preparation.arrays(part), targets):
+                yield part if chosen is None else part.take(pa.array(chosen)), Batch(inputs, truth)
     counts.update(aside.counts)

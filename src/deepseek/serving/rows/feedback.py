@@ -107,7 +107,7 @@ class FeedbackReader:
 
     def _label(self, label: Any) -> Any:
         target = self._target
-        if target is None:
+        if target is None or not target.is_plain:
             raise _WrongError("label", label, self._allowed)
         if target.kind in ("binary", "classes"):
             return self._class(label)
@@ -149,7 +149,7 @@ def _classes(target: TargetSpec | None) -> dict[Any, Any]:
 
 
 def _allowed(target: TargetSpec | None) -> str:
-    if target is None:
+    if target is None or not target.is_plain:
         return "no label: the model predicts nothing that could be named"
     if target.kind == "values":
         one = "a finite number"
@@ -160,7 +160,7 @@ def _allowed(target: TargetSpec | None) -> str:
 
 
 def _label_schema(target: TargetSpec | None) -> dict[str, Any]:
-    if target is None:
+    if target is None or not target.is_plain:
         return {"not": {}}
     if target.kind == "values":
         parts: Mapping[str, Any] = {name: {"type": "number"} for name in target.columns}

@@ -1,67 +1,28 @@
-"""What is to be predicted, as arrays: class codes, 0/1 labels or values, fitted on training rows only."""
+"""Targets of one class, several labels or some numbers a row, fitted on training rows only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepseek.data.columns import get_column, spell, to_float64
+from deepseek.data.targets.base import TargetTransform
+from deepseek.data.targets.classes import sort_classes
+from deepseek.data.targets.spec import TargetSpec
 from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.fields import Field
 from deepseek.statistics import Moments
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from deepseek.fields import Field
-
-TargetKind = Literal["binary", "classes", "labels", "values"]
+    from deepseek.data.transforms.base import Array
 
 
-@dataclass(frozen=True)
-class TargetSpec:
-    """What a task has to know of its target.
-
-    Attributes:
-        kind: `binary` (one column, two classes), `classes` (one column, several), `labels` (any number of true labels a row),
-            `values` (one or several numbers).
-        columns: The target columns.
-        classes: The class or label names, as the table spells them; for `binary` the second is the positive one. Empty for `values`.
-        counts: How many training rows have each class or label (weights not counted).
-        rows: How many training rows have a target.
-        mean: For `values`, each column's mean over the training rows.
-        std: For `values`, each column's standard deviation over the training rows, above 0.
-        integer_classes: Whether the table holds the class names as numbers, so that answers must be numbers again.
-    """
-
-    kind: TargetKind
-    columns: tuple[str, ...]
-    classes: tuple[str, ...] = ()
-    counts: tuple[int, ...] = ()
-    rows: int = 0
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    integer_classes: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the description as plain JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> TargetSpec:
-        """Return the description that `to_json` wrote."""
-        arguments: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
-        return cls(**arguments)
-
-
-NEGATIVE_WORDS = ("0", "false", "no", "n", "negative", "off", "none", "absent")
-POSITIVE_WORDS = ("1", "true", "yes", "y", "positive", "on", "present")
-
-
-class TargetTransform:
-    """Turns the target columns into arrays, fitted on training rows only.
+class PlainTarget(TargetTransform):
+    """One class, any number of labels, or one or several numbers a row.
 
     Classes are sorted: numbers by value, everything else as text, so that their order depends on nothing but their names. For two classes
     the usual words go first and last whatever their spelling: `no` before `yes`, `false` before `true`, `negative` before `positive`; the
@@ -69,41 +30,19 @@ class TargetTransform:
 
     Args:
         fields: The target columns.
-        kind: What is predicted: `binary` and `classes` take one column; `labels` takes one column of lists or of texts with separators, or
-            several columns of 0 and 1; `values` takes one or several numbers.
-        separator: What stands between the labels of one text.
-
-    Attributes:
-        spec: What a task has to know; known after `finish` or `load_json`.
     """
 
-    def __init__(self, fields: Sequence[Field], kind: TargetKind, /, *, separator: str = ",") -> None:
-        if kind not in get_args(TargetKind):
-            raise InputError(f"a target's kind is {kind!r}", hint=f"allowed: {', '.join(get_args(TargetKind))}")
-        if not fields or (kind in ("binary", "classes") and len(fields) != 1):
-            raise InputError(f"a target of kind {kind!r} is given {len(fields)} columns", hint="binary and classes take exactly one column")
-        self.kind = kind
-        self.separator = separator
-        self.columns = tuple(field.name for field in fields)
+    def __init__(self, fields: Sequence[Field], /) -> None:
+        super().__init__(fields)
+        if not fields or (self.kind in ("binary", "classes") and len(fields) != 1):
+            what = f"a target of kind {self.kind!r} is given {len(fields)} columns"
+            raise InputError(what, hint="binary and classes take exactly one column")
         self._counts: dict[str, int] = {}
         self._integers = True
         self._rows = 0
         self._moments = Moments(len(self.columns))
         self._low, self._high = np.full(len(self.columns), np.inf), np.full(len(self.columns), -np.inf)
-        self._spec: TargetSpec | None = None
         self._codes: dict[str, int] = {}
-
-    @property
-    def spec(self) -> TargetSpec:
-        """What a task has to know."""
-        if self._spec is None:
-            raise InputError("the target is not fitted", hint="call observe and finish, or load_json, first")
-        return self._spec
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The keys of what `apply` returns: one, `target`."""
-        return ("target",)
 
     def missing(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array `[rows]`: true where a target is null or NaN; such rows can neither be trained nor measured on.
@@ -189,10 +128,10 @@ class TargetTransform:
                 )
 
     def _set(self, spec: TargetSpec) -> None:
-        self._spec = spec
+        super()._set(spec)
         self._codes = {name: code for code, name in enumerate(spec.classes)}
 
-    def apply(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+    def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return `target`: float32 0/1 or values `[rows]`, class codes int64 `[rows]`, 0/1 float32 `[rows, labels]`, or values `[rows, n]`.
 
         Values are in standard deviations from the training mean. That is reckoned here, in float64: float32 has 24 bits, and a large mean
@@ -201,11 +140,14 @@ class TargetTransform:
         Raises:
             DataError: A class was not among the training rows, or a target is missing.
         """
+        return {"target": self._array(batch)}
+
+    def _array(self, batch: pa.RecordBatch) -> np.ndarray:
         if self.kind == "values":
             values = ((self._values(batch) - np.array(self.spec.mean)) / np.array(self.spec.std)).astype(np.float32)
-            return {"target": values[:, 0] if len(self.columns) == 1 else values}
+            return np.asarray(values[:, 0] if len(self.columns) == 1 else values)
         if self.kind == "labels" and len(self.columns) > 1:
-            return {"target": self._flags(batch).astype(np.float32)}
+            return self._flags(batch).astype(np.float32)
         codes, rows = self._coded(batch)
         if len(bad := np.flatnonzero(codes < 0)):
             value = batch.column(batch.schema.get_field_index(self.columns[0]))[int(rows[bad[0]])].as_py()
@@ -216,24 +158,15 @@ class TargetTransform:
         if self.kind == "labels":
             many = np.zeros((batch.num_rows, len(self.spec.classes)), dtype=np.float32)
             many[rows, codes] = 1
-            return {"target": many}
-        return {"target": codes if self.kind == "classes" else codes.astype(np.float32)}
+            return many
+        return codes if self.kind == "classes" else codes.astype(np.float32)
 
     def columns_for_means(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return the target as float64 `[rows, k]`, as `Transform.observe_target` takes it."""
-        target = self.apply(batch)["target"]
+        target = self._array(batch)
         if self.kind == "classes":
             target = np.eye(len(self.spec.classes))[target]
         return target.reshape(len(target), -1).astype(np.float64)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what was fitted."""
-        return self.spec.to_json()
-
-    def load_json(self, state: Mapping[str, Any]) -> Self:
-        """Take up what `to_json` returned."""
-        self._set(TargetSpec.from_json(state))
-        return self
 
     def _coded(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         """Return a code for each label that stands in the batch (-1: unknown), and its row."""
@@ -264,65 +197,49 @@ class TargetTransform:
         return values
 
 
-def sort_classes(names: Mapping[str, int]) -> list[str]:
-    """Return class names in their order: numbers by value, two usual words as no and yes, everything else as text.
-
-    Example:
-        >>> sort_classes({"10": 1, "9": 1}), sort_classes({"positive": 1, "Negative": 1})
-        (['9', '10'], ['Negative', 'positive'])
-    """
-    if len(names) == 2:
-        first, second = sorted(names)
-        for negative, positive in ((first, second), (second, first)):
-            if negative.strip().casefold() in NEGATIVE_WORDS and positive.strip().casefold() in POSITIVE_WORDS:
-                return [negative, positive]
-    try:
-        return sorted(names, key=lambda name: (float(name), name))
-    except ValueError:
-        return sorted(names)
-
-
-def class_weights(spec: TargetSpec, how: Literal["balanced", "effective"] | Mapping[str, float], *, beta: float = 0.999) -> np.ndarray:
-    """Return one weight a class, float64 `[classes]`.
+class BinaryTarget(PlainTarget):
+    """One column of two classes, of which the second is the positive one.
 
     Args:
-        spec: A target of kind `binary` or `classes`.
-        how: `balanced`, so that every class weighs alike in sum and the mean row weighs 1 (King and Zeng 2001,
-            https://gking.harvard.edu/files/0s.pdf); `effective`, by the effective number of rows (Cui et al., "Class-balanced loss based on
-            effective number of samples", CVPR 2019, https://arxiv.org/abs/1901.05555), which spares very frequent classes and the mean row
-            weighs 1 likewise; or weights above or equal to 0 by class; classes that are not named weigh 1.
-        beta: For `effective`, in [0, 1): a further row is thought to be new with this probability to the power of the rows before; 0 weighs
-            all alike, near 1 it is `balanced`.
-
-    Raises:
-        InputError: The target has no classes, a name is none of them, or a weight is negative.
+        fields: The column.
     """
-    if spec.kind not in ("binary", "classes"):
-        raise InputError(f"class weights are given for a target of kind {spec.kind!r}", hint="only binary and multiclass tasks have them")
-    if isinstance(how, str):
-        if how not in ("balanced", "effective"):
-            raise InputError(f"class weights are {how!r}", hint="write balanced, effective, or a weight for each class")
-        counts = np.array(spec.counts, dtype=np.float64)
-        seen = counts if how == "balanced" else effective_number(counts, beta)
-        return np.asarray(spec.rows / ((counts / seen).sum() * seen))
-    weights = {str(name).lower() if isinstance(name, bool) else str(name): float(weight) for name, weight in how.items()}
-    unknown = sorted(set(weights) - set(spec.classes))
-    if unknown or any(not 0 <= weight < float("inf") for weight in weights.values()):
-        raise InputError(
-            f"class weights are {dict(how)!r}", hint=f"classes: {', '.join(spec.classes)}; weights are finite and not negative"
-        )
-    return np.array([weights.get(name, 1.0) for name in spec.classes])
+
+    kind = "binary"
 
 
-def effective_number(counts: np.ndarray, beta: float) -> np.ndarray:
-    """Return how many different rows so many rows are worth: `(1 - beta^n) / (1 - beta)`, float64 (Cui et al. 2019, proposition 1).
+class ClassesTarget(PlainTarget):
+    """One column of several classes.
 
     Args:
-        counts: How many rows, float64.
-        beta: In [0, 1).
+        fields: The column.
     """
-    # expm1 and log1p keep the digits where beta is nearly 1
-    return np.asarray(np.expm1(counts * np.log(beta)) / -np.float64(1.0 - beta)) if beta > 0 else np.minimum(counts, 1.0)
+
+    kind = "classes"
+
+
+class LabelsTarget(PlainTarget):
+    """Any number of labels a row: one column of lists, or of texts with separators, or several columns of 0 and 1.
+
+    Args:
+        fields: The columns.
+        separator: What stands between the labels of one text.
+    """
+
+    kind = "labels"
+
+    def __init__(self, fields: Sequence[Field], /, *, separator: str = ",") -> None:
+        super().__init__(fields)
+        self.separator = separator
+
+
+class ValuesTarget(PlainTarget):
+    """One or several columns of numbers.
+
+    Args:
+        fields: The columns.
+    """
+
+    kind = "values"
 
 
 def _numbers(column: pa.Array, name: str) -> np.ndarray:
