@@ -68,6 +68,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "npz": f"{_SOURCES}.npz:NpzSource",
             "folder": f"{_SOURCES}.folder:FolderSource",
             "sql": f"{_SOURCES}.sql.source:SqlSource",
+            "coco": f"{_SOURCES}.coco:CocoSource",
+            "box_files": f"{_SOURCES}.box_files:BoxFilesSource",
             "hugging_face": f"{_SOURCES}.hub:HuggingFaceSource",
             "ingest": f"{_SOURCES}.ingested.source:IngestSource",
             "label_studio": f"{_SOURCES}.label_studio:LabelStudioSource",
@@ -169,6 +171,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "classes": f"{_TARGETS}.plain:ClassesTarget",
             "labels": f"{_TARGETS}.plain:LabelsTarget",
             "values": f"{_TARGETS}.plain:ValuesTarget",
+            "boxes": f"{_TARGETS}.boxes:BoxesTarget",
         },
     ),
     "augmentation": (
@@ -250,6 +253,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "cnn": "deepseek.models.presets.image:CnnModel",
             "resnet": "deepseek.models.presets.image:ResNetModel",
             "efficientnet": "deepseek.models.presets.image:EfficientNetModel",
+            "detector": "deepseek.models.detector:DetectorModel",
             "text_bag": "deepseek.models.presets.text:TextBagModel",
             "text_cnn": "deepseek.models.presets.text:TextCnnModel",
             "text_rnn": "deepseek.models.presets.text:TextRnnModel",
@@ -282,6 +286,10 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "rmse": "deepseek.tasks.metrics:RootMeanSquaredError",
             "mae": "deepseek.tasks.metrics:MeanAbsoluteError",
             "r2": "deepseek.tasks.metrics:R2",
+            "map": "deepseek.tasks.detection_metrics:MeanAveragePrecision",
+            "map50": "deepseek.tasks.detection_metrics:AveragePrecision",
+            "box_recall": "deepseek.tasks.detection_metrics:BoxRecall",
+            "miss_rate": "deepseek.tasks.detection_metrics:MissRate",
         },
     ),
     "task": (
@@ -291,6 +299,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "multiclass": f"{_TASKS}.multiclass:MulticlassTask",
             "multilabel": f"{_TASKS}.multilabel:MultilabelTask",
             "regression": f"{_TASKS}.regression:RegressionTask",
+            "detection": f"{_TASKS}.detection:DetectionTask",
         },
     ),
     "optimizer": (

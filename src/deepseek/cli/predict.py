@@ -19,6 +19,8 @@ def predict_verb(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="File for the answers: .csv, .parquet, .arrow, .feather or .jsonl.")
     ],
+    tiles: Annotated[int | None, typer.Option("--tiles", metavar="PIXELS", min=1, help="Cut large pictures into overlapping tiles of this size (detectors).")] = None,
+    overlap: Annotated[float, typer.Option("--overlap", metavar="PART", min=0.0, max=0.9, help="How much of a tile the next one shows again.")] = 0.2,
     table: Table = None,
     query: Query = None,
     plugins: Plugins = [],  # noqa: B006 - typer copies it
@@ -26,5 +28,6 @@ def predict_verb(
 ) -> Output:
     """Write a model's answers to the rows of a table."""
     progress.quiet(as_json)
-    value = deepseek.predict(run, source_given(source, table=table, query=query), output, plugins=plugins)
+    cut = None if tiles is None else {"size": tiles, "overlap": overlap}
+    value = deepseek.predict(run, source_given(source, table=table, query=query), output, tiles=cut, plugins=plugins)
     return Output(value, as_text(value))

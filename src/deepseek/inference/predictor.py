@@ -23,6 +23,7 @@ from deepseek.inference.tables import like, open_rows, with_names
 from deepseek.registry import Spec, load_plugin
 from deepseek.tasks import TASK_OF_KIND
 from deepseek.tasks.answers import answer_table, class_names
+from deepseek.tasks.box_answers import Selection
 
 if TYPE_CHECKING:
     from deepseek.data.preparation import Preparation
@@ -65,7 +66,8 @@ class Predictor:
         if self._preparation.target is None:
             raise InputError("the data were prepared without a target", hint="name the column to predict under data.target")
         self._target: TargetSpec = self._preparation.target.spec
-        self._task_name = str(bundle.read("task.json")["type"])
+        task: dict[str, Any] = bundle.read("task.json")
+        self._task_name, self._selection = str(task["type"]), Selection.of(task)
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, backend: Spec = AUTO, plugins: Sequence[str] = ()) -> Predictor:
@@ -113,12 +115,22 @@ class Predictor:
         return self._preparation
 
     @property
+    def selection(self) -> Selection:
+        """Which of a detector's answers are given; without meaning for other models."""
+        return self._selection
+
+    @property
+    def target(self) -> TargetSpec:
+        """What is predicted."""
+        return self._target
+
+    @property
     def separator(self) -> str:
         """What stands between the labels of one text."""
         target = self._preparation.target
         return target.separator if target else ","
 
-    def predict(self, table: Any, *, batch_rows: int = BATCH_ROWS) -> Any:
+    def predict(self, table: Any, *, batch_rows: int = BATCH_ROWS, tiles: Any = None) -> Any:
         """Answer every row of a table.
 
         Args:
@@ -127,6 +139,8 @@ class Predictor:
                 whose only input is an image or a text also the files themselves: one, a list, a pattern, a folder; the answers then have
                 the column `file`.
             batch_rows: How many rows go through the network at once.
+            tiles: For a detector, the size in pixels of overlapping tiles that large pictures are cut into, or a mapping with `size` and
+                `overlap`; not cut where not given.
 
         Returns:
             The answers in the rows' order, as the kind of table that was given: the column `prediction`, and a `probability_CLASS` column
@@ -137,7 +151,7 @@ class Predictor:
             DataError: A value cannot be what its column is; the message names column, row and value.
         """
         source = self.open(table)
-        answers = list(self.stream(source, batch_rows=batch_rows)) or self._no_answers(source.schema())
+        answers = list(self.stream(source, batch_rows=batch_rows, tiles=tiles)) or self._no_answers(source.schema())
         return like(table, pa.Table.from_batches(answers), self.columns)
 
     def predict_proba(self, table: Any) -> np.ndarray:
@@ -149,8 +163,8 @@ class Predictor:
         Raises:
             InputError: The model predicts numbers.
         """
-        if not self.classes:
-            raise InputError(f"the task {self._task_name!r} has no classes", hint="ask for its numbers with predict")
+        if not self.classes or not self._target.is_plain:
+            raise InputError(f"the task {self._task_name!r} has no probabilities of classes", hint="ask for its answers with predict")
         source = self.open(table)
         columns = [f"probability_{name}" for name in self._target.classes]
         parts = [np.column_stack([batch[name] for name in columns]) for batch in self.stream(source)]
@@ -181,14 +195,22 @@ class Predictor:
         """Return the source of rows to be answered, for `stream`: of whatever `predict` takes."""
         return open_rows(table, self.schema, self.columns)
 
-    def stream(self, source: Source, *, batch_rows: int = BATCH_ROWS, unknown: Unknown | None = None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, source: Source, *, batch_rows: int = BATCH_ROWS, unknown: Unknown | None = None, tiles: Any = None
+    ) -> Iterator[pa.RecordBatch]:
         """Answer a source batch by batch, in bounded memory.
 
         Args:
             source: Where the rows come from.
             batch_rows: How many rows go through the network at once.
             unknown: Is told of the categories that training did not know.
+            tiles: As `predict` takes them.
         """
+        if tiles is not None:
+            from deepseek.inference.tiling import stream_tiled, tiles_of
+
+            yield from stream_tiled(self, source, tiles_of(tiles))
+            return
         source = source.as_text(self._preparation.text_columns)
         self.require_columns(source.schema().names)
         preparation = self._preparation.started()
@@ -207,14 +229,22 @@ class Predictor:
 
     def table(self, decoded: Mapping[str, np.ndarray]) -> pa.Table:
         """Return what `decoded` gave as `answer` has it."""
-        return answer_table(self._target, decoded) if self._task_name in TASK_OF_KIND.values() else self.task.answer(decoded)
+        if self._task_name not in TASK_OF_KIND.values():
+            return self.task.answer(decoded)
+        return answer_table(self._target, decoded, selection=self._selection)
 
     def arrays(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return what the network is given for a batch: the host's part of the preparation, texts padded to the longest."""
         return as_arrays(self._preparation.apply(batch))
 
     def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
-        return self.table(self._run(preparation.apply(batch)))
+        beside = self._beside(batch)
+        return self.table({**self._run(preparation.apply(batch)), **beside})
+
+    def _beside(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+        """Return what answers need of the rows themselves: where boxes lie in a picture of another size."""
+        target = self._preparation.target
+        return target.beside_answers(batch) if target is not None else {}
 
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         """Return the decoded answers of prepared rows, in their order."""

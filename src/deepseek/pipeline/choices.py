@@ -43,7 +43,10 @@ def choose(
     images, texts = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT))
     if recipe.model == AUTO:
         choices["model"] = _model(inputs, target, rows, columns)
-    defaults = _fine_tuning(recipe, rows) if is_pretrained(recipe.model) else _training(inputs, rows)
+    if is_pretrained(recipe.model):
+        defaults = _fine_tuning(recipe, rows)
+    else:
+        defaults = _detector_training(rows) if target.kind == "boxes" else _training(inputs, rows)
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
         defaults["learning_rate"] = (train.optimizer["learning_rate"], "the optimizer's own")
@@ -61,7 +64,7 @@ def choose(
     if images and not texts and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
         choices["task.loss.label_smoothing"] = (0.1, "keeps a network that can fit every image from being too sure")
     if recipe.data.augment == AUTO:
-        choices["data.augment"] = _augmentation(images)
+        choices["data.augment"] = _detector_augmentation() if target.kind == "boxes" else _augmentation(images)
     return choices
 
 
@@ -100,6 +103,8 @@ def _measures(task: Any, metric: str) -> bool:
 
 
 def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int, columns: int) -> tuple[Any, str]:
+    if target.kind == "boxes":
+        return family("model").validate({"type": "detector", "width": 0.5}), "boxes in pictures: a detector, half as wide as its paper's small one"
     image = next((spec for spec in inputs.values() if spec.kind is Kind.IMAGE), None)
     if any(spec.kind is Kind.TEXT for spec in inputs.values()):
         return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, target, rows)
@@ -257,6 +262,29 @@ def _many_images_training(rows: int) -> dict[str, tuple[Any, str]]:
         "early_stopping": (False, "the schedule has to run to its end"),
         "compile": ("off", "measured slower for convolutions of this size"),
     }
+
+
+def _detector_training(rows: int) -> dict[str, tuple[Any, str]]:
+    """Train long, in small batches: each place of a picture is a question, but an object is seen once an epoch."""
+    batch = _power_of_two(rows / 60, least=4, most=32)
+    epochs = max(20, min(300, round(60_000 / max(rows, 1))))
+    adamw = {"type": "adamw", "weight_decay": 0.05}
+    return {
+        "epochs": (epochs, f"{rows:,} pictures: detectors learn slowly from scratch; the best weights are kept"),
+        "batch_size": (batch, f"{rows:,} pictures: small batches, so that an epoch has enough steps"),
+        "learning_rate": (2e-3, "for AdamW and a network from scratch"),
+        "optimizer": (family("optimizer").validate(adamw), "steps of bounded size: rare objects make uneven gradients"),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.05}), "a short way up, and ends in small steps"),
+        "clip_norm": (10.0, "guards against single bad batches"),
+        "ema": (0.99, "averaged weights and batch statistics are validated and kept"),
+        "early_stopping": (False, "the schedule has to run to its end"),
+        "compile": ("off", "measured slower for convolutions of this size"),
+    }
+
+
+def _detector_augmentation() -> tuple[Any, str]:
+    scale = {"type": "affine", "degrees": 0.0, "scale": [0.8, 1.25], "shift": 0.1}
+    return [family("augmentation").validate(scale)], "pictures are scaled and moved a little, and boxes with them; mirroring may change classes"
 
 
 def _augmentation(images: list[InputSpec]) -> tuple[Any, str]:

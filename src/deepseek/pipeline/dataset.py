@@ -401,7 +401,8 @@ class _Road:
                         set_aside=rejected.write,
                         factors=self._edits.factors(rows) if training else None,
                     )
-            counts[name] = {"rows": len(made), "set_aside": aside}
+            left_out = preparation.target.take_left_out() if preparation.target else []
+            counts[name] = {"rows": len(made), "set_aside": aside, "left_out": left_out}
         test_table = test.table if test is not None else None
         counts["leaks"] = check_leaks(landed.table, split, columns=preparation.columns, test=test_table, typed=preparation.typed).to_json()
         counts["unknown"] = unknown.warnings("test rows")
@@ -419,6 +420,7 @@ class _Road:
         for name in NAMES:
             for reason, count in counts.get(name, {}).get("set_aside", {}).items():
                 self.warnings.append(f"{count} {name} rows were set aside: {reason}; see rejects/")
+            self.warnings += [f"{name} rows: {told}" for told in counts.get(name, {}).get("left_out", ())]
             if 0 < counts.get(name, {}).get("rows", FEW_ROWS) < FEW_ROWS and name != "train":
                 self.warnings.append(
                     f"there are only {counts[name]['rows']} {name} rows: what is measured on them is hardly more than chance"

@@ -4,5 +4,11 @@ from __future__ import annotations
 
 from deepseek.data.targets import TargetKind
 
-TASK_OF_KIND: dict[TargetKind, str] = {"binary": "binary", "classes": "multiclass", "labels": "multilabel", "values": "regression"}
+TASK_OF_KIND: dict[TargetKind, str] = {
+    "binary": "binary",
+    "classes": "multiclass",
+    "labels": "multilabel",
+    "values": "regression",
+    "boxes": "detection",
+}
 """The task for each kind of target."""

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.data.targets import TargetSpec
+from deepseek.tasks.box_answers import Selection, box_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 LABEL_THRESHOLD = 0.5
 
 
-def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded]) -> pa.Table:
+def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded], *, selection: Selection | None = None) -> pa.Table:
     """Turn what a task's `decode` returned, as tensors or arrays, into a table: the answer of every built-in task.
 
     Args:
         target: What is predicted.
-        decoded: `probability` `[b, classes]` for classes and labels, `standardized` `[b, columns]` for values.
+        decoded: `probability` `[b, classes]` for classes and labels, `standardized` `[b, columns]` for values, `box` and `score` for boxes.
+        selection: For boxes, which answers are given; the usual ones where not said.
     """
+    if target.kind == "boxes":
+        return box_table(target, {name: _array(values) for name, values in decoded.items()}, selection or Selection())
     if target.kind == "values":
         return value_table(target, decoded["standardized"])
     return (label_table if target.kind == "labels" else class_table)(target, decoded["probability"])

@@ -10,8 +10,18 @@ from deepseek.errors import InputError
 from deepseek.models.network import FeatureNetwork
 from deepseek.tasks.base import Task
 
-_WORDS = {"vector": "a vector a row", "map": "a vector for each place of a picture", "sequence": "a vector for each element of a row"}
-_MODELS = {"vector": "a model such as tabm, resnet or text_bag", "map": "unet or unet3d", "sequence": "a model of sequences"}
+_WORDS = {
+    "vector": "a vector a row",
+    "map": "a vector for each place of a picture",
+    "sequence": "a vector for each element of a row",
+    "places": "a vector for each place of several grids over a picture",
+}
+_MODELS = {
+    "vector": "a model such as tabm, resnet or text_bag",
+    "map": "unet or unet3d",
+    "sequence": "a model of sequences",
+    "places": "detector",
+}
 
 
 class TaskModel(nn.Module):

@@ -213,13 +213,13 @@ def move_boxes(boxes: Tensor, matrix: Tensor, size: tuple[int, int], *, valid: T
     """Return boxes as a map moves them, cut at the image's border, and which of them are still there.
 
     Args:
-        boxes: Left, top, right and bottom in pixels, `[b, n, 4]`.
+        boxes: Left, top, right and bottom in pixels, `[b, n, 4]`; what stands behind them in the last dimension (a class) stays.
         matrix: Where a place `(x, y, 1)` goes, `[b, 3, 3]`.
         size: Height and width of the image.
         valid: Which boxes there were, bool `[b, n]`; all where not given.
 
     Returns:
-        The boxes `[b, n, 4]`, zeros where there is none, in the type given; and bool `[b, n]`, false for those less than a pixel high or
+        The boxes, of the shape given, zeros where there is none, in the type given; and bool `[b, n]`, false for those less than a pixel high or
         wide.
     """
     wide = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
@@ -231,7 +231,7 @@ def move_boxes(boxes: Tensor, matrix: Tensor, size: tuple[int, int], *, valid: T
     kept = ((high - low) >= LEAST_BOX_PIXELS).all(dim=-1)
     if valid is not None:
         kept = kept & valid.bool()
-    return (torch.cat([low, high], dim=-1) * kept[..., None]).to(boxes.dtype), kept
+    return (torch.cat([low, high, wide[..., 4:]], dim=-1) * kept[..., None]).to(boxes.dtype), kept
 
 
 def translation(x: Tensor, y: Tensor) -> Tensor:

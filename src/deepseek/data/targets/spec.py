@@ -19,7 +19,7 @@ class TargetSpec:
 
     Attributes:
         kind: `binary` (one column, two classes), `classes` (one column, several), `labels` (any number of true labels a row),
-            `values` (one or several numbers), `mask` (a class for each pixel or voxel).
+            `values` (one or several numbers), `mask` (a class for each pixel or voxel), `boxes` (any number of boxes, each with a class).
         columns: The target columns.
         classes: The class or label names, as the table spells them; for `binary` the second is the positive one. Empty for `values`.
         counts: How many training rows have each class or label (weights not counted).
@@ -27,7 +27,8 @@ class TargetSpec:
         mean: For `values`, each column's mean over the training rows.
         std: For `values`, each column's standard deviation over the training rows, above 0.
         integer_classes: Whether the table holds the class names as numbers, so that answers must be numbers again.
-        shape: One row's shape as a batch holds it, where that is more than one number: `(height, width)` of a mask.
+        shape: One row's shape as a batch holds it, where that is more than one number: `(height, width)` of a mask, or of the picture that
+            boxes are in.
     """
 
     kind: TargetKind

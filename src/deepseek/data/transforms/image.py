@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepseek.data.columns import get_column
+from deepseek.data.placement import Fit, placed_size
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.transforms.base import Array, InputSpec, Transform
 from deepseek.errors import ColumnError, DataError, InputError
@@ -27,6 +28,17 @@ LARGEST_AUTO_SIZE = 224
 CHUNK = 256
 THREADS = min(8, os.cpu_count() or 1)
 Size = Annotated[int, Ge(1)]
+_ORIENTATION, _LYING = 0x0112, frozenset({5, 6, 7, 8})
+"""The tag of a picture's orientation, and those of its values by which height and width change places."""
+
+
+class _Wanted(NamedTuple):
+    """What an image is brought to: its shape, and the colour of the border around one whose aspect is kept."""
+
+    height: int
+    width: int
+    channels: int
+    border: tuple[int, ...] | None = None
 
 
 class ImageTransform(Transform):
@@ -48,6 +60,8 @@ class ImageTransform(Transform):
         mean: What is taken from each channel, as a part of full brightness, where a pre-trained network has its own; the training images'
             mean where not given.
         std: What each channel is then divided by, as a part of full brightness; the training images' spread where not given.
+        fit: How an image of another size is brought to `size`: `stretch`, or `letterbox`: as large as fits with its aspect kept, the border
+            around it in the training images' mean colour, which the network meets as zeros.
     """
 
     def __init__(
@@ -61,11 +75,12 @@ class ImageTransform(Transform):
         missing: Literal["mean", "fail"] = "mean",
         mean: list[float] | None = None,
         std: list[Annotated[float, Gt(0)]] | None = None,
+        fit: Fit = "stretch",
     ) -> None:
         if len(fields) != 1:
             raise InputError(f"an image transform is given {len(fields)} columns", hint="each column of images has a transform of its own")
         super().__init__(fields, name or fields[0].name)
-        self.size, self.channels, self.missing, self.mean, self.std = size, channels, missing, mean, std
+        self.size, self.channels, self.missing, self.mean, self.std, self.fit = size, channels, missing, mean, std, fit
         self._column = self.fields[0].name
         self._sizes: dict[tuple[int, int], int] = {}
         self._sums: dict[tuple[int, int], np.ndarray] = {}
@@ -147,12 +162,13 @@ class ImageTransform(Transform):
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return uint8 `[rows, height, width, channels]`."""
         shape = self._shape
+        border = tuple(np.rint(self._state["mean"]).astype(int).tolist()) if self.fit == "letterbox" else None
         tensor = _pixels(get_column(batch, self._column))
         if tensor is not None and tensor.shape[1:] == shape:
             return {str(self.name): tensor}
         out = np.empty((batch.num_rows, *shape), dtype=np.uint8)
         row = 0
-        for images in self._chunks(batch, fit=shape):
+        for images in self._chunks(batch, fit=_Wanted(*shape, border)):
             for image in images:
                 if isinstance(image, np.ndarray):
                     out[row] = image
@@ -165,6 +181,20 @@ class ImageTransform(Transform):
                     )
                 row += 1
         return {str(self.name): out}
+
+    def sizes(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return the height and width of each row's image before it is brought to one size, int64 `[rows, 2]`; 0 where there is none.
+
+        Of files only the heads are read.
+        """
+        column = get_column(batch, self._column)
+        tensor = _pixels(column)
+        if tensor is not None:
+            return np.tile(np.array(tensor.shape[1:3], dtype=np.int64), (batch.num_rows, 1))
+        root = self._root(batch)
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = list(pool.map(lambda item: picture_size(item, root), column.to_pylist()))
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
 
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return true for rows whose image cannot be decoded, or is missing where it must not be."""
@@ -189,11 +219,10 @@ class ImageTransform(Transform):
         self._state = dict(state)
         return self
 
-    def _chunks(self, batch: pa.RecordBatch, fit: tuple[int, int, int] | None = None) -> Iterator[list[np.ndarray | str | None]]:
+    def _chunks(self, batch: pa.RecordBatch, fit: _Wanted | None = None) -> Iterator[list[np.ndarray | str | None]]:
         column = get_column(batch, self._column)
         tensor = _pixels(column)
-        metadata = batch.schema.field(self._column).metadata or {}
-        root = Path(metadata.get(ROOT_KEY, b"").decode())
+        root = self._root(batch)
 
         def read(item: np.ndarray | str | bytes | None) -> np.ndarray | str | None:
             return None if item is None else _read(item, root, fit, self.fields[0].name)
@@ -204,6 +233,9 @@ class ImageTransform(Transform):
                 stop = min(start + CHUNK, batch.num_rows)
                 items = list(tensor[start:stop]) if tensor is not None else column.slice(start, stop - start).to_pylist()
                 yield list(pool.map(read, items)) if tensor is None or fit is not None else items
+
+    def _root(self, batch: pa.RecordBatch) -> Path:
+        return Path((batch.schema.field(self._column).metadata or {}).get(ROOT_KEY, b"").decode())
 
 
 def _pixels(column: pa.Array) -> np.ndarray | None:
@@ -223,7 +255,7 @@ def _pixels(column: pa.Array) -> np.ndarray | None:
     return pixels
 
 
-def _read(item: np.ndarray | str | bytes, root: Path, fit: tuple[int, int, int] | None, column: str) -> np.ndarray | str:
+def _read(item: np.ndarray | str | bytes, root: Path, fit: _Wanted | None, column: str) -> np.ndarray | str:
     """Return an image as uint8 `[h, w, c]`, or why it cannot be read."""
     if isinstance(item, np.ndarray):
         return _fit(Image.fromarray(item[..., 0] if item.shape[2] == 1 else item), fit)
@@ -234,20 +266,41 @@ def _read(item: np.ndarray | str | bytes, root: Path, fit: tuple[int, int, int] 
     where = f"{len(item)} bytes" if isinstance(item, bytes) else str(root / item)
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as image:
-            if fit is not None:
+            if fit is not None and fit.border is None:  # a letterboxed picture's place is reckoned from its own size
                 image.draft(None, (fit[1], fit[0]))  # lets the JPEG decoder skip detail that resizing would throw away
             return _fit(ImageOps.exif_transpose(image), fit)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         return f"the image {where} in column {column!r} cannot be read: {error}"
 
 
-def _fit(image: Image.Image, fit: tuple[int, int, int] | None) -> np.ndarray:
+def picture_size(item: str | bytes | None, root: Path) -> tuple[int, int]:
+    """Return an image's height and width as it is shown, from the head of its file; zeros where that cannot be read."""
+    if not isinstance(item, bytes | str):
+        return 0, 0
+    try:
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as image:
+            width, height = image.size
+            return (width, height) if image.getexif().get(_ORIENTATION) in _LYING else (height, width)
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return 0, 0
+
+
+def _fit(image: Image.Image, fit: _Wanted | None) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         deep = np.asarray(image, dtype=np.float64)
         image = Image.fromarray((deep / (257.0 if deep.max(initial=0) > 255 else 1.0)).clip(0, 255).round().astype(np.uint8))
-    grey = image.mode in ("1", "L", "LA") if fit is None else fit[2] == 1
+    grey = image.mode in ("1", "L", "LA") if fit is None else fit.channels == 1
     image = image.convert("L" if grey else "RGB")
-    if fit is not None and image.size != (fit[1], fit[0]):
-        image = image.resize((fit[1], fit[0]), Image.Resampling.BILINEAR)
+    if fit is not None and image.size != (fit.width, fit.height):
+        image = _resized(image, fit)
     pixels = np.asarray(image)
     return pixels[..., None] if grey else pixels
+
+
+def _resized(image: Image.Image, fit: _Wanted) -> Image.Image:
+    if fit.border is None:
+        return image.resize((fit.width, fit.height), Image.Resampling.BILINEAR)
+    high, wide, top, left = placed_size((image.size[1], image.size[0]), (fit.height, fit.width), "letterbox")
+    made = Image.new(image.mode, (fit.width, fit.height), fit.border if len(fit.border) > 1 else fit.border[0])
+    made.paste(image.resize((wide, high), Image.Resampling.BILINEAR), (left, top))
+    return made
