@@ -13,6 +13,7 @@ CLASSES = TargetSpec("classes", ("y",), ("3", "5", "7"), (20, 10, 10), 40, integ
 LABELS = TargetSpec("labels", ("y",), ("red", "green"), (10, 30), 40)
 VALUES = TargetSpec("values", ("price", "rent"), (), (), 40, (100.0, -2.0), (10.0, 0.5))
 PRICE = TargetSpec("values", ("price",), (), (), 40, (100.0,), (10.0,))
+BOXES = TargetSpec("boxes", ("boxes",), ("cat", "dog"), (20, 20), 40, shape=(32, 64))
 CASES = {
     "binary": ("binary", BINARY),
     "binary, balanced": ({"type": "binary", "class_weights": "balanced", "loss": "focal"}, BINARY),
@@ -26,6 +27,7 @@ CASES = {
     "multilabel, of data": ({"type": "multilabel", "class_weights": "balanced", "probabilities": "of_data"}, LABELS),
     "regression": ("regression", PRICE),
     "regression, two columns": ({"type": "regression", "loss": "huber"}, VALUES),
+    "detection": ({"type": "detection", "metrics": ["map50", "map", "box_recall", "miss_rate"]}, BOXES),
 }
 
 
@@ -51,5 +53,18 @@ class TestBuiltinTasks(TaskContract):
             return place % 3
         if self.target.kind == "labels":
             return torch.stack((place % 2, place % 3 == 0), dim=1).float()
+        if self.target.kind == "boxes":
+            corner = torch.rand(rows, 3, 2) * torch.tensor([40.0, 12.0])
+            objects = torch.cat(
+                [corner, corner + 8 + 8 * torch.rand(rows, 3, 2), torch.randint(0, 2, (rows, 3, 1)), torch.zeros(rows, 3, 1)], -1
+            )
+            return objects * (torch.rand(rows, 3, 1) < 0.7)
         values = torch.randn(rows, len(self.target.columns))
         return values.squeeze(1) if len(self.target.columns) == 1 else values
+
+    def outputs(self, rows):
+        if self.target.kind != "boxes":
+            return super().outputs(rows)
+        y, x = torch.meshgrid(torch.arange(4) + 0.5, torch.arange(8) + 0.5, indexing="ij")
+        places = torch.stack([x.flatten() * 8, y.flatten() * 8, torch.full((32,), 8.0)], dim=1).expand(rows, -1, -1)
+        return torch.cat([0.3 * torch.randn(rows, 32, 4), torch.randn(rows, 32, 2), places], dim=-1)

@@ -68,7 +68,7 @@ def test_a_recipe_learns_to_find_objects(trained):
 
 
 def test_the_command_line_writes_boxes_in_pixels_of_the_original_picture(trained, tmp_path):
-    folder, run = trained
+    _, run = trained
     picture, boxes = draw_picture(np.random.default_rng(5))
     assert boxes
     picture.resize((256, 256), Image.Resampling.NEAREST).crop((0, 0, 256, 320)).save(tmp_path / "large.png")
@@ -76,7 +76,11 @@ def test_the_command_line_writes_boxes_in_pixels_of_the_original_picture(trained
     (row,) = pq.read_table(tmp_path / "answers.parquet").to_pylist()
     assert row["file"].endswith("large.png")
     for *edges, label in boxes:
-        near = [one for one in row["prediction"] if one["label"] == label and abs(one["left"] - 4 * edges[0]) < 16 and abs(one["top"] - 4 * edges[1]) < 16]
+        near = [
+            one
+            for one in row["prediction"]
+            if one["label"] == label and abs(one["left"] - 4 * edges[0]) < 16 and abs(one["top"] - 4 * edges[1]) < 16
+        ]
         assert len(near) == 1
         assert abs(near[0]["right"] - 4 * edges[2]) < 16
     main(["predict", str(run), str(tmp_path / "large.png"), "-o", str(tmp_path / "answers.csv")])

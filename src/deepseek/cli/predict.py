@@ -12,15 +12,20 @@ from deepseek.cli.options import Json, Plugins, Query, RunPath, Table, source_gi
 from deepseek.cli.output import Output, as_text
 
 
-def predict_verb(
+def predict_verb(  # noqa: PLR0913 - the verb's options
     run: RunPath,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table of rows, or a database's URL; for images and texts also files.")],
     *,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="File for the answers: .csv, .parquet, .arrow, .feather or .jsonl.")
     ],
-    tiles: Annotated[int | None, typer.Option("--tiles", metavar="PIXELS", min=1, help="Cut large pictures into overlapping tiles of this size (detectors).")] = None,
-    overlap: Annotated[float, typer.Option("--overlap", metavar="PART", min=0.0, max=0.9, help="How much of a tile the next one shows again.")] = 0.2,
+    tiles: Annotated[
+        int | None,
+        typer.Option("--tiles", metavar="PIXELS", min=1, help="Cut large pictures into overlapping tiles of this size (detectors)."),
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option("--overlap", metavar="PART", min=0.0, max=0.9, help="How much of a tile the next one shows again.")
+    ] = 0.2,
     table: Table = None,
     query: Query = None,
     plugins: Plugins = [],  # noqa: B006 - typer copies it

@@ -41,7 +41,13 @@ NAMES_NO_FILE = b"deepseek.names_no_file"
 _IMAGE = r"(?i)\.(jpe?g|png|bmp|gif|tiff?|webp)$"
 _AUDIO = r"(?i)\.(wav|flac)$"
 _VOLUME = r"(?i)\.(nii|nii\.gz|dcm)$"
-_BOX_NAMES = [{"left", "top"}, {"x1", "y1", "x2", "y2"}, {"xmin", "ymin", "xmax", "ymax"}, {"x", "y", "width", "height"}, {"x", "y", "w", "h"}]
+_BOX_NAMES = [
+    {"left", "top"},
+    {"x1", "y1", "x2", "y2"},
+    {"xmin", "ymin", "xmax", "ymax"},
+    {"x", "y", "width", "height"},
+    {"x", "y", "w", "h"},
+]
 _PICTURES = frozenset({Kind.IMAGE, Kind.VOLUME, Kind.MASK})
 
 

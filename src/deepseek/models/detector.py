@@ -68,7 +68,9 @@ class DetectorModel(FeatureNetwork):
         super().__init__(inputs, graph)
         pictures = [name for name, spec in self.seen.items() if spec.kind is Kind.IMAGE and len(spec.shape) == 3]
         if len(self.seen) != 1 or not pictures:
-            raise InputError(f"a detector is given the inputs {', '.join(self.seen)}", hint="it takes one column of pictures; drop the others")
+            raise InputError(
+                f"a detector is given the inputs {', '.join(self.seen)}", hint="it takes one column of pictures; drop the others"
+            )
         self.picture = pictures[0]
         channels = [max(8, round(full * width / 8) * 8) for full in _CHANNELS]
         blocks = [max(1, round(full * depth)) for full in _BLOCKS]

@@ -104,7 +104,9 @@ def _measures(task: Any, metric: str) -> bool:
 
 def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int, columns: int) -> tuple[Any, str]:
     if target.kind == "boxes":
-        return family("model").validate({"type": "detector", "width": 0.5}), "boxes in pictures: a detector, half as wide as its paper's small one"
+        return family("model").validate(
+            {"type": "detector", "width": 0.5}
+        ), "boxes in pictures: a detector, half as wide as its paper's small one"
     image = next((spec for spec in inputs.values() if spec.kind is Kind.IMAGE), None)
     if any(spec.kind is Kind.TEXT for spec in inputs.values()):
         return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, target, rows)
@@ -284,7 +286,9 @@ def _detector_training(rows: int) -> dict[str, tuple[Any, str]]:
 
 def _detector_augmentation() -> tuple[Any, str]:
     scale = {"type": "affine", "degrees": 0.0, "scale": [0.8, 1.25], "shift": 0.1}
-    return [family("augmentation").validate(scale)], "pictures are scaled and moved a little, and boxes with them; mirroring may change classes"
+    return [
+        family("augmentation").validate(scale)
+    ], "pictures are scaled and moved a little, and boxes with them; mirroring may change classes"
 
 
 def _augmentation(images: list[InputSpec]) -> tuple[Any, str]:

@@ -80,7 +80,9 @@ def complete_overlaps(one: Tensor, other: Tensor) -> Tensor:
     return plain - distance - weight * shape
 
 
-def assign(boxes: Tensor, scores: Tensor, places: Tensor, *, truth: Tensor, most: int, radius: float, powers: tuple[float, float]) -> Assigned:
+def assign(
+    boxes: Tensor, scores: Tensor, places: Tensor, *, truth: Tensor, most: int, radius: float, powers: tuple[float, float]
+) -> Assigned:
     """Put places to objects by how well they already do for them, for all pictures of a batch at once.
 
     A place can answer for an object if its centre is in the object's box, or within `radius` strides of the box's centre, so that objects

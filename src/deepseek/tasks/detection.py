@@ -133,9 +133,7 @@ class DetectionTask(Task):
         boxes, logits, places = placed_boxes(out), out[..., 4:-PLACE], out[..., -PLACE:].detach()
         with torch.no_grad():
             scores = logits.sigmoid()
-            found = assign(
-                boxes, scores, places, truth=truth, most=self.candidates, radius=self.radius, powers=self.powers
-            )
+            found = assign(boxes, scores, places, truth=truth, most=self.candidates, radius=self.radius, powers=self.powers)
             label = truth[..., 4].long().gather(1, found.which)
             wanted = functional.one_hot(label, logits.shape[-1]) * found.quality[..., None]
             asked = 1.0 - (found.ignored & (found.quality == 0)).to(out.dtype)[..., None]

@@ -278,7 +278,7 @@ def match(picture: _Picture, thresholds: Sequence[float]) -> tuple[np.ndarray, n
         free = np.ones((len(least), len(objects)), dtype=bool)
         for answer, overlap in zip(mine, found, strict=True):
             chosen, taken = _best(np.where(free & single & (overlap >= least[:, None]), overlap, -1.0))
-            crowd, in_crowd = _best(np.where(~single & (overlap >= least[:, None]), overlap, -1.0))
+            _, in_crowd = _best(np.where(~single & (overlap >= least[:, None]), overlap, -1.0))
             right[:, answer], ignored[:, answer] = taken, in_crowd & ~taken
             free[np.flatnonzero(taken), chosen[taken]] = False
     return right, ignored

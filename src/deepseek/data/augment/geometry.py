@@ -219,8 +219,8 @@ def move_boxes(boxes: Tensor, matrix: Tensor, size: tuple[int, int], *, valid: T
         valid: Which boxes there were, bool `[b, n]`; all where not given.
 
     Returns:
-        The boxes, of the shape given, zeros where there is none, in the type given; and bool `[b, n]`, false for those less than a pixel high or
-        wide.
+        The boxes, of the shape and in the type given, zeros where there is none; and bool `[b, n]`, false for those less than a pixel high
+        or wide.
     """
     wide = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
     corners = torch.stack([wide[..., [0, 1]], wide[..., [2, 1]], wide[..., [0, 3]], wide[..., [2, 3]]], dim=2)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pyarrow as pa
 
@@ -19,7 +19,9 @@ from deepseek.data.sources.text import check_encoding, utf8_blocks
 from deepseek.data.transforms.image import picture_size
 from deepseek.errors import DataError
 
-BOXES = pa.list_(pa.struct([*((name, pa.float64()) for name in ("left", "top", "right", "bottom")), ("label", pa.string()), ("crowd", pa.bool_())]))
+BOXES = pa.list_(
+    pa.struct([*((name, pa.float64()) for name in ("left", "top", "right", "bottom")), ("label", pa.string()), ("crowd", pa.bool_())])
+)
 """A column of boxes: edges in pixels of the picture, the class, and whether it is around many objects."""
 _BATCH_ROWS = 4_096
 
@@ -131,7 +133,7 @@ class BoxFilesSource(FileSource):
             name = picture.relative_to(self.root).as_posix()
             try:
                 boxes = self._boxes(picture, file)
-            except _BadBox as error:
+            except _BoxError as error:
                 table.bad.append((error.line, error.reason, name))
                 continue
             table.names.append(name)
@@ -148,7 +150,7 @@ class BoxFilesSource(FileSource):
             return _voc(text)
         size = (1, 1) if self.form == "pixels" else picture_size(picture.name, picture.parent)
         if 0 in size:
-            raise _BadBox(None, "the picture cannot be read, and its boxes are given as parts of it")
+            raise _BoxError(None, "the picture cannot be read, and its boxes are given as parts of it")
         return [self._line(number, line, size) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 
     def _line(self, number: int, line: str, size: tuple[int, int]) -> dict[str, Any]:
@@ -158,12 +160,17 @@ class BoxFilesSource(FileSource):
             one, two, three, four = map(float, numbers)
         except ValueError:
             what = "class cx cy w h" if self.form == "relative" else "x1 y1 x2 y2 class"
-            raise _BadBox(number, f"{line.strip()[:80]!r} is not {what}") from None
+            raise _BoxError(number, f"{line.strip()[:80]!r} is not {what}") from None
         if not all(map(math.isfinite, (one, two, three, four))):
-            raise _BadBox(number, f"{line.strip()[:80]!r} has a number that is none")
+            raise _BoxError(number, f"{line.strip()[:80]!r} has a number that is none")
         if self.form == "relative":
             height, width = size
-            one, two, three, four = (one - three / 2) * width, (two - four / 2) * height, (one + three / 2) * width, (two + four / 2) * height
+            one, two, three, four = (
+                (one - three / 2) * width,
+                (two - four / 2) * height,
+                (one + three / 2) * width,
+                (two + four / 2) * height,
+            )
         return _box((one, two, three, four), self._name(number, label))
 
     def _name(self, number: int, label: str) -> str:
@@ -172,7 +179,7 @@ class BoxFilesSource(FileSource):
         place = int(label) - self.first_class if label.isdigit() else -1
         if not 0 <= place < len(self.classes):
             last = self.first_class + len(self.classes) - 1
-            raise _BadBox(number, f"the class {label!r} is none of {self.first_class} to {last}")
+            raise _BoxError(number, f"the class {label!r} is none of {self.first_class} to {last}")
         return self.classes[place]
 
 
@@ -183,7 +190,7 @@ class _Table:
     bad: list[tuple[int | None, str, str]] = field(default_factory=list)
 
 
-class _BadBox(Exception):
+class _BoxError(Exception):
     def __init__(self, line: int | None, reason: str) -> None:
         super().__init__(reason)
         self.line, self.reason = line, reason
@@ -196,19 +203,18 @@ def _box(edges: tuple[float, float, float, float], label: str, *, crowd: bool = 
 def _voc(text: str) -> list[dict[str, Any]]:
     """Return the objects of a file of Pascal VOC, whose pixels are counted from 1 and whose last one is inside."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise _BadBox(None, "the XML declares entities, which no file of boxes needs")
+        raise _BoxError(None, "the XML declares entities, which no file of boxes needs")
     try:
-        root = ElementTree.fromstring(text)  # noqa: S314 - without entities there is nothing to blow up
+        root = ET.fromstring(text)  # noqa: S314 - without entities there is nothing to blow up
         return [_voc_object(item) for item in root.iter("object")]
-    except (ElementTree.ParseError, ValueError) as error:
-        raise _BadBox(None, f"it is no file of Pascal VOC: {error}") from None
+    except (ET.ParseError, ValueError) as error:
+        raise _BoxError(None, f"it is no file of Pascal VOC: {error}") from None
 
 
-def _voc_object(item: ElementTree.Element) -> dict[str, Any]:
+def _voc_object(item: ET.Element) -> dict[str, Any]:
     texts = {name: item.findtext(f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax")}
     label = item.findtext("name")
     if label is None or any(text is None for text in texts.values()):
         raise ValueError("an object has no name, or no box")
     left, top, right, bottom = (float(text or "") for text in texts.values())
     return _box((left - 1, top - 1, right, bottom), label)
-

@@ -64,7 +64,7 @@ class ImageTransform(Transform):
             around it in the training images' mean colour, which the network meets as zeros.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a component's arguments are its schema
         self,
         fields: Sequence[Field],
         name: str | None = None,
