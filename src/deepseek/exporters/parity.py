@@ -152,11 +152,19 @@ def _take_up(
 
 
 def _flips(expected: pa.Table, answered: pa.Table) -> int:
-    """Return how many rows have another class or other labels; numbers have no such thing."""
+    """Return how many rows have another class, other labels or other objects; numbers have no such thing."""
     if "prediction" not in expected.column_names or pa.types.is_floating(expected.schema.field("prediction").type):
         return 0
-    pairs = zip(expected["prediction"].to_pylist(), answered["prediction"].to_pylist(), strict=True)
+    pairs = zip(_named(expected["prediction"].to_pylist()), _named(answered["prediction"].to_pylist()), strict=True)
     return sum(one != other for one, other in pairs)
+
+
+def _named(predictions: list[Any]) -> list[Any]:
+    """Return predictions, and of objects with their places in a picture only what they are."""
+    return [
+        sorted(str(one["label"]) for one in row) if isinstance(row, list) and row and isinstance(row[0], dict) else row
+        for row in predictions
+    ]
 
 
 def _said(answer: object) -> str:

@@ -273,9 +273,9 @@ class _Road:
     def _is_picture(self, table: LandedTable, name: str) -> bool:
         known = self.recipe.data.fields.get(name)
         kind = table.schema.field(name).type if name in table.schema.names else None
-        if known is None and kind is not None and (is_text(kind) or isinstance(kind, pa.FixedShapeTensorType)):
+        if known is None and kind is not None and (is_text(kind) or pa.types.is_list(kind) or isinstance(kind, pa.FixedShapeTensorType)):
             first = table.column(name).slice(0, LOOKED_ROWS)
-            known = infer_schema(pa.Table.from_arrays([first], schema=pa.schema([table.schema.field(name)])))[0][name].kind
+            known = infer_schema(pa.Table.from_arrays([first], schema=pa.schema([table.schema.field(name)])), [name])[0][name].kind
         return known in {Kind.IMAGE, Kind.VOLUME, Kind.MASK, Kind.BOXES}
 
     def _mended(self, table: LandedTable, split: np.ndarray) -> np.ndarray:

@@ -95,13 +95,9 @@ class BoxesTarget(TargetTransform):
 
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array `[rows]`: true where a box has no four numbers or no label, or the picture cannot be read."""
-        mask = np.zeros(batch.num_rows, dtype=bool)
-        for row in range(batch.num_rows):
-            try:
-                read_boxes(batch.slice(row, 1), self.columns)
-            except DataError:
-                mask[row] = True
-        return mask
+        if not _is_bad(batch, self.columns):
+            return np.zeros(batch.num_rows, dtype=bool)
+        return np.array([_is_bad(batch.slice(row, 1), self.columns) for row in range(batch.num_rows)], dtype=bool)
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Count the classes of the boxes of training rows."""
@@ -263,6 +259,16 @@ def read_boxes(batch: pa.RecordBatch, columns: Sequence[str]) -> Boxes:
     if (places < 0).any() or any(text is None for text in texts):
         raise DataError(f"a box in {columns[0]!r} has no label", hint="give each box its class")
     return Boxes(edges, rows, [str(text) for text in texts], places, crowd, pa.types.is_integer(given.type))
+
+
+def _is_bad(batch: pa.RecordBatch, columns: Sequence[str]) -> bool:
+    try:
+        read_boxes(batch, columns)
+    except ColumnError:
+        raise
+    except DataError:
+        return True
+    return False
 
 
 def _is_list(kind: pa.DataType) -> bool:
