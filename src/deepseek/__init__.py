@@ -18,6 +18,7 @@ _PUBLIC = {
     "Recipe": "deepseek.recipe",
     "Predictor": "deepseek.inference",
     "load": "deepseek.inference",
+    "masks_in": "deepseek.tasks.answers",
     "RunResult": "deepseek.pipeline.result",
     "train": "deepseek.pipeline.train",
     "run": "deepseek.pipeline.run",

@@ -72,6 +72,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "box_files": f"{_SOURCES}.box_files:BoxFilesSource",
             "hugging_face": f"{_SOURCES}.hub:HuggingFaceSource",
             "ingest": f"{_SOURCES}.ingested.source:IngestSource",
+            "masks": f"{_SOURCES}.masks:MasksSource",
             "label_studio": f"{_SOURCES}.label_studio:LabelStudioSource",
             "interactions": f"{_SOURCES}.interactions:InteractionSource",
             "related_tables": f"{_SOURCES}.related_tables:RelatedTablesSource",
@@ -160,6 +161,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "category": f"{_TRANSFORMS}.category:CategoryTransform",
             "timestamp": f"{_TRANSFORMS}.timestamp:TimestampTransform",
             "image": f"{_TRANSFORMS}.image:ImageTransform",
+            "volume": f"{_TRANSFORMS}.volume:VolumeTransform",
             "text": f"{_TRANSFORMS}.text:TextTransform",
             "text_pretrained": f"{_TRANSFORMS}.text_pretrained:PretrainedTextTransform",
         },
@@ -172,6 +174,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "labels": f"{_TARGETS}.plain:LabelsTarget",
             "values": f"{_TARGETS}.plain:ValuesTarget",
             "boxes": f"{_TARGETS}.boxes:BoxesTarget",
+            "mask": f"{_TARGETS}.mask:MaskTarget",
         },
     ),
     "augmentation": (
@@ -185,6 +188,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "rotate": f"{_AUGMENT}.affine:Rotate",
             "scale": f"{_AUGMENT}.affine:Scale",
             "crop": f"{_AUGMENT}.affine:Crop",
+            "patch": f"{_AUGMENT}.patch:Patch",
             "color_jitter": f"{_AUGMENT}.color:ColorJitter",
             "grayscale": f"{_AUGMENT}.color:Grayscale",
             "noise": f"{_AUGMENT}.noise:Noise",
@@ -260,6 +264,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_transformer": "deepseek.models.presets.text:TextTransformerModel",
             "text_pretrained": "deepseek.models.presets.pretrained:PretrainedTextModel",
             "image_timm": "deepseek.models.presets.pretrained:TimmModel",
+            "unet": "deepseek.models.maps.unet:UNetModel",
+            "unet3d": "deepseek.models.maps.unet:UNet3dModel",
         },
     ),
     "loss": (
@@ -271,6 +277,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "mse": "deepseek.tasks.losses:MeanSquaredLoss",
             "mae": "deepseek.tasks.losses:MeanAbsoluteLoss",
             "huber": "deepseek.tasks.losses:HuberLoss",
+            "dice": "deepseek.tasks.mask_losses:DiceLoss",
+            "dice_cross_entropy": "deepseek.tasks.mask_losses:DiceCrossEntropyLoss",
         },
     ),
     "metric": (
@@ -290,6 +298,9 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "map50": "deepseek.tasks.detection_metrics:AveragePrecision",
             "box_recall": "deepseek.tasks.detection_metrics:BoxRecall",
             "miss_rate": "deepseek.tasks.detection_metrics:MissRate",
+            "dice": "deepseek.tasks.mask_metrics:Dice",
+            "iou": "deepseek.tasks.mask_metrics:IntersectionOverUnion",
+            "pixel_accuracy": "deepseek.tasks.mask_metrics:PixelAccuracy",
         },
     ),
     "task": (
@@ -300,6 +311,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "multilabel": f"{_TASKS}.multilabel:MultilabelTask",
             "regression": f"{_TASKS}.regression:RegressionTask",
             "detection": f"{_TASKS}.detection:DetectionTask",
+            "segmentation": f"{_TASKS}.segmentation:SegmentationTask",
         },
     ),
     "optimizer": (

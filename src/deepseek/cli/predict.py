@@ -17,7 +17,13 @@ def predict_verb(  # noqa: PLR0913 - the verb's options
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table of rows, or a database's URL; for images and texts also files.")],
     *,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="File for the answers: .csv, .parquet, .arrow, .feather or .jsonl.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File for the answers: .csv, .parquet, .arrow, .feather or .jsonl; for masks also a folder.",
+        ),
     ],
     tiles: Annotated[
         int | None,

@@ -1,4 +1,4 @@
-"""Where a picture lies in the size that a network is given: stretched to it, or as large as fits with an even border around.
+"""Where a picture lies in the size that a network is given: resized to it, or as large as fits with an even border around.
 
 Legend of shapes: `n` pictures.
 """
@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-Fit = Literal["stretch", "letterbox"]
-"""How a picture comes to another size: both sides by themselves, or with its aspect kept and a border."""
+Fit = Literal["resize", "letterbox", "pad"]
+"""How a picture comes to another size: both sides by themselves, with its aspect kept and a border, or cut and filled up at its scale."""
 
 
 def placed_size(size: tuple[int, int], stored: tuple[int, int], fit: Fit) -> tuple[int, int, int, int]:
-    """Return how high and wide a picture is in the stored size, and its top and left border, all in whole pixels.
+    """Return how high and wide a resized or letterboxed picture is in the stored size, and its top and left border, in whole pixels.
 
     Args:
         size: Height and width of the picture.
@@ -25,7 +25,7 @@ def placed_size(size: tuple[int, int], stored: tuple[int, int], fit: Fit) -> tup
         >>> placed_size((100, 400), (200, 200), "letterbox")
         (50, 200, 75, 0)
     """
-    if fit == "stretch":
+    if fit == "resize":
         return *stored, 0, 0
     scale = min(stored[0] / size[0], stored[1] / size[1])
     height, width = (max(1, min(round(side * scale), most)) for side, most in zip(size, stored, strict=True))

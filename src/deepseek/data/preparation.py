@@ -237,10 +237,14 @@ class Preparation:
             ColumnError: A column is missing.
             DataError: A value cannot be what its column is.
         """
+        return self.arrays(self.cleaned(batch))
+
+    def cleaned(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows of any origin with the types of training, as the cleaners leave them; raises as `apply` does."""
         batch = self.typed(batch)
         for cleaner in self.cleaners:
             batch = cleaner.apply(batch)
-        return self.arrays(batch)
+        return batch
 
     def arrays(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the arrays of rows that the cleaners have been through; raises as `apply` does."""

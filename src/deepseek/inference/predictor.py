@@ -15,9 +15,11 @@ from deepseek.artifacts import Bundle
 from deepseek.data.padding import as_arrays, in_array_pieces
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
+from deepseek.data.targets import require_plain
 from deepseek.errors import ColumnError, InputError, closest
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.choice import AUTO, open_backend
+from deepseek.inference.masks import answer_masks
 from deepseek.inference.reading import read_preparation
 from deepseek.inference.tables import like, open_rows, with_names
 from deepseek.registry import Spec, load_plugin
@@ -97,6 +99,11 @@ class Predictor:
         """The classes or labels in the order of their probabilities, numbers where the table held numbers; empty for a regression."""
         return tuple(class_names(self._target).to_pylist()) if self._target.classes else ()
 
+    @property
+    def answers_masks(self) -> bool:
+        """Whether each answer is a mask, which `masks_in` turns into arrays."""
+        return self._target.kind == "mask"
+
     @cached_property
     def task(self) -> Task:
         """The task that the network was trained for; needs PyTorch."""
@@ -144,7 +151,7 @@ class Predictor:
 
         Returns:
             The answers in the rows' order, as the kind of table that was given: the column `prediction`, and a `probability_CLASS` column
-            for each class where the task has classes.
+            for each class where the task has classes. A segmentation has `prediction` alone, which `deepseek.masks_in` turns into arrays.
 
         Raises:
             ColumnError: A column is missing.
@@ -163,8 +170,9 @@ class Predictor:
         Raises:
             InputError: The model predicts numbers.
         """
-        if not self.classes or not self._target.is_plain:
-            raise InputError(f"the task {self._task_name!r} has no probabilities of classes", hint="ask for its answers with predict")
+        if not self.classes:
+            raise InputError(f"the task {self._task_name!r} has no classes", hint="ask for its numbers with predict")
+        require_plain(self._target.kind, "a table of probabilities", hint="ask for its answers with predict")
         source = self.open(table)
         columns = [f"probability_{name}" for name in self._target.classes]
         parts = [np.column_stack([batch[name] for name in columns]) for batch in self.stream(source)]
@@ -238,13 +246,10 @@ class Predictor:
         return as_arrays(self._preparation.apply(batch))
 
     def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
-        beside = self._beside(batch)
+        if self._target.kind == "mask":
+            return answer_masks(self.backend, preparation, batch)
+        beside = preparation.target.beside_answers(batch) if preparation.target is not None else {}
         return self.table({**self._run(preparation.apply(batch)), **beside})
-
-    def _beside(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
-        """Return what answers need of the rows themselves: where boxes lie in a picture of another size."""
-        target = self._preparation.target
-        return target.beside_answers(batch) if target is not None else {}
 
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         """Return the decoded answers of prepared rows, in their order."""

@@ -23,7 +23,7 @@ from deepseek.fields import Kind, Schema
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 
-_FILE_KINDS = {Kind.IMAGE, Kind.VOLUME, Kind.AUDIO}
+_FILE_KINDS = {Kind.IMAGE, Kind.VOLUME, Kind.MASK, Kind.AUDIO}
 
 
 @cache

@@ -41,12 +41,15 @@ def choose(
     """
     choices: Choices = {}
     images, texts = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT))
+    masks = target.kind == "mask"
     if recipe.model == AUTO:
-        choices["model"] = _model(inputs, target, rows, columns)
+        choices["model"] = _mask_model(inputs) if masks else _model(inputs, target, rows, columns)
     if is_pretrained(recipe.model):
         defaults = _fine_tuning(recipe, rows)
+    elif target.kind == "boxes":
+        defaults = _detector_training(rows)
     else:
-        defaults = _detector_training(rows) if target.kind == "boxes" else _training(inputs, rows)
+        defaults = _mask_training(inputs, rows) if masks else _training(inputs, rows)
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
         defaults["learning_rate"] = (train.optimizer["learning_rate"], "the optimizer's own")
@@ -64,7 +67,8 @@ def choose(
     if images and not texts and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
         choices["task.loss.label_smoothing"] = (0.1, "keeps a network that can fit every image from being too sure")
     if recipe.data.augment == AUTO:
-        choices["data.augment"] = _detector_augmentation() if target.kind == "boxes" else _augmentation(images)
+        pictures = [spec for spec in inputs.values() if spec.kind in (Kind.IMAGE, Kind.VOLUME)]
+        choices["data.augment"] = _detector_augmentation() if target.kind == "boxes" else _augmentation(pictures)
     return choices
 
 
@@ -111,6 +115,30 @@ def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int, colum
     if any(spec.kind is Kind.TEXT for spec in inputs.values()):
         return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, target, rows)
     return _table_model(rows, columns) if image is None else _image_model(image, inputs)
+
+
+def _mask_model(inputs: Mapping[str, InputSpec]) -> tuple[Any, str]:
+    if any(spec.kind is Kind.VOLUME for spec in inputs.values()):
+        return family("model").validate({"type": "unet3d"}), "masks of volumes: a U-Net of three dimensions"
+    return family("model").validate({"type": "unet"}), "masks of images: a U-Net"
+
+
+def _mask_training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
+    """Train on few pictures at a time: each has thousands of places to learn from, and the memory holds many maps of each."""
+    volumes = any(spec.kind is Kind.VOLUME for spec in inputs.values())
+    epochs = max(15, min(60, round(4_000 / max(rows, 1))))
+    adamw = {"type": "adamw", "weight_decay": 1e-4}
+    return {
+        "epochs": (epochs, f"{rows:,} pictures, between 15 and 60 epochs; the best weights are kept"),
+        "batch_size": (2 if volumes else 8, "few pictures a step: each has a class at thousands of places"),
+        "learning_rate": (2e-3, "for steps of bounded size"),
+        "optimizer": (family("optimizer").validate(adamw), "steps of bounded size, for classes of very unequal size"),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.05}), "ends in small steps"),
+        "clip_norm": (1.0, "guards against single bad batches"),
+        "ema": (None, "the schedule ends in small steps"),
+        "early_stopping": (False, "the schedule has to run to its end"),
+        "compile": ("off", "short runs do not earn back the time that compiling takes"),
+    }
 
 
 def _training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:

@@ -27,7 +27,7 @@ from deepseek.data.rejects import Rejected
 from deepseek.data.spellings import RespelledSource
 from deepseek.data.splits import LEFT_OUT, NAMES, TEST, TRAIN, SplitRules, assign_split, inner_folds, split_counts
 from deepseek.data.suspects import LabelEdits, SuspectRules, edits_json, read_edits
-from deepseek.data.targets import PLAIN_KINDS, TargetKind
+from deepseek.data.targets import PLAIN_KINDS
 from deepseek.data.unknown_categories import Unknown
 from deepseek.data.versions import manifest
 from deepseek.errors import ColumnError, DataError, InputError
@@ -162,8 +162,8 @@ class _Road:
         test = self._land(data.test, require_test_columns, texts) if has_test and self.inner is None else None
         split = self._mended(landed.table, self._split(landed, has_test=has_test))
         looked = self._look(landed.table, split)
-        schema, kind = looked.schema, looked.target
-        task = self._task(looked)
+        schema, task = looked.schema, self._task(looked)
+        kind = None if looked.target is None else family("task").get(task["type"]).target_spec(task)
         folder = self._prepare(landed, test, split, schema, kind)
         twins = self._twins(folder, landed, test, split)
         if self.recipe.data.split.on_leak == "drop" and len(twins.training):
@@ -348,7 +348,7 @@ class _Road:
         self.reasons["task"] = (spec, looked.target_reason)
         return spec
 
-    def _prepare(self, landed: Landed, test: Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None) -> Path:
+    def _prepare(self, landed: Landed, test: Landed | None, split: np.ndarray, schema: Schema, kind: dict[str, Any] | None) -> Path:
         data = self.recipe.data
         key = {
             "code": self._code,
@@ -367,7 +367,9 @@ class _Road:
         folder, _ = self.cache.folder("prepared", key, partial(self._build, landed, test, split, schema, kind))
         return folder
 
-    def _build(self, landed: Landed, test: Landed | None, split: np.ndarray, schema: Schema, kind: TargetKind | None, folder: Path) -> None:
+    def _build(
+        self, landed: Landed, test: Landed | None, split: np.ndarray, schema: Schema, kind: dict[str, Any] | None, folder: Path
+    ) -> None:
         data = self.recipe.data
         wanted = [name for name in landed.table.schema.names if name in schema.names]
         preparation = Preparation(

@@ -14,14 +14,19 @@ import pyarrow.compute as pc
 
 from deepseek import progress
 from deepseek.artifacts import plain_disk_errors
+from deepseek.data.sources.base import rooted_batches
 from deepseek.data.unknown_categories import Unknown
-from deepseek.errors import DataError
+from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference import Predictor
 from deepseek.inference.tables import skipped_files
-from deepseek.pipeline.table_files import TableWriter, require_format, table_writer
+from deepseek.pipeline.mask_files import MaskWriter
+from deepseek.pipeline.table_files import FORMATS, TableWriter, require_format, table_writer
+from deepseek.tasks.answers import masks_in
 
 if TYPE_CHECKING:
     from deepseek.data.sources.base import Source
+
+MASK_ROWS = 16
 
 
 def predict(
@@ -35,7 +40,8 @@ def predict(
             image or a text also the files themselves: one, several in a list, a pattern, or a folder; the answers then have the column
             `file`.
         output: Where to write; the suffix says the format: `.csv`, `.parquet`, `.arrow`, `.jsonl`. An existing file is replaced, once all
-            answers are there. CSV has no lists: the labels of a row are joined as texts of labels are given, boxes are JSON.
+            answers are there. CSV has no lists: the labels of a row are joined as texts of labels are given, boxes are JSON. A path without
+            a suffix is a folder, for the masks of a segmentation: PNG for images, `.nii.gz` for volumes, each called as its picture.
         tiles: For a detector, the size in pixels of overlapping tiles that large pictures are cut into, or a mapping with `size` and
             `overlap`.
         plugins: The files or modules of the plugins that the bundle needs.
@@ -50,8 +56,12 @@ def predict(
         DataError: The file is to be CSV, and a label contains what stands between labels.
     """
     target = Path(output)
+    if not target.suffix:
+        return _masks_to_folder(run, source, target, plugins=plugins)
     require_format(target, what="the answers")
     predictor = Predictor.load(run, plugins=plugins)
+    if predictor.answers_masks and target.suffix == ".csv":
+        raise InputError("masks are to be written as CSV", hint="name a folder for a picture each, or a file .parquet, .arrow or .jsonl")
     rows, unknown = 0, Unknown()
     opened = predictor.open(source)
     partial = target.with_name(f".{target.name}.part")
@@ -73,6 +83,21 @@ def predict(
         if partial.exists():
             partial.unlink()
     return {"output": str(target), "rows": rows, "warnings": [*skipped_files(opened), *_unread(opened), *unknown.warnings("rows")]}
+
+
+def _masks_to_folder(run: str | PathLike[str], source: Any, folder: Path, *, plugins: Sequence[str]) -> dict[str, Any]:
+    predictor = Predictor.load(run, plugins=plugins)
+    if not predictor.answers_masks:
+        raise UnknownNameError("format of predictions", folder.name, FORMATS, hint="only masks are written to a folder")
+    opened, writer = predictor.open(source), MaskWriter(folder)
+    (column,) = predictor.columns
+    with progress.task("predicting") as advance:
+        for rows in rooted_batches(opened.read(columns=predictor.columns, batch_rows=MASK_ROWS), opened.root):
+            writer.write(masks_in(predictor.answer(rows)), rows, column)
+            advance(rows.num_rows)
+    if not writer.written:
+        raise DataError("there is no row to answer", hint="the source is empty")
+    return {"output": str(folder), "rows": writer.written, "warnings": [*skipped_files(opened), *_unread(opened)]}
 
 
 def _unread(source: Source) -> list[str]:

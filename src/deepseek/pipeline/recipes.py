@@ -74,8 +74,10 @@ def _split_of(source: Any, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _target(target: str | Sequence[str] | None, columns: Sequence[str], source: Any) -> str | list[str]:
     if target is None:
-        if isinstance(source, str | PathLike) and Path(source).is_dir() and "label" in columns:
-            return "label"
+        if isinstance(source, str | PathLike) and Path(source).is_dir():
+            found = next((name for name in ("label", "mask") if name in columns), None)
+            if found is not None:
+                return found
         raise ColumnError("the column to predict is not given", hint=f"name it with --target; the columns are {', '.join(columns)}")
     given = [target] if isinstance(target, str) else target
     if not isinstance(given, Sequence) or not given or not all(isinstance(name, str) for name in given):

@@ -10,5 +10,6 @@ TASK_OF_KIND: dict[TargetKind, str] = {
     "labels": "multilabel",
     "values": "regression",
     "boxes": "detection",
+    "mask": "segmentation",
 }
 """The task for each kind of target."""

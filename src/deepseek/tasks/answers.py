@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from deepseek.data.targets import TargetSpec
+from deepseek.errors import InputError
 from deepseek.tasks.box_answers import Selection, box_table
 
 if TYPE_CHECKING:
@@ -24,13 +25,17 @@ def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded], *, selectio
 
     Args:
         target: What is predicted.
-        decoded: `probability` `[b, classes]` for classes and labels, `standardized` `[b, columns]` for values, `box` and `score` for boxes.
+        decoded: `probability` `[b, classes]` for classes and labels, `[b, classes, *space]` for masks, `standardized` `[b, columns]` for
+            values, `box` and `score` for boxes.
         selection: For boxes, which answers are given; the usual ones where not said.
     """
     if target.kind == "boxes":
         return box_table(target, {name: _array(values) for name, values in decoded.items()}, selection or Selection())
     if target.kind == "values":
         return value_table(target, decoded["standardized"])
+    if target.kind == "mask":
+        codes = _array(decoded["probability"]).argmax(axis=1)
+        return mask_table(target, list(codes))
     return (label_table if target.kind == "labels" else class_table)(target, decoded["probability"])
 
 
@@ -73,6 +78,46 @@ def value_table(target: TargetSpec, standardized: Decoded) -> pa.Table:
     return pa.table(
         {f"prediction_{name}" if several else "prediction": pa.array(values[:, place]) for place, name in enumerate(target.columns)}
     )
+
+
+def mask_table(target: TargetSpec, codes: Sequence[np.ndarray]) -> pa.Table:
+    """Return `prediction`: each row's mask as `data`, its numbers one after the other, and `shape`; the masks may be of unequal size.
+
+    Args:
+        target: Gives the numbers that stand for the classes in masks.
+        codes: Codes of classes from 0, `[*space]` each.
+    """
+    numbers = np.array([int(name) for name in target.classes])
+    small = numbers.max() < 1 << 8
+    numbers = numbers.astype(np.uint8 if small else np.uint16 if numbers.max() < 1 << 16 else np.int64)
+    flat = [numbers[mask].reshape(-1) for mask in codes]
+    data = _lists(np.concatenate(flat) if flat else numbers[:0], list(map(len, flat)))
+    shapes = _lists(np.array([side for mask in codes for side in mask.shape], dtype=np.int32), [mask.ndim for mask in codes])
+    return pa.table({"prediction": pa.StructArray.from_arrays([data, shapes], ["data", "shape"])})
+
+
+def masks_in(answers: pa.Table) -> list[np.ndarray]:
+    """Return the masks of a table of answers, each in the size of its picture.
+
+    Args:
+        answers: What `Predictor.predict` returned for a segmentation, as an Arrow table.
+
+    Raises:
+        InputError: The answers are no masks.
+    """
+    kind = answers.schema.field("prediction").type if "prediction" in answers.column_names else pa.null()
+    if not pa.types.is_struct(kind) or [field.name for field in kind] != ["data", "shape"]:
+        raise InputError(f"the answers hold {', '.join(answers.column_names)}", hint="masks come from a model whose task is segmentation")
+    masks = []
+    for chunk in answers["prediction"].chunks:
+        data, shapes = chunk.field("data"), chunk.field("shape")
+        masks += [data[row].values.to_numpy().reshape(shapes[row].as_py()) for row in range(len(chunk))]
+    return masks
+
+
+def _lists(values: np.ndarray, lengths: list[int]) -> pa.Array:
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
 def _columns(target: TargetSpec, values: np.ndarray) -> dict[str, pa.Array]:

@@ -49,6 +49,7 @@ class Task(ABC):
         monitor: The metric that stopping, saving and tuning look at unless the recipe names another.
         usual_metrics: The metrics computed unless the recipe names others; the loss is always there.
         resample: Whether training draws every class equally often, and how.
+        target_settings: The names of those of its arguments that say how its target is to be read; `target_spec` hands them on.
 
     Raises:
         InputError: The target is of another kind.
@@ -59,6 +60,7 @@ class Task(ABC):
     monitor: ClassVar[str]
     usual_metrics: ClassVar[tuple[str, ...]] = ()
     resample: Resample | None = None
+    target_settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, target: TargetSpec, /) -> None:
         if target.kind != self.kind:
@@ -68,6 +70,15 @@ class Task(ABC):
             )
         self.target = target
         self._metrics: Sequence[Spec] = self.usual_metrics
+
+    @classmethod
+    def target_spec(cls, task: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the spec of the target that a task is for: its kind, and what the task's own spec says of it.
+
+        Args:
+            task: The task's spec, validated.
+        """
+        return {"type": cls.kind, **{name: task[name] for name in cls.target_settings if task.get(name) is not None}}
 
     @property
     @abstractmethod

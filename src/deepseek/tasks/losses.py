@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepseek.data.targets import TargetKind, TargetSpec
+from deepseek.data.targets.mask import IGNORED
 from deepseek.errors import InputError
 from deepseek.models.layers import Probability
 
@@ -53,12 +54,17 @@ class Loss(ABC):
         """
 
     def rows(self, out: Tensor, target: Tensor) -> Tensor:
-        """Return one loss a row, `[b]`: the mean over members and outputs.
+        """Return one loss a row, `[b]`: the mean over members and outputs; of masks the mean over the places whose class is known.
 
         Args:
-            out: `[b, m, o]` of any float type; half precision is widened first, as a sum of exponentials needs.
-            target: As in `terms`.
+            out: `[b, m, o]`, of masks `[b, o, *space]`, of any float type; half precision is widened first, as a sum of exponentials needs.
+            target: As in `terms`; of masks uint8 `[b, *space]`.
         """
+        if self.target.kind == "mask":
+            known = target != IGNORED
+            codes = target.long().masked_fill(~known, 0).flatten()
+            each = self.terms(widened(out).movedim(1, -1).reshape(-1, 1, out.shape[1]), codes)
+            return mean_over_known(each.reshape(target.shape), known)
         return self.terms(widened(out), target).flatten(1).mean(dim=1)
 
 
@@ -70,7 +76,7 @@ class CrossEntropyLoss(Loss):
             https://arxiv.org/abs/1512.00567), in [0, 1).
     """
 
-    kinds = ("classes",)
+    kinds = ("classes", "mask")
 
     def __init__(self, target: TargetSpec, /, *, label_smoothing: Probability = 0.0) -> None:
         super().__init__(target)
@@ -78,6 +84,11 @@ class CrossEntropyLoss(Loss):
 
     def rows(self, out: Tensor, target: Tensor) -> Tensor:
         """Return one loss a row, `[b]`; for a single member and class codes by torch's one kernel, a fifth of a small network's step."""
+        if self.target.kind == "mask":
+            each = functional.cross_entropy(
+                widened(out), target.long(), ignore_index=IGNORED, reduction="none", label_smoothing=self.label_smoothing
+            )
+            return mean_over_known(each, target != IGNORED)
         if out.shape[1] == 1 and not target.is_floating_point():
             raw = widened(out).squeeze(1)
             return functional.cross_entropy(raw, target.long(), reduction="none", label_smoothing=self.label_smoothing)
@@ -131,7 +142,7 @@ class FocalLoss(Loss):
         InputError: `alpha` is given for a target with several classes.
     """
 
-    kinds = ("binary", "classes", "labels")
+    kinds = ("binary", "classes", "labels", "mask")
 
     def __init__(
         self,
@@ -142,13 +153,15 @@ class FocalLoss(Loss):
         alpha: Annotated[float, Gt(0.0), Le(1.0)] | None = None,
     ) -> None:
         super().__init__(target)
-        if alpha is not None and target.kind == "classes":
-            raise InputError("alpha is given for a target with several classes", hint="use the task's class_weights")
+        if alpha is not None and target.kind in ("classes", "mask"):
+            raise InputError(
+                "alpha is given for a target with several classes", hint="use the task's class_weights, or for masks the loss dice"
+            )
         self.gamma, self.alpha = gamma, alpha
 
     def terms(self, out: Tensor, target: Tensor) -> Tensor:
         """Return `[b, m]` for several classes, else `[b, m, o]`."""
-        if self.target.kind == "classes":
+        if self.target.kind in ("classes", "mask"):
             log_probability = out.log_softmax(dim=-1)
             faded = self._faded(log_probability)
             if target.is_floating_point():
@@ -205,6 +218,17 @@ class HuberLoss(Loss):
 def widened(out: Tensor) -> Tensor:
     """Return outputs in at least float32."""
     return out.to(torch.promote_types(out.dtype, torch.float32))
+
+
+def mean_over_known(each: Tensor, known: Tensor) -> Tensor:
+    """Return the mean over the places of each row that are known, `[b]`; 0 for a row of which nothing is known.
+
+    Args:
+        each: A number for each place, `[b, *space]`.
+        known: Which of them count, bool `[b, *space]`.
+    """
+    known = known.flatten(1)
+    return (each.flatten(1) * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
 
 def by_output(target: Tensor, out: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ class MeanLoss(Metric):
     """The task's loss. It is fed the loss's two sums through `add`, as only the training step has the raw outputs."""
 
     higher_is_better = False
-    kinds = ("binary", "classes", "labels", "values", "boxes")
+    kinds = ("binary", "classes", "labels", "values", "mask", "boxes")
 
     def __init__(self, target: TargetSpec, /) -> None:
         super().__init__(target)

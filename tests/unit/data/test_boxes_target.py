@@ -106,7 +106,7 @@ def test_a_target_of_boxes_is_recognized(form):
     assert target_kind(data["boxes"], schema["boxes"])[0] == "boxes"
 
 
-@pytest.mark.parametrize(("fit", "wanted"), [("letterbox", [4, 7, 10, 11]), ("stretch", [4, 4, 10, 12])])
+@pytest.mark.parametrize(("fit", "wanted"), [("letterbox", [4, 7, 10, 11]), ("resize", [4, 4, 10, 12])])
 def test_boxes_go_where_their_picture_goes(fit, wanted):
     """The painted pixels of the stored picture are those of the box: the two ways are reckoned apart from each other."""
     data = table([[struct(8, 4, 20, 12)]])
@@ -133,7 +133,7 @@ def test_answers_go_back_to_the_picture():
 def test_bad_boxes_are_left_out_counted_and_named():
     bad = [struct(5, 5, 5, 9), struct(9, 5, 6, 9), struct(50, 5, 60, 9, label="dog"), struct(float("nan"), 1, 2, 3)]
     data = table([[struct(-10, -10, 10, 10), *bad], [], [struct(1, 1, 3, 3, label="dog", crowd=True)]])
-    preparation = fitted(data, fit="stretch")
+    preparation = fitted(data, fit="resize")
     (batch,) = data.to_batches()
     assert rows_of(preparation.target.apply(batch)["target"]) == [[[0, 0, 5, 10, 0, 0]], [], [[0.5, 1, 1.5, 3, 1, 1]]]
     told = preparation.target.take_left_out()
@@ -179,7 +179,7 @@ def test_what_was_fitted_is_read_again(tmp_path):
 
 def test_boxes_come_in_batches_and_move_with_augmented_pictures(tmp_path):
     data = table([[struct(0, 0, 10, 10)], [], [struct(0, 0, 4, 4), struct(30, 0, 40, 20, label="dog")]])
-    preparation = fitted(data, fit="stretch", size=40)
+    preparation = fitted(data, fit="resize", size=40)
     prepare(preparation, iter(data.to_batches()), tmp_path / "rows", rows=3, training=True)
     from deepseek.data.prepared import PreparedDataset
 

@@ -27,11 +27,11 @@ _PLACED = (Kind.IMAGE, Kind.MASK, Kind.VOLUME)
 class Geometric(Augmentation):
     """A random map of the plane, one for each row; everything in the row that has a place moves with the image.
 
-    Images `[b, h, w, c]` are resampled once, masks `[b, h, w]` or `[b, h, w, 1]` of classes take the nearest pixel, volumes
-    `[b, d, h, w, c]` move alike in each slice, and boxes `[b, n, 4]` (left, top, right, bottom, in pixels of the row's first image) become
-    the smallest upright box around what they held, cut at the image's border. A box that is left with less than a pixel in height or width
-    is gone: its place in `NAME_mask` `[b, n]` becomes false. They are looked for among the batch's inputs and its targets, under the names
-    that their descriptions have.
+    Images `[b, h, w, c]` are resampled once, masks `[b, h, w]` or `[b, h, w, 1]` of classes take the nearest pixel, volumes `[b, d, h, w,
+    c]` and their masks `[b, d, h, w]` move alike in each slice, and boxes `[b, n, 4]` (left, top, right, bottom, in pixels of the row's
+    first image) become the smallest upright box around what they held, cut at the image's border. A box that is left with less than a pixel
+    in height or width is gone: its place in `NAME_mask` `[b, n]` becomes false. They are looked for among the batch's inputs and its
+    targets, under the names that their descriptions have.
 
     Args:
         inputs: The batch's inputs.
@@ -94,6 +94,9 @@ class Geometric(Augmentation):
             flat = tensor.permute(0, 2, 3, 1, 4).reshape(rows, height, width, depth * channels)
             made = self.pixels(flat, drawn, nearest=False).reshape(rows, height, width, depth, channels)
             return made.permute(0, 3, 1, 2, 4).contiguous()
+        if kind is Kind.MASK and is_volume_mask(tensor):  # its slices move alike, as those of the volume do
+            flat = tensor.reshape(tensor.shape[:4]).permute(0, 2, 3, 1)
+            return self.pixels(flat, drawn, nearest=True).permute(0, 3, 1, 2).reshape(tensor.shape)
         if kind is Kind.MASK and tensor.ndim == 3:
             return self.pixels(tensor[..., None], drawn, nearest=True)[..., 0]
         return self.pixels(tensor, drawn, nearest=kind is Kind.MASK)
@@ -234,6 +237,11 @@ def move_boxes(boxes: Tensor, matrix: Tensor, size: tuple[int, int], *, valid: T
     return (torch.cat([low, high, wide[..., 4:]], dim=-1) * kept[..., None]).to(boxes.dtype), kept
 
 
+def is_volume_mask(tensor: Tensor) -> bool:
+    """Whether a mask is that of a volume, `[b, d, h, w]` or `[b, d, h, w, 1]`, and not `[b, h, w]` or `[b, h, w, 1]` of an image."""
+    return tensor.ndim == 5 or (tensor.ndim == 4 and tensor.shape[3] > 1)
+
+
 def translation(x: Tensor, y: Tensor) -> Tensor:
     """Return the maps that move by so many pixels, float64 `[b, 3, 3]`, for `[b]` each."""
     matrix = torch.eye(3, dtype=torch.float64).repeat(len(x), 1, 1)
@@ -246,5 +254,5 @@ def _holder(name: str, *places: dict[str, Tensor]) -> dict[str, Tensor] | None:
 
 
 def _size(tensor: Tensor, kind: Kind) -> tuple[int, int]:
-    first = 2 if kind is Kind.VOLUME else 1
+    first = 2 if kind is Kind.VOLUME or (kind is Kind.MASK and is_volume_mask(tensor)) else 1
     return tensor.shape[first], tensor.shape[first + 1]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, INGESTED, Source
+from deepseek.data.sources.masks import pair_of
 from deepseek.data.sources.memory import MemorySource, is_table
 from deepseek.data.sources.remote.cache import matching, names_below
 from deepseek.data.sources.remote.urls import is_remote, local_path, path_of, shown
@@ -46,9 +47,9 @@ def open_source(value: object, *, folder: Path = Path()) -> Source:
 
     Args:
         value: A path or a pattern (the suffix says the format; `.gz`, `.zip` and their like may follow it), a list of paths, a folder (of
-            class subfolders, of table files of one suffix, or of what `deepseek ingest` took in), the URL of any of these, a source's spec
-            (`{type: csv, path: …}`, `{type: sql, url: …, table: …}`), a source, or a table in memory: pandas, polars, Arrow, NumPy, a
-            Hugging Face dataset.
+            class subfolders, of images with their masks, of table files of one suffix, or of what `deepseek ingest` took in), the URL of
+            any of these, a source's spec (`{type: csv, path: …}`, `{type: sql, url: …, table: …}`), a source, or a table in memory: pandas,
+            polars, Arrow, NumPy, a Hugging Face dataset.
         folder: What relative paths are relative to.
 
     Raises:
@@ -112,6 +113,8 @@ def _open_path(value: str, folder: Path) -> Source:
     if full.is_dir():
         if (full / INGESTED).is_file():
             return _build("ingest", value, folder)
+        if pair_of(full) is not None:
+            return _build("masks", value, folder)
         return _open_folder(full, value, folder)
     names = glob.glob(str(full), recursive=True) if glob.has_magic(value) and not full.exists() else []  # noqa: PTH207
     return _build(_type_of([Path(name) for name in names] or [full]), value, folder)

@@ -149,7 +149,7 @@ class BoxFilesSource(FileSource):
         if file.suffix == ".xml":
             return _voc(text)
         size = (1, 1) if self.form == "pixels" else picture_size(picture.name, picture.parent)
-        if 0 in size:
+        if size is None:
             raise _BoxError(None, "the picture cannot be read, and its boxes are given as parts of it")
         return [self._line(number, line, size) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 

@@ -16,6 +16,7 @@ from deepseek.data.sources.folder import SUFFIXES, walk
 from deepseek.data.sources.remote.cache import fetch
 from deepseek.data.sources.remote.urls import is_remote, local_path
 from deepseek.data.sources.text import utf8_blocks
+from deepseek.data.volumes import NIFTI, is_volume
 from deepseek.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _TEXT_ROWS = 1_024
 
 
 class ListedFiles(Source):
-    """One row a file, in one column: the path of an image, the content of a text.
+    """One row a file, in one column: the path of an image or volume, the content of a text.
 
     Args:
         path: A file, a folder with everything below it, a pattern such as `*.png`, a file's URL, or a list of such.
@@ -40,7 +41,7 @@ class ListedFiles(Source):
         DataError: There is no such file.
     """
 
-    def __init__(self, path: Any, /, *, column: str, kind: Literal["image", "text"]) -> None:
+    def __init__(self, path: Any, /, *, column: str, kind: Literal["image", "text", "volume"]) -> None:
         super().__init__()
         self.column, self.kind = column, kind
         self.names: list[str] = []
@@ -50,7 +51,7 @@ class ListedFiles(Source):
             self._list(item)
         if not self._paths:
             skipped = f" among {len(self.skipped)} files" if self.skipped else ""
-            raise DataError(f"there is no {kind}{skipped}: {path!r}", hint=f"known suffixes: {' '.join(sorted(SUFFIXES[kind]))}")
+            raise DataError(f"there is no {kind}{skipped}: {path!r}", hint=f"known suffixes: {' '.join(sorted(SUFFIXES.get(kind, NIFTI)))}")
 
     def schema(self) -> pa.Schema:
         """Return the one column, text."""
@@ -74,7 +75,7 @@ class ListedFiles(Source):
     def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(self._paths), rows):
             part = self._paths[start : start + rows]
-            values = [str(path.absolute()) for path in part] if self.kind == "image" else [_text(path) for path in part]
+            values = [_text(path) for path in part] if self.kind == "text" else [str(path.absolute()) for path in part]
             yield pa.record_batch([pa.array(values, pa.string())], schema=self.schema())
 
     def _list(self, item: str | PathLike[str]) -> None:
@@ -90,7 +91,7 @@ class ListedFiles(Source):
         for name, file in found:
             if not file.exists():
                 raise DataError(f"there is no file {str(file)!r}")
-            if file.suffix.lower() in SUFFIXES[self.kind]:
+            if is_volume(file.name) if self.kind == "volume" else file.suffix.lower() in SUFFIXES[self.kind]:
                 self.names.append(name)
                 self._paths.append(file)
             else:

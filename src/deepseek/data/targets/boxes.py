@@ -125,11 +125,13 @@ class BoxesTarget(TargetTransform):
         """Take over the size that pictures are brought to.
 
         Raises:
-            InputError: There is not exactly one image among the inputs.
+            InputError: There is not exactly one image among the inputs, or it is cut.
         """
         images = [transform for transform in transforms if isinstance(transform, ImageTransform)]
         if len(images) != 1:
             raise InputError(f"boxes belong to a picture, and there are {len(images)} columns of images", hint="leave all but one out")
+        if images[0].fit == "pad":
+            raise InputError("boxes beside an image with fit: pad", hint="take resize or letterbox, which boxes can follow")
         self._image = images[0]
         self._set(replace(self.spec, shape=images[0].inputs[0].shape[:2]))
 
@@ -143,7 +145,7 @@ class BoxesTarget(TargetTransform):
         unknown = [name for name in boxes.names if name not in self._known]
         if unknown:
             raise DataError(f"boxes are of the class {unknown[0]!r}", hint=f"training knew {', '.join(self.spec.classes[:10])}")
-        sizes = image.sizes(batch)
+        sizes = _sizes(image, batch)
         limit = np.tile(np.where(sizes[:, ::-1] > 0, sizes[:, ::-1], np.inf), (1, 2))[boxes.rows]
         with np.errstate(invalid="ignore"):
             edges = np.minimum(np.maximum(boxes.edges, 0.0), limit)
@@ -162,7 +164,7 @@ class BoxesTarget(TargetTransform):
 
     def beside_answers(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return `frame`, float64 `[rows, 6]`: where the stored picture lies in each row's own, as `data.placement.frames` says."""
-        return {"frame": frames(self._picture.sizes(batch), self.spec.shape[:2], self._picture.fit)}
+        return {"frame": frames(_sizes(self._picture, batch), self.spec.shape[:2], self._picture.fit)}
 
     def take_left_out(self) -> list[str]:
         """Return what `apply` has left out since this was last asked, in words."""
@@ -259,6 +261,11 @@ def read_boxes(batch: pa.RecordBatch, columns: Sequence[str]) -> Boxes:
     if (places < 0).any() or any(text is None for text in texts):
         raise DataError(f"a box in {columns[0]!r} has no label", hint="give each box its class")
     return Boxes(edges, rows, [str(text) for text in texts], places, crowd, pa.types.is_integer(given.type))
+
+
+def _sizes(image: ImageTransform, batch: pa.RecordBatch) -> np.ndarray:
+    """Return the pictures' heights and widths, int64 `[rows, 2]`; zeros where there is none."""
+    return np.array([size or (0, 0) for size in image.sizes(batch)], dtype=np.int64).reshape(-1, 2)
 
 
 def _is_bad(batch: pa.RecordBatch, columns: Sequence[str]) -> bool:

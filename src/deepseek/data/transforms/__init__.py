@@ -18,6 +18,7 @@ TRANSFORM_OF = {
     Kind.BINARY: "category",
     Kind.TIMESTAMP: "timestamp",
     Kind.IMAGE: "image",
+    Kind.VOLUME: "volume",
     Kind.TEXT: "text",
 }
 """Which transform treats a kind unless the recipe says otherwise; kinds that are not here are left out, and named."""
@@ -90,7 +91,7 @@ def _key(field: Field, given: Mapping[str, Spec]) -> str:
 
 def _add_shared(grouped: Grouped, spec: Spec, fields: Sequence[Field], *, name: str | None) -> None:
     validated = family("transform").validate(spec)
-    if fields[0].kind in {Kind.IMAGE, Kind.TEXT}:
+    if fields[0].kind in {Kind.IMAGE, Kind.VOLUME, Kind.TEXT}:
         grouped.parts += [(validated, (field,), None) for field in fields]
     else:
         grouped.parts.append((validated, tuple(fields), name))

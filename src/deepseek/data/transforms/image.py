@@ -17,7 +17,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from deepseek.data.columns import get_column
 from deepseek.data.placement import Fit, placed_size
 from deepseek.data.sources.base import ROOT_KEY
-from deepseek.data.transforms.base import Array, InputSpec, Transform
+from deepseek.data.transforms.base import Array, InputSpec
+from deepseek.data.transforms.pictured import PicturedTransform, Whole
+from deepseek.data.volumes import centred, resampled
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind
 
@@ -26,10 +28,9 @@ if TYPE_CHECKING:
 
 LARGEST_AUTO_SIZE = 224
 CHUNK = 256
+_ORIENTATION = 0x0112
 THREADS = min(8, os.cpu_count() or 1)
 Size = Annotated[int, Ge(1)]
-_ORIENTATION, _LYING = 0x0112, frozenset({5, 6, 7, 8})
-"""The tag of a picture's orientation, and those of its values by which height and width change places."""
 
 
 class _Wanted(NamedTuple):
@@ -41,7 +42,7 @@ class _Wanted(NamedTuple):
     border: tuple[int, ...] | None = None
 
 
-class ImageTransform(Transform):
+class ImageTransform(PicturedTransform):
     """Turns a column of images into one uint8 input `[height, width, channels]`.
 
     The column holds pixels (an Arrow `fixed_shape_tensor` of uint8, taken without copying), encoded files as bytes, or paths, relative to
@@ -60,8 +61,10 @@ class ImageTransform(Transform):
         mean: What is taken from each channel, as a part of full brightness, where a pre-trained network has its own; the training images'
             mean where not given.
         std: What each channel is then divided by, as a part of full brightness; the training images' spread where not given.
-        fit: How an image of another size is brought to `size`: `stretch`, or `letterbox`: as large as fits with its aspect kept, the border
-            around it in the training images' mean colour, which the network meets as zeros.
+        fit: How an image of another size comes to `size`: `resize` shrinks or stretches it; `letterbox` makes it as large as fits with its
+            aspect kept, with a border in the training images' mean colour, which the network meets as zeros, for boxes; `pad` keeps its
+            scale, cuts off what is too much around the centre and fills up with black, for masks and patches; a larger one is then
+            segmented window by window, and a row without an image is a bad one.
     """
 
     def __init__(  # noqa: PLR0913 - a component's arguments are its schema
@@ -75,12 +78,15 @@ class ImageTransform(Transform):
         missing: Literal["mean", "fail"] = "mean",
         mean: list[float] | None = None,
         std: list[Annotated[float, Gt(0)]] | None = None,
-        fit: Fit = "stretch",
+        fit: Fit = "resize",
     ) -> None:
         if len(fields) != 1:
             raise InputError(f"an image transform is given {len(fields)} columns", hint="each column of images has a transform of its own")
         super().__init__(fields, name or fields[0].name)
         self.size, self.channels, self.missing, self.mean, self.std, self.fit = size, channels, missing, mean, std, fit
+        if fit == "pad":
+            self.missing = "fail"  # a picture without size has no places
+        self.resizes = fit == "resize"
         self._column = self.fields[0].name
         self._sizes: dict[tuple[int, int], int] = {}
         self._sums: dict[tuple[int, int], np.ndarray] = {}
@@ -153,6 +159,11 @@ class ImageTransform(Transform):
         return (InputSpec(str(self.name), Kind.IMAGE, (self._column,), self._shape, "uint8"),)
 
     @property
+    def space(self) -> tuple[int, ...]:
+        """The network's height and width."""
+        return self._shape[:2]
+
+    @property
     def _shape(self) -> tuple[int, int, int]:
         if not self._state:
             raise InputError("the transform of images is not fitted", hint="call observe and finish, or load_json, first")
@@ -167,6 +178,10 @@ class ImageTransform(Transform):
         if tensor is not None and tensor.shape[1:] == shape:
             return {str(self.name): tensor}
         out = np.empty((batch.num_rows, *shape), dtype=np.uint8)
+        if self.fit == "pad":
+            for row, whole in enumerate(self.wholes(batch)):
+                out[row] = centred(whole.values, self.space, fill=0)
+            return {str(self.name): out}
         row = 0
         for images in self._chunks(batch, fit=_Wanted(*shape, border)):
             for image in images:
@@ -182,19 +197,34 @@ class ImageTransform(Transform):
                 row += 1
         return {str(self.name): out}
 
-    def sizes(self, batch: pa.RecordBatch) -> np.ndarray:
-        """Return the height and width of each row's image before it is brought to one size, int64 `[rows, 2]`; 0 where there is none.
+    def wholes(self, batch: pa.RecordBatch) -> Iterator[Whole]:
+        """Yield each row's image in its own size, with the network's channels."""
+        channels = self._shape[2]
+        row = 0
+        for images in self._chunks(batch):
+            for image in images:
+                if not isinstance(image, np.ndarray):
+                    raise DataError(
+                        f"row {row} of the batch: {image or f'the image in column {self._column!r} is missing'}",
+                        hint="replace or remove the file; preparing data sets such rows aside",
+                    )
+                yield Whole(_with_channels(image, channels), image.shape[:2], 0.0)
+                row += 1
 
-        Of files only the heads are read.
-        """
+    def sizes(self, batch: pa.RecordBatch) -> list[tuple[int, ...] | None]:
+        """Return each row's original height and width, as it stands upright; pixels are not decoded."""
         column = get_column(batch, self._column)
         tensor = _pixels(column)
         if tensor is not None:
-            return np.tile(np.array(tensor.shape[1:3], dtype=np.int64), (batch.num_rows, 1))
+            return [tensor.shape[1:3]] * len(tensor)
         root = self._root(batch)
-        with ThreadPoolExecutor(THREADS) as pool:
-            found = list(pool.map(lambda item: picture_size(item, root), column.to_pylist()))
-        return np.array(found, dtype=np.int64).reshape(-1, 2)
+        return [picture_size(item, root) for item in column.to_pylist()]
+
+    def lay(self, mask: np.ndarray, *, outside: int, spacing: tuple[float, ...] | None = None) -> np.ndarray:
+        """Return a mask shrunk or stretched to the nearest pixel, or cut and filled up, as its image is."""
+        if self.fit == "letterbox":
+            raise InputError("a mask beside an image with fit: letterbox", hint="take resize or pad, which masks can follow")
+        return resampled(mask, self.space, nearest=True) if self.resizes else centred(mask, self.space, fill=outside)
 
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return true for rows whose image cannot be decoded, or is missing where it must not be."""
@@ -273,16 +303,30 @@ def _read(item: np.ndarray | str | bytes, root: Path, fit: _Wanted | None, colum
         return f"the image {where} in column {column!r} cannot be read: {error}"
 
 
-def picture_size(item: str | bytes | None, root: Path) -> tuple[int, int]:
-    """Return an image's height and width as it is shown, from the head of its file; zeros where that cannot be read."""
+def picture_size(item: Any, root: Path) -> tuple[int, int] | None:
+    """Return an image's height and width as it is shown, from the head of its file; nothing where that cannot be read.
+
+    Args:
+        item: The file's bytes, or its path.
+        root: The folder that the path is relative to.
+    """
     if not isinstance(item, bytes | str):
-        return 0, 0
+        return None
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as image:
-            width, height = image.size
-            return (width, height) if image.getexif().get(_ORIENTATION) in _LYING else (height, width)
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5  # it lies on its side
+            return (image.width, image.height) if turned else (image.height, image.width)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
-        return 0, 0
+        return None
+
+
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Return an image `[h, w, 1 or 3]` with so many channels."""
+    if image.shape[2] == channels:
+        return image
+    plain = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(plain)
+    return pixels[..., None] if channels == 1 else pixels
 
 
 def _fit(image: Image.Image, fit: _Wanted | None) -> np.ndarray:

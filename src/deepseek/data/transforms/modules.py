@@ -210,3 +210,29 @@ class ImageModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised images."""
         return x.permute(0, 3, 1, 2).to(self.factor.dtype) * self.factor + self.shift
+
+
+class VolumeModule(nn.Module):
+    """Puts the channels of volumes first, and brings brightness to a scale that is the same for all volumes.
+
+    Args:
+        low: What brightness is raised to at least; nothing for no bound.
+        high: What it is lowered to at most.
+        mean: What is taken from it then.
+        std: What it is divided by then, above 0.
+
+    Shape:
+        float32 `[b, d, h, w, c]` to `[b, c, d, h, w]`.
+    """
+
+    def __init__(self, low: float | None, high: float | None, *, mean: float = 0.0, std: float = 1.0) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.mean, self.std = mean, std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised volumes."""
+        x = x.permute(0, 4, 1, 2, 3)
+        if self.low is not None or self.high is not None:
+            x = x.clamp(self.low, self.high)
+        return x if (self.mean, self.std) == (0.0, 1.0) else (x - self.mean) / self.std

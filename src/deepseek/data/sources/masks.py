@@ -1,0 +1,125 @@
+"""A folder of pictures or volumes and a folder of their masks, file beside file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from deepseek.data.sources.base import HASHED_KEY, ROOT_KEY
+from deepseek.data.sources.files import FileSource, hash_files, reject_batch
+from deepseek.data.sources.folder import SUFFIXES, walk
+from deepseek.data.sources.remote.urls import local_path
+from deepseek.data.volumes import is_volume, stem_of
+from deepseek.errors import DataError
+
+PAIRS = (("images", "masks"), ("images", "labels"), ("imagesTr", "labelsTr"))
+"""The folders of pictures and of masks that are known, the first that are there being taken."""
+_CHANNEL = re.compile(r"_(\d{4})$")
+_BATCH_ROWS = 4_096
+
+
+class MasksSource(FileSource):
+    """Read a folder of pictures or volumes with a folder of their masks: `images/NAME` with `masks/NAME`.
+
+    The folder of masks may also be called `labels/`; `imagesTr/` with `labelsTr/`, as the Medical Segmentation Decathlon and nnU-Net lay
+    volumes out, are known too. The columns are `image` and `mask`, paths relative to the folder. A picture and its mask have the same name,
+    but for the suffix and the `_0000` that nnU-Net puts behind the name of a volume; suffixes are those of pictures, `.nii` and `.nii.gz`.
+    Pictures without a mask and masks without a picture are set aside (`rejects`).
+
+    Args:
+        folder: What a relative path is relative to.
+        path: The folder.
+        images: The subfolder of the pictures, where it is called otherwise.
+        masks: The subfolder of the masks, where it is called otherwise.
+    """
+
+    def __init__(self, folder: Path = Path(), /, *, path: str | Path, images: str | None = None, masks: str | None = None) -> None:
+        super().__init__(folder, path=path)
+        self.images, self.masks = images, masks
+
+    @property
+    def root(self) -> Path:
+        """The folder that the paths in the table are relative to."""
+        assert not isinstance(self.path, list)
+        return Path(os.path.normpath((self.folder / local_path(self.path)).expanduser().absolute()))
+
+    def files(self) -> list[Path]:
+        """Return all files that rows name, in order."""
+        return [self.root / name for pair in self._items()[0] for name in pair]
+
+    def schema(self) -> pa.Schema:
+        """Return the columns `image` and `mask`."""
+        metadata = {ROOT_KEY: os.fsencode(self.root), HASHED_KEY: b"1"}
+        return pa.schema([pa.field(name, pa.string(), metadata=metadata) for name in ("image", "mask")])
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of every file's name and whole content."""
+        return hash_files(self.files(), self.root, digests=self.digests())
+
+    def rejects(self) -> Iterator[pa.RecordBatch]:
+        """Yield the files that are no rows, and why; `line` is null."""
+        _, bad = self._items()
+        if bad:
+            yield reject_batch([None] * len(bad), list(bad.values()), list(bad))
+
+    def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        schema = self.schema()
+        names = schema.names if columns is None else columns
+        target = pa.schema([schema.field(name) for name in names])
+        pairs, _ = self._items()
+        for start in range(0, len(pairs), _BATCH_ROWS):
+            part = pairs[start : start + _BATCH_ROWS]
+            values = {"image": [image for image, _ in part], "mask": [mask for _, mask in part]}
+            yield pa.record_batch([pa.array(values[name], pa.string()) for name in names], schema=target)
+
+    def _items(self) -> tuple[list[tuple[str, str]], dict[str, str]]:
+        """Return pairs of paths, and the other files with the reason why they are none."""
+        pictures, masks = self._subfolders()
+        bad: dict[str, str] = {}
+        images, labels = (self._named(name, bad) for name in (pictures, masks))
+        if not set(images) & set(labels):
+            raise DataError(
+                f"no file of {str(self.root / pictures)!r} has a mask of the same name in {str(self.root / masks)!r}",
+                hint="a picture and its mask have the same name, but for the suffix",
+            )
+        bad |= {images[name]: "there is no mask of this name" for name in sorted(set(images) - set(labels))}
+        bad |= {labels[name]: "there is no picture of this name" for name in sorted(set(labels) - set(images))}
+        return [(images[name], labels[name]) for name in sorted(set(images) & set(labels))], bad
+
+    def _subfolders(self) -> tuple[str, str]:
+        if self.images is not None or self.masks is not None:
+            return self.images or "images", self.masks or "masks"
+        found = pair_of(self.root)
+        if found is None:
+            known = "; ".join(f"{one}/ and {two}/" for one, two in PAIRS)
+            raise DataError(f"{str(self.root)!r} has no folders of pictures and masks", hint=f"known: {known}; or name them: images, masks")
+        return found
+
+    def _named(self, subfolder: str, bad: dict[str, str]) -> dict[str, str]:
+        """Return the files of a subfolder by what a picture and its mask have in common."""
+        found: dict[str, str] = {}
+        for name in walk(self.root / subfolder):
+            path = f"{subfolder}/{name}"
+            if not (is_volume(name) or Path(name).suffix.lower() in SUFFIXES["image"]):
+                bad[path] = f"no picture: its suffix is {Path(name).suffix or 'missing'}"
+                continue
+            stem = stem_of(name)
+            channel = _CHANNEL.search(stem) if is_volume(name) else None
+            if channel and channel[1] != "0000":
+                bad[path] = f"a further channel ({channel[1]}) of a volume: volumes are read with one channel"
+                continue
+            key = str(Path(name).parent / (stem[: channel.start()] if channel else stem))
+            if key in found:
+                bad[path] = f"{found[key]} has the same name"
+            else:
+                found[key] = path
+        return found
+
+
+def pair_of(folder: Path) -> tuple[str, str] | None:
+    """Return the names of a folder's subfolders of pictures and masks, or nothing where it has none."""
+    return next(((one, two) for one, two in PAIRS if (folder / one).is_dir() and (folder / two).is_dir()), None)

@@ -1,0 +1,1 @@
+"""Networks that return a vector for each place of a picture or volume."""
