@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -72,7 +74,7 @@ def test_the_command_line_writes_boxes_in_pixels_of_the_original_picture(trained
     picture, boxes = draw_picture(np.random.default_rng(5))
     assert boxes
     picture.resize((256, 256), Image.Resampling.NEAREST).crop((0, 0, 256, 320)).save(tmp_path / "large.png")
-    main(["predict", str(run), str(tmp_path / "large.png"), "-o", str(tmp_path / "answers.parquet")])
+    main(["predict", run.run, str(tmp_path / "large.png"), "-o", str(tmp_path / "answers.parquet")])
     (row,) = pq.read_table(tmp_path / "answers.parquet").to_pylist()
     assert row["file"].endswith("large.png")
     for *edges, label in boxes:
@@ -83,5 +85,48 @@ def test_the_command_line_writes_boxes_in_pixels_of_the_original_picture(trained
         ]
         assert len(near) == 1
         assert abs(near[0]["right"] - 4 * edges[2]) < 16
-    main(["predict", str(run), str(tmp_path / "large.png"), "-o", str(tmp_path / "answers.csv")])
+    main(["predict", run.run, str(tmp_path / "large.png"), "-o", str(tmp_path / "answers.csv")])
     assert json.loads((tmp_path / "answers.csv").read_text().splitlines()[1].split(",", 1)[1].strip('"').replace('""', '"'))
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    _, run = trained
+    return {form: deepseek.export(run.run, to=form) for form in ("onnx", "openvino")}
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_what_is_exported_finds_the_same_objects(trained, exported, form):
+    folder, run = trained
+    parity = exported[form]["parity"]
+    assert max(parity["largest"].values()) < 1e-4
+    assert parity["flipped"] == 0
+    pictures = str(folder / "shapes" / "test")
+    wanted, found = (deepseek.load(bundle).predict(pictures)["prediction"].to_pylist() for bundle in (run.run, exported[form]["bundle"]))
+    assert sum(map(len, wanted)) > 20
+    for one, other in zip(wanted, found, strict=True):
+        assert [box["label"] for box in one] == [box["label"] for box in other]
+        assert np.allclose([box["left"] for box in one], [box["left"] for box in other], atol=0.01)
+
+
+def test_an_exported_detector_answers_without_torch(trained, exported):
+    folder, _ = trained
+    pictures = str(folder / "shapes" / "test")
+    program = "import sys; sys.modules['torch'] = None; import deepseek; print(deepseek.load(sys.argv[1]).predict(sys.argv[2]).num_rows)"
+    command = [sys.executable, "-c", program, exported["onnx"]["bundle"], pictures]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["40"]
+    tiled = [*command]
+    tiled[2] = program.replace("predict(sys.argv[2])", "predict(sys.argv[2], tiles=32)")
+    done = subprocess.run(tiled, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_measured_again_the_bundle_is_as_good_as_the_run_says(trained, exported):
+    folder, run = trained
+    rows = {"type": "box_files", "path": str(folder / "shapes" / "test"), "form": "pixels"}
+    for bundle in (run.run, exported["onnx"]["bundle"]):
+        again = deepseek.load(bundle).evaluate(rows)
+        assert again["metrics"]["map50"] == pytest.approx(run.metrics["test"]["map50"], abs=1e-6)
+        assert again["rows"] == 40

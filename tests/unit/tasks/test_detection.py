@@ -49,7 +49,7 @@ def test_outputs_learn_to_say_what_is_there():
 
 
 def test_boxes_do_not_learn_without_their_loss():
-    out = trained(DetectionTask(TARGET, box_weight=1e-9), torch.tensor([[OBJECT]]))
+    out = trained(DetectionTask(TARGET, box_weight=1e-12), torch.tensor([[OBJECT]]))
     torch.testing.assert_close(placed_boxes(out), placed_boxes(outputs()), atol=2.0, rtol=0)
     assert (placed_boxes(trained(DetectionTask(TARGET), torch.tensor([[OBJECT]]))) - placed_boxes(outputs())).abs().max() > 2
 

@@ -71,6 +71,7 @@ def by_coco(truth, decoded):
     with contextlib.redirect_stdout(io.StringIO()):
         known = coco.COCO()
         known.dataset = {
+            "info": {},
             "images": pictures,
             "annotations": objects,
             "categories": [{"id": code + 1, "name": str(code)} for code in range(3)],
