@@ -155,6 +155,15 @@ def test_a_row_without_a_list_is_missing_and_a_class_that_training_had_not_is_un
         preparation.target.apply(batch.slice(2))
 
 
+def test_boxes_without_a_picture_are_set_aside(tmp_path):
+    data = table([[struct(1, 1, 3, 3)], [struct(2, 2, 9, 9)], []])
+    preparation = fitted(data)
+    data = data.set_column(0, "picture", pa.array([data["picture"][0].as_py(), None, b"no picture"], pa.binary()))
+    dataset, aside = prepare(preparation, iter(data.to_batches()), tmp_path / "rows", rows=3, training=True)
+    assert aside == {"picture cannot be read": 1, "target cannot be read": 1}
+    assert len(dataset) == 1
+
+
 def test_boxes_need_one_picture_and_training_rows_with_boxes():
     with pytest.raises(DataError, match="has a box"):
         fitted(table([[], []]))

@@ -95,9 +95,10 @@ class BoxesTarget(TargetTransform):
 
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return a boolean array `[rows]`: true where a box has no four numbers or no label, or the picture cannot be read."""
-        if not _is_bad(batch, self.columns):
-            return np.zeros(batch.num_rows, dtype=bool)
-        return np.array([_is_bad(batch.slice(row, 1), self.columns) for row in range(batch.num_rows)], dtype=bool)
+        mask = np.zeros(batch.num_rows, dtype=bool)
+        if _is_bad(batch, self.columns):
+            mask |= [_is_bad(batch.slice(row, 1), self.columns) for row in range(batch.num_rows)]
+        return mask if self._image is None else mask | (_sizes(self._image, batch) == 0).any(axis=1)
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Count the classes of the boxes of training rows."""
@@ -139,14 +140,16 @@ class BoxesTarget(TargetTransform):
         """Return `target`, ragged float32 `[n, 6]`: edges in pixels of the stored picture, class, and 1 for a crowd.
 
         Raises:
-            DataError: A box has no four numbers, no label, or a class that was not among the training rows.
+            DataError: A box has no four numbers, no label, or a class that was not among the training rows, or there is no picture.
         """
         image, boxes = self._picture, read_boxes(batch, self.columns)
         unknown = [name for name in boxes.names if name not in self._known]
         if unknown:
             raise DataError(f"boxes are of the class {unknown[0]!r}", hint=f"training knew {', '.join(self.spec.classes[:10])}")
         sizes = _sizes(image, batch)
-        limit = np.tile(np.where(sizes[:, ::-1] > 0, sizes[:, ::-1], np.inf), (1, 2))[boxes.rows]
+        if not sizes.all():
+            raise DataError(f"row {int(np.argmin(sizes.min(axis=1, initial=1)))} of the batch has boxes, and no picture that can be read")
+        limit = np.tile(sizes[:, ::-1], (1, 2))[boxes.rows].astype(np.float64)
         with np.errstate(invalid="ignore"):
             edges = np.minimum(np.maximum(boxes.edges, 0.0), limit)
             flat = ~((boxes.edges[:, 2:] > boxes.edges[:, :2]).all(axis=1))
