@@ -114,7 +114,8 @@ def _found(predictor: Predictor, image: ImageTransform, picture: np.ndarray, til
         some = places[start : start + TOGETHER]
         cut = [picture[top : top + tiles.size, left : left + tiles.size] for top, left in some]
         parts += _answers(predictor, image, cut, some, whole=(picture.shape[0], picture.shape[1]))
-    return merged([found for found, _ in parts], [cut for _, cut in parts], predictor.selection.overlap, predictor.selection.most)
+    chosen = predictor.selection
+    return merged([found for found, _ in parts], [cut for _, cut in parts], overlap=chosen.overlap, most=chosen.most)
 
 
 def _answers(
@@ -138,7 +139,7 @@ def _answers(
     return made
 
 
-def merged(parts: list[Found], cut: list[np.ndarray], overlap: float, most: int) -> Found:
+def merged(parts: list[Found], cut: list[np.ndarray], *, overlap: float, most: int) -> Found:
     """Return the answers of several tiles as those of one picture, each object once.
 
     Two answers of a class are the same object if they overlap by `overlap`, as within a picture; and also where one is cut by its tile's

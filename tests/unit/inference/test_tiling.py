@@ -89,11 +89,11 @@ def test_without_merging_it_would_be_found_several_times(preparation):
         Found(np.array([[50.0, 10, 70, 22]]), np.array([0.8]), np.array([0])),
     ]
     cut = [np.array([True]), np.array([False])]
-    once = merged(parts, cut, 0.8, 10)
+    once = merged(parts, cut, overlap=0.8, most=10)
     assert once.boxes.tolist() == [[50.0, 10, 70, 22]]  # the whole one, though the cut one is surer
-    assert len(merged(parts, [np.array([False])] * 2, 0.8, 10).scores) == 2
+    assert len(merged(parts, [np.array([False])] * 2, overlap=0.8, most=10).scores) == 2
     other = [parts[0], parts[1]._replace(classes=np.array([1]))]
-    assert len(merged(other, cut, 0.8, 10).scores) == 2
+    assert len(merged(other, cut, overlap=0.8, most=10).scores) == 2
 
 
 def test_each_object_of_a_large_picture_is_found_where_it_is(preparation):
