@@ -1,10 +1,10 @@
 """Where the two parts of the hippocampus are in magnetic resonance volumes: U-Net of three dimensions, with attention gates and without.
 
-119 volumes of the Medical Segmentation Decathlon, of about 35×51×35 voxels, with masks of two parts. 83 train, 12 validate and 24 test, drawn
-once by the seed. Both networks are the same but for the gates, which add less than half a percent of the parameters, and are trained alike,
-from patches of 32×48×32 voxels. The weights of the best validation are kept; the test volumes are met once, whole. Dice is of each volume
-and part, averaged over volumes, then over the two parts. One thread. Prints one JSON line; with `--gates yes` or `no` that network alone,
-and `--join FILE…` puts two such lines together.
+119 volumes of the Medical Segmentation Decathlon, of about 35×51×35 voxels, with masks of two parts. 83 train, 12 validate and 24 test,
+drawn once by the seed. Both networks are the same but for the gates, which add less than half a percent of the parameters, and are trained
+alike, from patches of 32×48×32 voxels. The weights of the best validation are kept; the test volumes are met once, whole. Dice is of each
+volume and part, averaged over volumes, then over the two parts. One thread. Prints one JSON line; with `--gates yes` or `no` that network
+alone, and `--join FILE…` puts two such lines together.
 
     python benchmarks/hippocampus.py
 """

@@ -38,6 +38,7 @@ SPECS = {
     "rotate": IMAGE,
     "scale": IMAGE,
     "crop": IMAGE,
+    "patch": IMAGE,
     "color_jitter": IMAGE,
     "grayscale": IMAGE,
     "noise": IMAGE,
@@ -58,6 +59,7 @@ SPECS = {
     "permute": SERIES,
 }
 KEYS = {
+    "patch": {"size": [8, 9]},
     "grayscale": {"probability": 0.7},
     "one_of": {"methods": ["flip", "mixup", "blur"], "each": "row"},
     "image_augmenter": {"methods": ["cutmix", "mixup"], "probabilities": [0.6, 0.4], "alpha": 1.0},
@@ -81,6 +83,7 @@ class Dense(AugmentationContract):
     @pytest.fixture(autouse=True, params=sorted(SPECS))
     def _choose(self, request):
         self.name = request.param
+        self.keeps_shape = self.name != "patch"
 
     def build(self):
         augmentation = family("augmentation").build({"type": self.name, **KEYS.get(self.name, {})}, SPECS[self.name])

@@ -124,6 +124,41 @@ class TestNpz(SourceContract):
         return pa.table({"y": [0, 1, 2, 0, 1], "x": pa.FixedShapeTensorArray.from_numpy_ndarray(x), "split": ["train"] * 3 + ["test"] * 2})
 
 
+class TestMasks(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        for name in (
+            "imagesTr/a_0000.nii.gz",
+            "imagesTr/b_0000.nii.gz",
+            "imagesTr/b_0001.nii.gz",
+            "imagesTr/c_0000.nii.gz",
+            "labelsTr/a.nii.gz",
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(b"x")
+        (tmp_path / "labelsTr/b.nii.gz").write_bytes(b"y")
+        return open_source(tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        return pa.table(
+            {
+                "image": ["imagesTr/a_0000.nii.gz", "imagesTr/b_0000.nii.gz"],
+                "mask": ["labelsTr/a.nii.gz", "labelsTr/b.nii.gz"],
+            }
+        )
+
+    def test_names_what_is_no_row(self, source):
+        told = {row["raw"]: row["reason"] for batch in source.rejects() for row in batch.to_pylist()}
+        assert set(told) == {"imagesTr/b_0001.nii.gz", "imagesTr/c_0000.nii.gz"}
+        assert "no mask of this name" in told["imagesTr/c_0000.nii.gz"]
+
+    def test_its_fingerprint_follows_masks_too(self, source, tmp_path):
+        before = source.fingerprint()
+        (tmp_path / "labelsTr/b.nii.gz").write_bytes(b"z")
+        assert open_source(tmp_path).fingerprint() != before
+
+
 class TestFolder(SourceContract):
     @pytest.fixture
     def source(self, tmp_path):

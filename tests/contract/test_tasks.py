@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -14,6 +16,8 @@ LABELS = TargetSpec("labels", ("y",), ("red", "green"), (10, 30), 40)
 VALUES = TargetSpec("values", ("price", "rent"), (), (), 40, (100.0, -2.0), (10.0, 0.5))
 PRICE = TargetSpec("values", ("price",), (), (), 40, (100.0,), (10.0,))
 BOXES = TargetSpec("boxes", ("boxes",), ("cat", "dog"), (20, 20), 40, shape=(32, 64))
+MASK = TargetSpec("mask", ("mask",), ("0", "1", "7"), (20, 10, 10), 20, integer_classes=True, shape=(5, 6))
+VOLUME = TargetSpec("mask", ("mask",), ("0", "1", "7"), (20, 10, 10), 20, integer_classes=True, shape=(3, 4, 2))
 CASES = {
     "binary": ("binary", BINARY),
     "binary, balanced": ({"type": "binary", "class_weights": "balanced", "loss": "focal"}, BINARY),
@@ -26,6 +30,10 @@ CASES = {
     "multilabel, balanced": ({"type": "multilabel", "class_weights": "balanced"}, LABELS),
     "multilabel, of data": ({"type": "multilabel", "class_weights": "balanced", "probabilities": "of_data"}, LABELS),
     "regression": ("regression", PRICE),
+    "segmentation": ("segmentation", MASK),
+    "segmentation, volumes": ({"type": "segmentation", "loss": "dice", "metrics": [{"type": "iou", "background": False}]}, VOLUME),
+    "segmentation, cross-entropy": ({"type": "segmentation", "loss": {"type": "cross_entropy", "label_smoothing": 0.05}}, MASK),
+    "segmentation, focal": ({"type": "segmentation", "loss": "focal", "ignore": 9}, VOLUME),
     "regression, two columns": ({"type": "regression", "loss": "huber"}, VALUES),
     "detection": ({"type": "detection", "metrics": ["map50", "map", "box_recall", "miss_rate"]}, BOXES),
 }
@@ -45,7 +53,19 @@ class TestBuiltinTasks(TaskContract):
     def build(self):
         return family("task").build(self.spec, self.target)
 
+    def outputs(self, rows):
+        if self.target.kind == "boxes":
+            y, x = torch.meshgrid(torch.arange(4) + 0.5, torch.arange(8) + 0.5, indexing="ij")
+            places = torch.stack([x.flatten() * 8, y.flatten() * 8, torch.full((32,), 8.0)], dim=1).expand(rows, -1, -1)
+            return torch.cat([0.3 * torch.randn(rows, 32, 4), torch.randn(rows, 32, 2), places], dim=-1)
+        if self.target.kind != "mask":
+            return super().outputs(rows)
+        return torch.randn(rows, len(self.target.classes), *self.target.shape)
+
     def targets(self, rows):
+        if self.target.kind == "mask":
+            codes = torch.arange(rows * math.prod(self.target.shape)).reshape(rows, *self.target.shape) % 4
+            return torch.where(codes == 3, 255, codes).to(torch.uint8)  # some places are not known
         place = torch.arange(rows)
         if self.target.kind == "binary":
             return (place % 2).float()
@@ -61,10 +81,3 @@ class TestBuiltinTasks(TaskContract):
             return objects * (torch.rand(rows, 3, 1) < 0.7)
         values = torch.randn(rows, len(self.target.columns))
         return values.squeeze(1) if len(self.target.columns) == 1 else values
-
-    def outputs(self, rows):
-        if self.target.kind != "boxes":
-            return super().outputs(rows)
-        y, x = torch.meshgrid(torch.arange(4) + 0.5, torch.arange(8) + 0.5, indexing="ij")
-        places = torch.stack([x.flatten() * 8, y.flatten() * 8, torch.full((32,), 8.0)], dim=1).expand(rows, -1, -1)
-        return torch.cat([0.3 * torch.randn(rows, 32, 4), torch.randn(rows, 32, 2), places], dim=-1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from deepseek.data.transforms.number import NumberTransform
 from deepseek.data.transforms.text import TextTransform
 from deepseek.data.transforms.text_pretrained import PretrainedTextTransform
 from deepseek.data.transforms.timestamp import TimestampTransform
+from deepseek.data.transforms.volume import VolumeTransform
 from deepseek.fields import Field, Kind
 
 
@@ -98,6 +100,36 @@ class TestImages(TransformContract):
 @pytest.mark.parametrize("scaling", ["standard", "quantile", "robust", "min_max", "none"])
 def test_every_scaling_is_in_the_suite(scaling):
     assert scaling in {cls.scaling for cls in (TestStandardNumbers, *TestStandardNumbers.__subclasses__())}
+
+
+class TestImagesCutToSize(TestImages):
+    def build(self):
+        return ImageTransform((Field("photo", Kind.IMAGE),), size=(5, 4), fit="pad")
+
+
+class TestVolumes(TransformContract):
+    settings: ClassVar = {}
+
+    def build(self):
+        return VolumeTransform((Field("scan", Kind.VOLUME),), **self.settings)
+
+    def training(self):
+        return scans(np.random.default_rng(0).normal(size=(6, 4, 5, 3)).astype(np.float32))
+
+    def unseen(self):
+        return scans(1e3 * np.random.default_rng(1).normal(size=(3, 5, 2, 7)).astype(np.float32))
+
+
+class TestVolumesByTraining(TestVolumes):
+    settings: ClassVar = {"normalize": "training", "size": (3, 6, 4)}
+
+
+class TestVolumesAsTheyAre(TestVolumes):
+    settings: ClassVar = {"normalize": "none", "size": 4, "clip": None}
+
+
+def scans(values):
+    return pa.record_batch({"scan": pa.FixedShapeTensorArray.from_numpy_ndarray(values)})
 
 
 class TestWords(TransformContract):

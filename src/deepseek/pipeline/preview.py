@@ -248,7 +248,7 @@ class _View:
         if mask_name(name) in self._read.inputs:
             tensor = tensor[self._read.inputs[mask_name(name)][row]]
         spec = self._preparation.inputs[name]
-        if spec.kind is Kind.IMAGE:
+        if spec.kind in (Kind.IMAGE, Kind.VOLUME):
             return {"shape": list(tensor.shape), **_range(tensor)}
         return _listed(tensor)
 
@@ -263,7 +263,7 @@ class _View:
                     met[spec.name] = {"tokens": transform.tokens(ids[:SHOWN_TOKENS]), "length": len(ids), "most": transform.max_tokens}
                 elif isinstance(transform, CategoryTransform) and spec.kind is Kind.CATEGORY:
                     met |= {column: _named(transform, column, int(code)) for column, code in zip(spec.columns, tensor, strict=True)}
-                elif spec.kind is Kind.IMAGE:
+                elif spec.kind in (Kind.IMAGE, Kind.VOLUME):
                     met[spec.name] = {"shape": list(tensor.shape), **_range(tensor)}
                 elif tensor.ndim == 1 and len(spec.columns) == len(tensor):
                     met |= {column: round(float(value), 4) for column, value in zip(spec.columns, tensor, strict=True)}

@@ -43,7 +43,7 @@ class UNet(nn.Module):
         most: The most channels at any size.
         normalization: As of the models.
         activation: As of the models.
-        dropout: The share of channels that are dropped at the smallest size, in [0, 1).
+        dropout: The share of values that are dropped at the smallest size, in [0, 1).
         attention_gates: Whether the ways across are gated.
 
     Shape:

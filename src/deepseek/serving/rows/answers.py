@@ -61,7 +61,10 @@ class AnswerWriter:
 
 
 def _type_schema(kind: pa.DataType) -> dict[str, Any]:
-    if pa.types.is_list(kind):
+    if pa.types.is_struct(kind):
+        parts = {field.name: _type_schema(field.type) for field in kind}
+        return {"type": "object", "properties": parts, "required": list(parts)}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return {"type": "array", "items": _type_schema(kind.value_type)}
     if pa.types.is_integer(kind):
         return {"type": "integer"}
