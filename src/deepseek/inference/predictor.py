@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from deepseek.tasks.base import Task
 
 BATCH_ROWS = 1024
+_PICTURES_AT_ONCE = 32
+"""Pictures that a detector looks at together: its maps are large, and it answers with thousands of places for each."""
 
 
 class Predictor:
@@ -250,8 +252,15 @@ class Predictor:
     def _answer(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
         if self._target.kind == "mask":
             return answer_masks(self.backend, preparation, batch)
-        beside = preparation.target.beside_answers(batch) if preparation.target is not None else {}
-        return self.table({**self._run(preparation.apply(batch)), **beside})
+        if self._target.kind != "boxes":
+            return self.table(self._run(preparation.apply(batch)))
+        starts = range(0, max(batch.num_rows, 1), _PICTURES_AT_ONCE)
+        return pa.concat_tables([self._objects(preparation, batch.slice(start, _PICTURES_AT_ONCE)) for start in starts])
+
+    def _objects(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
+        """Return the objects of a few pictures, where they are in each as it was given."""
+        assert preparation.target is not None
+        return self.table({**self._run(preparation.apply(batch)), **preparation.target.beside_answers(batch)})
 
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         """Return the decoded answers of prepared rows, in their order."""
