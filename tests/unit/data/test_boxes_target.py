@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +53,7 @@ def fitted(data, *, fit="letterbox", size=20):
 
 
 def rows_of(ragged):
-    return [ragged.values[start:stop].tolist() for start, stop in zip(ragged.offsets, ragged.offsets[1:], strict=True)]
+    return [ragged.values[start:stop].tolist() for start, stop in pairwise(ragged.offsets.tolist())]
 
 
 FORMS = {

@@ -15,8 +15,8 @@ from deepseek.tasks.model import TaskModel
 from deepseek.tasks.multiclass import MulticlassTask
 
 
-def network(height=64, width=96, **more):
-    picture = InputSpec("picture", Kind.IMAGE, ("picture",), (height, width, 3), "uint8")
+def network(size=(64, 96), **more):
+    picture = InputSpec("picture", Kind.IMAGE, ("picture",), (*size, 3), "uint8")
     return DetectorModel({"picture": picture}, {"picture": ImageModule([100.0] * 3, [50.0] * 3)}, **{"width": 0.25, "depth": 0.5, **more})
 
 
@@ -32,7 +32,7 @@ def test_it_is_of_the_size_that_is_promised():
 
 @pytest.mark.parametrize("size", [(64, 96), (70, 50)])
 def test_every_place_says_where_it_is(size):
-    out = network(*size).eval()(pictures(2, *size))
+    out = network(size).eval()(pictures(2, *size))
     places = out[0, :, -3:]
     for stride in (8, 16, 32):
         grid = places[places[:, 2] == stride]

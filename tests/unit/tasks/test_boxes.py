@@ -66,7 +66,7 @@ def test_complete_overlap_is_that_of_the_paper():
     distance = 5.0**2 / (8.0**2 + 2.0**2)
     shape = 4 / np.pi**2 * (np.arctan(1.0) - np.arctan(2.0)) ** 2
     found = complete_overlaps(one, other)
-    assert float(found) == pytest.approx(-distance - shape / (1 + shape) * shape, abs=1e-6)
+    assert found.item() == pytest.approx(-distance - shape / (1 + shape) * shape, abs=1e-6)
     found.backward()
     assert one.grad[2] > 0  # boxes that do not touch still learn where to go
     same = torch.tensor([1.0, 1.0, 5.0, 9.0])

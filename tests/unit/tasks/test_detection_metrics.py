@@ -29,12 +29,13 @@ def random_case(pictures=25, seed=0):
             crowd = random.random() < 0.15
             truth[row, place] = torch.tensor([*corner, *(corner + size), random.integers(0, 2), float(crowd)])
         for place in range(12):
-            edges = truth[row, random.integers(0, 6), :4].numpy()
-            edges = edges if edges[2] > 0 and random.random() < 0.8 else np.array([10.0, 10.0, 30.0, 30.0])
-            moved = edges + random.normal(0, 3, 4)
+            edges = truth[row, place % 6].numpy()
+            edges = edges if edges[2] > 0 and random.random() < 0.8 else np.array([10.0, 10.0, 30.0, 30.0, 0, 0])
+            moved = edges[:4] + random.normal(0, 2, 4)
             moved[2:] = np.maximum(moved[2:], moved[:2] + 1)
             boxes[row, place] = torch.tensor(moved)
-            scores[row, place, random.integers(0, 3)] = random.uniform(0.05, 1)
+            code = int(edges[4]) if random.random() < 0.9 else random.integers(0, 3)
+            scores[row, place, code] = random.uniform(0.05, 1) * (1.0 if place < 6 else 0.4)
     return truth, {"box": boxes / SIZE, "score": scores}
 
 
