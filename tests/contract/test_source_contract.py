@@ -198,6 +198,40 @@ class TestFolder(SourceContract):
         assert source.schema().field("image").metadata == {b"deepseek.root": str(tmp_path).encode(), b"deepseek.hashed": b"1"}
 
 
+BOX = {"left": 1.0, "top": 2.0, "right": 5.0, "bottom": 8.0, "label": "dog", "crowd": False}
+
+
+class TestBoxFiles(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        for name, text in {"train/a": "1 2 5 8 1", "train/b": "", "test/c": "1 2 5 8 1", "test/d": "no box"}.items():
+            (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "set" / f"{name}.png").write_bytes(b"x")
+            (tmp_path / "set" / f"{name}.txt").write_text(text)
+        return open_source({"type": "box_files", "path": "set", "form": "pixels", "classes": ["cat", "dog"]}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        names = ["test/c.png", "train/a.png", "train/b.png"]
+        return pa.table({"image": names, "boxes": [[BOX], [BOX], []], "split": ["test", "train", "train"]})
+
+
+class TestCoco(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path):
+        document = {
+            "images": [{"id": number, "file_name": f"{number}.png"} for number in range(3)],
+            "categories": [{"id": 5, "name": "dog"}],
+            "annotations": [{"image_id": number, "category_id": 5, "bbox": [1, 2, 4, 6]} for number in (0, 2, 9)],
+        }
+        (tmp_path / "set.json").write_text(json.dumps(document))
+        return open_source({"type": "coco", "path": "set.json"}, folder=tmp_path)
+
+    @pytest.fixture
+    def expected(self):
+        return pa.table({"image": ["0.png", "1.png", "2.png"], "boxes": [[BOX], [], [BOX]]})
+
+
 class TestHuggingFace(SourceContract):
     @pytest.fixture
     def source(self, tmp_path):

@@ -18,6 +18,7 @@ PRICE = TargetSpec("values", ("price",), (), (), 40, (100.0,), (10.0,))
 TOKENS = TargetSpec("tokens", ("text",), rows=3, lengths=(0, 1, 0, 0, 1, 1, 2))
 TAGS = TargetSpec("tags", ("tags",), ("O", "B-PER", "I-PER"), (9, 3, 2), 5)
 PLAIN_TAGS = TargetSpec("tags", ("tags",), ("DET", "NOUN", "VERB"), (9, 3, 2), 5)
+BOXES = TargetSpec("boxes", ("boxes",), ("cat", "dog"), (20, 20), 40, shape=(32, 64))
 MASK = TargetSpec("mask", ("mask",), ("0", "1", "7"), (20, 10, 10), 20, integer_classes=True, shape=(5, 6))
 VOLUME = TargetSpec("mask", ("mask",), ("0", "1", "7"), (20, 10, 10), 20, integer_classes=True, shape=(3, 4, 2))
 CASES = {
@@ -40,6 +41,7 @@ CASES = {
     "language_modelling": ({"type": "language_modelling", "tied": False}, TOKENS),
     "sequence_labelling": ("sequence_labelling", TAGS),
     "sequence_labelling, plain": ("sequence_labelling", PLAIN_TAGS),
+    "detection": ({"type": "detection", "metrics": ["map50", "map", "box_recall", "miss_rate"]}, BOXES),
 }
 
 
@@ -59,6 +61,10 @@ class TestBuiltinTasks(TaskContract):
         return family("task").build(self.spec, self.target)
 
     def outputs(self, rows):
+        if self.target.kind == "boxes":
+            y, x = torch.meshgrid(torch.arange(4) + 0.5, torch.arange(8) + 0.5, indexing="ij")
+            places = torch.stack([x.flatten() * 8, y.flatten() * 8, torch.full((32,), 8.0)], dim=1).expand(rows, -1, -1)
+            return torch.cat([0.3 * torch.randn(rows, 32, 4), torch.randn(rows, 32, 2), places], dim=-1)
         if self.target.kind == "mask":
             return torch.randn(rows, len(self.target.classes), *self.target.shape)
         task = self.build()
@@ -77,5 +83,11 @@ class TestBuiltinTasks(TaskContract):
             return place % 3
         if self.target.kind == "labels":
             return torch.stack((place % 2, place % 3 == 0), dim=1).float()
+        if self.target.kind == "boxes":
+            corner = torch.rand(rows, 3, 2) * torch.tensor([40.0, 12.0])
+            objects = torch.cat(
+                [corner, corner + 8 + 8 * torch.rand(rows, 3, 2), torch.randint(0, 2, (rows, 3, 1)), torch.zeros(rows, 3, 1)], -1
+            )
+            return objects * (torch.rand(rows, 3, 1) < 0.7)
         values = torch.randn(rows, len(self.target.columns))
         return values.squeeze(1) if len(self.target.columns) == 1 else values

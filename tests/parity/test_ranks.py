@@ -39,6 +39,13 @@ def test_two_ranks_are_one_over_a_hundred_steps(jobs, tmp_path):
         np.testing.assert_array_equal(value, together[name])
 
 
+def test_boxes_are_measured_as_on_one_rank(jobs):
+    alone, together = jobs.find(RankContext()), launch(jobs.find, 2, device="cpu")
+    assert 0.1 < alone["map50"] < 0.99
+    assert together.pop("loss") == pytest.approx(alone.pop("loss"))
+    assert together == alone
+
+
 def test_two_ranks_and_small_pieces_are_one_batch_of_texts_grouped_by_length(jobs, tmp_path):
     encoders = [
         {"type": "text_rnn", "token_width": 16, "width": 16, "dropout": 0.0},

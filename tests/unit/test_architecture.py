@@ -196,6 +196,7 @@ PARAMETERS_EXEMPT = {
     "cli/loop.py": "the verb's options",
     "cli/experiment.py": "the verb's options",
     "cli/compress.py": "the verb's options",
+    "cli/predict.py": "the verb's options",
     "cli/serve.py": "the verb's options",
     "cli/suspects.py": "the verb's options",
     "cli/train.py": "the verb's options",

@@ -12,7 +12,7 @@ from deepseek.cli.options import Json, Plugins, Query, RunPath, Table, source_gi
 from deepseek.cli.output import Output, as_text
 
 
-def predict_verb(
+def predict_verb(  # noqa: PLR0913 - the verb's options
     run: RunPath,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A table of rows, or a database's URL; for images and texts also files.")],
     *,
@@ -25,6 +25,13 @@ def predict_verb(
             help="File for the answers: .csv, .parquet, .arrow, .feather or .jsonl; for masks also a folder.",
         ),
     ],
+    tiles: Annotated[
+        int | None,
+        typer.Option("--tiles", metavar="PIXELS", min=1, help="Cut large pictures into overlapping tiles of this size (detectors)."),
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option("--overlap", metavar="PART", min=0.0, max=0.9, help="How much of a tile the next one shows again.")
+    ] = 0.2,
     table: Table = None,
     query: Query = None,
     plugins: Plugins = [],  # noqa: B006 - typer copies it
@@ -32,5 +39,6 @@ def predict_verb(
 ) -> Output:
     """Write a model's answers to the rows of a table."""
     progress.quiet(as_json)
-    value = deepseek.predict(run, source_given(source, table=table, query=query), output, plugins=plugins)
+    cut = None if tiles is None else {"size": tiles, "overlap": overlap}
+    value = deepseek.predict(run, source_given(source, table=table, query=query), output, tiles=cut, plugins=plugins)
     return Output(value, as_text(value))

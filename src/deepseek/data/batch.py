@@ -98,7 +98,8 @@ def _trimmed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         values = tensors.get(name.removesuffix(MASK))
         if not name.endswith(MASK) or values is None or mask.device.type != "cpu" or mask.dtype != torch.bool:
             continue
-        longest = max(int(mask.sum(dim=1).max()) if len(mask) else 0, 1)
+        filled = mask.any(dim=0).nonzero()  # a box that an augmentation moved away leaves a gap in its row
+        longest = int(filled[-1]) + 1 if len(filled) else 1
         made[name], made[name.removesuffix(MASK)] = mask[:, :longest], values[:, :longest]
     return made
 

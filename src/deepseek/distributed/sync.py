@@ -113,6 +113,26 @@ def sum_across(tensors: Sequence[Tensor], context: RankContext) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
+def concatenate_across(rows: Tensor, context: RankContext) -> Tensor:
+    """Return the rows of all ranks, rank by rank, on every rank, in float64 and where they were.
+
+    Args:
+        rows: This rank's, `[n, …]`; `n` may differ.
+        context: This process's place in the job.
+    """
+    if context.is_single:
+        return rows
+    device = context.device if context.device.type != "mps" else torch.device("cpu")
+    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(context.ranks)]
+    dist.all_gather(counts, torch.tensor([len(rows)], dtype=torch.int64, device=device))
+    lengths = [int(count) for count in counts]
+    padded = torch.zeros(max(lengths), *rows.shape[1:], dtype=torch.float64, device=device)
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)]).to(rows.device)
+
+
 def broadcast_message(values: Sequence[int], context: RankContext) -> list[int]:
     """Return rank 0's integers on every rank: how a decision becomes everyone's."""
     if context.is_single:

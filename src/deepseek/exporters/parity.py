@@ -167,21 +167,29 @@ def _take_up(
 
 
 def _shown(values: np.ndarray, apart: np.ndarray) -> Any:
-    """Return a row's numbers; of a mask, which has thousands, those of the place at which the answers lie furthest apart."""
+    """Return a row's numbers; where they are those of thousands of places, those of the one at which the answers lie furthest apart."""
     if values.ndim > 1:
         place = np.unravel_index(int(apart.argmax()), apart.shape)
-        values = values[(slice(None), *place[1:])]
+        values = values[place[0]] if values.ndim == 2 else values[(slice(None), *place[1:])]
     return np.round(values, 6).tolist()
 
 
 def _flips(expected: pa.Table, answered: pa.Table) -> int:
-    """Return how many rows have another class or other labels; numbers have no such thing."""
+    """Return how many rows have another class, other labels or other objects; numbers have no such thing."""
     if "prediction" not in expected.column_names or pa.types.is_floating(expected.schema.field("prediction").type):
         return 0
     if pa.types.is_struct(expected.schema.field("prediction").type):
         return sum(not np.array_equal(one, other) for one, other in zip(masks_in(expected), masks_in(answered), strict=True))
-    pairs = zip(expected["prediction"].to_pylist(), answered["prediction"].to_pylist(), strict=True)
+    pairs = zip(_named(expected["prediction"].to_pylist()), _named(answered["prediction"].to_pylist()), strict=True)
     return sum(one != other for one, other in pairs)
+
+
+def _named(predictions: list[Any]) -> list[Any]:
+    """Return predictions, and of objects with their places in a picture only what they are."""
+    return [
+        sorted(str(one["label"]) for one in row) if isinstance(row, list) and row and isinstance(row[0], dict) else row
+        for row in predictions
+    ]
 
 
 def _said(answer: object) -> str:

@@ -15,7 +15,7 @@ from deepseek.errors import DataError, UnknownNameError
 from deepseek.fields.field import Field, Kind, Schema, parse_kind
 from deepseek.fields.timestamps import COMPACT, forms_of, is_compact
 
-TargetKind = Literal["binary", "classes", "labels", "values", "mask", "tokens", "tags", "features"]
+TargetKind = Literal["binary", "classes", "labels", "values", "mask", "boxes", "tokens", "tags", "features"]
 """The kinds of target that tasks are for; each has a class of its own under `data.targets`."""
 
 MAX_CATEGORIES = 1_000
@@ -41,6 +41,13 @@ NAMES_NO_FILE = b"deepseek.names_no_file"
 _IMAGE = r"(?i)\.(jpe?g|png|bmp|gif|tiff?|webp)$"
 _AUDIO = r"(?i)\.(wav|flac)$"
 _VOLUME = r"(?i)\.(nii|nii\.gz|dcm)$"
+_BOX_NAMES = [
+    {"left", "top"},
+    {"x1", "y1", "x2", "y2"},
+    {"xmin", "ymin", "xmax", "ymax"},
+    {"x", "y", "width", "height"},
+    {"x", "y", "w", "h"},
+]
 _PICTURES = frozenset({Kind.IMAGE, Kind.VOLUME, Kind.MASK})
 
 
@@ -92,6 +99,8 @@ def infer_schema(sample: pa.Table, target: Sequence[str] = (), *, kinds: Mapping
     for name, column in zip(sample.column_names, sample.columns, strict=True):
         if name in said:
             kind, reason, shape = parse_kind(said[name]), "given", _shape_of(column.type)
+        elif name in target and _is_lists_of_numbers(column.type):
+            kind, reason, shape = Kind.BOXES, "a target of lists of numbers", ()
         else:
             metadata = sample.schema.field(name).metadata or {}
             found = profile(column, name, names_files=NAMES_NO_FILE not in metadata)
@@ -152,6 +161,8 @@ def target_kind(column: pa.ChunkedArray, field: Field) -> tuple[TargetKind, str]
     """
     if field.kind is Kind.MASK:
         return "mask", "a class for each place in a picture"
+    if field.kind is Kind.BOXES:
+        return "boxes", "each row has a list of boxes"
     values = _plain(column).drop_null()
     if is_span_list(values.type):
         return "tags", "each row has a list of spans"
@@ -286,6 +297,8 @@ def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
             return Kind.SERIES, "lists of numbers"
         if pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner):
             return Kind.TAGS, "lists of names"
+        if pa.types.is_struct(inner) and any({field.name for field in inner} >= names for names in _BOX_NAMES):
+            return Kind.BOXES, "lists of boxes"
         if is_span_list(kind):
             return Kind.TAGS, "lists of spans"
     if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
@@ -293,6 +306,12 @@ def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
             f"the column {name!r} is of type {kind}, which no kind of column can hold", hint="flatten it into columns of plain values"
         )
     return None
+
+
+def _is_lists_of_numbers(kind: pa.DataType) -> bool:
+    """Whether a row is a list of lists of numbers: as a target, boxes by their four edges."""
+    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+    return inner is not None and (pa.types.is_list(inner) or pa.types.is_fixed_size_list(inner)) and _numeric(inner.value_type)
 
 
 def _scalar_kind(values: pa.ChunkedArray, name: str, unique: int, *, names_files: bool) -> tuple[Kind, str]:

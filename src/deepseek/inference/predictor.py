@@ -26,6 +26,7 @@ from deepseek.inference.tables import like, open_rows, with_names
 from deepseek.registry import Spec, load_plugin
 from deepseek.tasks import TASK_OF_KIND
 from deepseek.tasks.answers import answer_table, class_names
+from deepseek.tasks.box_answers import Selection
 
 if TYPE_CHECKING:
     from deepseek.data.preparation import Preparation
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from deepseek.tasks.base import Task
 
 BATCH_ROWS = 1024
+_PICTURES_AT_ONCE = 32
+"""Pictures that a detector looks at together: its maps are large, and it answers with thousands of places for each."""
 
 
 class Predictor:
@@ -68,7 +71,8 @@ class Predictor:
         if self._preparation.target is None:
             raise InputError("the data were prepared without a target", hint="name the column to predict under data.target")
         self._target: TargetSpec = self._preparation.target.spec
-        self._task_name = str(bundle.read("task.json")["type"])
+        task: dict[str, Any] = bundle.read("task.json")
+        self._task_name, self._selection = str(task["type"]), Selection.of(task)
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, backend: Spec = AUTO, plugins: Sequence[str] = (), served: bool = False) -> Predictor:
@@ -123,12 +127,22 @@ class Predictor:
         return self._preparation
 
     @property
+    def selection(self) -> Selection:
+        """Which of a detector's answers are given; without meaning for other models."""
+        return self._selection
+
+    @property
+    def target(self) -> TargetSpec:
+        """What is predicted."""
+        return self._target
+
+    @property
     def separator(self) -> str:
         """What stands between the labels of one text."""
         target = self._preparation.target
         return target.separator if target else ","
 
-    def predict(self, table: Any, *, batch_rows: int = BATCH_ROWS) -> Any:
+    def predict(self, table: Any, *, batch_rows: int = BATCH_ROWS, tiles: Any = None) -> Any:
         """Answer every row of a table.
 
         Args:
@@ -137,6 +151,8 @@ class Predictor:
                 whose only input is an image or a text also the files themselves: one, a list, a pattern, a folder; the answers then have
                 the column `file`.
             batch_rows: How many rows go through the network at once.
+            tiles: For a detector, the size in pixels of overlapping tiles that large pictures are cut into, or a mapping with `size` and
+                `overlap`; not cut where not given.
 
         Returns:
             The answers in the rows' order, as the kind of table that was given: the column `prediction`, and a `probability_CLASS` column
@@ -147,7 +163,7 @@ class Predictor:
             DataError: A value cannot be what its column is; the message names column, row and value.
         """
         source = self.open(table)
-        answers = list(self.stream(source, batch_rows=batch_rows)) or self._no_answers(source.schema())
+        answers = list(self.stream(source, batch_rows=batch_rows, tiles=tiles)) or self._no_answers(source.schema())
         return like(table, pa.Table.from_batches(answers), self.columns)
 
     def predict_proba(self, table: Any) -> np.ndarray:
@@ -161,7 +177,7 @@ class Predictor:
         """
         if not self.classes:
             raise InputError(f"the task {self._task_name!r} has no classes", hint="ask for its numbers with predict")
-        require_plain(self._target.kind, "a table of probabilities", hint="ask for masks with predict")
+        require_plain(self._target.kind, "a table of probabilities", hint="ask for its answers with predict")
         source = self.open(table)
         columns = [f"probability_{name}" for name in self._target.classes]
         parts = [np.column_stack([batch[name] for name in columns]) for batch in self.stream(source)]
@@ -192,14 +208,22 @@ class Predictor:
         """Return the source of rows to be answered, for `stream`: of whatever `predict` takes."""
         return open_rows(table, self.schema, self.columns)
 
-    def stream(self, source: Source, *, batch_rows: int = BATCH_ROWS, unknown: Unknown | None = None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, source: Source, *, batch_rows: int = BATCH_ROWS, unknown: Unknown | None = None, tiles: Any = None
+    ) -> Iterator[pa.RecordBatch]:
         """Answer a source batch by batch, in bounded memory.
 
         Args:
             source: Where the rows come from.
             batch_rows: How many rows go through the network at once.
             unknown: Is told of the categories that training did not know.
+            tiles: As `predict` takes them.
         """
+        if tiles is not None:
+            from deepseek.inference.tiling import stream_tiled, tiles_of
+
+            yield from stream_tiled(self, source, tiles_of(tiles))
+            return
         source = source.as_text(self._preparation.text_columns)
         self.require_columns(source.schema().names)
         preparation = self._preparation.started()
@@ -253,7 +277,9 @@ class Predictor:
 
     def table(self, decoded: Mapping[str, np.ndarray]) -> pa.Table:
         """Return what `decoded` gave as `answer` has it."""
-        return answer_table(self._target, decoded) if self._task_name in TASK_OF_KIND.values() else self.task.answer(decoded)
+        if self._task_name not in TASK_OF_KIND.values():
+            return self.task.answer(decoded)
+        return answer_table(self._target, decoded, selection=self._selection)
 
     def arrays(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return what the network is given for a batch: the host's part of the preparation, texts padded to the longest."""
@@ -263,12 +289,20 @@ class Predictor:
         self._require_answers()
         if self._target.kind == "mask":
             return answer_masks(self.backend, preparation, batch)
+        if self._target.kind == "boxes":
+            starts = range(0, max(batch.num_rows, 1), _PICTURES_AT_ONCE)
+            return pa.concat_tables([self._objects(preparation, batch.slice(start, _PICTURES_AT_ONCE)) for start in starts])
         answers = self.table(self._run(preparation.apply(batch)))
         return answers if preparation.target is None else preparation.target.placed(answers, batch)
 
     def _require_answers(self) -> None:
         if self._target.kind == "tokens":
             raise InputError("a language model has no answer to a row", hint="let it write: deepseek generate RUN --prompt TEXT")
+
+    def _objects(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
+        """Return the objects of a few pictures, where they are in each as it was given."""
+        assert preparation.target is not None
+        return self.table({**self._run(preparation.apply(batch)), **preparation.target.beside_answers(batch)})
 
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         """Return the decoded answers of prepared rows, in their order."""

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from deepseek.data.transforms.base import InputSpec
 from deepseek.models.blocks import Block, blocks_of
 
-Features = Literal["vector", "map", "sequence"]
-"""What a network has of a row: one vector, one for each place of a picture, or one for each element of a sequence."""
+Features = Literal["vector", "map", "sequence", "places"]
+"""What a network has of a row: one vector, or one for each place of a picture, element of a sequence, or place of several grids."""
 _REVISED = "revised"
 
 

@@ -42,7 +42,9 @@ class FeatureNetwork(nn.Module, ABC):
 
     - `vector`: `[b, m, w]`, one vector a row and member;
     - `map`: `[b, w, *space]`, one vector for each place of a picture or volume, as large as the input;
-    - `sequence`: `[b, l, w]`, one vector for each element of a ragged input.
+    - `sequence`: `[b, l, w]`, one vector for each element of a ragged input;
+    - `places`: `[b, p, w]`, one vector for each place of several grids over a picture, the last three numbers being where it is:
+      `(x, y, stride)` in pixels of the picture.
 
     Args:
         inputs: What the network meets in `Batch.inputs`, by name.

@@ -61,7 +61,8 @@ def choose(
     if images and not texts and target.kind == "classes" and recipe.origins.get("task.type", "").startswith(AUTO):
         choices["task.loss.label_smoothing"] = (0.1, "keeps a network that can fit every image from being too sure")
     if recipe.data.augment == AUTO:
-        choices["data.augment"] = _augmentation([spec for spec in inputs.values() if spec.kind in (Kind.IMAGE, Kind.VOLUME)])
+        pictures = [spec for spec in inputs.values() if spec.kind in (Kind.IMAGE, Kind.VOLUME)]
+        choices["data.augment"] = _detector_augmentation() if target.kind == "boxes" else _augmentation(pictures)
     return choices
 
 
@@ -69,6 +70,9 @@ def _model_for(target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int, c
     """Return the model for a kind of target; what a plain target gets hangs on the inputs."""
     if target.kind == "mask":
         return _mask_model(inputs)
+    if target.kind == "boxes":
+        detector = family("model").validate({"type": "detector", "width": 0.5})
+        return detector, "boxes in pictures: a detector, half as wide as its paper's small one"
     return _sequence_model(target) if target.kind in {"tokens", "tags"} else _model(inputs, target, rows, columns)
 
 
@@ -78,6 +82,8 @@ def _training_for(recipe: Recipe, target: TargetSpec, inputs: Mapping[str, Input
         return _fine_tuning(recipe, rows)
     if target.kind == "mask":
         return _mask_training(inputs, rows)
+    if target.kind == "boxes":
+        return _detector_training(rows)
     if target.kind == "tokens":
         return _language_training()
     return _labelling_training(rows) if target.kind == "tags" else _training(inputs, rows)
@@ -331,6 +337,31 @@ def _many_images_training(rows: int) -> dict[str, tuple[Any, str]]:
         "early_stopping": (False, "the schedule has to run to its end"),
         "compile": ("off", "measured slower for convolutions of this size"),
     }
+
+
+def _detector_training(rows: int) -> dict[str, tuple[Any, str]]:
+    """Train long, in small batches: each place of a picture is a question, but an object is seen once an epoch."""
+    batch = _power_of_two(rows / 60, least=4, most=32)
+    epochs = max(20, min(300, round(60_000 / max(rows, 1))))
+    adamw = {"type": "adamw", "weight_decay": 0.05}
+    return {
+        "epochs": (epochs, f"{rows:,} pictures: detectors learn slowly from scratch; the best weights are kept"),
+        "batch_size": (batch, f"{rows:,} pictures: small batches, so that an epoch has enough steps"),
+        "learning_rate": (2e-3, "for AdamW and a network from scratch"),
+        "optimizer": (family("optimizer").validate(adamw), "steps of bounded size: rare objects make uneven gradients"),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.05}), "a short way up, and ends in small steps"),
+        "clip_norm": (10.0, "guards against single bad batches"),
+        "ema": (0.99, "averaged weights and batch statistics are validated and kept"),
+        "early_stopping": (False, "the schedule has to run to its end"),
+        "compile": ("off", "measured slower for convolutions of this size"),
+    }
+
+
+def _detector_augmentation() -> tuple[Any, str]:
+    scale = {"type": "affine", "degrees": 0.0, "scale": [0.8, 1.25], "shift": 0.1}
+    return [
+        family("augmentation").validate(scale)
+    ], "pictures are scaled and moved a little, and boxes with them; mirroring may change classes"
 
 
 def _augmentation(images: list[InputSpec]) -> tuple[Any, str]:

@@ -274,9 +274,9 @@ class _Road:
     def _is_picture(self, table: LandedTable, name: str) -> bool:
         known = self.recipe.data.fields.get(name)
         kind = table.schema.field(name).type if name in table.schema.names else None
-        if known is None and kind is not None and (is_text(kind) or isinstance(kind, pa.FixedShapeTensorType)):
+        if known is None and kind is not None and (is_text(kind) or pa.types.is_list(kind) or isinstance(kind, pa.FixedShapeTensorType)):
             first = table.column(name).slice(0, LOOKED_ROWS)
-            known = infer_schema(pa.Table.from_arrays([first], schema=pa.schema([table.schema.field(name)])))[0][name].kind
+            known = infer_schema(pa.Table.from_arrays([first], schema=pa.schema([table.schema.field(name)])), [name])[0][name].kind
         return known in {Kind.IMAGE, Kind.VOLUME, Kind.MASK, Kind.BOXES}
 
     def _mended(self, table: LandedTable, split: np.ndarray) -> np.ndarray:
@@ -405,7 +405,8 @@ class _Road:
                         set_aside=rejected.write,
                         factors=self._edits.factors(rows) if training else None,
                     )
-            counts[name] = {"rows": len(made), "set_aside": aside}
+            left_out = preparation.target.take_left_out() if preparation.target else []
+            counts[name] = {"rows": len(made), "set_aside": aside, "left_out": left_out}
         test_table = test.table if test is not None else None
         counts["leaks"] = check_leaks(landed.table, split, columns=preparation.columns, test=test_table, typed=preparation.typed).to_json()
         counts["unknown"] = unknown.warnings("test rows")
@@ -428,6 +429,7 @@ class _Road:
         for name in NAMES:
             for reason, count in counts.get(name, {}).get("set_aside", {}).items():
                 self.warnings.append(f"{count} {name} rows were set aside: {reason}; see rejects/")
+            self.warnings += [f"{name} rows: {told}" for told in counts.get(name, {}).get("left_out", ())]
             told = name != "train" and not self._reads_on
             if told and 0 < counts.get(name, {}).get("rows", FEW_ROWS) < FEW_ROWS:
                 self.warnings.append(

@@ -95,6 +95,8 @@ def _doubtful_kinds(recipe: Recipe, schema: Schema, reasons: Mapping[str, str]) 
 def _target_kind(recipe: Recipe, sample: pa.Table, schema: Schema) -> tuple[TargetKind, str]:
     if isinstance(recipe.task, Mapping):
         return family("task").get(recipe.task["type"]).kind, ""
+    if any(item.kind is Kind.BOXES for item in schema.targets):
+        return "boxes", "each row has a list of boxes"
     if len(schema.target) > 1:
         return _targets_kind(sample, schema)
     name = schema.target[0]

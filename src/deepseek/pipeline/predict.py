@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from os import PathLike
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 MASK_ROWS = 16
 
 
-def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], *, plugins: Sequence[str] = ()) -> dict[str, Any]:
+def predict(
+    run: str | PathLike[str], source: Any, output: str | PathLike[str], *, tiles: Any = None, plugins: Sequence[str] = ()
+) -> dict[str, Any]:
     """Answer every row of a source and write the answers to a file, in bounded memory.
 
     Args:
@@ -37,8 +40,10 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
             image or a text also the files themselves: one, several in a list, a pattern, or a folder; the answers then have the column
             `file`.
         output: Where to write; the suffix says the format: `.csv`, `.parquet`, `.arrow`, `.jsonl`. An existing file is replaced, once all
-            answers are there. CSV has no lists: the labels of a row are joined as texts of labels are given. A path without a suffix is a
-            folder, for the masks of a segmentation: PNG for images, `.nii.gz` for volumes, each called as its picture.
+            answers are there. CSV has no lists: the labels of a row are joined as texts of labels are given, boxes are JSON. A path without
+            a suffix is a folder, for the masks of a segmentation: PNG for images, `.nii.gz` for volumes, each called as its picture.
+        tiles: For a detector, the size in pixels of overlapping tiles that large pictures are cut into, or a mapping with `size` and
+            `overlap`.
         plugins: The files or modules of the plugins that the bundle needs.
 
     Returns:
@@ -64,7 +69,7 @@ def predict(run: str | PathLike[str], source: Any, output: str | PathLike[str], 
         with plain_disk_errors(target), ExitStack() as stack, progress.task("predicting") as advance:
             target.parent.mkdir(parents=True, exist_ok=True)
             writer: TableWriter | None = None
-            for batch in predictor.stream(opened, unknown=unknown):
+            for batch in predictor.stream(opened, unknown=unknown, tiles=tiles):
                 answers = _joined(batch, predictor.separator) if target.suffix == ".csv" else batch
                 writer = writer or stack.enter_context(table_writer(partial, target.suffix, answers.schema))
                 writer.write_batch(answers)
@@ -106,9 +111,12 @@ def _unread(source: Source) -> list[str]:
 
 
 def _joined(batch: pa.RecordBatch, separator: str) -> pa.RecordBatch:
-    """Return the batch with its lists of labels as texts."""
+    """Return the batch with its lists of labels as texts, and lists of boxes as JSON."""
     for place, column in enumerate(batch.columns):
-        if pa.types.is_list(column.type):
+        if pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
+            texts = pa.array([json.dumps(value, ensure_ascii=False) for value in column.to_pylist()], pa.string())
+            batch = batch.set_column(place, batch.schema.names[place], texts)
+        elif pa.types.is_list(column.type):
             labels = pc.cast(column, pa.list_(pa.string()))
             if pc.any(pc.match_substring(labels.flatten(), separator)).as_py():
                 raise DataError(f"a label contains {separator!r}, which stands between labels in CSV", hint="write .jsonl or .parquet")

@@ -219,10 +219,19 @@ class _View:
         return {"parts": listed, "parameters": total, "trainable": parameter_count(self._model, trainable=True), "size_bytes": 4 * total}
 
     def pictures(self, count: int) -> Pictures:
-        """Return, by input of images, the batch's first images as PNG: each as it is stored, then as several epochs change it."""
+        """Return, by input of images, the batch's first images as PNG: each as it is stored, then as several epochs change it.
+
+        Boxes are outlined: one sees whether they go where their picture goes.
+        """
         names = [name for name, spec in self._preparation.inputs.items() if spec.kind is Kind.IMAGE]
         batches, rows = self._drawn() if names else [], range(min(count, len(self._read)))
-        return {name: [[picture(batch.inputs[name][row].numpy()) for batch in batches] for row in rows] for name in names}
+        target = self._preparation.target
+        boxes = target is not None and target.spec.kind == "boxes"
+
+        def shown(batch: Batch, name: str, row: int) -> bytes:
+            return picture(batch.inputs[name][row].numpy(), batch.targets[TARGET][row, :, :4].numpy() if boxes else None)
+
+        return {name: [[shown(batch, name, row) for batch in batches] for row in rows] for name in names}
 
     def labels(self, count: int) -> list[list[str]]:
         """Return beside each picture of `pictures` what its target has become; nothing where no augmentation mixes rows."""

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 THUMBNAIL = 96
 LARGEST = 160
 SHEET_COLUMNS, SHEET_CELL = 6, 88
+OUTLINE = (255, 64, 64)
 
 
 def thumbnail(pixels: np.ndarray) -> bytes:
@@ -36,10 +37,21 @@ def contact_sheet(pictures: Sequence[Image.Image]) -> bytes:
     return _encoded(sheet, "PNG")
 
 
-def picture(pixels: np.ndarray) -> bytes:
-    """Return an image, uint8 `[height, width, channels]`, as a PNG of at most `LARGEST` pixels on each side."""
+def picture(pixels: np.ndarray, boxes: np.ndarray | None = None) -> bytes:
+    """Return an image as a PNG of at most `LARGEST` pixels on each side.
+
+    Args:
+        pixels: uint8 `[height, width, channels]`.
+        boxes: What is outlined in it: left, top, right and bottom in pixels, `[n, 4]`; those without width are none.
+    """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    factor = min(LARGEST / max(image.size), 1.0)
     image.thumbnail((LARGEST, LARGEST))
+    if boxes is not None:
+        image = image.convert("RGB")
+        pen = ImageDraw.Draw(image)
+        for left, top, right, bottom in boxes[boxes[:, 2] > boxes[:, 0]] * factor:
+            pen.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=OUTLINE)
     return _encoded(image, "PNG")
 
 

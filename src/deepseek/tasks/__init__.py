@@ -12,6 +12,7 @@ TASK_OF_KIND: dict[TargetKind, str] = {
     "tokens": "language_modelling",
     "tags": "sequence_labelling",
     "features": "embedding",
+    "boxes": "detection",
     "mask": "segmentation",
 }
 """The task for each kind of target."""

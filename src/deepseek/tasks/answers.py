@@ -11,6 +11,7 @@ import pyarrow as pa
 from deepseek.data.targets import TargetSpec
 from deepseek.data.targets.tags import are_spans, spans_of
 from deepseek.errors import InputError
+from deepseek.tasks.box_answers import Selection, box_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 LABEL_THRESHOLD = 0.5
 
 
-def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded]) -> pa.Table:
+def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded], *, selection: Selection | None = None) -> pa.Table:
     """Turn what a task's `decode` returned, as tensors or arrays, into a table: the answer of every built-in task.
 
     Args:
         target: What is predicted.
         decoded: `probability` `[b, classes]` for classes and labels, `[b, classes, *space]` for masks, `standardized` `[b, columns]` for
             values; for tags `probability` `[b, n, classes]`, and with it `real`, bool `[b, n]`, where rows are of unequal length; for
-            tokens `log_probability` `[b, t, ids]`; for features `features` `[b, w]`.
+            tokens `log_probability` `[b, t, ids]`; for features `features` `[b, w]`; `box` and `score` for boxes.
+        selection: For boxes, which answers are given; the usual ones where not said.
     """
     if target.kind == "features":
         return embedding_table(decoded["features"])
@@ -35,6 +37,8 @@ def answer_table(target: TargetSpec, decoded: Mapping[str, Decoded]) -> pa.Table
         return token_table(decoded["log_probability"])
     if target.kind == "tags":
         return tag_table(target, decoded["probability"], decoded.get("real"))
+    if target.kind == "boxes":
+        return box_table(target, {name: _array(values) for name, values in decoded.items()}, selection or Selection())
     if target.kind == "values":
         return value_table(target, decoded["standardized"])
     if target.kind == "mask":

@@ -22,7 +22,7 @@ from deepseek.data.batch import Batch
 from deepseek.tasks.base import TARGET, Task
 from deepseek.tasks.metrics import MeanLoss
 
-ROWS, WIDTH = 12, 4
+ROWS, WIDTH = 12, 8
 
 
 class TaskContract(ABC):

@@ -37,6 +37,7 @@ class Metric(ABC):
 
     Attributes:
         state: Sums, float64; the states of disjoint sets of rows add up to that of their union.
+        listed: Those entries of the state that are lists `[rows, …]` instead, put one behind the other where sums are added up.
         higher_is_better: Whether a larger number is a better one.
         kinds: The kinds of target that the metric makes sense for.
 
@@ -46,6 +47,7 @@ class Metric(ABC):
 
     higher_is_better: ClassVar[bool] = True
     kinds: ClassVar[tuple[TargetKind, ...]]
+    listed: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, target: TargetSpec, /) -> None:
         if target.kind not in self.kinds:
@@ -91,11 +93,14 @@ class Metric(ABC):
 
     def merge(self, state: Mapping[str, Tensor]) -> None:
         """Add the state of other rows, of another rank for example."""
-        self.state = {name: tensor + state[name].to(tensor.device) for name, tensor in self.state.items()}
+        self.state = {
+            name: torch.cat([tensor, state[name].to(tensor.device)]) if name in self.listed else tensor + state[name].to(tensor.device)
+            for name, tensor in self.state.items()
+        }
 
     def reset(self) -> None:
         """Forget all rows."""
-        self.state = {name: torch.zeros_like(tensor) for name, tensor in self.state.items()}
+        self.state = {name: tensor[:0] if name in self.listed else torch.zeros_like(tensor) for name, tensor in self.state.items()}
 
     def _begin(self, **shapes: tuple[int, ...]) -> None:
         self.state = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
@@ -105,7 +110,7 @@ class MeanLoss(Metric):
     """The task's loss. It is fed the loss's two sums through `add`, as only the training step has the raw outputs."""
 
     higher_is_better = False
-    kinds = ("binary", "classes", "labels", "values", "mask", "tokens", "tags", "features")
+    kinds = ("binary", "classes", "labels", "values", "mask", "boxes", "tokens", "tags", "features")
 
     def __init__(self, target: TargetSpec, /) -> None:
         super().__init__(target)

@@ -12,11 +12,17 @@ from deepseek.models.network import FeatureNetwork
 from deepseek.models.sequence import SequenceNetwork
 from deepseek.tasks.base import Task
 
-_WORDS = {"vector": "a vector a row", "map": "a vector for each place of a picture", "sequence": "a vector for each element of a row"}
+_WORDS = {
+    "vector": "a vector a row",
+    "map": "a vector for each place of a picture",
+    "sequence": "a vector for each element of a row",
+    "places": "a vector for each place of several grids over a picture",
+}
 _MODELS = {
     "vector": "a model such as tabm, resnet or text_bag",
     "map": "unet or unet3d",
     "sequence": "text_sequence, transformer_xl or text_decoder",
+    "places": "detector",
 }
 
 

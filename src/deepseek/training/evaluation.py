@@ -16,7 +16,7 @@ from torch.nn import functional
 from deepseek.data.batch import Batch
 from deepseek.distributed.precision import Precision
 from deepseek.distributed.ranks import RankContext
-from deepseek.distributed.sync import sum_across
+from deepseek.distributed.sync import concatenate_across, sum_across
 from deepseek.tasks.base import TARGET, Task
 from deepseek.tasks.metrics import MeanLoss, exact_auc
 
@@ -117,8 +117,10 @@ def evaluate(
                 spill.write(decoded, batch)
     finally:
         model.train(training)
-    states: list[Any] = [tensor for metric in metrics.values() for tensor in metric.state.values()]
+    states: list[Any] = [tensor for metric in metrics.values() for name, tensor in metric.state.items() if name not in metric.listed]
     sum_across(states, context)
+    for metric in metrics.values():
+        metric.state |= {name: concatenate_across(metric.state[name], context) for name in sorted(metric.listed)}
     numbers = {name: metric.compute() for name, metric in metrics.items()}
     return numbers | {f"{name}_{column}": value for name, metric in metrics.items() for column, value in metric.by_column().items()}
 

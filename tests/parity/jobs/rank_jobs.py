@@ -20,6 +20,7 @@ from deepseek.errors import DataError
 from deepseek.fields import Kind
 from deepseek.models.network import Network
 from deepseek.models.sequence import SequenceNetwork
+from deepseek.tasks.detection import DetectionTask
 from deepseek.tasks.language_modelling import LanguageModellingTask
 from deepseek.tasks.model import TaskModel
 from deepseek.tasks.multiclass import MulticlassTask
@@ -201,3 +202,26 @@ def overlap(context):
     started = len(sync._started)
     total = sync.finish()
     return started, len(sync._flats), float(total), context.rank
+
+
+class Found(nn.Module):
+    """Says what it is given: random answers that were drawn beforehand."""
+
+    def forward(self, inputs):
+        return inputs["out"]
+
+
+def find(context, rows=23):
+    """Measure a detector's answers on uneven shares of some pictures."""
+    torch.manual_seed(0)
+    task = DetectionTask(
+        TargetSpec("boxes", ("boxes",), ("a", "b"), (1, 1), 2, shape=(64, 64)), metrics=["map50", "map", "box_recall", "miss_rate"]
+    )
+    corner, size = torch.rand(rows, 4, 2) * 40, torch.rand(rows, 4, 2) * 15 + 8
+    truth = torch.cat([corner, corner + size, torch.randint(0, 2, (rows, 4, 1)), torch.zeros(rows, 4, 1)], dim=-1)
+    middle = corner + size / 2 + torch.randn(rows, 4, 2)
+    out = torch.cat([torch.zeros(rows, 4, 2), (size / 8).log(), torch.randn(rows, 4, 2), middle, torch.full((rows, 4, 1), 8.0)], dim=-1)
+    share = torch.arange(rows)[: rows // 3] if context.rank else torch.arange(rows)[rows // 3 :]
+    share = torch.arange(rows) if context.is_single else share
+    parts = [Batch({"out": out[some]}, {"target": truth[some]}, row=some) for some in share.split(5)]
+    return evaluate(Found(), task, parts, context=context)

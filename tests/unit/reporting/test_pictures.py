@@ -31,3 +31,12 @@ def test_a_picture_keeps_its_pixels_and_large_ones_shrink():
 def test_a_contact_sheet_has_a_cell_for_each_image():
     sheet = opened(contact_sheet([Image.new(mode, (30, 10)) for mode in ("1", "L", "RGB", "RGBA", "P", "I;16", "CMYK")]))
     assert (sheet.format, sheet.size) == ("PNG", (SHEET_COLUMNS * SHEET_CELL, 2 * SHEET_CELL))
+
+
+def test_boxes_are_outlined_in_a_picture_made_smaller():
+    pixels = np.zeros((320, 320, 1), np.uint8)
+    shown = np.asarray(opened(picture(pixels, np.array([[40.0, 80.0, 120.0, 160.0], [0.0, 0.0, 0.0, 0.0]]))))
+    down, across = np.nonzero(shown[..., 0] > 200)
+    assert (down.min(), across.min(), down.max() + 1, across.max() + 1) == (40, 20, 80, 60)
+    assert shown[60, 40].tolist() == [0, 0, 0]
+    assert not np.asarray(opened(picture(pixels))).any()

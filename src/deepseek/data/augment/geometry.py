@@ -216,14 +216,14 @@ def move_boxes(boxes: Tensor, matrix: Tensor, size: tuple[int, int], *, valid: T
     """Return boxes as a map moves them, cut at the image's border, and which of them are still there.
 
     Args:
-        boxes: Left, top, right and bottom in pixels, `[b, n, 4]`.
+        boxes: Left, top, right and bottom in pixels, `[b, n, 4]`; what stands behind them in the last dimension (a class) stays.
         matrix: Where a place `(x, y, 1)` goes, `[b, 3, 3]`.
         size: Height and width of the image.
         valid: Which boxes there were, bool `[b, n]`; all where not given.
 
     Returns:
-        The boxes `[b, n, 4]`, zeros where there is none, in the type given; and bool `[b, n]`, false for those less than a pixel high or
-        wide.
+        The boxes, of the shape and in the type given, zeros where there is none; and bool `[b, n]`, false for those less than a pixel high
+        or wide.
     """
     wide = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
     corners = torch.stack([wide[..., [0, 1]], wide[..., [2, 1]], wide[..., [0, 3]], wide[..., [2, 3]]], dim=2)
@@ -234,7 +234,7 @@ def move_boxes(boxes: Tensor, matrix: Tensor, size: tuple[int, int], *, valid: T
     kept = ((high - low) >= LEAST_BOX_PIXELS).all(dim=-1)
     if valid is not None:
         kept = kept & valid.bool()
-    return (torch.cat([low, high], dim=-1) * kept[..., None]).to(boxes.dtype), kept
+    return (torch.cat([low, high, wide[..., 4:]], dim=-1) * kept[..., None]).to(boxes.dtype), kept
 
 
 def is_volume_mask(tensor: Tensor) -> bool:

@@ -112,6 +112,14 @@ class TargetTransform(ABC):
         """
         return answers
 
+    def beside_answers(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+        """Return what answers need of the rows themselves beside what a network says, by name, each `[rows, …]`: nothing for most."""
+        return {}
+
+    def take_left_out(self) -> list[str]:
+        """Return what `apply` has left out of targets since this was last asked, in words: nothing for most."""
+        return []
+
     def columns_for_means(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return the target as float64 `[rows, k]`, as `Transform.observe_target` takes it.
 

@@ -19,8 +19,8 @@ class TargetSpec:
 
     Attributes:
         kind: `binary` (one column, two classes), `classes` (one column, several), `labels` (any number of true labels a row),
-            `values` (one or several numbers), `mask` (a class for each pixel or voxel), `tokens` (each next token of a text), `tags` (a
-            class for each word), `features` (nothing: what the network makes of a row).
+            `values` (one or several numbers), `mask` (a class for each pixel or voxel), `boxes` (any number of boxes, each with a class),
+            `tokens` (each next token of a text), `tags` (a class for each word), `features` (nothing: what the network makes of a row).
         columns: The target columns.
         classes: The class or label names, as the table spells them; for `binary` the second is the positive one. Empty for `values`.
         counts: How many training rows have each class or label (weights not counted).
@@ -28,7 +28,8 @@ class TargetSpec:
         mean: For `values`, each column's mean over the training rows.
         std: For `values`, each column's standard deviation over the training rows, above 0.
         integer_classes: Whether the table holds the class names as numbers, so that answers must be numbers again.
-        shape: One row's shape as a batch holds it, where that is more than one number: `(height, width)` of a mask.
+        shape: One row's shape as a batch holds it, where that is more than one number: `(height, width)` of a mask, or of the picture that
+            boxes are in.
         lengths: For `tokens`, how many characters each id stands for.
     """
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepseek.data.columns import get_column
+from deepseek.data.placement import Fit, placed_size
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.transforms.base import Array, InputSpec
 from deepseek.data.transforms.pictured import PicturedTransform, Whole
@@ -30,6 +31,15 @@ CHUNK = 256
 _ORIENTATION = 0x0112
 THREADS = min(8, os.cpu_count() or 1)
 Size = Annotated[int, Ge(1)]
+
+
+class _Wanted(NamedTuple):
+    """What an image is brought to: its shape, and the colour of the border around one whose aspect is kept."""
+
+    height: int
+    width: int
+    channels: int
+    border: tuple[int, ...] | None = None
 
 
 class ImageTransform(PicturedTransform):
@@ -51,9 +61,10 @@ class ImageTransform(PicturedTransform):
         mean: What is taken from each channel, as a part of full brightness, where a pre-trained network has its own; the training images'
             mean where not given.
         std: What each channel is then divided by, as a part of full brightness; the training images' spread where not given.
-        fit: How an image of another size comes to `size`: `resize` shrinks or stretches it; `pad` keeps its scale, cuts off what is too
-            much around the centre and fills up with black, for masks and patches; a larger one is then segmented window by window, and a
-            row without an image is a bad one.
+        fit: How an image of another size comes to `size`: `resize` shrinks or stretches it; `letterbox` makes it as large as fits with its
+            aspect kept, with a border in the training images' mean colour, which the network meets as zeros, for boxes; `pad` keeps its
+            scale, cuts off what is too much around the centre and fills up with black, for masks and patches; a larger one is then
+            segmented window by window, and a row without an image is a bad one.
     """
 
     def __init__(  # noqa: PLR0913 - a component's arguments are its schema
@@ -67,12 +78,12 @@ class ImageTransform(PicturedTransform):
         missing: Literal["mean", "fail"] = "mean",
         mean: list[float] | None = None,
         std: list[Annotated[float, Gt(0)]] | None = None,
-        fit: Literal["resize", "pad"] = "resize",
+        fit: Fit = "resize",
     ) -> None:
         if len(fields) != 1:
             raise InputError(f"an image transform is given {len(fields)} columns", hint="each column of images has a transform of its own")
         super().__init__(fields, name or fields[0].name)
-        self.size, self.channels, self.missing, self.mean, self.std = size, channels, missing, mean, std
+        self.size, self.channels, self.missing, self.mean, self.std, self.fit = size, channels, missing, mean, std, fit
         if fit == "pad":
             self.missing = "fail"  # a picture without size has no places
         self.resizes = fit == "resize"
@@ -162,16 +173,17 @@ class ImageTransform(PicturedTransform):
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return uint8 `[rows, height, width, channels]`."""
         shape = self._shape
+        border = tuple(np.rint(self._state["mean"]).astype(int).tolist()) if self.fit == "letterbox" else None
         tensor = _pixels(get_column(batch, self._column))
         if tensor is not None and tensor.shape[1:] == shape:
             return {str(self.name): tensor}
         out = np.empty((batch.num_rows, *shape), dtype=np.uint8)
-        if not self.resizes:
+        if self.fit == "pad":
             for row, whole in enumerate(self.wholes(batch)):
                 out[row] = centred(whole.values, self.space, fill=0)
             return {str(self.name): out}
         row = 0
-        for images in self._chunks(batch, fit=shape):
+        for images in self._chunks(batch, fit=_Wanted(*shape, border)):
             for image in images:
                 if isinstance(image, np.ndarray):
                     out[row] = image
@@ -205,11 +217,13 @@ class ImageTransform(PicturedTransform):
         tensor = _pixels(column)
         if tensor is not None:
             return [tensor.shape[1:3]] * len(tensor)
-        root = Path((batch.schema.field(self._column).metadata or {}).get(ROOT_KEY, b"").decode())
-        return [_size_of(item, root) for item in column.to_pylist()]
+        root = self._root(batch)
+        return [picture_size(item, root) for item in column.to_pylist()]
 
     def lay(self, mask: np.ndarray, *, outside: int, spacing: tuple[float, ...] | None = None) -> np.ndarray:
         """Return a mask shrunk or stretched to the nearest pixel, or cut and filled up, as its image is."""
+        if self.fit == "letterbox":
+            raise InputError("a mask beside an image with fit: letterbox", hint="take resize or pad, which masks can follow")
         return resampled(mask, self.space, nearest=True) if self.resizes else centred(mask, self.space, fill=outside)
 
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
@@ -235,11 +249,10 @@ class ImageTransform(PicturedTransform):
         self._state = dict(state)
         return self
 
-    def _chunks(self, batch: pa.RecordBatch, fit: tuple[int, int, int] | None = None) -> Iterator[list[np.ndarray | str | None]]:
+    def _chunks(self, batch: pa.RecordBatch, fit: _Wanted | None = None) -> Iterator[list[np.ndarray | str | None]]:
         column = get_column(batch, self._column)
         tensor = _pixels(column)
-        metadata = batch.schema.field(self._column).metadata or {}
-        root = Path(metadata.get(ROOT_KEY, b"").decode())
+        root = self._root(batch)
 
         def read(item: np.ndarray | str | bytes | None) -> np.ndarray | str | None:
             return None if item is None else _read(item, root, fit, self.fields[0].name)
@@ -250,6 +263,9 @@ class ImageTransform(PicturedTransform):
                 stop = min(start + CHUNK, batch.num_rows)
                 items = list(tensor[start:stop]) if tensor is not None else column.slice(start, stop - start).to_pylist()
                 yield list(pool.map(read, items)) if tensor is None or fit is not None else items
+
+    def _root(self, batch: pa.RecordBatch) -> Path:
+        return Path((batch.schema.field(self._column).metadata or {}).get(ROOT_KEY, b"").decode())
 
 
 def _pixels(column: pa.Array) -> np.ndarray | None:
@@ -269,7 +285,7 @@ def _pixels(column: pa.Array) -> np.ndarray | None:
     return pixels
 
 
-def _read(item: np.ndarray | str | bytes, root: Path, fit: tuple[int, int, int] | None, column: str) -> np.ndarray | str:
+def _read(item: np.ndarray | str | bytes, root: Path, fit: _Wanted | None, column: str) -> np.ndarray | str:
     """Return an image as uint8 `[h, w, c]`, or why it cannot be read."""
     if isinstance(item, np.ndarray):
         return _fit(Image.fromarray(item[..., 0] if item.shape[2] == 1 else item), fit)
@@ -280,14 +296,20 @@ def _read(item: np.ndarray | str | bytes, root: Path, fit: tuple[int, int, int] 
     where = f"{len(item)} bytes" if isinstance(item, bytes) else str(root / item)
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as image:
-            if fit is not None:
+            if fit is not None and fit.border is None:  # a letterboxed picture's place is reckoned from its own size
                 image.draft(None, (fit[1], fit[0]))  # lets the JPEG decoder skip detail that resizing would throw away
             return _fit(ImageOps.exif_transpose(image), fit)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         return f"the image {where} in column {column!r} cannot be read: {error}"
 
 
-def _size_of(item: Any, root: Path) -> tuple[int, ...] | None:
+def picture_size(item: Any, root: Path) -> tuple[int, int] | None:
+    """Return an image's height and width as it is shown, from the head of its file; nothing where that cannot be read.
+
+    Args:
+        item: The file's bytes, or its path.
+        root: The folder that the path is relative to.
+    """
     if not isinstance(item, bytes | str):
         return None
     try:
@@ -307,13 +329,22 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return pixels[..., None] if channels == 1 else pixels
 
 
-def _fit(image: Image.Image, fit: tuple[int, int, int] | None) -> np.ndarray:
+def _fit(image: Image.Image, fit: _Wanted | None) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         deep = np.asarray(image, dtype=np.float64)
         image = Image.fromarray((deep / (257.0 if deep.max(initial=0) > 255 else 1.0)).clip(0, 255).round().astype(np.uint8))
-    grey = image.mode in ("1", "L", "LA") if fit is None else fit[2] == 1
+    grey = image.mode in ("1", "L", "LA") if fit is None else fit.channels == 1
     image = image.convert("L" if grey else "RGB")
-    if fit is not None and image.size != (fit[1], fit[0]):
-        image = image.resize((fit[1], fit[0]), Image.Resampling.BILINEAR)
+    if fit is not None and image.size != (fit.width, fit.height):
+        image = _resized(image, fit)
     pixels = np.asarray(image)
     return pixels[..., None] if grey else pixels
+
+
+def _resized(image: Image.Image, fit: _Wanted) -> Image.Image:
+    if fit.border is None:
+        return image.resize((fit.width, fit.height), Image.Resampling.BILINEAR)
+    high, wide, top, left = placed_size((image.size[1], image.size[0]), (fit.height, fit.width), "letterbox")
+    made = Image.new(image.mode, (fit.width, fit.height), fit.border if len(fit.border) > 1 else fit.border[0])
+    made.paste(image.resize((wide, high), Image.Resampling.BILINEAR), (left, top))
+    return made

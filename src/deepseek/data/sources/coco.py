@@ -1,0 +1,120 @@
+"""Boxes as COCO writes them: one JSON file with pictures, annotations and categories."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from deepseek.data.sources.base import ROOT_KEY
+from deepseek.data.sources.box_files import BOXES
+from deepseek.data.sources.files import FileSource, reject_batch
+from deepseek.data.sources.text import utf8_blocks
+from deepseek.errors import DataError
+
+_BATCH_ROWS = 4_096
+_RAW_CHARACTERS = 2_000
+
+
+class CocoSource(FileSource):
+    """Read pictures and their boxes from a file in COCO's form, https://cocodataset.org/#format-data.
+
+    The columns are `image` (the picture's `file_name`) and `boxes`: edges in pixels, the category's name, and `crowd`, from `iscrowd`. A
+    picture without annotations has an empty list: the file says of every picture what is in it. Annotations of no known picture or
+    category, or whose `bbox` is not four numbers, are set aside (`rejects`) with their reason. The file is held in memory.
+
+    Args:
+        folder: What relative paths are relative to.
+        path: The file.
+        images: The folder that the files' names are relative to; that of the file where not given.
+    """
+
+    def __init__(self, folder: Path = Path(), /, *, path: str | Path, images: str | Path | None = None) -> None:
+        super().__init__(folder, path=path)
+        self.images = images
+        self._read: tuple[object, _Table] | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder of the pictures."""
+        return super().root if self.images is None else Path(os.path.normpath((self.folder / self.images).expanduser().absolute()))
+
+    def schema(self) -> pa.Schema:
+        """Return `image` and `boxes`."""
+        return pa.schema([pa.field("image", pa.string(), metadata={ROOT_KEY: os.fsencode(self.root)}), pa.field("boxes", BOXES)])
+
+    def rejects(self) -> Iterator[pa.RecordBatch]:
+        """Yield the annotations that belong to nothing or are no boxes."""
+        if bad := self._table()[2]:
+            yield reject_batch([None] * len(bad), [reason for reason, _ in bad], [raw for _, raw in bad])
+
+    def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        schema = self.schema()
+        target = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+        names, boxes, _ = self._table()
+        for start in range(0, len(names), _BATCH_ROWS):
+            part = slice(start, start + _BATCH_ROWS)
+            values = {"image": pa.array(names[part], pa.string()), "boxes": pa.array(boxes[part], BOXES)}
+            yield pa.record_batch([values[name] for name in target.names], schema=target)
+
+    def _table(self) -> _Table:
+        stamp = self.stamp()
+        if self._read is None or self._read[0] != stamp:
+            self._read = (stamp, _table_of(*(_document(file) for file in self.files())))
+        return self._read[1]
+
+
+_Table = tuple[list[str], list[list[dict[str, Any]]], list[tuple[str, str]]]
+
+
+def _document(file: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(b"".join(utf8_blocks(file)))
+        pictures = {picture["id"]: str(picture["file_name"]) for picture in document["images"]}
+        categories = {category["id"]: str(category["name"]) for category in document["categories"]}
+        annotations = list(document["annotations"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{str(file)!r} is no file of COCO: {error!r}", hint="it is an object with images, annotations and categories"
+        ) from None
+    return {"images": pictures, "categories": categories, "annotations": annotations}
+
+
+def _table_of(*documents: Mapping[str, Any]) -> _Table:
+    names: list[str] = []
+    boxes: list[list[dict[str, Any]]] = []
+    bad: list[tuple[str, str]] = []
+    for document in documents:
+        found: dict[Any, list[dict[str, Any]]] = {number: [] for number in document["images"]}
+        for annotation in document["annotations"]:
+            reason = _problem(annotation, found, document["categories"])
+            if reason:
+                bad.append((reason, json.dumps(annotation)[:_RAW_CHARACTERS]))
+                continue
+            left, top, width, height = annotation["bbox"]
+            edges = {"left": left, "top": top, "right": left + width, "bottom": top + height}
+            label = document["categories"][annotation["category_id"]]
+            found[annotation["image_id"]].append({**edges, "label": label, "crowd": bool(annotation.get("iscrowd", 0))})
+        names += document["images"].values()
+        boxes += found.values()
+    if not names:
+        raise DataError("the file of COCO names no picture")
+    return names, boxes, bad
+
+
+def _problem(annotation: Any, pictures: Mapping[Any, Any], categories: Mapping[Any, str]) -> str | None:
+    if not isinstance(annotation, Mapping):
+        return "an annotation is no object"
+    for key, known in (("image_id", pictures), ("category_id", categories)):
+        value = annotation.get(key)
+        if not isinstance(value, int | str) or value not in known:
+            return f"an annotation's {key} is {value!r}, which the file does not know"
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) and math.isfinite(side) for side in box):
+        return f"an annotation's bbox is {box!r}, not four numbers"
+    return None

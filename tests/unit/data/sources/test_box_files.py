@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from deepseek.data.sources import open_source
+from deepseek.errors import DataError
+
+
+def write(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if text is None:
+            Image.new("L", (40, 20)).save(folder / name)
+        else:
+            (folder / name).write_text(text)
+
+
+def read(source):
+    return pa.Table.from_batches(list(source.read())).to_pylist()
+
+
+def edges(row):
+    return [[box[name] for name in ("left", "top", "right", "bottom")] for box in row["boxes"]]
+
+
+def test_parts_of_the_picture_become_pixels_and_numbers_names(tmp_path):
+    write(tmp_path, {"images/a.png": None, "images/b.png": None, "labels/a.txt": "1 0.5 0.5 0.25 0.5\n", "labels/b.txt": ""})
+    source = open_source({"type": "box_files", "path": "images", "labels": "labels", "classes": ["cat", "dog"]}, folder=tmp_path)
+    a, b = read(source)
+    assert edges(a) == [[15.0, 5.0, 25.0, 15.0]]
+    assert a["boxes"][0]["label"] == "dog"
+    assert b["boxes"] == []
+
+
+def test_lines_in_pixels(tmp_path):
+    write(tmp_path, {"a.png": None, "a.txt": "1 2 11 12 3\n5,6,7,8,1\n"})
+    (row,) = read(
+        open_source({"type": "box_files", "path": ".", "form": "pixels", "classes": ["x", "y", "z"], "first_class": 1}, folder=tmp_path)
+    )
+    assert edges(row) == [[1, 2, 11, 12], [5, 6, 7, 8]]
+    assert [box["label"] for box in row["boxes"]] == ["z", "x"]
+
+
+def test_pascal_voc(tmp_path):
+    box = "<bndbox><xmin>3</xmin><ymin>1</ymin><xmax>10</xmax><ymax>9</ymax></bndbox>"
+    write(tmp_path, {"a.jpg": None, "a.xml": f"<annotation><object><name>dog</name>{box}</object></annotation>"})
+    (row,) = read(open_source({"type": "box_files", "path": "."}, folder=tmp_path))
+    assert edges(row) == [[2, 0, 10, 9]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("b.txt", "1 0.5 0.5\n", "is not class cx cy w h"),
+        ("b.txt", "\n1 0.5 0.5 nan 1\n", "a number that is none"),
+        ("b.txt", "9 0.5 0.5 0.1 0.1\n", "none of 0 to 1"),
+        ("b.xml", "<annotation><object/></annotation>", "no name, or no box"),
+        ("b.xml", '<!DOCTYPE x [<!ENTITY a "b">]><annotation/>', "entities"),
+    ],
+)
+def test_a_picture_whose_boxes_cannot_be_read_is_set_aside(tmp_path, name, text, reason):
+    write(tmp_path, {"a.png": None, "a.txt": "0 0.5 0.5 1 1", "b.png": None, name: text})
+    source = open_source({"type": "box_files", "path": ".", "classes": ["cat", "dog"]}, folder=tmp_path)
+    assert [row["image"] for row in read(source)] == ["a.png"]
+    (bad,) = [row for batch in source.rejects() for row in batch.to_pylist()]
+    assert bad["raw"] == "b.png"
+    assert reason in bad["reason"]
+
+
+def test_a_picture_without_a_file_was_not_looked_at_unless_said(tmp_path):
+    write(tmp_path, {"a.png": None, "a.txt": "0 0.5 0.5 1 1", "b.png": None})
+    spec = {"type": "box_files", "path": "."}
+    assert read(open_source(spec, folder=tmp_path))[1]["boxes"] is None
+    assert read(open_source({**spec, "unlabelled": "empty"}, folder=tmp_path))[1]["boxes"] == []
+
+
+def test_folders_say_the_split(tmp_path):
+    write(tmp_path, {"train/a.png": None, "train/a.txt": "", "val/b.png": None, "val/b.txt": ""})
+    source = open_source({"type": "box_files", "path": "."}, folder=tmp_path)
+    assert source.given_split() == "split"
+    assert [row["split"] for row in read(source)] == ["train", "validation"]
+
+
+def test_a_folder_without_pictures_says_so(tmp_path):
+    with pytest.raises(DataError, match="holds no pictures"):
+        open_source({"type": "box_files", "path": "."}, folder=tmp_path).schema()
+
+
+COCO = {
+    "images": [{"id": 7, "file_name": "a.png", "width": 40, "height": 20}, {"id": 9, "file_name": "b.png"}],
+    "categories": [{"id": 3, "name": "cat"}],
+    "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 10, 5], "iscrowd": 1}],
+}
+
+
+def coco(folder, document):
+    (folder / "set.json").write_text(json.dumps(document))
+    return open_source({"type": "coco", "path": "set.json", "images": "pictures"}, folder=folder)
+
+
+def test_coco(tmp_path):
+    source = coco(tmp_path, COCO)
+    a, b = read(source)
+    assert edges(a) == [[1, 2, 11, 7]]
+    assert (a["boxes"][0]["label"], a["boxes"][0]["crowd"], b["boxes"]) == ("cat", True, [])
+    assert source.schema().field("image").metadata == {b"deepseek.root": str(tmp_path / "pictures").encode()}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"image_id": 1}, "image_id is 1"), ({"category_id": 9}, "category_id is 9"), ({"bbox": [1, 2]}, "not four numbers")],
+)
+def test_annotations_of_nothing_are_set_aside(tmp_path, change, reason):
+    source = coco(tmp_path, {**COCO, "annotations": [{**COCO["annotations"][0], **change}]})
+    assert [row["boxes"] for row in read(source)] == [[], []]
+    (bad,) = [row for batch in source.rejects() for row in batch.to_pylist()]
+    assert reason in bad["reason"]
+
+
+def test_another_json_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no file of COCO"):
+        read(coco(tmp_path, {"images": []}))
