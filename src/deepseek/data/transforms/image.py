@@ -204,7 +204,7 @@ class ImageTransform(PicturedTransform):
         column = get_column(batch, self._column)
         tensor = _pixels(column)
         if tensor is not None:
-            return [tensor.shape[1:3]] * len(tensor)
+            return [tensor.shape[1:3] for _ in range(len(tensor))]
         root = Path((batch.schema.field(self._column).metadata or {}).get(ROOT_KEY, b"").decode())
         return [_size_of(item, root) for item in column.to_pylist()]
 
