@@ -16,7 +16,7 @@ from deepseek.cli import main
 from deepseek.data.volumes import Volume, read_volume, write_volume
 from deepseek.errors import InputError
 
-RECIPE = {"train": {"epochs": 8, "batch_size": 4, "learning_rate": 0.01, "precision": "fp32", "channels_last": False}, "seed": 1}
+RECIPE = {"train": {"epochs": 24, "batch_size": 4, "learning_rate": 0.01, "precision": "fp32", "channels_last": False}, "seed": 1}
 
 
 def balls(size, rng):
@@ -41,7 +41,7 @@ def write_images(folder, count=24, size=(24, 30)):
     return folder
 
 
-def write_volumes(folder, count=16):
+def write_volumes(folder, count=24):
     rng = np.random.default_rng(0)
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
@@ -80,7 +80,7 @@ def test_a_folder_of_images_becomes_masks_of_their_own_size(images, tmp_path, ca
     assert (first == truth).mean() > 0.9
     shrunk = np.asarray(Image.fromarray(second).resize((30, 24), Image.Resampling.NEAREST))
     assert (shrunk == truth).mean() > 0.85
-    assert main(["predict", str(run.folder), str(source / "images"), "--output", str(tmp_path / "found"), "--json"]) == 0
+    assert main(["predict", str(run.run), str(source / "images"), "--output", str(tmp_path / "found"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 24
     assert np.array_equal(np.asarray(Image.open(tmp_path / "found" / "cell00.png")), first)
     with pytest.raises(InputError, match="holds something"):
@@ -107,7 +107,7 @@ def test_reports_and_comparisons_say_what_they_leave_out(images):
 
 def test_the_same_recipe_gives_the_same_weights(images, tmp_path):
     _, run = images
-    again = deepseek.run(run.folder, out=tmp_path / "runs")
+    again = deepseek.run(run.run, out=tmp_path / "runs")
     assert (again.bundle / "weights.safetensors").read_bytes() == (run.bundle / "weights.safetensors").read_bytes()
 
 

@@ -42,12 +42,12 @@ def middle_weights(window: Sequence[int]) -> np.ndarray:
 
     A network sees little around the places at a window's edge, so that a neighbour that has them in its middle knows better.
     """
-    weights = np.ones((), dtype=np.float64)
+    weights: np.ndarray = np.ones((), dtype=np.float64)
     for side in window:
         place = (np.arange(side) - (side - 1) / 2) / max(SIGMA * side, 1e-9)
         weights = weights[..., None] * np.exp(-(place**2) / 2)
     weights = weights / weights.max()
-    return np.maximum(weights, 1e-4).astype(np.float32)
+    return np.asarray(np.maximum(weights, 1e-4), dtype=np.float32)
 
 
 def in_windows(run: Run, values: np.ndarray, window: Sequence[int], *, fill: float, rows: int = 4) -> np.ndarray:
@@ -67,7 +67,8 @@ def in_windows(run: Run, values: np.ndarray, window: Sequence[int], *, fill: flo
     enough = tuple(max(side, wanted) for side, wanted in zip(size, window, strict=True))
     padded = centred(values, enough, fill=fill)
     weights = middle_weights(window)
-    total, weight = None, np.zeros(enough, dtype=np.float32)
+    total: np.ndarray | None = None
+    weight = np.zeros(enough, dtype=np.float32)
     for places in _in_turns(product(*(starts(side, wanted) for side, wanted in zip(enough, window, strict=True))), rows):
         parts = [tuple(slice(start, start + wanted) for start, wanted in zip(place, window, strict=True)) for place in places]
         answers = run(np.stack([padded[part] for part in parts]))

@@ -88,8 +88,7 @@ def mask_table(target: TargetSpec, codes: Sequence[np.ndarray]) -> pa.Table:
         codes: Codes of classes from 0, `[*space]` each.
     """
     numbers = np.array([int(name) for name in target.classes])
-    small = numbers.max() < 1 << 8
-    numbers = numbers.astype(np.uint8 if small else np.uint16 if numbers.max() < 1 << 16 else np.int64)
+    numbers = numbers.astype("uint8" if numbers.max() < 1 << 8 else "uint16" if numbers.max() < 1 << 16 else "int64")
     flat = [numbers[mask].reshape(-1) for mask in codes]
     data = _lists(np.concatenate(flat) if flat else numbers[:0], list(map(len, flat)))
     shapes = _lists(np.array([side for mask in codes for side in mask.shape], dtype=np.int32), [mask.ndim for mask in codes])

@@ -126,5 +126,5 @@ def counts_of(probability: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tens
     for code in range(classes):
         said, true = (answer == code) & known, truth == code
         found.append(torch.stack([(said & true).sum(dim=1), said.sum(dim=1), true.sum(dim=1)]))
-    both, answered, is_true = torch.stack(found, dim=-1).double()
+    both, answered, is_true = torch.stack(found, dim=-1).double().unbind()
     return both, answered, is_true

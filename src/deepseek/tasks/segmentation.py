@@ -16,6 +16,8 @@ from deepseek.registry import family
 from deepseek.tasks.base import LossSpec, MetricSpec, Task
 from deepseek.tasks.losses import Loss, widened
 
+_CONVOLUTION: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+
 
 class SegmentationTask(Task):
     """Says of each pixel or voxel which class it is of, by a softmax at each place.
@@ -71,8 +73,7 @@ class SegmentationTask(Task):
         """
         if members > 1:
             raise InputError(f"a network of {members} members is to answer with masks", hint="maps have one member")
-        kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(self.target.shape)]
-        return kind(width, self.outputs, 1)
+        return _CONVOLUTION[len(self.target.shape)](width, self.outputs, 1)
 
     def row_losses(self, out: Tensor, target: Tensor) -> Tensor:
         """Return one loss a row, `[b]`, for `[b, o, *space]` and codes `[b, *space]`."""

@@ -44,7 +44,7 @@ def test_windows_say_what_the_network_says_of_the_whole_where_they_see_as_much(s
     clean = np.ones(size, dtype=bool)
     for axis, (side, wanted) in enumerate(zip(size, window, strict=True)):
         clean &= seen_whole(side, wanted, reach).reshape([-1 if one == axis else 1 for one in range(len(size))])
-    assert clean.mean() > 0.2
+    assert clean.sum() > 100, "there are such places"
     np.testing.assert_allclose(made[:, clean], whole[:, clean], atol=1e-5)
     assert reach == 0 or not np.allclose(made[:, ~clean], whole[:, ~clean], atol=1e-5)
 
@@ -61,7 +61,7 @@ def test_a_picture_smaller_than_the_window_is_one_window_about_its_centre():
     (window,) = seen
     assert window.shape == (1, 7, 6, 1)
     assert (window == -1).sum() == 7 * 6 - 12
-    np.testing.assert_array_equal(made[0], values[..., 0])
+    np.testing.assert_allclose(made[0], values[..., 0], rtol=1e-6)
 
 
 def test_every_place_is_seen_and_the_answer_of_each_window_counts_by_its_place():

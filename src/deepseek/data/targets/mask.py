@@ -131,14 +131,16 @@ class MaskTarget(TargetTransform):
             if isinstance(mask, str):
                 raise DataError(f"row {row} of the batch: {mask}", hint="replace the file; preparing data sets such rows aside")
             values, spacing = mask
-            codes = np.searchsorted(numbers, values).clip(max=len(numbers) - 1)
-            unknown = (values != self.ignore) & (numbers[codes] != values)
+            places = np.searchsorted(numbers, values).clip(max=len(numbers) - 1)
+            unknown = (values != self.ignore) & (numbers[places] != values)
             if unknown.any():
                 what = f"row {row} of the batch: the mask holds {int(values[unknown][0])}, which no training mask of {self._column!r} does"
                 raise DataError(
                     what, hint=f"known: {', '.join(self.spec.classes[:20])}; or name the number for unknown places as task.ignore"
                 )
-            codes = np.where(values == self.ignore, IGNORED, codes).astype(np.uint8) if self.ignore is not None else codes.astype(np.uint8)
+            codes = places.astype(np.uint8)
+            if self.ignore is not None:
+                codes[values == self.ignore] = IGNORED
             out[row] = self.picture.lay(codes, outside=IGNORED, spacing=spacing)
         return {"target": out}
 

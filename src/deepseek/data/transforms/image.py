@@ -216,7 +216,7 @@ class ImageTransform(PicturedTransform):
         column = get_column(batch, self._column)
         tensor = _pixels(column)
         if tensor is not None:
-            return [tensor.shape[1:3]] * len(tensor)
+            return [tensor.shape[1:3] for _ in range(len(tensor))]
         root = self._root(batch)
         return [picture_size(item, root) for item in column.to_pylist()]
 

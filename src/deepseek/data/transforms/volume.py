@@ -92,24 +92,26 @@ class VolumeTransform(PicturedTransform):
             raise DataError(f"no readable volume was seen in the training rows of {self._column!r}", hint="are the paths right?")
         if len(self._channels) > 1:
             raise DataError(f"the volumes of {self._column!r} have {sorted(self._channels)} channels", hint="all must have equally many")
-        largest = np.max(self._sizes, axis=0)
-        size = (self.size,) * 3 if isinstance(self.size, int) else self.size or largest
+        largest = tuple(int(side) for side in np.max(self._sizes, axis=0))
+        size: tuple[int, ...] = (self.size,) * 3 if isinstance(self.size, int) else self.size or largest
         cut = sum(any(there > wanted for there, wanted in zip(one, size, strict=True)) for one in self._sizes)
         if cut:
             self.warnings = (
                 f"{cut} of {len(self._sizes)} training volumes of {self._column!r} are larger than {'×'.join(map(str, size))} voxels: "
                 "what is cut off around the centre is neither trained nor measured on; answers are for the whole volume",
             )
-        self._state = {"size": [int(one) for one in size], "channels": self._channels.pop(), **self._brightness()}
+        self._state = {"size": list(size), "channels": self._channels.pop(), **self._brightness()}
         self._sizes, self._channels, self._samples = [], set(), []
 
     def _brightness(self) -> dict[str, float | None]:
         if self.normalize != "training":
             return {}
         voxels = np.concatenate(self._samples).astype(np.float64)
-        low, high = (None, None) if self.clip is None else (float(one) for one in np.percentile(voxels, self.clip))
-        voxels = voxels.clip(low, high)
-        return {"low": low, "high": high, "mean": float(voxels.mean()), "std": float(voxels.std()) or 1.0}
+        bounds: dict[str, float | None] = {"low": None, "high": None}
+        if self.clip is not None:
+            low, high = np.percentile(voxels, self.clip).tolist()
+            bounds, voxels = {"low": low, "high": high}, voxels.clip(low, high)
+        return {**bounds, "mean": float(voxels.mean()), "std": float(voxels.std()) or 1.0}
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -148,10 +150,9 @@ class VolumeTransform(PicturedTransform):
         found: list[tuple[int, ...] | None] = []
         for item in _items(column):
             try:
-                known = volume_size(root / item) if isinstance(item, str) else _as_volume(item, root, self._column).values.shape[:3]
+                found.append(volume_size(root / item) if isinstance(item, str) else _as_volume(item, root, self._column).values.shape[:3])
             except DataError:
-                known = None
-            found.append(known)
+                found.append(None)
         return found
 
     def lay(self, mask: np.ndarray, *, outside: int, spacing: tuple[float, ...] | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, group_norm, nn
 from torch.nn import functional
 
 from deepseek.data.transforms.base import InputSpec
@@ -303,7 +303,15 @@ def make_map_normalization(name: MapNormalization, width: int, dimensions: int) 
     if name == "batch":
         return _BATCH[dimensions](width)
     groups = {"instance": width, "layer": 1}.get(name, math.gcd(GROUPS, width))
-    return nn.GroupNorm(groups, width)
+    return MapGroupNorm(groups, width)
+
+
+class MapGroupNorm(nn.GroupNorm):
+    """PyTorch's group normalisation, also of a map of a single place, as small pictures become: its values are then the biases."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised map; `functional.group_norm` would refuse one value a group."""
+        return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def _filled(x: Tensor, multiple: int) -> Tensor:

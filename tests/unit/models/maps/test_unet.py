@@ -119,6 +119,12 @@ def test_normalisations_are_those_of_pytorch():
     assert make_map_normalization("none", 16, 2)(x) is x
 
 
+def test_a_picture_may_be_halved_to_a_single_place():
+    small = InputSpec("scan", Kind.VOLUME, ("scan",), (1, 4, 3, 4), "float32")
+    network = family("model").build({"type": "unet3d", "width": 4, "depth": 2, "attention_gates": True}, {"scan": small}, {})
+    assert torch.isfinite(network({"scan": torch.randn(1, 1, 4, 3, 4)})).all()
+
+
 def test_what_is_no_single_picture_is_refused():
     number = InputSpec("age", Kind.NUMBER, ("age",), (1,), "float32")
     with pytest.raises(InputError, match=r"takes one image and nothing else, and there is 'age' \(number\)"):
