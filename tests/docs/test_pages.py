@@ -66,7 +66,8 @@ def test_every_option_of_the_command_line_is_on_its_page():
 def test_every_option_on_the_page_exists():
     page = (DOCS / "reference" / "cli.md").read_text()
     for verb, section in re.findall(r"^## `deepseek (\w+)`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL):
-        known = {name for parameter in parameters_of(_command().commands[verb]) for name in parameter.opts} | {"--help"}
+        parameters = parameters_of(_command().commands[verb])
+        known = {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
         assert set(re.findall(r"`(--?[a-z][a-z-]*)", section)) <= known
 
 
