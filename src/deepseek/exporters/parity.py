@@ -168,8 +168,8 @@ def _take_up(
 def _shown(values: np.ndarray, apart: np.ndarray) -> Any:
     """Return a row's numbers; of a mask, which has thousands, those of the place at which the answers lie furthest apart."""
     if values.ndim > 1:
-        place = np.unravel_index(int(apart.argmax()), apart.shape)
-        values = values[(slice(None), *place[1:])]
+        place = int(apart.reshape(len(apart), -1).max(axis=0).argmax())
+        values = values.reshape(len(values), -1)[:, place]
     return np.round(values, 6).tolist()
 
 
