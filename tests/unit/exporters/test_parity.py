@@ -6,10 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from deepseek.data.targets import TargetSpec
 from deepseek.errors import DataError, ExportError, InputError
 from deepseek.exporters.hard_rows import LONGER, UNSEEN, hard_rows
 from deepseek.exporters.parity import compare, require_parity
 from deepseek.fields import Field, Kind, Schema
+from deepseek.tasks.answers import answer_table
 
 SCHEMA = Schema((Field("x", Kind.NUMBER), Field("word", Kind.TEXT), Field("photo", Kind.IMAGE)), ())
 ROWS = pa.record_batch({"x": [0.1, 0.9, 0.7, None], "word": ["a", "bcd", None, ""], "photo": [b"1", b"2", b"3", b"4"]})
@@ -25,7 +27,8 @@ def predictor(change=lambda values: values, schema=SCHEMA):
     def table(answers):
         return pa.table({"prediction": pa.array(np.where(answers["probability"][:, 1] > 0.5, "yes", "no"))})
 
-    return SimpleNamespace(decoded=decoded, table=table, schema=schema, columns=tuple(field.name for field in schema))
+    names = tuple(field.name for field in schema)
+    return SimpleNamespace(decoded=decoded, table=table, schema=schema, columns=names, answers_masks=False)
 
 
 def test_equal_predictors_agree():
@@ -112,3 +115,26 @@ def test_pictures_of_an_array_can_be_missing(permutation):
     assert cases["no files"]["photo"].null_count == 4
     assert cases["missing values"]["photo"].storage.to_pylist() == storage.to_pylist()
     assert cases["missing values"]["x"].null_count == 4
+
+
+def test_of_masks_the_place_is_named_at_which_answers_differ_most_and_few_pictures_are_compared():
+    def answering(shift):
+        def decoded(batch):
+            second = np.full((batch.num_rows, 3, 4), 0.25, np.float32)
+            second[:, 2, 1] += shift
+            return {"probability": np.stack((1 - second, second), axis=1)}
+
+        target = TargetSpec("mask", ("mask",), ("0", "1"), (2, 2), 2, shape=(3, 4))
+        return SimpleNamespace(
+            decoded=decoded,
+            table=lambda answers: answer_table(target, answers),
+            schema=Schema((Field("x", Kind.NUMBER),)),
+            columns=("x",),
+            answers_masks=True,
+        )
+
+    many = pa.record_batch({"x": np.arange(100.0)})
+    parity = compare(answering(0.0), answering(0.5), [many])
+    assert (parity.rows, parity.flipped) == (64, 64)
+    assert parity.worst["expected"] == [0.75, 0.25]
+    assert parity.worst["answered"] == [0.25, 0.75]

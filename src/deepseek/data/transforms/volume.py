@@ -205,7 +205,7 @@ class VolumeTransform(PicturedTransform):
             values = values.clip(*np.percentile(values, self.clip).astype(np.float32))
         # float64 sums: float32 loses digits over millions of voxels
         mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        return ((values - mean) / (std if std > 0 else 1.0)).astype(np.float32)
+        return np.asarray((values - mean) / (std if std > 0 else 1.0), dtype=np.float32)
 
 
 def spaced_size(size: Sequence[int], have: Sequence[float], wanted: Sequence[float]) -> tuple[int, ...]:

@@ -97,7 +97,8 @@ class UNet(nn.Module):
             if len(self.gates):
                 across = self.gates[level](across, x)
             x = merge(cat([across, x], dim=1))
-        return x[(..., *(slice(0, side) for side in size))]
+        inside: tuple[slice, ...] = (slice(None), slice(None), *(slice(0, side) for side in size))
+        return x[inside]
 
 
 class AttentionGate(nn.Module):
