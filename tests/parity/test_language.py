@@ -56,13 +56,3 @@ def test_without_its_memory_a_resumed_run_would_be_another(jobs, tmp_path, monke
     resumed, _ = jobs.fit_language(RankContext(), model, tmp_path, resume=True, checkpoint_every=31)
     assert max(np.abs(resumed[name] - alone[name]).max() for name in alone) > 1e-6
     del history
-
-
-def test_memory_is_what_far_tokens_are_learned_by(jobs):
-    """The next token stands nine places back, and a window has six: with the memory off, nothing can be learned."""
-    settings = {"epochs": 20, "validate_every": 20, "optimizer": {"type": "adamw", "learning_rate": 0.02}}
-    with_memory, without = (
-        jobs.fit_language(RankContext(), {"type": "transformer_xl", "mem_len": length}, **settings)[1][-1]["train_loss"]
-        for length in (12, 0)
-    )
-    assert with_memory < without - 0.3
