@@ -167,9 +167,11 @@ def _take_up(
 
 def _shown(values: np.ndarray, apart: np.ndarray) -> Any:
     """Return a row's numbers; where they are those of thousands of places, those of the one at which the answers lie furthest apart."""
-    if values.ndim > 1:
-        place = np.unravel_index(int(apart.argmax()), apart.shape)
-        values = values[place[0]] if values.ndim == 2 else values[(slice(None), *place[1:])]
+    if values.ndim == 2:
+        values = values[int(apart.max(axis=1).argmax())]
+    elif values.ndim > 2:
+        place = int(apart.reshape(len(apart), -1).max(axis=0).argmax())
+        values = values.reshape(len(values), -1)[:, place]
     return np.round(values, 6).tolist()
 
 
