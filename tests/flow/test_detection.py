@@ -60,7 +60,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shapes")
     write_pictures(folder / "shapes", {"train": 160, "validation": 24, "test": 40})
     (folder / "recipe.yaml").write_text(RECIPE)
-    return folder, deepseek.run(folder / "recipe.yaml", out=folder / "runs", progress=False)
+    return folder, deepseek.run(folder / "recipe.yaml", out=folder / "runs")
 
 
 def test_a_recipe_learns_to_find_objects(trained):

@@ -168,9 +168,9 @@ def _take_up(
 
 def _shown(values: np.ndarray, apart: np.ndarray) -> Any:
     """Return a row's numbers; where they are those of thousands of places, those of the one at which the answers lie furthest apart."""
-    if values.ndim > 1:
-        if values.ndim == 2:  # a row for each word or place
-            return np.round(values[int(apart.max(axis=1).argmax())], 6).tolist()
+    if values.ndim == 2:
+        values = values[int(apart.max(axis=1).argmax())]
+    elif values.ndim > 2:
         place = int(apart.reshape(len(apart), -1).max(axis=0).argmax())
         values = values.reshape(len(values), -1)[:, place]
     return np.round(values, 6).tolist()

@@ -125,7 +125,8 @@ def _answers(
     rows = np.ascontiguousarray(np.stack(tiles))
     rows = rows if rows.ndim == 4 else rows[..., None]
     column = pa.FixedShapeTensorArray.from_numpy_ndarray(rows)
-    decoded = predictor.backend.run({str(image.name): image.apply(pa.record_batch([column], [image.fields[0].name]))[str(image.name)]})
+    stored_rows = image.apply(pa.record_batch([column], [image.fields[0].name]))[str(image.name)]
+    decoded = predictor.backend.run({str(image.name): np.asarray(stored_rows)})
     high, wide = rows.shape[1:3]
     stored = (predictor.target.shape[0], predictor.target.shape[1])
     frame = frames(np.array([[high, wide]]), stored, image.fit)[0]
@@ -166,8 +167,8 @@ def merged(parts: list[Found], cut: list[np.ndarray], *, overlap: float, most: i
     return Found(*(values[kept][surest] for values in (boxes, scores, classes)))
 
 
-def tiles_of(value: Any) -> Tiles | None:
-    """Return tiles from what a caller gave: nothing, a size, a mapping with `size` and `overlap`, or tiles."""
-    if value is None or isinstance(value, Tiles):
+def tiles_of(value: Any) -> Tiles:
+    """Return tiles from what a caller gave: a size, a mapping with `size` and `overlap`, or tiles."""
+    if isinstance(value, Tiles):
         return value
     return Tiles(**value) if isinstance(value, dict) else Tiles(int(value))

@@ -67,9 +67,9 @@ def survivors(doubles: np.ndarray) -> np.ndarray:
         doubles: Which answer (a row) would send which other one (a column) away, bool `[n, n]`; only those of a surer one are looked at.
     """
     doubles = np.triu(doubles, k=1)
-    kept = np.ones(len(doubles), dtype=bool)
+    kept: np.ndarray = np.ones(len(doubles), dtype=bool)
     while True:
-        after = ~(doubles & kept[:, None]).any(axis=0)
+        after = np.logical_not((doubles & kept[:, None]).any(axis=0))
         if np.array_equal(after, kept):
             return kept
         kept = after
@@ -111,7 +111,7 @@ def in_pixels(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
         frame: Where that lies, `[6]`: left, top, width and height in the picture, and its own width and height.
     """
     placed = np.tile(frame[:2], 2) + boxes.astype(np.float64) * np.tile(frame[2:4], 2)
-    return np.clip(placed, 0.0, np.tile(frame[4:], 2))
+    return np.asarray(np.clip(placed, 0.0, np.tile(frame[4:], 2)))
 
 
 def box_table(target: TargetSpec, decoded: Mapping[str, np.ndarray], selection: Selection) -> pa.Table:

@@ -137,7 +137,7 @@ def suppress(boxes: Tensor, scores: Tensor, *, least: float, overlap: float, mos
     """
     parts = [
         _suppressed(*some, least=least, overlap=overlap, most=most)
-        for some in zip(boxes.split(_TOGETHER), scores.split(_TOGETHER), strict=True)
+        for some in zip(torch.split(boxes, _TOGETHER), torch.split(scores, _TOGETHER), strict=True)
     ]
     return Detections(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 

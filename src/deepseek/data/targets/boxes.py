@@ -158,7 +158,7 @@ class BoxesTarget(TargetTransform):
         for reason, mask in ((_NOT_FINITE, broken), (_FLAT, flat & ~broken), (_OUTSIDE, outside & ~flat & ~broken)):
             self._leave_out(reason, mask, boxes)
         keep = ~(broken | flat | outside)
-        moved = placements(sizes, self.spec.shape[:2], image.fit)[boxes.rows]
+        moved = placements(sizes, self._stored, image.fit)[boxes.rows]
         edges = edges * np.tile(moved[:, :2], 2) + np.tile(moved[:, 2:], 2)
         codes = np.array([self._known[name] for name in boxes.names], dtype=np.float64)[boxes.labels]
         values = np.column_stack([edges, codes, boxes.crowd])[keep].astype(np.float32)
@@ -167,7 +167,7 @@ class BoxesTarget(TargetTransform):
 
     def beside_answers(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return `frame`, float64 `[rows, 6]`: where the stored picture lies in each row's own, as `data.placement.frames` says."""
-        return {"frame": frames(_sizes(self._picture, batch), self.spec.shape[:2], self._picture.fit)}
+        return {"frame": frames(_sizes(self._picture, batch), self._stored, self._picture.fit)}
 
     def take_left_out(self) -> list[str]:
         """Return what `apply` has left out since this was last asked, in words."""
@@ -180,6 +180,11 @@ class BoxesTarget(TargetTransform):
         if self._image is None:
             raise InputError("the target does not know its pictures", hint="call follow with the fitted transforms first")
         return self._image
+
+    @property
+    def _stored(self) -> tuple[int, int]:
+        height, width = self.spec.shape
+        return height, width
 
     @property
     def _known(self) -> dict[str, int]:
