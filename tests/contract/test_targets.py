@@ -72,6 +72,25 @@ class TestMasksOfVolumes(TestMasks):
         return VolumeTransform((Field("picture", Kind.VOLUME),), size=(4, 5, 5))
 
 
+class TestBoxes(TargetContract):
+    def build(self):
+        return build_target("boxes", [Field("boxes", Kind.BOXES)])
+
+    def training(self):
+        pictures = np.random.default_rng(0).integers(0, 256, (5, 6, 8)).astype(np.uint8)
+        edges = [[(0, 0, 4, 3, "cat")], [], [(1, 1, 8, 6, "dog"), (2, 0, 3, 5, "cat")], None, [(0, 2, 7, 4, "dog")]]
+        names = ("left", "top", "right", "bottom", "label")
+        boxes = [None if row is None else [dict(zip(names, box, strict=True)) for box in row] for row in edges]
+        kind = pa.list_(pa.struct([*((name, pa.float64()) for name in names[:4]), ("label", pa.string())]))
+        return pa.record_batch({"picture": pa.FixedShapeTensorArray.from_numpy_ndarray(pictures), "boxes": pa.array(boxes, kind)})
+
+    def transforms(self):
+        transform = ImageTransform((Field("picture", Kind.IMAGE),), size=(12, 16))
+        transform.observe(self.training())
+        transform.finish()
+        return [transform]
+
+
 class TestTags(TargetContract):
     def build(self):
         return build_target("tags", [Field("tags", Kind.TAGS)])
@@ -117,4 +136,4 @@ class TestFeatures(TestTokens):
 
 
 def test_every_builtin_kind_is_in_this_suite():
-    assert {name.split(",")[0] for name in PLAIN} | {"mask", "tags", "tokens", "features"} == set(FAMILIES["target"][1])
+    assert {name.split(",")[0] for name in PLAIN} | {"mask", "boxes", "tags", "tokens", "features"} == set(FAMILIES["target"][1])

@@ -66,7 +66,7 @@ def test_run_evaluate_predict_and_show_pass_what_was_given(calls) -> None:
     assert calls.noted == [
         ("run", ("r.yaml",), {"overrides": ["a=1"], "resume": True, "out": "runs"}),
         ("evaluate", ("runs/x", "b.csv"), {"plugins": ["p.py"]}),
-        ("predict", ("runs/x", "b.csv", "c.csv"), {"plugins": []}),
+        ("predict", ("runs/x", "b.csv", "c.csv"), {"tiles": None, "plugins": []}),
         ("show", ("r.yaml",), {"overrides": ["a=1"]}),
     ]
 

@@ -152,17 +152,17 @@ def test_a_lane_that_begins_forgets():
 def test_measuring_leaves_the_memory_of_training_alone():
     encoder, ids = transformer_xl(mem_len=8).train(), ids_of(2, 8)
     encoder(window(ids[:1, :4], [0], 1, first=True))
-    before = {name: tensor.clone() for name, tensor in encoder.carried().items()}
+    before = {name: tensor.clone() for name, tensor in encoder.carried(1).items()}
     encoder.eval()(window(ids[1:, :4], [0], 1, first=True))
-    assert encoder.carried().keys() == before.keys()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.carried().items())
+    assert encoder.carried(1).keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.carried(1).items())
 
 
 def test_what_is_carried_goes_on():
     """Another encoder that takes up weights and memory says the same of the next window."""
     first, second, ids = transformer_xl(mem_len=8).train(), transformer_xl(mem_len=8).train(), ids_of(1, 8)
     first(window(ids[:, :4], [0], 1, first=True))
-    second.carry(first.carried())
+    second.carry(first.carried(1))
     expected = first(window(ids[:, 4:], [0], 1, first=False)).tokens
     torch.testing.assert_close(second(window(ids[:, 4:], [0], 1, first=False)).tokens, expected, rtol=0, atol=0)
 
