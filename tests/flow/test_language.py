@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from tests.tiny_checkpoint import write_checkpoint
 
 import deepseek
 from deepseek.cli.app import run_app
@@ -123,26 +122,6 @@ def test_a_row_alone_is_labelled_as_among_others(labelled):
     assert together.equals(alone)
     assert predictor.predict(pa.table({"words": pa.array([[], None], pa.list_(pa.string()))}))["prediction"].to_pylist() == [[], []]
     assert predictor.evaluate(sentences(30, seed=3))["metrics"]["span_f1"] > 0.95
-
-
-def test_a_checkpoint_labels_words_with_its_own_pieces(tmp_path):
-    pytest.importorskip("transformers")
-    write_checkpoint(tmp_path / "checkpoint")
-    words = [["a", "good", "film"], ["the", "long", "story"], ["the", "day"], ["a", "films", "story"]] * 12
-    tags = [["B-THING" if word in ("film", "films", "story") else "O" for word in row] for row in words]
-    pa.parquet.write_table(pa.table({"words": words, "tags": tags}), tmp_path / "a.parquet")
-    recipe = {
-        "name": "things",
-        "data": {"source": str(tmp_path / "a.parquet"), "target": "tags", "split": {"on_leak": "ignore"}},
-        "task": "sequence_labelling",
-        "model": {"type": "text_sequence", "encoder": {"type": "text_pretrained", "pretrained": str(tmp_path / "checkpoint")}},
-        "train": {"epochs": 10, "batch_size": 8, "learning_rate": 0.01},
-    }
-    run = deepseek.run(recipe, out=tmp_path / "runs")
-    assert run.metrics["test"]["span_f1"] > 0.9
-    (tmp_path / "checkpoint").rename(tmp_path / "gone")
-    answers = deepseek.load(run.run).predict(pa.table({"words": [["the", "films"]]}))
-    assert answers["prediction"].to_pylist() == [["O", "B-THING"]]
 
 
 def test_labels_of_words_are_read_and_written_over_http(labelled):
