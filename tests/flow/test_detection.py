@@ -51,7 +51,7 @@ data:
   target: boxes
   transforms: {image: {type: image, size: 64, fit: letterbox}}
 model: {type: detector, width: 0.25, depth: 0.5}
-train: {epochs: 12, batch_size: 8, learning_rate: 0.004, precision: fp32, channels_last: off}
+train: {epochs: 25, batch_size: 8, learning_rate: 0.004, precision: fp32, channels_last: off}
 """
 
 

@@ -102,7 +102,7 @@ class Unit(nn.Sequential):
 
     def __init__(self, before: int, after: int, size: int = 1, *, stride: int = 1) -> None:
         convolution = nn.Conv2d(before, after, size, stride=stride, padding=size // 2, bias=False)
-        super().__init__(convolution, nn.BatchNorm2d(after, eps=1e-3, momentum=0.03), nn.SiLU())
+        super().__init__(convolution, nn.BatchNorm2d(after), nn.SiLU())
 
 
 class PartialStage(nn.Module):

@@ -108,11 +108,15 @@ class DetectionTask(Task):
         return (sums * weight).sum(), (counts * weight).sum()
 
     def decode(self, out: Tensor) -> dict[str, Tensor]:
-        """Return `box`, float32 `[b, p, 4]`, edges as parts of the picture's width and height, and `score`, `[b, p, c]`."""
+        """Return `box`, float32 `[b, p, 4]`, edges as parts of the picture's width and height, and `score`, `[b, p, c]`.
+
+        Boxes are cut at the picture's border.
+        """
         out = out.float()
         height, width = self.target.shape[:2]
-        size = torch.tensor([width, height, width, height], dtype=out.dtype, device=out.device)
-        return {"box": placed_boxes(out) / size, "score": out[..., 4:-PLACE].sigmoid()}
+        size = torch.tensor([width, height], dtype=out.dtype, device=out.device)
+        box = placed_boxes(out, most=size) / size.repeat(2)
+        return {"box": box.clamp(0.0, 1.0), "score": out[..., 4:-PLACE].sigmoid()}
 
     def answer(self, decoded: Mapping[str, Decoded]) -> pa.Table:
         """Return `prediction`: a list of structs `left, top, right, bottom, label, score` a picture, the surest first."""
@@ -168,13 +172,17 @@ class BoxHead(nn.Module):
         return torch.cat([boxes, scores, x[..., -PLACE:]], dim=-1)
 
 
-def placed_boxes(out: Tensor) -> Tensor:
+def placed_boxes(out: Tensor, *, most: Tensor | None = None) -> Tensor:
     """Return the boxes that places say, in pixels, `[b, p, 4]`: a centre so many strides from the place, sides as powers of e in strides.
 
     Args:
         out: `[b, p, o]`, float32.
+        most: Half of a box is at most so wide and high, `[2]`: what nobody has taught anything may be of any size, and beyond the picture
+            another runtime's rounding would be told of.
     """
     stride, centre = out[..., -1:].detach(), out[..., -PLACE:-1].detach()
     middle = centre + out[..., :2] * stride
     half = out[..., 2:4].clamp(max=_LARGEST).exp() * stride / 2
+    if most is not None:
+        half = half.minimum(most)
     return torch.cat([middle - half, middle + half], dim=-1)

@@ -96,3 +96,12 @@ def test_answers_are_in_pixels_of_the_picture_and_of_its_own_class_type():
 def test_the_selection_of_a_bundle_is_that_of_its_task():
     assert Selection.of({"type": "detection", "least_score": 0.1, "most": 7}) == Selection(0.1, 0.6, 7)
     assert DetectionTask(TARGET, least_score=0.1, most=7).selection == Selection(0.1, 0.6, 7)
+
+
+def test_boxes_are_cut_at_the_border_however_large_they_are():
+    out = outputs()
+    out[0, 0, :4] = torch.tensor([0.0, 0.0, 50.0, 50.0])
+    box = DetectionTask(TARGET).decode(out)["box"]
+    assert box[0, 0].tolist() == [0.0, 0.0, 1.0, 1.0]
+    assert box.min() >= 0
+    assert box.max() <= 1
