@@ -16,6 +16,7 @@ _TRANSFORMS = "deepseek.data.transforms"
 _AUGMENT = "deepseek.data.augment"
 _ENCODERS = "deepseek.models.encoders"
 _TRUNKS = "deepseek.models.trunks"
+_FORECASTING = "deepseek.models.forecasting"
 _TASKS = "deepseek.tasks"
 _CALLBACKS = "deepseek.training.callbacks"
 _BACKENDS = "deepseek.inference.backends"
@@ -215,6 +216,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_bag": f"{_ENCODERS}.text_bag:TextBagEncoder",
             "text_cnn": f"{_ENCODERS}.text_cnn:TextCnnEncoder",
             "text_rnn": f"{_ENCODERS}.text_rnn:TextRnnEncoder",
+            "series_rnn": f"{_ENCODERS}.series_rnn:SeriesRnnEncoder",
             "text_transformer": f"{_ENCODERS}.text_transformer:TextTransformerEncoder",
             "text_pretrained": f"{_ENCODERS}.text_pretrained:PretrainedTextEncoder",
             "image_timm": f"{_ENCODERS}.image_timm:TimmEncoder",
@@ -246,6 +248,10 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_transformer": "deepseek.models.presets.text:TextTransformerModel",
             "text_pretrained": "deepseek.models.presets.pretrained:PretrainedTextModel",
             "image_timm": "deepseek.models.presets.pretrained:TimmModel",
+            "dlinear": f"{_FORECASTING}.linear:DLinear",
+            "nlinear": f"{_FORECASTING}.linear:NLinear",
+            "series_rnn": f"{_FORECASTING}.recurrent:SeriesRnn",
+            "tft": f"{_FORECASTING}.tft:TemporalFusionTransformer",
         },
     ),
     "loss": (
@@ -257,6 +263,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "mse": "deepseek.tasks.losses:MeanSquaredLoss",
             "mae": "deepseek.tasks.losses:MeanAbsoluteLoss",
             "huber": "deepseek.tasks.losses:HuberLoss",
+            "quantile": "deepseek.tasks.losses:QuantileLoss",
         },
     ),
     "metric": (
@@ -272,6 +279,11 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "rmse": "deepseek.tasks.metrics:RootMeanSquaredError",
             "mae": "deepseek.tasks.metrics:MeanAbsoluteError",
             "r2": "deepseek.tasks.metrics:R2",
+            "scaled_mse": "deepseek.tasks.forecast_metrics:ScaledSquaredError",
+            "scaled_mae": "deepseek.tasks.forecast_metrics:ScaledAbsoluteError",
+            "mase": "deepseek.tasks.forecast_metrics:MeanAbsoluteScaledError",
+            "pinball": "deepseek.tasks.forecast_metrics:Pinball",
+            "coverage": "deepseek.tasks.forecast_metrics:Coverage",
         },
     ),
     "task": (
@@ -281,6 +293,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "multiclass": f"{_TASKS}.multiclass:MulticlassTask",
             "multilabel": f"{_TASKS}.multilabel:MultilabelTask",
             "regression": f"{_TASKS}.regression:RegressionTask",
+            "forecasting": f"{_TASKS}.forecasting:ForecastingTask",
         },
     ),
     "optimizer": (

@@ -26,6 +26,11 @@ CASES = {
     "multilabel, of data": ({"type": "multilabel", "class_weights": "balanced", "probabilities": "of_data"}, LABELS),
     "regression": ("regression", PRICE),
     "regression, two columns": ({"type": "regression", "loss": "huber"}, VALUES),
+    "forecasting": ({"type": "forecasting", "horizon": 3, "metrics": ["rmse", "mae", "scaled_mse"]}, PRICE),
+    "forecasting, quantiles": (
+        {"type": "forecasting", "horizon": 3, "loss": "quantile", "metrics": ["scaled_mae", "pinball", "coverage"]},
+        VALUES,
+    ),
 }
 
 
@@ -51,5 +56,7 @@ class TestBuiltinTasks(TaskContract):
             return place % 3
         if self.target.kind == "labels":
             return torch.stack((place % 2, place % 3 == 0), dim=1).float()
+        if isinstance(self.spec, dict) and self.spec["type"] == "forecasting":
+            return torch.randn(rows, 3, len(self.target.columns))
         values = torch.randn(rows, len(self.target.columns))
         return values.squeeze(1) if len(self.target.columns) == 1 else values

@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from deepseek.data.batch import Batch, in_pieces
+from deepseek.data.columns import require_columns
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.sources.base import Source, rooted_batches
 from deepseek.data.unknown_categories import Unknown
+from deepseek.data.windows.making import windows_of
+from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.torch import TorchBackend
@@ -21,6 +25,7 @@ from deepseek.tasks.metrics import MeanLoss
 from deepseek.training.evaluation import ScoreFile, evaluate_exactly
 
 _BATCH_ROWS = 4096
+_BATCH_WINDOWS = 256
 
 
 def measure_source(backend: Backend, task: Task, preparation: Preparation, *, source: Source) -> dict[str, Any]:
@@ -67,6 +72,32 @@ def measure_batches(backend: Backend, task: Task, preparation: Preparation, *, t
         raise DataError(f"no row can be measured ({aside})", hint="give rows with the target and of classes that training knew")
     set_aside = {reason: count for reason, count in counts.items() if count}
     return {"metrics": metrics, "rows": rows, "set_aside": set_aside, "warnings": unknown.warnings("rows")}
+
+
+def measure_windows(backend: Backend, task: Task, preparation: WindowPreparation, *, source: Source) -> dict[str, Any]:
+    """Return a backend's metrics on every window of a long table whose future is known, as `measure_source` returns those on rows.
+
+    Args:
+        backend: What answers.
+        task: What the metrics come from.
+        preparation: The fitted preparation.
+        source: The steps, which are held in memory.
+
+    Raises:
+        ColumnError: A column is missing.
+        DataError: There is no whole window.
+    """
+    source = source.as_text(preparation.text_columns)
+    rules, schema = preparation.rules, source.schema()
+    require_columns((rules.time, *rules.series, *rules.inputs), schema.names, what="a forecast")
+    windows = windows_of(pa.Table.from_batches(source.read(), schema), preparation)
+    batches = (
+        windows.take(np.arange(start, min(start + _BATCH_WINDOWS, len(windows)))) for start in range(0, len(windows), _BATCH_WINDOWS)
+    )
+    measured = (
+        evaluate_exactly(backend.model, task, batches) if isinstance(backend, TorchBackend) else measure_backend(backend, task, batches)
+    )
+    return {"metrics": measured, "rows": len(windows), "set_aside": {}, "warnings": []}
 
 
 def _checked(preparation: Preparation, tables: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -30,7 +30,12 @@ else:
     TrunkSpec = component("trunk")
 
 TABLE = "table"
-DEFAULT_ENCODERS: Mapping[str, str] = {TABLE: "table", Kind.IMAGE.value: "cnn", Kind.TEXT.value: "text_cnn"}
+DEFAULT_ENCODERS: Mapping[str, str] = {
+    TABLE: "table",
+    Kind.IMAGE.value: "cnn",
+    Kind.TEXT.value: "text_cnn",
+    Kind.SERIES.value: "series_rnn",
+}
 """What encodes the inputs of a group (the table, or a kind) unless the recipe says otherwise."""
 
 
@@ -75,18 +80,7 @@ class Network(nn.Module):
         trunk: TrunkSpec = "mlp",
     ) -> None:
         super().__init__()
-        for name in graph:
-            if name not in inputs:
-                raise UnknownNameError("input of a graph transform", name, inputs)
-            if inputs[name].ragged:
-                raise InputError(
-                    f"a graph transform of {name!r}, whose rows are of unequal length", hint="let the transform do its work in apply()"
-                )
-        self.inputs = dict(inputs)
-        seen = {name: _after(spec, graph.get(name)) for name, spec in inputs.items()}
-        self._graph_keys = {name: module_key(name) for name in graph}
-        self._masks = [mask_name(name) for name, spec in inputs.items() if spec.ragged]
-        self.graph = nn.ModuleDict({self._graph_keys[name]: module for name, module in graph.items()})
+        seen = self._take_up(inputs, graph)
         groups = _groups(seen, encoders or {})
         self._encoder_keys = {name: name if name == TABLE else module_key(name) for name in groups}
         built: dict[str, Encoder] = {
@@ -97,6 +91,31 @@ class Network(nn.Module):
         self.fusion: Fusion = family("fusion").build(fusion, built)
         self.trunk: Trunk = family("trunk").build(trunk, self.fusion.width)
         self.width, self.members = self.trunk.width, self.trunk.members
+
+    def _take_up(self, inputs: Mapping[str, InputSpec], graph: Mapping[str, nn.Module]) -> dict[str, InputSpec]:
+        """Take up inputs and graph transforms; return the inputs as they leave these."""
+        for name in graph:
+            if name not in inputs:
+                raise UnknownNameError("input of a graph transform", name, inputs)
+            if inputs[name].ragged:
+                raise InputError(
+                    f"a graph transform of {name!r}, whose rows are of unequal length", hint="let the transform do its work in apply()"
+                )
+        self.inputs = dict(inputs)
+        self._graph_keys = {name: module_key(name) for name in graph}
+        self._masks = [mask_name(name) for name, spec in inputs.items() if spec.ragged]
+        self.graph = nn.ModuleDict({self._graph_keys[name]: module for name, module in graph.items()})
+        return {name: _after(spec, graph.get(name)) for name, spec in inputs.items()}
+
+    def decision(self, outputs: int) -> nn.Module | None:
+        """Return the network's own decision layer, `[b, m, w]` to `[b, m, outputs]`, or nothing where the task's is meant.
+
+        A network that forecasts knows what its features are at which step, and the task does not.
+
+        Args:
+            outputs: How many numbers the task wants for a row and member.
+        """
+        return None
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return features `[b, m, w]`.

@@ -6,3 +6,6 @@ from deepseek.data.targets import TargetKind
 
 TASK_OF_KIND: dict[TargetKind, str] = {"binary": "binary", "classes": "multiclass", "labels": "multilabel", "values": "regression"}
 """The task for each kind of target."""
+
+FORECASTING = "forecasting"
+"""The task that answers windows with lists of steps."""

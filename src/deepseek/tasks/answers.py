@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,6 +69,33 @@ def value_table(target: TargetSpec, standardized: Decoded) -> pa.Table:
     return pa.table(
         {f"prediction_{name}" if several else "prediction": pa.array(values[:, place]) for place, name in enumerate(target.columns)}
     )
+
+
+def forecast_table(target: TargetSpec, decoded: Mapping[str, Decoded], levels: Sequence[float] = ()) -> pa.Table:
+    """Return forecasts as lists of steps, in the target's units: a row for each window.
+
+    Args:
+        target: Gives mean and standard deviation.
+        decoded: `standardized` `[b, h, c]` and, where there are levels, `quantiles` `[b, h, c, q]`.
+        levels: The quantiles' levels, ascending.
+
+    Returns:
+        `prediction`, and `quantile_LEVEL` beside it; of several target columns each with `_COLUMN` behind its name. Lists of float64.
+    """
+    several = len(target.columns) > 1
+    mean, std = np.array(target.mean), np.array(target.std)
+    columns = {}
+    named = {"prediction": _array(decoded["standardized"])}
+    if levels:
+        quantiles = _array(decoded["quantiles"])
+        named |= {f"quantile_{level:g}": quantiles[..., place] for place, level in enumerate(levels)}
+    for name, values in named.items():
+        in_units = values.astype(np.float64) * std + mean
+        for place, column in enumerate(target.columns):
+            flat = pa.array(in_units[:, :, place].ravel())
+            offsets = pa.array(np.arange(len(in_units) + 1, dtype=np.int32) * in_units.shape[1])
+            columns[f"{name}_{column}" if several else name] = pa.ListArray.from_arrays(offsets, flat)
+    return pa.table(columns)
 
 
 def _columns(target: TargetSpec, values: np.ndarray) -> dict[str, pa.Array]:

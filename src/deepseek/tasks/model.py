@@ -23,7 +23,8 @@ class TaskModel(nn.Module):
     def __init__(self, network: Network, task: Task) -> None:
         super().__init__()
         self.network = network
-        self.head = task.head(network.width, network.members)
+        own = network.decision(task.outputs)
+        self.head = task.head(network.width, network.members) if own is None else own
         self.task = task
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:

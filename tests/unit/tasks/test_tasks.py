@@ -9,7 +9,7 @@ from deepseek.data.batch import Batch
 from deepseek.data.targets import TargetSpec
 from deepseek.errors import InputError, RecipeError, UnknownNameError
 from deepseek.registry import family
-from deepseek.tasks import TASK_OF_KIND
+from deepseek.tasks import FORECASTING, TASK_OF_KIND
 from deepseek.tasks.binary import BinaryTask
 from deepseek.tasks.multiclass import MulticlassTask
 from deepseek.tasks.multilabel import MultilabelTask
@@ -33,7 +33,7 @@ def batch(target, weight=None):
 def test_each_kind_of_target_has_its_task():
     for target in (BINARY, CLASSES, LABELS, VALUES):
         assert family("task").get(TASK_OF_KIND[target.kind]).kind == target.kind
-    assert set(TASK_OF_KIND.values()) == set(family("task").names())
+    assert {*TASK_OF_KIND.values(), FORECASTING} == set(family("task").names())  # a forecast is asked for by name
 
 
 def test_a_task_refuses_targets_of_another_kind():

@@ -126,6 +126,8 @@ def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[A
         return _timestamp(field, kind)
     if field.kind is Kind.IMAGE:
         return _image(field, optional=optional)
+    if field.kind is Kind.SERIES and field.shape and kind is not None and pa.types.is_list(kind):
+        return _series(field, kind.value_type)
     raise BundleError(f"the column {field.name!r} is of the kind {field.kind.value!r}, which is not served over HTTP")
 
 
@@ -185,6 +187,32 @@ def _image(field: Field, *, optional: bool) -> FieldReader:
     return FieldReader(
         field.name, field.kind, pa.binary(), frozenset(), None, convert,
         f"an image file of at most {LARGEST_PIXELS:,} pixels, in base64 within JSON{', or null' if optional else ''}", schema,
+    )  # fmt: skip
+
+
+def _series(field: Field, kind: pa.DataType) -> FieldReader:
+    """Return the reader of a window's column: a list of as many values as the window has steps, oldest first."""
+    length = field.shape[0]
+    inner = (
+        Kind.TIMESTAMP
+        if pa.types.is_timestamp(kind)
+        else Kind.NUMBER
+        if is_number(kind) and not pa.types.is_integer(kind)
+        else Kind.CATEGORY
+    )
+    each = field_reader(replace(field, kind=inner, shape=()), kind)
+
+    def convert(values: Any) -> list[Any] | None:
+        if values is None:
+            return None
+        if not isinstance(values, list) or len(values) != length:
+            raise ValueError
+        return [each.convert(value) for value in values]
+
+    schema = {"type": ["array", "null"], "items": each.schema, "minItems": length, "maxItems": length}
+    return FieldReader(
+        field.name, field.kind, pa.list_(each.type), frozenset(), None, convert,
+        f"a list of {length} values, oldest first, each {each.allowed}", schema, [each.example] * length,
     )  # fmt: skip
 
 
@@ -255,6 +283,8 @@ def _related(kind: pa.DataType, reader: FieldReader) -> bool:
     """Whether Arrow values of a type can be meant for a column: a path for an image, or a number for a text, is not."""
     if pa.types.is_null(kind):
         return reader.kind is not Kind.IMAGE
+    if pa.types.is_list(reader.type):
+        return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
     if reader.type == pa.float64():
         return is_number(kind) or bool(pa.types.is_boolean(kind))
     if reader.type == pa.int64():
