@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from tests.forecast_tables import asked, recipe, sales
+from tests.live_server import PREDICT, serving
 
 import deepseek
 from deepseek.cli import main
@@ -107,6 +108,24 @@ def test_a_server_reads_windows_and_answers_with_lists(run):
     assert bad.bad[0][0]["allowed"].startswith("a list of 12 values, oldest first")
 
 
+def test_a_real_server_answers_a_window(run, keys, tmp_path):
+    if "nlinear" not in str(run.run):
+        pytest.skip("one network is enough")
+    predictor = deepseek.load(run)
+    window = LatestWindows(asked(), predictor.preparation).rows(1, 2).to_pylist()[0]
+    window["time"] = [moment.isoformat() for moment in window["time"]]
+    with serving(run.run, keys, tmp_path) as server, server.client() as client:
+        answer = client.post(PREDICT, json=window)
+        assert answer.status_code == 200, answer.text
+        short = client.post(PREDICT, json={**window, "price": window["price"][1:]})
+    wanted = predictor.predict(asked())
+    got = answer.json()["answers"][0]
+    assert got["prediction"] == pytest.approx(wanted["prediction"].to_pylist()[3:], rel=1e-5)
+    assert got["quantiles"]["0.9"] == pytest.approx(wanted["quantile_0.9"].to_pylist()[3:], rel=1e-5)
+    assert short.status_code == 422
+    assert "a list of 15 values, oldest first" in short.text
+
+
 def test_several_ways_to_ask_that_cannot_be_answered(run):
     with pytest.raises(DataError, match=r"the future of .price. is an input"):
         deepseek.load(run).predict(sales())
@@ -125,3 +144,25 @@ def test_interpretation_of_a_transformer(run):
     assert {"sold", "visitors", "price", "position"} <= set(told.past)
     assert set(told.static) == {"region", "shop"}
     assert told.attention.shape == (2, 3, 15)
+
+
+def test_a_report_shows_each_step_beside_the_naive_forecasts(run, tmp_path):
+    page = deepseek.report(run, tmp_path / "report.html").output.read_text()
+    assert "Step by step" in page
+    assert "repeat last" in page
+
+
+def test_what_network_and_batches_are_can_be_previewed(run, tmp_path, capsys):
+    assert main(["preview", str(run.run), "--output", str(tmp_path / "preview.html"), "--out", str(run.run.parents[1])]) == 0
+    printed = capsys.readouterr().out
+    assert "history" in printed
+    assert (tmp_path / "preview.html").is_file()
+
+
+def test_runs_are_compared_by_their_metrics_and_overlapping_windows_by_no_interval(run):
+    if "nlinear" not in str(run.run):
+        pytest.skip("one network is enough")
+    again = deepseek.run(run.run, overrides=["train.learning_rate=0.01"], out=run.run.parents[1])
+    found = deepseek.compare([run, again])
+    assert len(found["runs"]) == 2
+    assert "windows overlap" in found["pairs"][0]["refused"]

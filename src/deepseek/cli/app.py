@@ -11,6 +11,7 @@ from typer.main import get_command
 from deepseek import __version__
 from deepseek.cli import (
     annotate,
+    backtest,
     compare,
     components,
     compress,
@@ -47,6 +48,7 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "tune": tune.tune_verb,
     "suspects": suspects.suspects_verb,
     "evaluate": evaluate.evaluate_verb,
+    "backtest": backtest.backtest_verb,
     "predict": predict.predict_verb,
     "export": export.export_verb,
     "compress": compress.compress_verb,

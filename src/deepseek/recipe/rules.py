@@ -230,6 +230,8 @@ def _forecasting(recipe: RecipeSections) -> Iterator[Problem]:
         "self_training": recipe.self_training is not None,
         "monitor": recipe.monitor is not None,
         "learn": recipe.learn is not None,
+        "compress": recipe.compress is not None,
+        "data.augment": bool(data.augment) and data.augment != AUTO,
     }
     yield from (Problem(path, "does not go with forecasts; leave it out") for path, given in unusable.items() if given)
     for name in ("group", "time", "column", "folds", "stratify"):

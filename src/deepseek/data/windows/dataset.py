@@ -26,7 +26,7 @@ from deepseek.data.batch import Batch
 from deepseek.data.prepared import Column, PreparedDataset
 from deepseek.data.transforms.base import InputSpec
 from deepseek.data.windows.preparation import carried_forward
-from deepseek.data.windows.rules import HISTORY, HISTORY_KNOWN, NAIVE_ERROR
+from deepseek.data.windows.rules import HISTORY, HISTORY_KNOWN, NAIVE_ERROR, role_of
 from deepseek.errors import DataError, InputError
 
 FORMAT_VERSION = 1
@@ -34,7 +34,6 @@ TARGET = "target"
 STEPS = "steps"
 _MANIFEST, _ABOUT, _STARTS = "manifest.json", "steps.json", "starts.npy"
 _INNER = ("rows", "numbers", "starts", "errors")
-_STATIC = "static_"
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class WindowDataset(PreparedDataset):
             if name in (HISTORY, HISTORY_KNOWN):
                 continue
             source = self.steps.arrays[name]
-            arrays[name] = source[series] if name.startswith(_STATIC) else self._gather_steps(source, starts, spec.shape[0])
+            arrays[name] = source[series] if role_of(name) == "static" else self._gather_steps(source, starts, spec.shape[0])
         values = self._gather_steps(self.steps.arrays[HISTORY], starts, self._context + self._horizon)
         past, known = carried_forward(values[:, : self._context])
         arrays |= {HISTORY: past, **({HISTORY_KNOWN: known} if HISTORY_KNOWN in self.inputs else {})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -263,5 +264,5 @@ def naive_errors(values: np.ndarray, steps: Steps, parts: np.ndarray, *, season:
 
 
 def series_name(key: Sequence[Any]) -> str:
-    """Return a series' key as one text; empty where there is but one series."""
-    return "/".join(str(part) for part in key)
+    """Return a series' key as one text, a list as JSON writes it."""
+    return json.dumps(list(key), default=str, ensure_ascii=False)

@@ -17,13 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepseek.data.columns import get_column, plain, to_float64
-from deepseek.data.preparation import Batches, Preparation
+from deepseek.data.columns import get_column, is_text, plain, to_float64
+from deepseek.data.preparation import Aside, Batches, Preparation
 from deepseek.data.targets import TargetSpec, TargetTransform
+from deepseek.data.timestamps import read_timestamps
 from deepseek.data.transforms import Array, InputSpec
 from deepseek.data.windows.grid import Grid, read_moments
-from deepseek.data.windows.rules import HISTORY, HISTORY_KNOWN, ROLES, Role, WindowRules
-from deepseek.errors import ColumnError, DataError
+from deepseek.data.windows.rules import HISTORY, HISTORY_KNOWN, ROLES, Role, WindowRules, input_name
+from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import Spec
 from deepseek.statistics import Moments
@@ -106,7 +107,7 @@ class WindowPreparation(Preparation):
             specs.append(InputSpec(HISTORY_KNOWN, Kind.SERIES, rules.target, shape, "float32"))
         for role, part in self.roles.items():
             for spec in part.inputs.values():
-                named = replace(spec, name=f"{role}_{spec.name}")
+                named = replace(spec, name=input_name(role, spec.name))
                 if length := rules.length(role):
                     ahead = rules.horizon if role == "known" else 0
                     named = replace(named, kind=Kind.SERIES, shape=(length, *spec.shape), quantiles=None, horizon=ahead)
@@ -118,7 +119,7 @@ class WindowPreparation(Preparation):
         from deepseek.data.windows.modules import PerStep
 
         return {
-            f"{role}_{name}": module if role == "static" else PerStep(module)
+            input_name(role, name): module if role == "static" else PerStep(module)
             for role, part in self.roles.items()
             for name, module in part.graph().items()
         }
@@ -212,15 +213,28 @@ class WindowPreparation(Preparation):
             length = rules.length(role)
             columns = {name: _flat(batch, name, length) if length else get_column(batch, name) for name in rules.columns(role)}
             if length and rules.time in columns:
-                moments = pa.RecordBatch.from_pydict({rules.time: columns[rules.time]})
-                columns[rules.time] = self.grid.as_arrow(read_moments(moments, rules.time, form=self.form)[0])
+                columns[rules.time] = self._times(columns[rules.time])
             made = _named(part.apply(pa.RecordBatch.from_pydict(columns)), role)
             arrays |= {name: array.reshape(rows, length, *array.shape[1:]) if length else array for name, array in made.items()}
         return arrays
 
+    def _times(self, column: pa.Array) -> pa.Array:
+        """Return the times of windows as timestamps, null where one is missing: a served row may lack them, a table may not."""
+        if pa.types.is_null(column.type):
+            return column.cast(self.grid.as_arrow(np.empty(0, dtype=np.int64)).type)
+        return read_timestamps(column, pattern=self.form) if is_text(column.type) else column
+
     def without_target(self) -> WindowPreparation:
         """Return the same preparation: windows that are only answered have no future."""
         return copy(self)
+
+    def with_target(self, batch: pa.RecordBatch, rows: np.ndarray, aside: Aside) -> tuple[pa.RecordBatch, np.ndarray]:
+        """Refuse: what a window is measured on lies behind it, and in no row.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError("windows cannot be measured row by row", hint="measure a long table: deepseek evaluate RUN TABLE")
 
     def unknown(self, batch: pa.RecordBatch) -> dict[str, tuple[int, int]]:
         """Return nothing: what training did not know is code 0 in windows, and not counted."""
@@ -290,7 +304,7 @@ def _window_schema(rules: WindowRules, fields: Mapping[str, Field]) -> Schema:
 
 
 def _named(arrays: Mapping[str, Array], role: Role) -> dict[str, np.ndarray]:
-    return {f"{role}_{name}": array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+    return {input_name(role, name): array for name, array in arrays.items() if isinstance(array, np.ndarray)}
 
 
 def _flat(batch: pa.RecordBatch, name: str, length: int) -> pa.Array:

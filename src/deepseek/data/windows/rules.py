@@ -17,6 +17,20 @@ NAIVE_ERROR = "naive_error"
 """The target beside the values: each series' mean error of a seasonal naive forecast in training, in standard deviations."""
 
 
+def input_name(role: Role, name: str) -> str:
+    """Return the name under which a network meets what a role's transform of this name gives."""
+    return f"{role}_{name}"
+
+
+def role_of(name: str) -> Role | None:
+    """Return the role of an input; nothing for the history and what says where it was known.
+
+    Args:
+        name: A name that `input_name` made, or the history's.
+    """
+    return None if name in (HISTORY, HISTORY_KNOWN) else next((role for role in ROLES if name.startswith(f"{role}_")), None)
+
+
 @dataclass(frozen=True)
 class WindowRules:
     """The columns' roles and the windows' lengths.

@@ -7,9 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from deepseek.data.columns import require_columns
+from deepseek.data.columns import missing, require_columns
 from deepseek.data.windows.grid import read_moments
 from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.data.windows.rules import WindowRules
@@ -110,7 +109,7 @@ class LatestWindows:
         known = np.zeros(len(steps), dtype=bool)
         real = steps.rows != NO_ROW
         for name in rules.target:
-            there = np.asarray(pc.is_valid(self._table[name]).combine_chunks().to_numpy(zero_copy_only=False))
+            there = ~missing(self._table[name].combine_chunks())
             known[real] |= there[steps.rows[real]]
         last = np.full(len(steps.keys), -1, dtype=np.int64)
         np.maximum.at(last, steps.series[known], np.flatnonzero(known))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from deepseek.data.transforms.base import InputSpec
-from deepseek.data.windows.rules import HISTORY, HISTORY_KNOWN
+from deepseek.data.windows.rules import HISTORY, role_of
 from deepseek.errors import InputError
 from deepseek.models.network import Network
 
@@ -48,15 +48,10 @@ class Forecaster(Network):
             )
         self.history = seen[HISTORY]
         self.horizon = self.history.horizon
-        others = {name: spec for name, spec in seen.items() if name != HISTORY}
-        self.known = {name: spec for name, spec in others.items() if spec.horizon}
-        length = self.history.shape[0]
-        self.past = {
-            name: spec
-            for name, spec in others.items()
-            if name == HISTORY_KNOWN or (not spec.horizon and len(spec.shape) == 2 and spec.shape[0] == length and name not in self.known)
-        }
-        self.static = {name: spec for name, spec in others.items() if name not in self.known and name not in self.past}
+        by_role = {name: role_of(name) for name in seen if name != HISTORY}
+        self.past, self.known, self.static = (
+            {name: seen[name] for name, role in by_role.items() if role in roles} for roles in ((None, "observed"), ("known",), ("static",))
+        )
         self.members = 1
 
     @property

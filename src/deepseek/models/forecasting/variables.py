@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepseek.data.transforms.base import InputSpec
+from deepseek.data.windows.rules import HISTORY_KNOWN
 from deepseek.models.network import module_key
 
 
@@ -82,6 +83,6 @@ class VariableVectors(nn.Module):
 
 def named(name: str, columns: Sequence[str], size: int) -> list[str]:
     """Return the names of an input's columns; those of the mask of the history say what they are."""
-    if name == "history_known":
+    if name == HISTORY_KNOWN:
         return [f"{column}_known" for column in columns]
     return list(columns) if len(columns) == size else [f"{name}_{place}" for place in range(size)]
