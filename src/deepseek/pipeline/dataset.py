@@ -304,8 +304,9 @@ class _Road:
         if self.recipe.data.split.on_leak == "ignore" or self.inner is not None:
             return TwinFacts((), np.empty(0, dtype=np.int64))
         tables = {"source": landed.table, **({"test": test.table} if test else {})}
-        preparation = preparation_of(read_json(folder / "preparation.json"))
-        return twin_facts(self.cache, folder, preparation=preparation, tables=tables, split=split, seed=self.recipe.seed)
+        preparation = Preparation.from_json(read_json(folder / "preparation.json"))
+        exact = read_json(folder / "counts.json")["leaks"]
+        return twin_facts(self.cache, folder, preparation=preparation, tables=tables, split=split, seed=self.recipe.seed, exact=exact)
 
     def _without(self, split: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return the split without training rows that have a twin on the other side."""
