@@ -119,7 +119,7 @@ def test_a_real_server_answers_a_window(run, keys, tmp_path):
         assert answer.status_code == 200, answer.text
         short = client.post(PREDICT, json={**window, "price": window["price"][1:]})
     wanted = predictor.predict(asked())
-    got = answer.json()["answers"][0]
+    got = answer.json()
     assert got["prediction"] == pytest.approx(wanted["prediction"].to_pylist()[3:], rel=1e-5)
     assert got["quantiles"]["0.9"] == pytest.approx(wanted["quantile_0.9"].to_pylist()[3:], rel=1e-5)
     assert short.status_code == 422

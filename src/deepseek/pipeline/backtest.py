@@ -32,7 +32,7 @@ from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import follow
 from deepseek.pipeline.windows import time_split
 from deepseek.recipe import Recipe
-from deepseek.recipe.load import ORIGIN
+from deepseek.recipe.load import keep_recipe
 from deepseek.reporting.backtest import render
 from deepseek.reporting.forecast import ForecastFacts
 
@@ -123,7 +123,7 @@ def backtest(
     cache = StageCache(Path(out) / CACHE)
     periods = _periods(checked, cache, origins=origins, training=training)
     folder = next_numbered(Path(out) / checked.name, "backtest-")
-    write_text(folder / "recipe.yaml", checked.to_short_yaml())
+    keep_recipe(checked, folder / "recipe.yaml")
     found: list[Origin] = []
     for number, period in enumerate(periods, 1):
         progress.log(f"origin {number} of {len(periods)}: {period['test_from']}")
@@ -177,8 +177,7 @@ def _at_origin(recipe: Recipe, period: Mapping[str, str | None], path: Path, cac
     then = recipe.with_decisions({f"data.split.{key}": (value, REASON) for key, value in period.items()})
     run = RunFolder(path)
     run.path.mkdir(parents=True)
-    write_text(run.recipe, then.to_short_yaml())
-    write_json(run.path / ORIGIN, {"recipe_folder": str(then.folder.absolute())})
+    keep_recipe(then, run.recipe)
     dataset = make_dataset(then, cache)
     follow(then, dataset, run, began=began, measured=("validation", "test"))
     windows, preparation = dataset.open("test"), dataset.preparation()
