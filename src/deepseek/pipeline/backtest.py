@@ -130,9 +130,8 @@ def backtest(
         found.append(_at_origin(checked, period, folder / "origins" / f"{number:03d}", cache))
     result = BacktestResult(folder, training, tuple(found), _over_all([one.facts for one in found]))
     write_json(folder / "backtest.json", result.to_json())
-    write_text(
-        folder / "backtest.html", render(checked.name, training, [(one.test_from, one.until, one.facts) for one in found], result.whole)
-    )
+    told = [(one.test_from, one.until, one.facts) for one in found]
+    write_text(folder / "backtest.html", render(checked.name, told, training=training, whole=result.whole))
     return result
 
 

@@ -67,7 +67,7 @@ def plan_windows(recipe: Recipe, table: LandedTable, *, time: str) -> WindowPlan
 
     def build(folder: Path) -> None:
         with progress.task("preparing steps"):
-            make_windows(table, laid, preparation, folder)
+            make_windows(table, laid, preparation, folder=folder)
 
     key = {
         "windows": rules.to_json(),

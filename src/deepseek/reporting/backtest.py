@@ -10,13 +10,13 @@ from deepseek.reporting.html import Html
 from deepseek.reporting.page import Page, Tile, table, tiles
 
 
-def render(name: str, training: str, origins: Sequence[tuple[str, str, ForecastFacts]], whole: ForecastFacts) -> str:
+def render(name: str, origins: Sequence[tuple[str, str, ForecastFacts]], *, training: str, whole: ForecastFacts) -> str:
     """Return a back-test's page.
 
     Args:
         name: The recipe's name.
-        training: `expanding` or `sliding`.
         origins: Of each the first moment that was forecast, the first behind those, and the errors.
+        training: `expanding` or `sliding`.
         whole: The errors over all origins.
     """
     told = [("origins", len(origins)), ("training", training), ("windows", whole.windows)]

@@ -80,7 +80,7 @@ def array_path(folder: Path, place: int) -> Path:
     return folder / f"array_{place}.npy"
 
 
-def new_array(folder: Path, place: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+def new_array(folder: Path, place: int, *, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """Return an array of steps on disk, to be written in place."""
     return open_memmap(array_path(folder, place), mode="w+", dtype=dtype, shape=shape)
 

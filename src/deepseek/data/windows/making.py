@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def require_static(table: LandedTable, series: Sequence[str], static: Sequence[s
             )
 
 
-def make_windows(table: LandedTable, laid: LaidOut, preparation: WindowPreparation, folder: Path) -> dict[str, Any]:
+def make_windows(table: LandedTable, laid: LaidOut, preparation: WindowPreparation, *, folder: Path) -> dict[str, Any]:
     """Fit a preparation on the training period, prepare every step once, and write which windows each part has.
 
     Args:
@@ -149,11 +148,15 @@ def _counts(preparation: WindowPreparation, laid: LaidOut, found: Mapping[str, P
 
 def _write_steps(table: LandedTable, steps: Steps, preparation: WindowPreparation, *, folder: Path) -> dict[str, np.ndarray]:
     folder.mkdir(parents=True, exist_ok=True)
+
+    def new(place: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        return new_array(folder, place, shape=shape, dtype=dtype)
+
     batches = table.batches(columns=_columns(preparation.rules), batch_rows=CHUNK)
-    arrays = prepare_steps(batches, steps, preparation, schema=table.schema, new=partial(new_array, folder))
+    arrays = prepare_steps(batches, steps, preparation, schema=table.schema, new=new)
     if preparation.rules.static:
         for name, array in preparation.static_arrays(_first_rows(table, steps, preparation.rules)).items():
-            arrays[name] = new_array(folder, len(arrays), array.shape, array.dtype)
+            arrays[name] = new(len(arrays), array.shape, array.dtype)
             arrays[name][:] = array
     for array in arrays.values():
         if isinstance(array, np.memmap):
@@ -196,11 +199,11 @@ def prepare_steps(
     filled = np.flatnonzero(steps.rows == NO_ROW)
     for start in range(0, len(filled), CHUNK):
         places = filled[start : start + CHUNK]
-        write(preparation.step_arrays(empty_steps(schema, preparation.rules, steps, places)), places)
+        write(preparation.step_arrays(_empty_steps(schema, preparation.rules, steps, places)), places)
     return arrays
 
 
-def empty_steps(schema: pa.Schema, rules: WindowRules, steps: Steps, places: np.ndarray) -> pa.RecordBatch:
+def _empty_steps(schema: pa.Schema, rules: WindowRules, steps: Steps, places: np.ndarray) -> pa.RecordBatch:
     """Return rows for steps that have none: their time, and nothing else."""
     moments = steps.grid.as_arrow(steps.grid.moments(steps.numbers[places]))
     columns = {name: pa.nulls(len(places), schema.field(name).type) for name in _columns(rules)}
