@@ -28,6 +28,8 @@ _PUBLIC = {
     "suspects": "deepseek.pipeline.suspects",
     "SuspectsResult": "deepseek.pipeline.suspects",
     "evaluate": "deepseek.pipeline.evaluate",
+    "backtest": "deepseek.pipeline.backtest",
+    "BacktestResult": "deepseek.pipeline.backtest",
     "predict": "deepseek.pipeline.predict",
     "generate": "deepseek.pipeline.generate",
     "embed": "deepseek.pipeline.embed",
@@ -70,6 +72,8 @@ if TYPE_CHECKING:
     from deepseek.inference import load as load
     from deepseek.pipeline.annotate import pull_annotations as pull_annotations
     from deepseek.pipeline.annotate import push_tasks as push_tasks
+    from deepseek.pipeline.backtest import BacktestResult as BacktestResult
+    from deepseek.pipeline.backtest import backtest as backtest
     from deepseek.pipeline.closed_loop.process import loop as loop
     from deepseek.pipeline.closed_loop.replay import replay as replay
     from deepseek.pipeline.compare import compare as compare

@@ -17,6 +17,7 @@ _TARGETS = "deepseek.data.targets"
 _AUGMENT = "deepseek.data.augment"
 _ENCODERS = "deepseek.models.encoders"
 _TRUNKS = "deepseek.models.trunks"
+_FORECASTING = "deepseek.models.forecasting"
 _TASKS = "deepseek.tasks"
 _CALLBACKS = "deepseek.training.callbacks"
 _BACKENDS = "deepseek.inference.backends"
@@ -238,6 +239,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_bag": f"{_ENCODERS}.text_bag:TextBagEncoder",
             "text_cnn": f"{_ENCODERS}.text_cnn:TextCnnEncoder",
             "text_rnn": f"{_ENCODERS}.text_rnn:TextRnnEncoder",
+            "series_rnn": f"{_ENCODERS}.series_rnn:SeriesRnnEncoder",
             "text_transformer": f"{_ENCODERS}.text_transformer:TextTransformerEncoder",
             "text_pretrained": f"{_ENCODERS}.text_pretrained:PretrainedTextEncoder",
             "text_decoder": f"{_ENCODERS}.text_decoder:TextDecoderEncoder",
@@ -277,6 +279,10 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_decoder": "deepseek.models.presets.language:TextDecoderModel",
             "unet": "deepseek.models.maps.unet:UNetModel",
             "unet3d": "deepseek.models.maps.unet:UNet3dModel",
+            "dlinear": f"{_FORECASTING}.linear:DLinear",
+            "nlinear": f"{_FORECASTING}.linear:NLinear",
+            "series_rnn": f"{_FORECASTING}.recurrent:SeriesRnn",
+            "tft": f"{_FORECASTING}.tft:TemporalFusionTransformer",
         },
     ),
     "loss": (
@@ -290,6 +296,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "huber": "deepseek.tasks.losses:HuberLoss",
             "dice": "deepseek.tasks.mask_losses:DiceLoss",
             "dice_cross_entropy": "deepseek.tasks.mask_losses:DiceCrossEntropyLoss",
+            "quantile": "deepseek.tasks.losses:QuantileLoss",
         },
     ),
     "metric": (
@@ -316,6 +323,11 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "dice": "deepseek.tasks.mask_metrics:Dice",
             "iou": "deepseek.tasks.mask_metrics:IntersectionOverUnion",
             "pixel_accuracy": "deepseek.tasks.mask_metrics:PixelAccuracy",
+            "scaled_mse": "deepseek.tasks.forecast_metrics:ScaledSquaredError",
+            "scaled_mae": "deepseek.tasks.forecast_metrics:ScaledAbsoluteError",
+            "mase": "deepseek.tasks.forecast_metrics:MeanAbsoluteScaledError",
+            "pinball": "deepseek.tasks.forecast_metrics:Pinball",
+            "coverage": "deepseek.tasks.forecast_metrics:Coverage",
         },
     ),
     "task": (
@@ -330,6 +342,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "embedding": f"{_TASKS}.embedding:EmbeddingTask",
             "detection": f"{_TASKS}.detection:DetectionTask",
             "segmentation": f"{_TASKS}.segmentation:SegmentationTask",
+            "forecasting": f"{_TASKS}.forecasting:ForecastingTask",
         },
     ),
     "optimizer": (

@@ -77,7 +77,10 @@ SPECS = {
     "efficientnet": {"type": "efficientnet", "width_coefficient": 0.25, "depth_coefficient": 0.5},
     "image_timm": {"type": "image_timm", "architecture": "test_resnet"},
     "image_timm, transformer": {"type": "image_timm", "architecture": "test_vit"},
+    "series_rnn": {"type": "series_rnn", "width": 8, "dropout": 0.0},
+    "series_rnn, two layers of gru": {"type": "series_rnn", "cell": "gru", "width": 8, "depth": 2, "pool": "none", "dropout": 0.0},
 }
+SERIES = {"history": InputSpec("history", Kind.SERIES, ("load", "heat"), (7, 2), "float32")}
 
 
 def test_every_builtin_encoder_is_in_this_suite():
@@ -95,9 +98,12 @@ class TestBuiltinEncoders(EncoderContract):
         self.case = case
 
     def build(self):
-        return family("encoder").build(SPECS[self.case], TABLE if self.case.startswith("table") else IMAGE)
+        inputs = TABLE if self.case.startswith("table") else SERIES if self.case.startswith("series") else IMAGE
+        return family("encoder").build(SPECS[self.case], inputs)
 
     def batch(self, rows):
+        if self.case.startswith("series"):
+            return {"history": torch.randn(rows, 7, 2)}
         if not self.case.startswith("table"):
             return {"photo": torch.randn(rows, 3, 16, 16)}
         codes = torch.stack((torch.randint(0, 4, (rows,)), torch.randint(0, 20, (rows,))), dim=1).int()

@@ -42,6 +42,11 @@ CASES = {
     "sequence_labelling": ("sequence_labelling", TAGS),
     "sequence_labelling, plain": ("sequence_labelling", PLAIN_TAGS),
     "detection": ({"type": "detection", "metrics": ["map50", "map", "box_recall", "miss_rate"]}, BOXES),
+    "forecasting": ({"type": "forecasting", "horizon": 3, "metrics": ["rmse", "mae", "scaled_mse"]}, PRICE),
+    "forecasting, quantiles": (
+        {"type": "forecasting", "horizon": 3, "loss": "quantile", "metrics": ["scaled_mae", "pinball", "coverage"]},
+        VALUES,
+    ),
 }
 
 
@@ -89,5 +94,7 @@ class TestBuiltinTasks(TaskContract):
                 [corner, corner + 8 + 8 * torch.rand(rows, 3, 2), torch.randint(0, 2, (rows, 3, 1)), torch.zeros(rows, 3, 1)], -1
             )
             return objects * (torch.rand(rows, 3, 1) < 0.7)
+        if isinstance(self.spec, dict) and self.spec["type"] == "forecasting":
+            return torch.randn(rows, 3, len(self.target.columns))
         values = torch.randn(rows, len(self.target.columns))
         return values.squeeze(1) if len(self.target.columns) == 1 else values

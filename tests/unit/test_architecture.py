@@ -180,6 +180,7 @@ def test_public_functions_take_few_positional_parameters(path: Path) -> None:
 
 POSITIONAL_EXEMPT = {
     "models/encoders/text_rnn.py": "an operator's tensors, which graphs pass by place",
+    "models/recurrent.py": "an operator's tensors, which graphs pass by place",
     "reporting/axes.py": "coordinates: x, y, width, height",
     "reporting/charts/marks.py": "coordinates: x, y, radius",
     "search/samplers.py": "Optuna's signatures",

@@ -11,6 +11,7 @@ from typer.main import get_command
 from deepseek import __version__
 from deepseek.cli import (
     annotate,
+    backtest,
     compare,
     components,
     compress,
@@ -49,6 +50,7 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "tune": tune.tune_verb,
     "suspects": suspects.suspects_verb,
     "evaluate": evaluate.evaluate_verb,
+    "backtest": backtest.backtest_verb,
     "predict": predict.predict_verb,
     "generate": generate.generate_verb,
     "embed": embed.embed_verb,

@@ -23,6 +23,7 @@ from deepseek.compression.settings import Int8Settings, Method
 from deepseek.errors import ExportError
 from deepseek.exporters.base import AnswerGraph, Exporter
 from deepseek.inference.backends.onnxruntime import ONNX_FILE
+from deepseek.models import recurrent
 from deepseek.models.encoders import text_rnn
 
 _LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
@@ -108,7 +109,27 @@ OPERATORS: dict[Any, Callable[..., Any]] = {}
 def operators() -> dict[Any, Callable[..., Any]]:
     """Return `OPERATORS` with the project's own."""
     assert text_rnn.recurrent is not None  # importing its file has registered the operator
-    return {torch.ops.deepseek.recurrent.default: _recurrent, **OPERATORS}
+    assert recurrent.lstm_from is not None
+    return {torch.ops.deepseek.recurrent.default: _recurrent, torch.ops.deepseek.lstm_from.default: _lstm_from, **OPERATORS}
+
+
+def _lstm_from(x: Any, hidden: Any, cell: Any, weight_in: Any, weight: Any, bias_in: Any, bias: Any) -> Any:
+    """Write an LSTM that begins in a given state, `[b, l, w]` to `[b, l, h]` and the last cell `[b, h]`."""
+    from onnxscript import opset20
+
+    op: Any = opset20
+    width = int(weight.shape[1])
+    first = op.Constant(value_ints=[0])
+
+    def ordered(value: Any) -> Any:
+        ends = [(op.Constant(value_ints=[gate * width]), op.Constant(value_ints=[(gate + 1) * width])) for gate in (0, 3, 1, 2)]
+        return op.Concat(*(op.Slice(value, start, end, first) for start, end in ends), axis=0)
+
+    weights = [op.Unsqueeze(ordered(value), first) for value in (weight_in, weight)]
+    biases = op.Unsqueeze(op.Concat(ordered(bias_in), ordered(bias), axis=0), first)
+    begin = [op.Unsqueeze(value, first) for value in (hidden, cell)]
+    states, _, last = op.LSTM(op.Transpose(x, perm=[1, 0, 2]), *weights, biases, None, *begin, hidden_size=width)
+    return op.Transpose(op.Squeeze(states, op.Constant(value_ints=[1])), perm=[1, 0, 2]), op.Squeeze(last, first)
 
 
 def _recurrent(x: Any, weight_in: Any, weight: Any, bias_in: Any, bias: Any) -> Any:

@@ -11,12 +11,15 @@ import pyarrow as pa
 import torch
 
 from deepseek.data.batch import Batch, labelled_pieces
+from deepseek.data.columns import require_columns
 from deepseek.data.loader import ANSWERED_BYTES, Loader
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.sources.base import Source, rooted_batches
 from deepseek.data.transforms.text import joined
 from deepseek.data.unknown_categories import Unknown
+from deepseek.data.windows.making import windows_of
+from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.torch import TorchBackend
@@ -25,6 +28,7 @@ from deepseek.tasks.metrics import MeanLoss
 from deepseek.training.evaluation import ScoreFile, evaluate_exactly
 
 _BATCH_ROWS = 4096
+_BATCH_WINDOWS = 256
 
 
 def measure_source(backend: Backend, task: Task, preparation: Preparation, *, source: Source) -> dict[str, Any]:
@@ -90,6 +94,32 @@ def _measure_text(
         raise InputError("a language model is measured with the trained network itself", hint="load the run with backend='torch'")
     metrics = evaluate_exactly(backend.model, task, batches)
     return {"metrics": metrics, "rows": len(whole), "set_aside": {}, "warnings": unknown.warnings("rows")}
+
+
+def measure_windows(backend: Backend, task: Task, preparation: WindowPreparation, *, source: Source) -> dict[str, Any]:
+    """Return a backend's metrics on every window of a long table whose future is known, as `measure_source` returns those on rows.
+
+    Args:
+        backend: What answers.
+        task: What the metrics come from.
+        preparation: The fitted preparation.
+        source: The steps, which are held in memory.
+
+    Raises:
+        ColumnError: A column is missing.
+        DataError: There is no whole window.
+    """
+    source = source.as_text(preparation.text_columns)
+    rules, schema = preparation.rules, source.schema()
+    require_columns((rules.time, *rules.series, *rules.inputs), schema.names, what="a forecast")
+    windows = windows_of(pa.Table.from_batches(source.read(), schema), preparation)
+    batches = (
+        windows.take(np.arange(start, min(start + _BATCH_WINDOWS, len(windows)))) for start in range(0, len(windows), _BATCH_WINDOWS)
+    )
+    measured = (
+        evaluate_exactly(backend.model, task, batches) if isinstance(backend, TorchBackend) else measure_backend(backend, task, batches)
+    )
+    return {"metrics": measured, "rows": len(windows), "set_aside": {}, "warnings": []}
 
 
 def _checked(preparation: Preparation, tables: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -17,15 +17,17 @@ from deepseek.data.padding import as_arrays, in_array_pieces, rows_together
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
 from deepseek.data.targets import require_plain
+from deepseek.data.windows.preparation import WindowPreparation
+from deepseek.data.windows.tables import LatestWindows, is_long
 from deepseek.errors import ColumnError, InputError, closest
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.choice import AUTO, MEASURED, SERVED, open_backend
 from deepseek.inference.masks import answer_masks
 from deepseek.inference.reading import read_preparation
-from deepseek.inference.tables import like, open_rows, with_names
+from deepseek.inference.tables import in_kind, like, open_rows, with_names
 from deepseek.registry import Spec, load_plugin
-from deepseek.tasks import TASK_OF_KIND
-from deepseek.tasks.answers import answer_table, class_names
+from deepseek.tasks import FORECASTING, TASK_OF_KIND
+from deepseek.tasks.answers import answer_table, class_names, forecast_table
 from deepseek.tasks.box_answers import Selection
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class Predictor:
         self._target: TargetSpec = self._preparation.target.spec
         task: dict[str, Any] = bundle.read("task.json")
         self._task_name, self._selection = str(task["type"]), Selection.of(task)
+        self._levels: list[float] | None = task["loss"].get("levels", []) if self._task_name == FORECASTING else None
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, backend: Spec = AUTO, plugins: Sequence[str] = (), served: bool = False) -> Predictor:
@@ -149,14 +152,17 @@ class Predictor:
             table: A pandas, polars or Arrow table, a mapping of columns, one row as a mapping or a pandas Series, a list of rows as
                 mappings, a matrix where training had one, or a path; more columns than needed may be there, in any order. For a model
                 whose only input is an image or a text also the files themselves: one, a list, a pattern, a folder; the answers then have
-                the column `file`.
+                the column `file`. For a forecast the steps of one or several series, at least as many as the model looks back on, and
+                behind them, with targets missing, those whose inputs are known in advance.
             batch_rows: How many rows go through the network at once.
             tiles: For a detector, the size in pixels of overlapping tiles that large pictures are cut into, or a mapping with `size` and
                 `overlap`; not cut where not given.
 
         Returns:
             The answers in the rows' order, as the kind of table that was given: the column `prediction`, and a `probability_CLASS` column
-            for each class where the task has classes. A segmentation has `prediction` alone, which `deepseek.masks_in` turns into arrays.
+            for each class where the task has classes. A segmentation has `prediction` alone, which `deepseek.masks_in` turns into arrays. A
+            forecast has a row for each series and step ahead: its time, the columns that tell series apart, `step`, `prediction`, and a
+            `quantile_LEVEL` column for each level where the task has levels.
 
         Raises:
             ColumnError: A column is missing.
@@ -164,7 +170,8 @@ class Predictor:
         """
         source = self.open(table)
         answers = list(self.stream(source, batch_rows=batch_rows, tiles=tiles)) or self._no_answers(source.schema())
-        return like(table, pa.Table.from_batches(answers), self.columns)
+        made = pa.Table.from_batches(answers)
+        return in_kind(table, made) if self._forecasts(source) else like(table, made, self.columns)
 
     def predict_proba(self, table: Any) -> np.ndarray:
         """Return every class's (or label's) probability, float32 `[rows, classes]`, in the order of `classes`.
@@ -198,9 +205,11 @@ class Predictor:
             ColumnError: A column is missing.
             DataError: No row can be measured.
         """
-        from deepseek.inference.evaluation import measure_source
+        from deepseek.inference.evaluation import measure_source, measure_windows
 
         source = open_source(table)
+        if isinstance(self._preparation, WindowPreparation):
+            return measure_windows(self.backend, self.task, self._preparation, source=source)
         self.require_columns(source.schema().names)
         return measure_source(self.backend, self.task, self._preparation, source=source)
 
@@ -225,12 +234,27 @@ class Predictor:
             yield from stream_tiled(self, source, tiles_of(tiles))
             return
         source = source.as_text(self._preparation.text_columns)
+        if self._forecasts(source):
+            yield from self._forecast(source, batch_rows)
+            return
         self.require_columns(source.schema().names)
         preparation = self._preparation.started()
         if unknown is not None:
             preparation = preparation.watched(unknown)
         rows = rooted_batches(source.read(columns=self.columns, batch_rows=batch_rows), source.root)
         yield from with_names(source, (answer for batch in rows for answer in self._answer(preparation, batch).to_batches()))
+
+    def _forecasts(self, source: Source) -> bool:
+        """Whether the rows are single steps of series, of which the next are asked for."""
+        return isinstance(self._preparation, WindowPreparation) and is_long(source.schema(), self._preparation.rules)
+
+    def _forecast(self, source: Source, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Answer the steps that follow each series of a long table, which is held in memory."""
+        assert isinstance(self._preparation, WindowPreparation)
+        latest = LatestWindows(pa.Table.from_batches(source.read(), source.schema()), self._preparation)
+        for start in range(0, len(latest), batch_rows):
+            stop = min(start + batch_rows, len(latest))
+            yield latest.answers(self.answer(latest.rows(start, stop)), start, stop)
 
     def answer(self, batch: pa.RecordBatch) -> pa.Table:
         """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""
@@ -277,6 +301,8 @@ class Predictor:
 
     def table(self, decoded: Mapping[str, np.ndarray]) -> pa.Table:
         """Return what `decoded` gave as `answer` has it."""
+        if self._levels is not None:
+            return forecast_table(self._target, decoded, self._levels)
         if self._task_name not in TASK_OF_KIND.values():
             return self.task.answer(decoded)
         return answer_table(self._target, decoded, selection=self._selection)

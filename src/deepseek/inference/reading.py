@@ -8,6 +8,7 @@ from typing import Any
 from deepseek.artifacts import Bundle
 from deepseek.data.padding import mask_name
 from deepseek.data.preparation import Preparation
+from deepseek.data.windows.opening import preparation_of
 from deepseek.errors import BundleError
 
 AGAIN = "copy the bundle again from where it was made"
@@ -43,7 +44,7 @@ def read_preparation(bundle: Bundle) -> Preparation:
         BundleError: What its `data.json` says is none.
     """
     try:
-        return Preparation.from_json(bundle.read("data.json"))
+        return preparation_of(bundle.read("data.json"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise BundleError(f"{bundle.path}: data.json describes no preparation: {error!r}", hint=AGAIN) from None
 

@@ -96,14 +96,22 @@ def like(given: Any, answers: pa.Table, columns: Sequence[str]) -> Any:
         answers: The answer to each.
         columns: The columns that are needed.
     """
+    made = in_kind(given, answers)
+    if type(given).__module__.partition(".")[0] == "pandas":
+        made.index = [given.name] if given.ndim == 1 and _is_row(given, columns) else given.index
+    return made
+
+
+def in_kind(given: Any, answers: pa.Table) -> Any:
+    """Return answers as the kind of table that was given: pandas, polars, else Arrow; rows need not be those that were given.
+
+    Args:
+        given: The rows.
+        answers: The answers.
+    """
     kind = type(given).__module__.partition(".")[0]
     if kind == "pandas":
-        frame = answers.to_pandas()
-        if given.ndim == 1 and _is_row(given, columns):
-            frame.index = [given.name]
-        else:
-            frame.index = given.index
-        return frame
+        return answers.to_pandas()
     if kind == "polars":
         import polars as pl
 

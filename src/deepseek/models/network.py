@@ -31,7 +31,12 @@ else:
     TrunkSpec = component("trunk")
 
 TABLE = "table"
-DEFAULT_ENCODERS: Mapping[str, str] = {TABLE: "table", Kind.IMAGE.value: "cnn", Kind.TEXT.value: "text_cnn"}
+DEFAULT_ENCODERS: Mapping[str, str] = {
+    TABLE: "table",
+    Kind.IMAGE.value: "cnn",
+    Kind.TEXT.value: "text_cnn",
+    Kind.SERIES.value: "series_rnn",
+}
 """What encodes the inputs of a group (the table, or a kind) unless the recipe says otherwise."""
 
 
@@ -89,6 +94,16 @@ class FeatureNetwork(nn.Module, ABC):
             inputs: The batch's tensors by input name, as stored, with `NAME_mask` beside a ragged one; names that the network does not know
                 are left alone.
         """
+
+    def decision(self, outputs: int) -> nn.Module | None:
+        """Return the network's own decision layer, `[b, m, w]` to `[b, m, outputs]`, or nothing where the task's is meant.
+
+        A network that forecasts knows what its features are at which step, and the task does not.
+
+        Args:
+            outputs: How many numbers the task wants for a row and member.
+        """
+        return None
 
     def ready(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what the layers meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones."""

@@ -41,8 +41,9 @@ def choose(
     """
     choices: Choices = {}
     images, texts = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT))
+    forecasts = is_forecast(recipe)
     if recipe.model == AUTO:
-        choices["model"] = _model_for(target, inputs, rows, columns)
+        choices["model"] = _forecast_model() if forecasts else _model_for(target, inputs, rows, columns)
     defaults = _training_for(recipe, target, inputs, rows)
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
@@ -66,6 +67,11 @@ def choose(
     return choices
 
 
+def is_forecast(recipe: Recipe) -> bool:
+    """Whether a recipe's task is to forecast."""
+    return isinstance(recipe.task, Mapping) and recipe.task.get("type") == "forecasting"
+
+
 def _model_for(target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int, columns: int) -> tuple[Any, str]:
     """Return the model for a kind of target; what a plain target gets hangs on the inputs."""
     if target.kind == "mask":
@@ -78,6 +84,8 @@ def _model_for(target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int, c
 
 def _training_for(recipe: Recipe, target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
     """Return the way to train for a kind of target and of model."""
+    if is_forecast(recipe):
+        return _forecast_training(rows)
     if is_pretrained(recipe.model):
         return _fine_tuning(recipe, rows)
     if target.kind == "mask":
@@ -233,6 +241,29 @@ def _table_training(rows: int) -> dict[str, tuple[Any, str]]:
         "clip_norm": (1.0, "guards against single bad batches"),
         "ema": (0.998, "averaged weights are validated and kept: steadier than the last ones"),
         "early_stopping": ({"patience": 8}, "stops when validation gets no better"),
+        "compile": ("off", "short runs do not earn back the time that compiling takes"),
+    }
+
+
+def _forecast_model() -> tuple[Any, str]:
+    return family("model").validate(
+        {"type": "dlinear"}
+    ), "what larger networks seldom beat on a few series: two matrices from past to future"
+
+
+def _forecast_training(rows: int) -> dict[str, tuple[Any, str]]:
+    return {
+        "epochs": (10, "enough for windows, which overlap; the best weights are kept"),
+        "batch_size": (
+            _power_of_two(rows / 250, least=32, most=256),
+            f"{rows:,} windows: small batches, of which neighbours say much the same",
+        ),
+        "learning_rate": (1e-3, "gentle, since windows overlap"),
+        "optimizer": (family("optimizer").validate({"type": "adam"}), "as forecasts are usually trained"),
+        "schedule": (family("schedule").validate({"type": "cosine", "warmup": 0.05}), "ends in small steps"),
+        "clip_norm": (1.0, "guards against single bad batches"),
+        "ema": (0.995, "averaged weights are validated and kept: a validation period is short, and flatters weights by chance"),
+        "early_stopping": (False, "few epochs, and the schedule has to run to its end"),
         "compile": ("off", "short runs do not earn back the time that compiling takes"),
     }
 

@@ -30,6 +30,7 @@ from deepseek.data.suspects import LabelEdits, SuspectRules, edits_json, read_ed
 from deepseek.data.targets import PLAIN_KINDS
 from deepseek.data.unknown_categories import Unknown
 from deepseek.data.versions import manifest
+from deepseek.data.windows.opening import open_prepared, preparation_of
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Kind, Schema, infer_schema
 from deepseek.pipeline.cache_keys import check_version, checkpoint_versions, code_version, file_version, plugin_versions
@@ -38,6 +39,7 @@ from deepseek.pipeline.looking import Looked, look
 from deepseek.pipeline.pretrained import pretrained_choices
 from deepseek.pipeline.sources import require_recipe_columns, require_test_columns, source_of
 from deepseek.pipeline.twins import TwinFacts, rows_key, twin_facts
+from deepseek.pipeline.windows import plan_windows
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 from deepseek.tasks import TASK_OF_KIND
@@ -76,11 +78,11 @@ class Dataset:
 
     def preparation(self) -> Preparation:
         """Return the fitted preparation."""
-        return Preparation.from_json(read_json(self.folder / "preparation.json"))
+        return preparation_of(read_json(self.folder / "preparation.json"))
 
     def open(self, split: str) -> PreparedDataset | None:
         """Return the prepared rows of `train`, `validation` or `test`, or nothing where there are none."""
-        return PreparedDataset.open(self.folder / split) if (self.folder / split).is_dir() else None
+        return open_prepared(self.folder / split) if (self.folder / split).is_dir() else None
 
 
 def make_dataset(recipe: Recipe, cache: StageCache, *, inner: tuple[int, int] | None = None) -> Dataset:
@@ -157,6 +159,8 @@ class _Road:
 
     def dataset(self) -> Dataset:
         data = self.recipe.data
+        if data.time is not None:
+            return self._windows(data.time)
         landed = self._land(data.source, require_recipe_columns)
         texts = [column.name for column in landed.table.schema if is_text(column.type)]
         has_test = data.test is not None
@@ -191,6 +195,31 @@ class _Road:
         tables = {"source": landed.table.path.parent, **({"test": test.table.path.parent} if test else {})}
         mended = np.union1d(self._edits.relabelled, self._edits.weighed)
         return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects, tables, mended)
+
+    def _windows(self, time: str) -> Dataset:
+        """Read, lay out in time, split and prepare a long table whose windows are learned from."""
+        if self.inner is not None:
+            raise DataError("the steps of a forecast cannot be dealt into folds", hint="leave out what asks for folds of training rows")
+        landed = self._land(self.recipe.data.source, require_recipe_columns)
+        plan = plan_windows(self.recipe, landed.table, time=time)
+        self.warnings += plan.warnings
+        self.reasons |= plan.reasons
+        key = {"code": self._code, "landed": landed.key, **plan.key}
+        folder, _ = self.cache.folder("prepared", key, plan.build)
+        counts = read_json(folder / "counts.json")
+        self._warn_of_counts(counts)
+        preparation = preparation_of(read_json(folder / "preparation.json"))
+        document = {
+            "sources": {"source": landed.manifest},
+            "schema": preparation.schema.to_json(),
+            "rows": counts,
+            "warnings": self.warnings,
+            "twins": [],
+        }
+        rejects = {"": landed.table.path.parent / REJECTS}
+        assert isinstance(self.recipe.task, Mapping), "a recipe with data.time names its task"
+        task, tables = dict(self.recipe.task), {"source": landed.table.path.parent}
+        return Dataset(folder, task, self.reasons, tuple(self.warnings), document, rejects, tables)
 
     def _land(self, spec: Any, require: Callable[[Recipe, list[str]], None], texts: Sequence[str] = ()) -> Landed:
         data = self.recipe.data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,10 @@ from deepseek.artifacts import Bundle
 from deepseek.data.landing import LandedTable
 from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
+from deepseek.data.windows.dataset import WindowDataset
+from deepseek.data.windows.making import windows_of
+from deepseek.data.windows.preparation import WindowPreparation
+from deepseek.data.windows.tables import is_long, window_rows
 from deepseek.errors import BundleError, DataError, InputError
 from deepseek.exporters.original import Rows
 from deepseek.inference.predictor import Predictor
@@ -60,6 +64,9 @@ def rows_to_calibrate(bundle: Bundle, rows: Any, most: int) -> Rows:
 def _given(bundle: Bundle, rows: Any, most: int) -> Rows:
     predictor = Predictor.load(bundle.path, backend="torch")
     source = open_source(rows).as_text(predictor.preparation.text_columns)
+    preparation = predictor.preparation
+    if isinstance(preparation, WindowPreparation) and is_long(source.schema(), preparation.rules):
+        return _windows_given(pa.Table.from_batches(source.read(), source.schema()), preparation, most)
     predictor.require_columns(source.schema().names)
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -69,6 +76,22 @@ def _given(bundle: Bundle, rows: Any, most: int) -> Rows:
             left -= batch.num_rows
             if left <= 0:
                 return
+
+    return batches
+
+
+def _windows_given(table: pa.Table, preparation: WindowPreparation, most: int) -> Rows:
+    """Return what gives windows of a long table as rows."""
+    windows = windows_of(table, preparation)
+    return _window_batches(windows, sample_of(len(windows), most, 0), preparation, lambda name: table[name])
+
+
+def _window_batches(
+    windows: WindowDataset, places: np.ndarray, preparation: WindowPreparation, column: Callable[[str], pa.ChunkedArray]
+) -> Rows:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(places), _BATCH_ROWS):
+            yield window_rows(column, windows.steps, windows.starts[places[start : start + _BATCH_ROWS]], preparation=preparation)
 
     return batches
 
@@ -89,6 +112,9 @@ def _own(bundle: Bundle, splits: tuple[str, ...], *, most: int, hint: str) -> Ro
     data = dataset.open(split)
     assert data is not None
     places = sample_of(len(data), most, run.recipe.seed)
+    preparation = dataset.preparation()
+    if isinstance(data, WindowDataset) and isinstance(preparation, WindowPreparation):
+        return _window_batches(data, places, preparation, LandedTable.open(dataset.landed["source"]).column)
     numbers = places if data.source_rows is None else np.asarray(data.source_rows[places], dtype=np.int64)
     table = LandedTable.open(dataset.landed["test" if split == "test" and "test" in dataset.landed else "source"])
     return lambda: table.batches(rows=np.sort(numbers), batch_rows=_BATCH_ROWS)

@@ -16,6 +16,7 @@ from deepseek.data.loader import Loader, rows_within
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.sources.base import DEFINITIONS
+from deepseek.data.windows.opening import open_prepared, preparation_of
 from deepseek.distributed import RankContext
 from deepseek.inference import build_model
 from deepseek.inference.reading import FEATURES_FILE
@@ -129,11 +130,11 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     progress.quiet(job.quiet)  # a rank is a process of its own
     for plugin in job.plugins:
         load_plugin(plugin, job.plugin_folder)
-    preparation = Preparation.from_json(read_json(job.dataset / "preparation.json"))
+    preparation = preparation_of(read_json(job.dataset / "preparation.json"))
     model = build_model(preparation, job.model, job.task)
     task: Task = model.task
     run = RunFolder(job.run)
-    data = {name: PreparedDataset.open(job.dataset / name) for name in ("train", "validation", "test") if (job.dataset / name).is_dir()}
+    data = {name: open_prepared(job.dataset / name) for name in ("train", "validation", "test") if (job.dataset / name).is_dir()}
     measurement = FinalMeasurement(data, job.measured)
     trainer = Trainer(
         model,

@@ -23,6 +23,7 @@ from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.data.transforms.category import CategoryTransform
 from deepseek.data.transforms.text import TextTransform
+from deepseek.data.windows.dataset import WindowDataset
 from deepseek.errors import InputError
 from deepseek.fields import Kind
 from deepseek.inference import build_model
@@ -172,7 +173,9 @@ class _View:
         ]
 
     def rows(self, count: int) -> list[dict[str, Any]]:
-        """Return the first rows of the first batch at every stage."""
+        """Return the first rows of the first batch at every stage; none of a forecast, whose windows are no rows of the table."""
+        if isinstance(self._train, WindowDataset):
+            return []
         places = self._places(count)
         sources = places if self._train.source_rows is None else self._train.source_rows[places]
         raw = _landed_rows(LandedTable.open(self._dataset.landed["source"]), sources)

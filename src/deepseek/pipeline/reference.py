@@ -10,6 +10,7 @@ import numpy as np
 from deepseek.data.landing import LandedTable
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
+from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.monitoring.outcomes import Target
 from deepseek.monitoring.reference import ROWS, make_reference, sketch_inputs
 from deepseek.pipeline.analysis.predictions import predict_split
@@ -62,7 +63,7 @@ def reference_of(
     if not spec.is_plain:
         return make_reference(inputs, target, None, labels=[], spellings=preparation.spellings)
     name = next((name for name in ("test", "validation") if name in data and name in measured), None)
-    if name is None:
+    if name is None or isinstance(preparation, WindowPreparation):  # what came of a forecast is known step by step, not as one number
         return make_reference(
             inputs, target, model.task.answer(_no_answers(model, data["train"])), labels=[], spellings=preparation.spellings
         )

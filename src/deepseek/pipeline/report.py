@@ -19,6 +19,8 @@ from deepseek.data.landing import LandedTable
 from deepseek.data.preparation import Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.splits import NAMES
+from deepseek.data.windows.dataset import WindowDataset
+from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.distributed import RankContext
 from deepseek.errors import DeepSeekError, InputError
 from deepseek.inference.reading import read_preparation
@@ -26,6 +28,7 @@ from deepseek.pipeline.analysis.compression import compression_facts
 from deepseek.pipeline.analysis.coverage import Groups, coverage_facts
 from deepseek.pipeline.analysis.examples import examples, worst_rows
 from deepseek.pipeline.analysis.finished import FinishedRun
+from deepseek.pipeline.analysis.horizons import horizon_facts
 from deepseek.pipeline.analysis.importance import importance_facts
 from deepseek.pipeline.analysis.predictions import REPEATS, Predictions, metric_intervals, predict_split, table_rows
 from deepseek.pipeline.analysis.quality import class_facts, label_facts, value_facts
@@ -45,6 +48,7 @@ from deepseek.reporting.facts import (
     RowFacts,
     SelfTrainingFacts,
 )
+from deepseek.reporting.forecast import ForecastFacts
 from deepseek.reporting.report import report_page
 from deepseek.statistics.intervals import Interval
 from deepseek.tasks.model import TaskModel
@@ -130,6 +134,7 @@ class _Collector:
         self._recipe, self._resolved, self._outcome, self._data = run.recipe, run.resolved, run.outcome, run.data
         self._preparation = read_preparation(run.bundle)
         self._missing: list[str] = []
+        self._forecast: tuple[str, ForecastFacts] | None = None
         self._found_columns: dict[str, float] = {}
 
     def facts(self) -> ReportFacts:
@@ -162,6 +167,7 @@ class _Collector:
             commands=(f"deepseek run {self._folder.path}", f"deepseek show {self._folder.resolved}"),
             seed=resolved.seed,
             self_training=self._self_training(),
+            forecast=self._forecast,
         )
 
     def _self_training(self) -> SelfTrainingFacts | None:
@@ -199,10 +205,13 @@ class _Collector:
         if not opened:
             self._missing.append("there are no validation or test rows to look at")
             return None, figures
+        split = "test" if "test" in opened else "validation"
+        if isinstance(windows := opened[split], WindowDataset) and isinstance(self._preparation, WindowPreparation):
+            self._forecast = split, horizon_facts(model, windows, season=self._preparation.rules.season)
+            return None, figures
         predictions = {name: predict_split(model, data, name, rows=self._most, seed=self._recipe.seed) for name, data in opened.items()}
         ends = {(name, metric): end for name, one in predictions.items() for metric, end in metric_intervals(model.task, one).items()}
         figures = [_with_interval(one, ends.get((one.split, one.metric))) for one in figures]
-        split = "test" if "test" in predictions else "validation"
         return self._row_facts(dataset, model, opened[split], predictions[split]), figures
 
     def _row_facts(self, dataset: Dataset, model: TaskModel, data: PreparedDataset, predictions: Predictions) -> RowFacts:

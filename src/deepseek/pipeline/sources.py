@@ -64,7 +64,10 @@ def require_recipe_columns(recipe: Recipe, names: Sequence[str]) -> None:
         *data.drop,
         *data.fields,
         *data.spellings,
-        *filter(None, (data.weight, split.group, split.time, split.column)),
+        *data.series_columns,
+        *data.known,
+        *data.static,
+        *filter(None, (data.weight, data.time, split.group, split.time, split.column)),
     ):
         if name not in names:
             raise UnknownNameError("column", name, names, hint=reading_hint(names))

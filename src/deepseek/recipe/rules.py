@@ -216,6 +216,60 @@ def _self_training(recipe: RecipeSections) -> Iterator[Problem]:
         yield Problem("self_training.threshold", "has no use with 'choose: top', which takes the surest rows whatever their probability")
 
 
+def _forecasts(recipe: RecipeSections) -> bool:
+    return recipe.task != AUTO and recipe.task["type"] == "forecasting"
+
+
+def _forecasting(recipe: RecipeSections) -> Iterator[Problem]:
+    data, split = recipe.data, recipe.data.split
+    if not _forecasts(recipe):
+        given = [name for name in ("time", "series", "known", "static", "frequency", "season") if getattr(data, name)]
+        for name in given:
+            yield Problem(f"data.{name}", "is for forecasts; say task: {type: forecasting, horizon: STEPS}")
+        for name in ("train_from", "validation_from", "test_from", "until"):
+            if getattr(split, name) is not None:
+                yield Problem(f"data.split.{name}", "is for forecasts; elsewhere data.split.time takes shares")
+        return
+    if data.time is None:
+        yield Problem("data.time", "is missing: a forecast needs the column that says when each row is")
+    unusable = {
+        "data.test": data.test is not None,
+        "data.weight": data.weight is not None,
+        "data.clean": bool(data.clean),
+        "data.suspects": data.suspects is not None,
+        "data.spellings": bool(data.spellings),
+        "self_training": recipe.self_training is not None,
+        "monitor": recipe.monitor is not None,
+        "learn": recipe.learn is not None,
+        "compress": recipe.compress is not None,
+        "data.augment": bool(data.augment) and data.augment != AUTO,
+    }
+    yield from (Problem(path, "does not go with forecasts; leave it out") for path, given in unusable.items() if given)
+    for name in ("group", "time", "column", "folds", "stratify"):
+        if getattr(split, name):
+            yield Problem(f"data.split.{name}", "does not go with forecasts, which are split by data.time")
+    yield from _forecast_columns(recipe)
+
+
+def _forecast_columns(recipe: RecipeSections) -> Iterator[Problem]:
+    data = recipe.data
+    targets, series, dropped = set(data.targets), set(data.series_columns), set(data.drop)
+    for key, names in (("known", data.known), ("static", data.static)):
+        for name in names:
+            if name in targets:
+                yield Problem(f"data.{key}", f"names the target {name!r}, whose future is what is asked for")
+            if name in dropped:
+                yield Problem(f"data.{key}", f"names {name!r}, which 'data.drop' drops")
+    for name in sorted(set(data.known) & set(data.static)):
+        yield Problem("data.static", f"names {name!r}, which stands under 'data.known' too")
+    if data.static and not series:
+        yield Problem("data.static", "needs data.series: in a single series what never changes says nothing")
+    for taken in sorted(name for name in targets if name == data.time or name in series):
+        yield Problem("data.target", f"the column {taken!r} is the time, or tells series apart")
+    if data.time in series:
+        yield Problem("data.series", f"names the time {data.time!r}")
+
+
 RULES: tuple[Rule, ...] = (
     _split_shares,
     _split_ways,
@@ -233,6 +287,7 @@ RULES: tuple[Rule, ...] = (
     _live_stream,
     _self_training,
     _fine_tuning,
+    _forecasting,
 )
 """Every cross-field check, in the order of the recipe's sections."""
 

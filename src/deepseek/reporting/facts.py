@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deepseek.reporting.forecast import ForecastFacts
 from deepseek.statistics.curves import CalibrationBin, ThresholdRow
 
 
@@ -344,6 +345,7 @@ class ReportFacts:
         commands: What to type to do it again.
         seed: The recipe's seed.
         self_training: How rounds of self-training went, where there were any.
+        forecast: A forecast's errors step by step, and the split that they are of; nothing for other tasks.
     """
 
     name: str
@@ -367,3 +369,4 @@ class ReportFacts:
     commands: Sequence[str]
     seed: int
     self_training: SelfTrainingFacts | None = None
+    forecast: tuple[str, ForecastFacts] | None = None

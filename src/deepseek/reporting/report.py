@@ -17,6 +17,7 @@ from deepseek.reporting.facts import (
     SelfTrainingFacts,
     SliceFacts,
 )
+from deepseek.reporting.forecast import forecast_parts
 from deepseek.reporting.html import Html, element, join
 from deepseek.reporting.numbers import number, percent, seconds, size
 from deepseek.reporting.page import (
@@ -57,6 +58,9 @@ def report_page(facts: ReportFacts) -> str:
     page.section("Training", *_training(facts.curves))
     if facts.self_training is not None:
         page.section("Self-training", *_rounds(facts.self_training))
+    if facts.forecast is not None:
+        split, found = facts.forecast
+        page.section("Step by step", *forecast_parts(found), note=f"On {split} windows.")
     if facts.rows is not None:
         for title, parts in answer_sections(facts.rows):
             page.section(title, *parts, note=_looked_at(facts))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from deepseek.artifacts import Bundle, sha256_file
 from deepseek.data.cleaning.base import Cleaner
-from deepseek.data.preparation import Preparation
+from deepseek.data.windows.opening import preparation_of
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.fields import Kind
 from deepseek.inference import Predictor
@@ -83,7 +83,7 @@ class ServedModel:
             load_plugin(plugin, Path())
         bundle = Bundle.open(Path(path))
         self.version, self.bundle = version_of(bundle), str(bundle.path.absolute())
-        preparation = Preparation.from_json(bundle.read("data.json"))
+        preparation = preparation_of(bundle.read("data.json"))
         self.target = preparation.schema.target
         self.outcome = None if preparation.target is None else Target.of(preparation.target)
         self.feedback = FeedbackReader(preparation.target, max_rows=settings.max_rows)

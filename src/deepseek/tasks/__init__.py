@@ -16,3 +16,6 @@ TASK_OF_KIND: dict[TargetKind, str] = {
     "mask": "segmentation",
 }
 """The task for each kind of target."""
+
+FORECASTING = "forecasting"
+"""The task that answers windows with lists of steps."""

@@ -164,6 +164,33 @@ def _lists(values: np.ndarray, lengths: list[int]) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
+def forecast_table(target: TargetSpec, decoded: Mapping[str, Decoded], levels: Sequence[float] = ()) -> pa.Table:
+    """Return forecasts as lists of steps, in the target's units: a row for each window.
+
+    Args:
+        target: Gives mean and standard deviation.
+        decoded: `standardized` `[b, h, c]` and, where there are levels, `quantiles` `[b, h, c, q]`.
+        levels: The quantiles' levels, ascending.
+
+    Returns:
+        `prediction`, and `quantile_LEVEL` beside it; of several target columns each with `_COLUMN` behind its name. Lists of float64.
+    """
+    several = len(target.columns) > 1
+    mean, std = np.array(target.mean), np.array(target.std)
+    columns = {}
+    named = {"prediction": _array(decoded["standardized"])}
+    if levels:
+        quantiles = _array(decoded["quantiles"])
+        named |= {f"quantile_{level:g}": quantiles[..., place] for place, level in enumerate(levels)}
+    for name, values in named.items():
+        in_units = values.astype(np.float64) * std + mean
+        for place, column in enumerate(target.columns):
+            flat = pa.array(in_units[:, :, place].ravel())
+            offsets = pa.array(np.arange(len(in_units) + 1, dtype=np.int32) * in_units.shape[1])
+            columns[f"{name}_{column}" if several else name] = pa.ListArray.from_arrays(offsets, flat)
+    return pa.table(columns)
+
+
 def _columns(target: TargetSpec, values: np.ndarray) -> dict[str, pa.Array]:
     return {f"probability_{name}": pa.array(values[:, place]) for place, name in enumerate(target.classes)}
 

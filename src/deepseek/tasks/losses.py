@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 from torch.nn import functional
 
@@ -213,6 +213,35 @@ class HuberLoss(Loss):
     def terms(self, out: Tensor, target: Tensor) -> Tensor:
         """Return `[b, m, o]`."""
         return functional.huber_loss(out, by_output(target, out).expand_as(out), reduction="none", delta=self.delta)
+
+
+class QuantileLoss(Loss):
+    """The pinball loss of several quantiles at once: what lies above a level costs the level, what lies below it the rest of one.
+
+    Its minimum is where a share `level` of the values lies below. Source: Koenker and Bassett, "Regression Quantiles", Econometrica 1978,
+    https://doi.org/10.2307/1913643.
+
+    Args:
+        levels: The quantiles, ascending, each in (0, 1); 0.5 among them, which is the prediction.
+
+    Raises:
+        InputError: The levels are not in order, or lack 0.5.
+    """
+
+    kinds = ("values",)
+
+    def __init__(self, target: TargetSpec, /, *, levels: list[Annotated[float, Gt(0.0), Lt(1.0)]] = [0.1, 0.5, 0.9]) -> None:  # noqa: B006
+        super().__init__(target)
+        if sorted(set(levels)) != list(levels) or 0.5 not in levels:
+            raise InputError(f"the levels of the quantile loss are {levels}", hint="give them ascending, each once, 0.5 among them")
+        self.levels = tuple(levels)
+
+    def terms(self, out: Tensor, target: Tensor) -> Tensor:
+        """Return `[b, m, o]` for outputs `[b, m, o]`, in which the quantiles of each value stand together, and values `[b, o / q]`."""
+        count = len(self.levels)
+        levels = torch.tensor(self.levels, dtype=out.dtype, device=out.device)
+        above = target.reshape(target.shape[0], 1, -1, 1).to(out.dtype) - out.reshape(*out.shape[:2], -1, count)
+        return torch.maximum(levels * above, (levels - 1) * above).flatten(2)
 
 
 def widened(out: Tensor) -> Tensor:

@@ -300,10 +300,23 @@ class _Columns(Metric):
         """Add rows."""
         predicted = decoded["standardized"].double()
         truth = target.double().reshape(predicted.shape)
+        if predicted.ndim == 3:  # a forecast: each step is a row, but for what is missing of it
+            steps = predicted.shape[1]
+            predicted, truth, weight = predicted.flatten(0, 1), truth.flatten(0, 1), weight.repeat_interleave(steps)
+            known = ~truth.isnan()
+            self._observe_known(torch.where(known, predicted, 0.0), torch.where(known, truth, 0.0), weight[:, None] * known)
+            return
         self.state["error"] += weight @ self.error(predicted - truth)
         self.state["first"] += weight @ truth
         self.state["second"] += weight @ truth**2
         self.state["weight"] += weight.sum()
+
+    def _observe_known(self, predicted: Tensor, truth: Tensor, weight: Tensor) -> None:
+        """Add values `[b, c]`, each with a weight of its own."""
+        self.state["error"] += (weight * self.error(predicted - truth)).sum(dim=0)
+        self.state["first"] += (weight * truth).sum(dim=0)
+        self.state["second"] += (weight * truth**2).sum(dim=0)
+        self.state["weight"] += weight.sum(dim=0)
 
     def error(self, difference: Tensor) -> Tensor:
         """Return what is summed of the differences `[b, c]`; their squares, unless overridden."""

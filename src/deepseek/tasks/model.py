@@ -48,7 +48,8 @@ class TaskModel(nn.Module):
                 hint=f"choose {_MODELS[task.takes]} under model, or another task",
             )
         self.network = network
-        self.head = task.attach(network, task.head(network.width, network.members))
+        own = network.decision(task.outputs)
+        self.head = task.attach(network, task.head(network.width, network.members) if own is None else own)
         self.task = task
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError, RecipeError, UnknownNameError
 from deepseek.fields import Kind
 from deepseek.models.base import Encoded, Encoder
+from deepseek.models.forecasting.base import Forecaster
 from deepseek.models.fusion import ConcatFusion
 from deepseek.models.network import Network, module_key, parameter_count, without_pretrained
 from deepseek.registry import family
@@ -63,7 +64,8 @@ def case():
     return inputs, {"numbers": WithIndicator(), "photo.front": ToFloat()}, batch
 
 
-VECTORS = [name for name in family("model").names() if family("model").get(name).features == "vector"]
+MODELS = {name: family("model").get(name) for name in family("model").names()}
+VECTORS = [name for name, model in MODELS.items() if model.features == "vector" and not issubclass(model, Forecaster)]
 
 
 @pytest.mark.parametrize("name", VECTORS)

@@ -57,6 +57,8 @@ class InputSpec:
             from which numeric embeddings take their bins.
         ragged: Whether rows are of unequal length (texts): the batch then holds `NAME` `[b, l, *shape]`, zeros behind each row's end, and
             `NAME_mask` `[b, l]`, true where an element is real. No row is empty.
+        horizon: Of a forecast's inputs, how many steps lie ahead: of the history those that are to be predicted, of what is known in
+            advance the last ones of its own; 0 elsewhere.
     """
 
     name: str
@@ -67,10 +69,12 @@ class InputSpec:
     cardinalities: tuple[int, ...] = ()
     quantiles: np.ndarray | None = field(default=None, compare=False)
     ragged: bool = False
+    horizon: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as plain JSON values."""
-        return {
+        ahead = {"horizon": self.horizon} if self.horizon else {}
+        return ahead | {
             "name": self.name,
             "kind": self.kind.value,
             "columns": list(self.columns),
@@ -94,6 +98,7 @@ class InputSpec:
             tuple(value["cardinalities"]),
             None if quantiles is None else np.asarray(quantiles, dtype=np.float32),
             bool(value.get("ragged", False)),
+            int(value.get("horizon", 0)),
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import TargetSpec
+from deepseek.data.windows.dataset import WindowDataset
 from deepseek.errors import DeepSeekError
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.predictions import Predictions, predict_split
@@ -53,6 +54,8 @@ def predict_test_rows(run: FinishedRun) -> RunPredictions | str:
         return f"its rows or its model cannot be read: {error.message}"
     if data is None:
         return "it has no test rows"
+    if isinstance(data, WindowDataset):
+        return "its windows overlap, and intervals made of them would be too narrow; see deepseek backtest"
     if data_identity(dataset.folder) != run.data.get("identity"):
         return "its data changed since it was trained"
     if not model.task.target.is_plain:

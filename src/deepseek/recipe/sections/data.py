@@ -45,6 +45,14 @@ class SplitSection(Section):
     """Number of folds for cross-validation, in the place of the shares."""
     fold: Annotated[Integer, Ge(0)] = 0
     """Which of the folds is the test split, counted from 0."""
+    train_from: Text | None = None
+    """Of a forecast: the first moment that is used at all."""
+    validation_from: Text | None = None
+    """Of a forecast: the moment at which training ends and validation begins, in the place of the shares."""
+    test_from: Text | None = None
+    """Of a forecast: the moment at which validation ends and the test begins, in the place of the shares."""
+    until: Text | None = None
+    """Of a forecast: the first moment behind the test, which is not used any more."""
     seed: Seed | None = None
     """Seed of the split; the recipe's where not given."""
     on_leak: Literal["warn", "fail", "drop", "ignore"] = "warn"
@@ -79,6 +87,20 @@ class DataSection(Section):
     """A source of test rows of its own; the split then shares out `source` between training and validation."""
     target: Text | Annotated[list[Text], Field(min_length=1)] | None = None
     """The column to predict, or several."""
+    time: Text | None = None
+    """Of a forecast: the column of moments; each row of the table is then a step of a series."""
+    series: Text | list[Text] = []
+    """Of a forecast: the columns that tell series apart, where there are several."""
+    known: list[Text] = []
+    """Of a forecast: columns whose future is known when it is asked; the time may be one. Of others only the past is looked at."""
+    static: list[Text] = []
+    """Of a forecast: columns that never change within a series; those that tell series apart may be among them."""
+    frequency: Text | None = None
+    """Of a forecast: the distance between steps, such as 15min, 1h, 1d, 1mo; the commonest one where not given."""
+    gaps: Literal["fill", "fail"] = "fill"
+    """Of a forecast: whether steps without a row count as missing values, or are refused."""
+    season: Annotated[Integer, Ge(1)] | None = None
+    """Of a forecast: how many steps a season has, for the naive forecast beside it; by the frequency where not given."""
     fields: dict[str, KindName] = {}
     """The kinds of columns, where the inferred ones are wrong."""
     drop: list[Text] = []
@@ -106,3 +128,8 @@ class DataSection(Section):
     def targets(self) -> tuple[str, ...]:
         """The columns to predict, as a tuple however they were given."""
         return (self.target,) if isinstance(self.target, str) else tuple(self.target or ())
+
+    @property
+    def series_columns(self) -> tuple[str, ...]:
+        """The columns that tell series apart, as a tuple however they were given."""
+        return (self.series,) if isinstance(self.series, str) else tuple(self.series)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-_PREDICTION, _PROBABILITY = "prediction", "probability_"
+_PREDICTION, _PROBABILITY, _QUANTILE = "prediction", "probability_", "quantile_"
 
 
 class AnswerWriter:
@@ -21,15 +21,23 @@ class AnswerWriter:
         self.schema = schema
         self.classes = tuple(name.removeprefix(_PROBABILITY) for name in schema.names if name.startswith(_PROBABILITY))
         self._probabilities = [place for place, name in enumerate(schema.names) if name.startswith(_PROBABILITY)]
-        self._predictions = [place for place, name in enumerate(schema.names) if not name.startswith(_PROBABILITY)]
+        self._quantiles = [place for place, name in enumerate(schema.names) if name.startswith(_QUANTILE)]
+        beside = {*self._probabilities, *self._quantiles}
+        self._predictions = [place for place in range(len(schema.names)) if place not in beside]
         self._names = [schema.names[place].removeprefix(f"{_PREDICTION}_") for place in self._predictions]
 
     def write(self, table: pa.Table) -> list[dict[str, Any]]:
-        """Return one object a row: `prediction`, and `probabilities` by class where there are classes.
+        """Return one object a row: `prediction`, and `probabilities` by class or `quantiles` by level where there are such.
 
         The numbers of float32 columns stay float32, whose shortest spelling JSON then holds.
         """
         predictions = self._written(table)
+        if self._quantiles:
+            names = [self.schema.names[place].removeprefix(_QUANTILE) for place in self._quantiles]
+            rows = zip(*(table.column(place).to_pylist() for place in self._quantiles), strict=True)
+            return [
+                {_PREDICTION: value, "quantiles": dict(zip(names, row, strict=True))} for value, row in zip(predictions, rows, strict=True)
+            ]
         if not self._probabilities:
             return [{_PREDICTION: value} for value in predictions]
         columns = [list(table.column(place).to_numpy()) for place in self._probabilities]
@@ -57,6 +65,10 @@ class AnswerWriter:
             share = {"type": "number", "minimum": 0, "maximum": 1}
             values = {"type": "object", "properties": dict.fromkeys(self.classes, share), "required": list(self.classes)}
             properties["probabilities"] = values
+        if self._quantiles:
+            levels = {self.schema.names[place].removeprefix(_QUANTILE): place for place in self._quantiles}
+            parts = {name: _type_schema(self.schema.field(place).type) for name, place in levels.items()}
+            properties["quantiles"] = {"type": "object", "properties": parts, "required": list(parts)}
         return {"type": "object", "properties": properties, "required": list(properties)}
 
 

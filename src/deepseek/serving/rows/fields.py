@@ -128,6 +128,8 @@ def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[A
         return _image(field, optional=optional)
     if field.kind is Kind.TAGS:
         return _words(field)
+    if field.kind is Kind.SERIES and field.shape and kind is not None and pa.types.is_list(kind):
+        return _series(field, kind.value_type)
     raise BundleError(f"the column {field.name!r} is of the kind {field.kind.value!r}, which is not served over HTTP")
 
 
@@ -206,6 +208,32 @@ def _words(field: Field) -> FieldReader:
     return FieldReader(field.name, field.kind, pa.list_(pa.string()), types, fits, convert, allowed, schema, ["a", "list", "of", "words"])
 
 
+def _series(field: Field, kind: pa.DataType) -> FieldReader:
+    """Return the reader of a window's column: a list of as many values as the window has steps, oldest first."""
+    length = field.shape[0]
+    inner = (
+        Kind.TIMESTAMP
+        if pa.types.is_timestamp(kind)
+        else Kind.NUMBER
+        if is_number(kind) and not pa.types.is_integer(kind)
+        else Kind.CATEGORY
+    )
+    each = field_reader(replace(field, kind=inner, shape=()), kind)
+
+    def convert(values: Any) -> list[Any] | None:
+        if values is None:
+            return None
+        if not isinstance(values, list) or len(values) != length:
+            raise ValueError
+        return [each.convert(value) for value in values]
+
+    schema = {"type": ["array", "null"], "items": each.schema, "minItems": length, "maxItems": length}
+    return FieldReader(
+        field.name, field.kind, pa.list_(each.type), frozenset(), None, convert,
+        f"a list of {length} values, oldest first, each {each.allowed}", schema, [each.example] * length,
+    )  # fmt: skip
+
+
 def _only(types: frozenset[type]) -> Read:
     def convert(value: Any) -> Any:
         if type(value) not in types:
@@ -273,6 +301,8 @@ def _related(kind: pa.DataType, reader: FieldReader) -> bool:
     """Whether Arrow values of a type can be meant for a column: a path for an image, or a number for a text, is not."""
     if pa.types.is_null(kind):
         return reader.kind is not Kind.IMAGE
+    if pa.types.is_list(reader.type):
+        return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
     if reader.type == pa.float64():
         return is_number(kind) or bool(pa.types.is_boolean(kind))
     if reader.type == pa.int64():

@@ -1,0 +1,72 @@
+"""Recurrent networks for series: GRU and LSTM over the steps, with attention over what they say at each.
+
+Legend of shapes: `b` rows · `l` steps · `k` columns · `w` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from deepseek.data.transforms.base import InputSpec
+from deepseek.errors import InputError
+from deepseek.models.base import Encoded, Encoder
+from deepseek.models.encoders.text import Pooling, make_pooling, pooled
+from deepseek.models.encoders.text_rnn import Cell, run
+from deepseek.models.layers import Depth, Probability, Width
+
+
+class SeriesRnnEncoder(Encoder):
+    """Layers of LSTM or GRU over the steps of a series of numbers, then attention over the steps.
+
+    Source: LSTM, Hochreiter and Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735; GRU, Cho et al. 2014,
+    https://arxiv.org/abs/1406.1078; attention over the states, Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473.
+
+    Args:
+        cell: `lstm`, or `gru`, which has fewer weights and is slower on a processor.
+        width: The width of the result.
+        depth: How many layers.
+        pool: How the steps become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
+        dropout: The share of values dropped behind every layer and behind the pooling, in [0, 1).
+
+    Raises:
+        InputError: There are several inputs, or the one is no series of numbers `[l, k]`.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, InputSpec],
+        /,
+        *,
+        cell: Cell = "lstm",
+        width: Width = 128,
+        depth: Depth = 1,
+        pool: Pooling = "attention",
+        dropout: Probability = 0.1,
+    ) -> None:
+        super().__init__(inputs)
+        (self.input_name, spec), *others = inputs.items()
+        if others or len(spec.shape) != 2 or spec.cardinalities:
+            raise InputError(
+                f"the encoder series_rnn takes one series of numbers, and was given {', '.join(inputs)} of shape {spec.shape}",
+                hint="name another encoder for this input under model.encoders",
+            )
+        make = nn.GRU if cell == "gru" else nn.LSTM
+        self.layers = nn.ModuleList(make(spec.shape[1] if layer == 0 else width, width, batch_first=True) for layer in range(depth))
+        self.dropout = nn.Dropout(dropout)
+        self.pooling = make_pooling(width, pool)
+        self.width = width
+        self.tokens = spec.shape[0] if pool == "none" else 1
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
+        """Return `[b, 1, w]`, or `[b, l, w]` where nothing is pooled."""
+        x = inputs[self.input_name]
+        *layers, last = (cast("nn.RNNBase", layer) for layer in self.layers)
+        for layer in layers:
+            x = self.dropout(run(layer, x))
+        states = run(last, x)
+        encoded = pooled(self.pooling, states, torch.ones_like(states[..., 0], dtype=torch.bool))
+        return Encoded(self.dropout(encoded.tokens), None)

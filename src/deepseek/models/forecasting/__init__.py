@@ -1,0 +1,1 @@
+"""Networks that forecast: from a window of the past, and what is known of the future, to the next steps."""
