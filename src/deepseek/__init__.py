@@ -40,6 +40,7 @@ _PUBLIC = {
     "example": "deepseek.data.examples",
     "profile": "deepseek.pipeline.profile",
     "preview": "deepseek.pipeline.preview",
+    "attention": "deepseek.pipeline.attention",
     "features": "deepseek.pipeline.features",
     "compare": "deepseek.pipeline.compare",
     "push_tasks": "deepseek.pipeline.annotate",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from deepseek.inference import load as load
     from deepseek.pipeline.annotate import pull_annotations as pull_annotations
     from deepseek.pipeline.annotate import push_tasks as push_tasks
+    from deepseek.pipeline.attention import attention as attention
     from deepseek.pipeline.closed_loop.process import loop as loop
     from deepseek.pipeline.closed_loop.replay import replay as replay
     from deepseek.pipeline.compare import compare as compare

@@ -15,6 +15,7 @@ _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
 _AUGMENT = "deepseek.data.augment"
 _ENCODERS = "deepseek.models.encoders"
+_FUSION = "deepseek.models.fusion"
 _TRUNKS = "deepseek.models.trunks"
 _TASKS = "deepseek.tasks"
 _CALLBACKS = "deepseek.training.callbacks"
@@ -159,6 +160,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "image": f"{_TRANSFORMS}.image:ImageTransform",
             "text": f"{_TRANSFORMS}.text:TextTransform",
             "text_pretrained": f"{_TRANSFORMS}.text_pretrained:PretrainedTextTransform",
+            "audio": f"{_TRANSFORMS}.audio:AudioTransform",
         },
     ),
     "augmentation": (
@@ -218,9 +220,19 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_transformer": f"{_ENCODERS}.text_transformer:TextTransformerEncoder",
             "text_pretrained": f"{_ENCODERS}.text_pretrained:PretrainedTextEncoder",
             "image_timm": f"{_ENCODERS}.image_timm:TimmEncoder",
+            "audio_cnn": f"{_ENCODERS}.audio_cnn:AudioCnnEncoder",
+            "audio_rnn": f"{_ENCODERS}.audio_rnn:AudioRnnEncoder",
         },
     ),
-    "fusion": ("deepseek.models.base:Fusion", {"concat": "deepseek.models.fusion:ConcatFusion"}),
+    "fusion": (
+        "deepseek.models.base:Fusion",
+        {
+            "concat": f"{_FUSION}.concat:ConcatFusion",
+            "gated": f"{_FUSION}.gated:GatedFusion",
+            "cross_attention": f"{_FUSION}.cross_attention:CrossAttentionFusion",
+            "late": f"{_FUSION}.late:LateFusion",
+        },
+    ),
     "trunk": (
         "deepseek.models.base:Trunk",
         {
@@ -246,6 +258,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_transformer": "deepseek.models.presets.text:TextTransformerModel",
             "text_pretrained": "deepseek.models.presets.pretrained:PretrainedTextModel",
             "image_timm": "deepseek.models.presets.pretrained:TimmModel",
+            "audio_cnn": "deepseek.models.presets.audio:AudioCnnModel",
+            "audio_rnn": "deepseek.models.presets.audio:AudioRnnModel",
         },
     ),
     "loss": (

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 FILE = "file"
 """The column of the answers that names the file where a row is one."""
 
-_FILE_KINDS: dict[Kind, Literal["image", "text"]] = {Kind.IMAGE: "image", Kind.TEXT: "text"}
+_FILE_KINDS: dict[Kind, Literal["image", "audio", "text"]] = {Kind.IMAGE: "image", Kind.AUDIO: "audio", Kind.TEXT: "text"}
 
 
 def open_rows(given: Any, schema: Schema, columns: Sequence[str]) -> Source:
     """Return the source of rows to be answered.
 
     Beside what `open_source` takes: one row as a mapping or a pandas Series, a Series of a model's only column, and for a model whose only
-    input is an image or a text the files themselves: one, several, a pattern, or a folder without classes.
+    input is an image, a sound or a text the files themselves: one, several, a pattern, or a folder without classes.
 
     Args:
         given: The rows.

@@ -1,4 +1,4 @@
-"""Files that are rows by themselves: images, or texts, in a folder without classes, one by one, or by a pattern."""
+"""Files that are rows by themselves: images, sounds, or texts, in a folder without classes, one by one, or by a pattern."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEXT_ROWS = 1_024
 
 
 class ListedFiles(Source):
-    """One row a file, in one column: the path of an image, the content of a text.
+    """One row a file, in one column: the path of an image or a sound, the content of a text.
 
     Args:
         path: A file, a folder with everything below it, a pattern such as `*.png`, a file's URL, or a list of such.
@@ -40,7 +40,7 @@ class ListedFiles(Source):
         DataError: There is no such file.
     """
 
-    def __init__(self, path: Any, /, *, column: str, kind: Literal["image", "text"]) -> None:
+    def __init__(self, path: Any, /, *, column: str, kind: Literal["image", "audio", "text"]) -> None:
         super().__init__()
         self.column, self.kind = column, kind
         self.names: list[str] = []
@@ -74,7 +74,7 @@ class ListedFiles(Source):
     def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(self._paths), rows):
             part = self._paths[start : start + rows]
-            values = [str(path.absolute()) for path in part] if self.kind == "image" else [_text(path) for path in part]
+            values = [str(path.absolute()) for path in part] if self.kind != "text" else [_text(path) for path in part]
             yield pa.record_batch([pa.array(values, pa.string())], schema=self.schema())
 
     def _list(self, item: str | PathLike[str]) -> None:
