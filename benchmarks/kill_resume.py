@@ -23,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deepseek.artifacts.run import RunFolder, standing_runs
+
 RECIPE = """
 name: killed
 data:
@@ -72,7 +74,7 @@ def kill(process: subprocess.Popen[bytes], after_s: float) -> None:
 
 
 def weights_of(folder: Path) -> str:
-    manifest = json.loads((folder / "runs/killed/001/bundle/manifest.json").read_text())
+    manifest = json.loads((RunFolder.open(folder / "runs/killed").bundle / "manifest.json").read_text())
     return manifest["files"]["weights.safetensors"]
 
 
@@ -110,11 +112,12 @@ def measure(devices: int, trials: int, *, epochs: int = 50) -> dict[str, object]
 
 
 def _is_started(folder: Path) -> bool:
-    return (folder / "runs/killed/001/origin.json").is_file()
+    """Whether there is a run to go on with; one that was killed before its recipe was written has left a bare number behind."""
+    return any((run / "recipe.yaml").is_file() for run in standing_runs(folder / "runs/killed"))
 
 
 def _newest_step(folder: Path) -> int:
-    steps = [int(path.name.partition("-")[2]) for path in (folder / "runs/killed/001/checkpoints").glob("step-*")]
+    steps = [int(path.name.partition("-")[2]) for path in (folder / "runs/killed").glob("*/checkpoints/step-*")]
     return max(steps, default=0)
 
 

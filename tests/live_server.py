@@ -65,6 +65,7 @@ def serving(run, keys, folder, *options, workers=1):
         str(keys),
         "--workers",
         str(workers),
+        "--no-optimize",
     ]
     with log.open("wb") as file:
         process = subprocess.Popen([*command, *options], stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -19,6 +20,9 @@ from typing import Any
 
 import psutil
 
+from deepseek.artifacts import Bundle
+from deepseek.inference.backends.choice import SERVED, is_measured
+from deepseek.inference.reading import read_export
 from load.generator import Generator, Result, request_of, sustained
 
 START_S = 120.0
@@ -119,8 +123,32 @@ def _until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     raise SystemExit(f"the server did not begin:\n{log.read_text(errors='replace')[-3000:]}")
 
 
-def our_command(run: str, port: int, *options: str) -> list[str]:
-    return [sys.executable, "-m", "deepseek", "serve", f"model={run}", "--port", str(port), *options]
+def our_command(run: str, port: int, *options: str, optimize: bool = False) -> list[str]:
+    """Return the command of this framework's server.
+
+    Args:
+        run: What is served.
+        port: Where.
+        options: Further ones.
+        optimize: Whether it looks for the fastest form of the model beside answering, as it does by default.
+    """
+    words = options if optimize else ("--no-optimize", *options)
+    return [sys.executable, "-m", "deepseek", "serve", f"model={run}", "--port", str(port), *words]
+
+
+def wait_until_optimized(run: str, port: int) -> float:
+    """Wait until a server has found the fastest form of a model and answers with it; return the seconds that this took."""
+    began = time.perf_counter()
+    bundle = Bundle.open(Path(run))
+    while not is_measured(bundle):
+        time.sleep(0.2)
+    found = read_export(Bundle.open(bundle.path.parent / "export" / SERVED)).backend
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/model", timeout=10) as reply:
+            if json.load(reply)["backend"] == found:
+                break
+        time.sleep(0.2)
+    return time.perf_counter() - began
 
 
 PREDICT = "/v1/models/model/predict"

@@ -34,7 +34,7 @@ def write_photos(folder, size=24, each=12):
 
 
 @pytest.fixture
-def page_folder(tmp_path, monkeypatch):
+def page_folder(tmp_path, monkeypatch, plugins_forgotten):
     before = dict(os.environ)
     write_customers(tmp_path)
     write_photos(tmp_path)

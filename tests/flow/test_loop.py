@@ -18,6 +18,7 @@ import deepseek
 from deepseek.artifacts import RunFolder
 from deepseek.cli import main
 from deepseek.errors import DataError, InputError, RecipeError, RunError
+from deepseek.inference.backends.choice import is_measured
 from deepseek.monitoring import Watcher
 from deepseek.pipeline.closed_loop import machine, making
 from deepseek.pipeline.closed_loop.asking import ask, asked, forget
@@ -154,6 +155,17 @@ def test_a_shift_is_answered_by_a_better_model(there):
     assert told == ["loop:promoted"]
     again = process("loop", "once", "runs/w", "--json")
     assert (again["events"], again["waits_for"]) == ([], "an alarm")
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_candidate_runs_in_as_fast_a_form_as_its_champion(there, measured):
+    if measured:
+        deepseek.export("runs/w", to="auto")
+    shifted(turned=True)
+    Loop(Path("runs/w")).run()
+    bundle = deepseek.load("runs/w", backend="torch").bundle
+    assert bundle.path.parent.name != "001"
+    assert is_measured(bundle) == measured
 
 
 def test_the_watch_begins_anew_with_the_new_model(there):

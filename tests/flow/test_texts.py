@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import deepseek
+from deepseek.artifacts import sha256_file
 from deepseek.data.batch import in_pieces
 from deepseek.data.padding import in_array_pieces
-from deepseek.errors import InputError
+from deepseek.errors import BundleError, InputError
+from deepseek.models.encoders.text_bag import TextBagEncoder
 
 GOOD, BAD = ["lovely", "great", "fine", "splendid"], ["awful", "dull", "poor", "boring"]
 FILLER = ["the", "film", "with", "a", "story", "and", "some", "people", "who", "go", "to", "a", "place", "then", "come", "back"]
@@ -59,6 +63,21 @@ def test_a_text_alone_is_answered_as_among_others(run):
     assert together["prediction"].equals(alone["prediction"])
     for name in ("probability_good", "probability_bad"):
         np.testing.assert_allclose(together[name], alone[name], atol=1e-5)
+
+
+def test_a_bundle_that_was_made_when_hashes_were_others_is_refused(run, tmp_path, monkeypatch):
+    bundle = tmp_path / "old"
+    shutil.copytree(run.bundle, bundle)
+    weights = {name: tensor for name, tensor in load_file(bundle / "weights.safetensors").items() if not name.endswith(".revised")}
+    save_file(weights, bundle / "weights.safetensors")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["weights.safetensors"] = sha256_file(bundle / "weights.safetensors")
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"another version made it, in which the same weights answer otherwise.* is revision 2, not 1"):
+        deepseek.load(bundle).predict(pa.table({"review": ["lovely"]}))
+    monkeypatch.setattr(TextBagEncoder, "revision", 3)
+    with pytest.raises(BundleError, match="is revision 3, not 2"):
+        deepseek.load(run.run).predict(pa.table({"review": ["lovely"]}))
 
 
 def test_answers_in_pieces_keep_the_rows_order(run, monkeypatch):

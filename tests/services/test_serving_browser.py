@@ -49,7 +49,7 @@ def serving(*arguments, keys=""):
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    command = [sys.executable, "-m", "deepseek", "serve", *map(str, arguments), "--port", str(port)]
+    command = [sys.executable, "-m", "deepseek", "serve", *map(str, arguments), "--port", str(port), "--no-optimize"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, "DEEPSEEK_KEYS": keys})
     try:
         for _ in range(600):

@@ -188,6 +188,7 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
+    "cli/export.py": "the verb's options",
     "cli/ingest.py": "the verb's options",
     "cli/learn.py": "the verb's options",
     "cli/loop.py": "the verb's options",

@@ -254,11 +254,8 @@ class Mine(Check):
 
 
 @pytest.fixture
-def checks():
-    registry = family("check")
-    before = dict(registry._added)
-    yield registry
-    registry._added = before
+def checks(plugins_forgotten):
+    return family("check")
 
 
 def test_a_plugin_file_registers_what_it_defines(checks, tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ def serve_verb(  # noqa: PLR0913 - its arguments are the verb's options
         int | None, typer.Option(metavar="N", help="Processes of a worker that run the network, 0 for none; serve.runners.")
     ] = None,
     backend: Annotated[str | None, typer.Option(metavar="NAME", help="What runs the network; serve.backend.")] = None,
+    optimize: Annotated[
+        bool | None,
+        typer.Option("--optimize/--no-optimize", help="Look for the fastest form beside answering; serve.optimize.", show_default=False),
+    ] = None,
     keys: Annotated[str | None, typer.Option(metavar="FILE", help="File with the keys that clients show; serve.keys.")] = None,
     max_body: Annotated[str | None, typer.Option(metavar="SIZE", help="Largest body, such as 10MB; serve.max_body.")] = None,
     state: Annotated[str | None, typer.Option(metavar="FOLDER", help="The server's own folder; serve.state.")] = None,
@@ -42,8 +46,8 @@ def serve_verb(  # noqa: PLR0913 - its arguments are the verb's options
         apply_override(value, {}, text)
     section = value.get("serve", {}) if set(value) <= {"serve"} else value
     options = {
-        "host": host, "port": port, "workers": workers, "runners": runners, "backend": backend, "keys": keys, "max_body": max_body,
-        "state": state, "watch": watch or None,
+        "host": host, "port": port, "workers": workers, "runners": runners, "backend": backend, "optimize": optimize, "keys": keys,
+        "max_body": max_body, "state": state, "watch": watch or None,
     }  # fmt: skip
     given = {name: option for name, option in options.items() if option is not None}
     deepseek.serve(runs, settings={**(section if isinstance(section, Mapping) else {}), **given}, plugins=plugins)

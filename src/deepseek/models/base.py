@@ -10,10 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from deepseek.data.transforms.base import InputSpec
 from deepseek.models.blocks import Block, blocks_of
+
+_REVISED = "revised"
 
 
 class Encoded(NamedTuple):
@@ -37,15 +40,20 @@ class Encoder(nn.Module, ABC):
         width: `w` of the tokens it returns.
         tokens: `l` where it is fixed, else nothing.
         checkpoint: What its weights were read from, as the key `pretrained` names it; nothing where they are drawn.
+        revision: Which way of reckoning this is, counted from 1: one more for each change after which the same weights answer otherwise.
+            From 2 on it stands among the weights.
     """
 
     width: int
     tokens: int | None = 1
     checkpoint: str | None = None
+    revision: ClassVar[int] = 1
 
     def __init__(self, inputs: Mapping[str, InputSpec], /) -> None:
         super().__init__()
         self.inputs = dict(inputs)
+        if self.revision > 1:
+            self.register_buffer(_REVISED, torch.tensor(self.revision))
 
     @abstractmethod
     def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
@@ -116,3 +124,15 @@ class Trunk(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, width_in]` to `[b, m, width]`."""
+
+
+def other_revisions(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Return the encoders that reckon in another way than when weights were learned, in words.
+
+    Args:
+        wanted: The tensors of a network as it is built now, by name.
+        given: The weights.
+    """
+    names = sorted({name for name in {*wanted, *given} if name.rpartition(".")[2] == _REVISED})
+    revisions = {name: tuple(int(tensors[name]) if name in tensors else 1 for tensors in (given, wanted)) for name in names}
+    return [f"{name.rpartition('.')[0]} is revision {new}, not {old}" for name, (old, new) in revisions.items() if old != new]

@@ -19,10 +19,11 @@ from deepseek.inference.reading import read_preparation
 from deepseek.learning import progressive_validation
 from deepseek.pipeline.online.arriving import batches_of, rows_in_order
 from deepseek.pipeline.online.live import learn_live
-from deepseek.pipeline.online.saving import Saver, write_recipe
+from deepseek.pipeline.online.saving import Saver
 from deepseek.pipeline.online.student import Student, begin, go_on, watched_errors
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.recipe import Recipe
+from deepseek.recipe.load import keep_recipe
 from deepseek.recipe.sections import LearnSection
 from deepseek.training.state import kept_generators, seed_generators
 
@@ -77,7 +78,7 @@ def _learn_tables(given: RunFolder | None, recipe: Recipe, section: LearnSection
         start = go_on(bundle) if bundle is not None else begin(recipe, section, rows, cache=cache, work=Path(work))
         student = Student(start, section, seed=recipe.seed)
         saver = Saver(folder, start, student=student, section=section)
-        write_recipe(folder, recipe)
+        keep_recipe(recipe, folder.recipe)
         stream = saver.watched(batches_of(start.preparation, chain(start.first, rows), section.batch_rows, counts=counts))
         detectors, acted = watched_errors(section)
         found = progressive_validation(student, stream, detectors=detectors, forget_at=acted)

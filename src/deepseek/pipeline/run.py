@@ -24,7 +24,7 @@ from deepseek.pipeline.reference import input_sketches
 from deepseek.pipeline.result import RunResult
 from deepseek.pipeline.self_training import ROUNDS, self_train
 from deepseek.recipe import AUTO, EarlyStoppingSection, FineTuneSection, Recipe, load_recipe
-from deepseek.recipe.load import ORIGIN
+from deepseek.recipe.load import keep_recipe
 from deepseek.training import TrainSettings
 from deepseek.training.fine_tuning import FineTune
 
@@ -81,8 +81,7 @@ def run(
             return _finished(folder)
     else:
         folder = RunFolder.create(Path(out), checked.name)
-        write_text(folder.recipe, checked.to_short_yaml())
-        write_json(folder.path / ORIGIN, {"recipe_folder": str(checked.folder.absolute())})
+        keep_recipe(checked, folder.recipe)
         if given is not None and given.decisions.is_file() and not overrides:
             write_json(folder.decisions, {"measured": read_json(given.decisions).get("measured")})
     progress.log(f"run {folder.path}")

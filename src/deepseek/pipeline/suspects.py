@@ -28,7 +28,7 @@ from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import follow
 from deepseek.pipeline.suspect_files import Judged, examples_of, found_labels, keep_judgements, page_lines, suspect_table, write_files
 from deepseek.recipe import AUTO, Recipe
-from deepseek.recipe.load import ORIGIN
+from deepseek.recipe.load import keep_recipe
 from deepseek.registry import family
 from deepseek.reporting.suspects import suspects_page
 from deepseek.statistics.confident import Method
@@ -194,8 +194,7 @@ class _Search:
         if not run.recipe.is_file():
             with plain_disk_errors(run.path):
                 run.path.mkdir(parents=True, exist_ok=True)
-            write_text(run.recipe, recipe.to_short_yaml())
-            write_json(run.path / ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
+            keep_recipe(recipe, run.recipe)
         if not number:
             for warning in dataset.warnings:
                 progress.warn(warning)

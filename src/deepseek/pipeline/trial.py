@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepseek import progress
-from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json, replace_folder, sha256_json, write_bundle, write_json, write_text
+from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json, replace_folder, sha256_json, write_bundle, write_json
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
 from deepseek.inference.backends.torch import TorchBackend
@@ -19,7 +19,7 @@ from deepseek.pipeline.fitting import measure
 from deepseek.pipeline.run import follow
 from deepseek.recipe import AUTO, Recipe, load_recipe
 from deepseek.recipe.document import Key
-from deepseek.recipe.load import ORIGIN
+from deepseek.recipe.load import keep_recipe
 from deepseek.training.callbacks.trial import PRUNED
 from deepseek.training.state import seed_of
 from deepseek.tuning import TrialRow, trial_recipe
@@ -64,8 +64,7 @@ class TrialRunner:
         run = RunFolder(self.folder.trial(number))
         shutil.rmtree(run.path, ignore_errors=True)  # of a worker that died in the midst of it
         run.path.mkdir(parents=True)
-        write_text(run.recipe, recipe.to_yaml())
-        write_json(run.path / ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
+        keep_recipe(recipe, run.recipe, text=recipe.to_yaml())
         with progress.hushed():
             follow(recipe, self.dataset(recipe), run, began=began, measured=("validation",), callbacks=[report] if report else [])
         outcome = read_json(run.metrics)

@@ -29,7 +29,7 @@ from deepseek.pipeline.trial import TrialRunner, best_recipe, measure_on_test, t
 from deepseek.processors import usable_cores
 from deepseek.recipe import AUTO, Recipe, load_recipe, resolve_secret
 from deepseek.recipe.document import Key
-from deepseek.recipe.load import ORIGIN
+from deepseek.recipe.load import keep_recipe
 from deepseek.reporting.tuning import render
 from deepseek.search import Space, Study, Trial, TrialRecord
 from deepseek.search.engine import load_optuna
@@ -200,8 +200,7 @@ class _Search:
             "asked": asked,
             "seconds": 0.0,
         }
-        write_text(folder.recipe, recipe.to_yaml())
-        write_json(folder.path / ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
+        keep_recipe(recipe, folder.recipe, text=recipe.to_yaml())
         write_json(folder.search, about)
         return cls(folder, recipe, about, cache)
 

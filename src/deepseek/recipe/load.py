@@ -10,14 +10,14 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from deepseek.artifacts.files import read_json
+from deepseek.artifacts.files import read_json, write_json, write_text
 from deepseek.errors import PluginError, Problem, RecipeError
 from deepseek.recipe.document import Document, Key, read_document
 from deepseek.recipe.overrides import OVERRIDE, apply_override, mark
 from deepseek.recipe.recipe import Recipe
 from deepseek.registry import load_plugin
 
-ORIGIN = "origin.json"
+_ORIGIN = "origin.json"
 """A file beside a recipe that was written by the framework: the folder that its relative paths start at."""
 GIVEN = "given"
 """The origin of a value that a mapping from Python brought."""
@@ -70,8 +70,23 @@ def load_recipe(recipe: str | PathLike[str] | Mapping[str, Any], *, overrides: S
     return checked
 
 
+def keep_recipe(recipe: Recipe, path: Path, *, text: str | None = None) -> None:
+    """Write a recipe into a folder of the framework's, and first the folder that its relative paths start at: one that is there is whole.
+
+    Args:
+        recipe: The recipe.
+        path: Where it goes; `origin.json` goes beside it.
+        text: What it reads like; where not given, what differs from the defaults.
+
+    Raises:
+        RunError: The folder cannot be written to.
+    """
+    write_json(path.parent / _ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
+    write_text(path, recipe.to_short_yaml() if text is None else text)
+
+
 def _home(path: Path) -> Path:
-    origin = path.absolute().parent / ORIGIN
+    origin = path.absolute().parent / _ORIGIN
     return Path(read_json(origin)["recipe_folder"]) if origin.is_file() else origin.parent
 
 

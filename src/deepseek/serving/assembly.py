@@ -20,6 +20,7 @@ from deepseek.recipe.sections import ServeSection
 from deepseek.registry import family, load_plugin
 from deepseek.serving.app import App
 from deepseek.serving.exchange import Exchange
+from deepseek.serving.fastest import FastestForms
 from deepseek.serving.http.keys import Keys
 from deepseek.serving.journal import Journal
 from deepseek.serving.metrics import Metrics
@@ -68,6 +69,7 @@ def run_server(
         if state.journal is not None:
             log.info("watched: %s; the server's folder is %s", ", ".join(watched) or "none", state.folder)
             stack.enter_context(RecorderKeeper(state, chosen, plugins=plugins))
+        stack.enter_context(FastestForms(state, chosen, plugins=plugins))
         if chosen.workers == 1:
             run_worker(listening, chosen, state, plugins=plugins, observers=observers)
         else:

@@ -50,6 +50,7 @@ class Exchange:
         self.everywhere: Everywhere = _only_here
         self.followed: dict[str, int] = dict.fromkeys((model.name for model in models.all()), -1)
         self._opened = {name: one.opened for name, one in opened.items()}
+        self._reopened = {name: one.reopened for name, one in opened.items()}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def follow(self) -> None:
@@ -74,12 +75,14 @@ class Exchange:
             BundleError: A bundle is not there, or not as it was written.
         """
         before = self._arms(name)
-        if wanted.opened > self._opened.get(name, 0):
-            self._opened[name] = wanted.opened
-            await self.models.load(name, wanted.path)
+        again, other = wanted.reopened > self._reopened.get(name, 0), wanted.opened > self._opened.get(name, 0)
+        if again or other:
+            self._opened[name], self._reopened[name] = wanted.opened, wanted.reopened
+            await self.models.load(name, wanted.path if other else self.models.get(name).bundle)
             self.running.pop(name, None)  # its champion is leaving
         value = wanted.experiment
-        await self._arrange(name, before, Experiment.from_json(value) if value is not None and wanted.experimenting else None)
+        experiment = Experiment.from_json(value) if value is not None and wanted.experimenting else None
+        await self._arrange(name, before, experiment, anew=again)
 
     async def begin(self, name: str, experiment: Experiment, arms: Sequence[OpenArm]) -> None:
         """Answer with the arms of a new experiment; called with the lock held.
@@ -91,21 +94,25 @@ class Exchange:
         """
         await self._arrange(name, arms, experiment)
 
-    async def _arrange(self, name: str, before: Sequence[OpenArm], experiment: Experiment | None) -> None:
-        """Open the arms that are wanted and not there yet, answer with them, and let go of the others."""
-        there = {_kind(arm.arm): arm for arm in before}
+    async def _arrange(self, name: str, before: Sequence[OpenArm], experiment: Experiment | None, *, anew: bool = False) -> None:
+        """Open the arms that are wanted and not there yet (or all of them), answer with them, and let go of the others."""
+        there = {} if anew else {_kind(arm.arm): arm for arm in before}
+        kept: list[OpenArm] = []
         if experiment is None:
             self.running.pop(name, None)
         else:
+            kept = [there[kind] for arm in experiment.others if (kind := _kind(arm)) in there]
             arms = [
-                there.pop(kind) if (kind := _kind(arm)) in there else await open_arm(self.models, name, arm, metrics=self.metrics)
+                there[kind] if (kind := _kind(arm)) in there else await open_arm(self.models, name, arm, metrics=self.metrics)
                 for arm in experiment.others
             ]
             for opened, arm in zip(arms, experiment.others, strict=True):
                 opened.arm = arm
                 opened.begin()
             self.running[name] = Running(experiment, self.models.get(name), arms, metrics=self.metrics)
-        for left in there.values():
+        for left in before:
+            if left in kept:
+                continue
             task = asyncio.get_running_loop().create_task(left.close())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -61,6 +61,7 @@ class ServedModel:
     Attributes:
         version: The run's number and the beginning of the bundle's hash.
         bundle: The bundle's own folder: `path` may be a name, whose newest run changes.
+        runs_in: The library that runs the network; of runners, what they were told.
         in_use: How many requests hold it.
         outcome: What its answers are compared with, where that is known.
 
@@ -99,9 +100,11 @@ class ServedModel:
                 warm=self._blank(), rowwise=not alone, timeout_s=settings.timeout,
             )  # fmt: skip
             self._runners = Runners(name, job, settings.runners, watch=self._watch)
-        self.predictor: Answers = self._runners or Predictor.load(path, backend=settings.backend, plugins=plugins)
+        self.predictor: Answers = self._runners or Predictor.load(path, backend=settings.backend, plugins=plugins, served=True)
         self.writer = AnswerWriter(self._runners.schema if self._runners else self._warm().schema)
-        self._info = metrics.cell("deepseek_model_info", model=name, version=self.version, backend=settings.backend)
+        # runners open the bundle for themselves, in the same way
+        self.runs_in = self.predictor.backend.library if isinstance(self.predictor, Predictor) else settings.backend
+        self._info = metrics.cell("deepseek_model_info", model=name, version=self.version, backend=self.runs_in)
         self.batcher = Batcher(
             self.predictor.answer, settings.batching, self._watch, alone=alone, lanes=max(1, settings.runners), thread=thread
         )
@@ -120,11 +123,11 @@ class ServedModel:
 
     def begin(self) -> None:
         """Say that this worker answers with it."""
-        self._info.set(1)
+        self._info.add(1)  # the same bundle may be open twice while it is exchanged for another form
 
     async def retire(self) -> None:
         """Wait until no request holds it, and let it go."""
-        self._info.set(0)
+        self._info.add(-1)
         while self.in_use:
             await asyncio.sleep(0.01)
         await self.close()
@@ -141,6 +144,7 @@ class ServedModel:
         return {
             "name": self.name,
             "version": self.version,
+            "backend": self.runs_in,
             "target": list(self.target),
             "fields": fields,
             "classes": list(self.writer.classes),

@@ -30,6 +30,7 @@ class Wanted:
         path: The bundle.
         serial: Rises with every change.
         opened: The serial of the last request to open the bundle, also when the path is the same.
+        reopened: The serial of the last request to open the very same bundles anew, arms too, since a faster form of one is there.
         given: What the command line said; nothing in files of older servers.
         previous: The bundles that were there before, the newest last.
         experiment: The experiment that runs or was the last one, as `Experiment.to_json` writes it.
@@ -38,6 +39,7 @@ class Wanted:
     path: str
     serial: int = 0
     opened: int = 0
+    reopened: int = 0
     given: str = ""
     previous: tuple[str, ...] = ()
     experiment: Mapping[str, Any] | None = None
@@ -136,6 +138,10 @@ class State:
         for name, one in self.read().items():
             if not one.experimenting:
                 self.change(name, lambda old: old if old.experimenting else old.exchanged(old.path, old.previous))
+
+    def want_reopened(self, name: str) -> None:
+        """Ask all workers to open the bundles of a model anew that they have open, in the form that is now the fastest."""
+        self.change(name, lambda old: replace(old, reopened=old.serial + 1))
 
     def report(self, serials: Mapping[str, int]) -> None:
         """Say which requests this worker has followed, or failed to."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deepseek.distributed.ranks import RankContext
 from deepseek.errors import CheckpointError, InputError
+from deepseek.models.base import other_revisions
 from deepseek.training.checkpoint import (
     Tensors,
     list_checkpoints,
@@ -126,6 +127,8 @@ class Keeper:
         wrong = [f"{key} was {kept[key]} and is {now}" for key, now in _identity(trainer).items() if kept[key] != now]
         if wrong:
             raise CheckpointError(f"{loaded.path} belongs to another run: {'; '.join(wrong)}", hint="resume with the settings of that run")
+        if others := other_revisions(trainer.model.state_dict(), tensors["model"]):
+            raise CheckpointError(f"{loaded.path} was written by another version: {'; '.join(others)}", hint="start a new run")
         trainer.model.load_state_dict(tensors["model"])
         load_optimizer(trainer.optimizer, trainer.model, tensors.get("optimizer", {}))
         trainer.step.reset()

@@ -360,6 +360,17 @@ def test_tiny_weights_train_as_large_ones_do(small):
         torch.testing.assert_close(a, b)
 
 
+def test_a_checkpoint_of_another_way_of_reckoning_is_not_taken_up(small, tmp_path):
+    def trainer(revision: int) -> Trainer:
+        net = small.net()
+        net.register_buffer("revised", torch.tensor(revision))
+        return Trainer(net, small.task(), small.data(), settings=settings(), folder=tmp_path)
+
+    trainer(2).fit()
+    with pytest.raises(CheckpointError, match="is revision 3, not 2"):
+        trainer(3).fit(resume=True)
+
+
 def test_another_datas_checkpoint_is_not_taken_up(small, tmp_path):
     def trainer(data_id: str) -> Trainer:
         return Trainer(small.net(), small.task(), small.data(), settings=settings(), folder=tmp_path, data_id=data_id)

@@ -14,6 +14,7 @@ from deepseek.data.preparation import Preparation
 from deepseek.errors import BundleError, InputError
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.reading import AGAIN, read_preparation
+from deepseek.models.base import other_revisions
 from deepseek.registry import family
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
@@ -52,6 +53,11 @@ class TorchBackend(Backend):
 
 
 def _require_fit(bundle: Bundle, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+    if others := other_revisions(wanted, given):
+        raise BundleError(
+            f"{bundle.path}: another version made it, in which the same weights answer otherwise: {'; '.join(others)}",
+            hint=f"train it again, or answer with deepseek-framework {bundle.read('environment.json').get('deepseek')}, which made it",
+        )
     missing, unexpected = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
     shapes = [
         f"{name} is {list(given[name].shape)}, not {list(wanted[name].shape)}"

@@ -50,6 +50,8 @@ class TextBagEncoder(TextEncoder):
             the rate of the layers behind suits them.
     """
 
+    revision = 2  # 1 had hashes beyond 2²⁴
+
     def __init__(  # noqa: PLR0913 - a component's arguments are its schema
         self,
         inputs: Mapping[str, InputSpec],

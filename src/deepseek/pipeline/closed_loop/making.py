@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from deepseek import progress
 from deepseek.artifacts import RunFolder, plain_disk_errors
 from deepseek.errors import DeepSeekError
 from deepseek.inference import Predictor
+from deepseek.inference.backends.choice import MEASURED, SERVED, is_measured
 from deepseek.monitoring.reference import ModelReference
 from deepseek.pipeline.closed_loop.champion import SPLIT, Champion
 from deepseek.pipeline.closed_loop.gate import Answered, goodness, truth_of
 from deepseek.pipeline.closed_loop.journal import Event, Round
 from deepseek.pipeline.closed_loop.retraining import Plan, begin_candidate, finish_candidate, write_table
+from deepseek.pipeline.export import SAME, export
 from deepseek.recipe import AUTO
 
 WORK = ".loop"
@@ -72,7 +75,7 @@ class Workshop:
         made = {event.facts["keep_old"]: event.facts for event in current.latest if event.state == "made"}
         share = next((share for share in shares if share not in made), None)
         if share is None:
-            return self._choose(current, made)
+            return self._choose(current, made, champion)
         tries = [event for event in current.latest if event.state == "training" and event.facts["keep_old"] == share]
         if len(tries) >= ATTEMPTS:
             why = f"the process died in it {len(tries)} times"
@@ -98,16 +101,26 @@ class Workshop:
             return self._write(current, "made", f"no model: {error!r}", {**facts, "error": repr(error)})
         return self._write(current, "made", f"a model whose validation loss on fresh rows is {-score:.4g}", {**facts, "score": score})
 
-    def _choose(self, current: Round, made: Mapping[float, Mapping[str, Any]]) -> Event:
+    def _choose(self, current: Round, made: Mapping[float, Mapping[str, Any]], champion: Champion) -> Event:
         good = [facts for facts in made.values() if "score" in facts]
         if not good:
             return self._write(current, "failed", "; ".join(str(facts["error"]) for facts in made.values()), {})
         best = max(good, key=lambda facts: facts["score"])
+        if is_measured(champion.bundle):
+            _run_in_the_fastest_form(self._folder / best["run"])
         why = f"with {best['keep_old']:.0%} of the old rows" + (", better on fresh validation rows" if len(good) > 1 else "")
         return self._write(current, "trained", why, {"candidate": best["run"], "keep_old": best["keep_old"]})
 
     def _rows_file(self, current: Round) -> Path:
         return self._folder / WORK / f"{current.number:03d}" / "fresh.arrow"
+
+
+def _run_in_the_fastest_form(run: Path) -> None:
+    """Give a candidate what its champion has, or it would be compared while it runs in a slower form."""
+    try:
+        export(run, to={"type": MEASURED, SAME: True}, output=run / "export" / SERVED)
+    except DeepSeekError as error:
+        progress.log(f"{run} runs in PyTorch: {error.message}")
 
 
 def answers_of(run: Path, rows: pa.Table) -> Answered:

@@ -32,7 +32,7 @@ from deepseek.pipeline.fitting import measure
 from deepseek.pipeline.reference import reference_of
 from deepseek.pipeline.run import follow
 from deepseek.recipe import Recipe, load_recipe
-from deepseek.recipe.load import ORIGIN
+from deepseek.recipe.load import keep_recipe
 from deepseek.registry import family
 from deepseek.tasks.model import TaskModel
 
@@ -73,12 +73,11 @@ def begin_candidate(plan: Plan) -> RunFolder:
     with fresh_folder(rows) as made:
         write_table(made / _ROWS_FILE, rows_of(old, plan.fresh, weight=champion.recipe.data.weight))
     recipe = candidate_recipe(champion, (rows / _ROWS_FILE).absolute())
-    write_json(folder.path / ORIGIN, {"recipe_folder": str(champion.recipe.folder.absolute())})
     decisions = read_json(champion.run.folder.decisions) if champion.run.folder.decisions.is_file() else {}
     write_json(
         folder.decisions, {"loop": {"round": plan.number, "champion": champion.name, "keep_old": plan.keep_old}, **_measured(decisions)}
     )
-    write_text(folder.recipe, recipe.to_short_yaml())
+    keep_recipe(recipe, folder.recipe)
     return folder
 
 

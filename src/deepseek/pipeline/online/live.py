@@ -29,11 +29,12 @@ from deepseek.inference import build_model
 from deepseek.learning.online import ProgressiveValidation
 from deepseek.pipeline.online.messages import Aside, Messages, Usable, without_places
 from deepseek.pipeline.online.rejects import RejectsLog
-from deepseek.pipeline.online.saving import Saver, write_recipe
+from deepseek.pipeline.online.saving import Saver
 from deepseek.pipeline.online.student import Start, Student, begin, watched_errors
 from deepseek.pipeline.run import resumed
 from deepseek.pipeline.sources import source_of
 from deepseek.recipe import Recipe
+from deepseek.recipe.load import keep_recipe
 from deepseek.recipe.sections import LearnSection, LiveSection
 from deepseek.registry import family
 from deepseek.training.checkpoint import Tensors, list_checkpoints, load_latest, save_checkpoint
@@ -96,7 +97,7 @@ def _folder(recipe: Recipe, out: Path, *, resume: bool) -> RunFolder:
         folder, _ = resumed(RunFolder(begun[-1].parent), recipe)
         return folder
     folder = RunFolder.create(out, recipe.name)
-    write_recipe(folder, recipe)
+    keep_recipe(recipe, folder.recipe)
     write_json(folder.path / LIVE, {"resume": "deepseek learn RECIPE --resume"})
     return folder
 

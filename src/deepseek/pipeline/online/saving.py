@@ -12,25 +12,17 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from deepseek.artifacts import RunFolder, replace_folder, sha256_json, write_json, write_text
+from deepseek.artifacts import RunFolder, replace_folder, sha256_json, write_json
 from deepseek.data.batch import Batch
 from deepseek.inference.saving import documents_of, write_model
 from deepseek.learning import Progress
 from deepseek.monitoring.outcomes import Target
 from deepseek.monitoring.reference import REFERENCE_FILE, make_reference, sketch_inputs
 from deepseek.pipeline.online.student import Start, Student
-from deepseek.recipe import Recipe
-from deepseek.recipe.load import ORIGIN
 from deepseek.recipe.sections import LearnSection
 from deepseek.tasks.base import TARGET
 
 PROGRESS_FILE = "learn.json"
-
-
-def write_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    """Write a run's recipe and where it came from."""
-    write_text(folder.recipe, recipe.to_short_yaml())
-    write_json(folder.path / ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
 
 
 class Saver:

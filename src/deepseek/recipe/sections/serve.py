@@ -73,7 +73,9 @@ class ServeSection(Section):
     runners: Annotated[Integer, Ge(0)] = 0
     """Processes of each worker that run the network, so that one that dies costs no request; 0 runs it in the worker itself."""
     backend: Text = AUTO
-    """What runs the network."""
+    """What runs the network; `auto`: the fastest form that was found on this machine, else PyTorch."""
+    optimize: Flag = True
+    """Whether the fastest form that agrees is looked for where none was, once, at low priority beside answering, and then taken up."""
     keys: Text | None = None
     """A file with the keys that clients show, one a line; `admin:KEY` for one that may also load models."""
     max_body: Size = 10_000_000
