@@ -110,12 +110,18 @@ class ResidualLstm(nn.Module):
             return self._scanned(given, x, start)
         state, cell, states = start, start, []
         for gates, beside in zip(given.unbind(1), x.unbind(1), strict=True):
-            state, cell = self.step(state, cell, gates, beside)
+            state, cell = self.step((state, cell), (gates, beside))
             states.append(state)
         return torch.stack(states, dim=1)
 
-    def step(self, state: Tensor, cell: Tensor, given: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the next state and cell `[b, w]`, from what the input gives to the gates `[b, 4w]` and the input itself `[b, w]`."""
+    def step(self, carried: tuple[Tensor, Tensor], read: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the next state and cell.
+
+        Args:
+            carried: State and cell, `[b, w]` each.
+            read: What the input gives to the gates `[b, 4w]`, and the input itself `[b, w]`.
+        """
+        (state, cell), (given, beside) = carried, read
         into, keep, new, out = (given + self.norm_carried(self.carried(state))).chunk(4, dim=-1)
         cell = torch.sigmoid(keep + self.peep_keep * cell) * cell + torch.sigmoid(into + self.peep_into * cell) * torch.tanh(new)
         gate = torch.sigmoid(out + self.peep_out * cell)
@@ -127,7 +133,7 @@ class ResidualLstm(nn.Module):
         from torch._higher_order_ops.scan import scan
 
         def advance(carried: tuple[Tensor, Tensor], read: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
-            state, cell = self.step(*carried, *read)
+            state, cell = self.step(carried, read)
             return (state, cell), state.clone()
 
         _, states = cast("Any", scan)(advance, (start, start.clone()), (given.transpose(0, 1), x.transpose(0, 1)))
