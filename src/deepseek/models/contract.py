@@ -214,7 +214,7 @@ class FusionContract(ABC):
             if not out.requires_grad:
                 continue  # there is nothing to learn
             fusion.zero_grad()
-            (out.float() * torch.randn_like(out.float())).sum().backward()  # type: ignore[no-untyped-call]
+            (out.float() * torch.randn_like(out.float())).sum().backward()
             assert all(one.grad is None or torch.isfinite(one.grad).all() for one in fusion.parameters())
 
     def test_every_parameter_learns(self) -> None:

@@ -136,7 +136,7 @@ CALL = {"call": InputSpec("call", Kind.AUDIO, ("call",), (), "int16", ragged=Tru
 def test_sounds_alone_have_a_network_of_their_own_and_beside_others_each_its_own():
     alone, beside = chosen(CALL), chosen({**CALL, **TEXT, **NUMBERS})
     assert alone["model"]["type"] == "audio_cnn"
-    assert (beside["model"]["type"], beside["model"]["fusion"]) == ("network", "concat")
+    assert (beside["model"]["type"], beside["model"]["fusion"]["type"]) == ("network", "concat")
     for one in (alone, beside):
         assert one["train.optimizer"]["type"] == "adamw"
         assert one["train.early_stopping"] is False

@@ -26,7 +26,8 @@ def call(kind: str, random: np.random.Generator) -> np.ndarray:
     pitch = random.uniform(500, 1400) * 2 ** (slope * (share - 0.5))
     tone = np.sin(2 * np.pi * np.cumsum(pitch) / RATE) * np.sin(np.pi * share) ** 0.3
     noisy = random.uniform(0.1, 0.8) * (tone + random.normal(0, random.uniform(0.05, 0.6), len(tone)))
-    return np.clip(noisy, -1, 1)
+    clipped: np.ndarray = np.clip(noisy, -1, 1)
+    return clipped
 
 
 def write_wav(file: Path, samples: np.ndarray) -> None:

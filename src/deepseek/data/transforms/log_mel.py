@@ -155,18 +155,21 @@ def mel_filters(bands: Bands) -> np.ndarray:
             f"the bands go from {bands.f_min:g} to {top:g} Hz, at {rate:,} samples a second",
             hint="f_min lies below f_max, and that within half the rate",
         )
-    edges = mel_to_hz(np.linspace(*hz_to_mel(np.array([bands.f_min, top]), scale), mels + 2), scale)
+    low, high = hz_to_mel(np.array([bands.f_min, top]), scale).tolist()
+    edges = mel_to_hz(np.linspace(low, high, mels + 2), scale)
     grid = np.fft.rfftfreq(n_fft, 1 / rate)
     rising = (grid - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - grid) / np.diff(edges)[1:, None]
-    filters = np.maximum(0, np.minimum(rising, falling))
+    filters: np.ndarray = np.maximum(0, np.minimum(rising, falling))
     empty = np.flatnonzero(filters.sum(axis=1) == 0)
     if len(empty):
         raise InputError(
             f"{len(empty)} of {mels} mel bands are narrower than the {rate / n_fft:.0f} Hz that frames of {n_fft} samples tell apart",
             hint="take fewer mels, or a larger n_fft",
         )
-    return filters * (2 / (edges[2:] - edges[:-2]))[:, None] if scale == "slaney" else filters
+    if scale == "slaney":
+        filters = filters * (2 / (edges[2:] - edges[:-2]))[:, None]
+    return filters
 
 
 def hz_to_mel(hz: np.ndarray, scale: MelScale) -> np.ndarray:
@@ -177,7 +180,8 @@ def hz_to_mel(hz: np.ndarray, scale: MelScale) -> np.ndarray:
         scale: `slaney` or `htk`.
     """
     if scale == "htk":
-        return 2595.0 * np.log10(1.0 + hz / 700.0)
+        mels: np.ndarray = 2595.0 * np.log10(1.0 + hz / 700.0)
+        return mels
     return np.where(
         hz < _LINEAR_HZ, hz * _LINEAR_MEL / _LINEAR_HZ, _LINEAR_MEL + np.log(np.maximum(hz, _LINEAR_HZ) / _LINEAR_HZ) / _LOG_STEP
     )

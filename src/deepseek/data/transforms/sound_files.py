@@ -82,7 +82,7 @@ def _samples(raw: bytes, *, code: int, bits: int, channels: int) -> np.ndarray:
         raise SoundError(f"its samples are of {bits} bits in the form {code}; 8, 16, 24 and 32 bits and floats are read")
     raw = raw[: len(raw) - len(raw) % width]
     if code == FLOAT:
-        values = np.frombuffer(raw, f"<f{bits // 8}").astype(np.float32)
+        values: np.ndarray = np.frombuffer(raw, f"<f{bits // 8}").astype(np.float32)
     elif bits == 8:
         values = np.frombuffer(raw, np.uint8).astype(np.float32) / 128 - 1
     elif bits == 24:

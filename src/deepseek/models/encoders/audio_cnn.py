@@ -88,7 +88,7 @@ class _Stage(nn.Module):
         super().__init__()
         self.steps = steps
         self.first = _Convolution(before, width)
-        self.blocks = nn.ModuleList(nn.ModuleList([_Convolution(width, width), _Convolution(width, width)]) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_Residual(width) for _ in range(blocks))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Map `[b, c, t, f]` and `[b, t]` to fewer frames and bands, and their mask."""
@@ -98,9 +98,19 @@ class _Stage(nn.Module):
         if time > 1 or band > 1:
             x = functional.max_pool2d(x, self.steps)
         x = self.first(x, mask)
-        for first, second in self.blocks:  # type: ignore[misc]  # each is a list of two
-            x = x + second(first(x, mask), mask)
+        for block in self.blocks:
+            x = block(x, mask)
         return x, mask
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = _Convolution(width, width), _Convolution(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        out: Tensor = x + self.second(self.first(x, mask), mask)
+        return out
 
 
 class _Convolution(nn.Module):

@@ -99,9 +99,7 @@ class CrossAttentionFusion(Fusion):
         return Attended(weights, mask, lengths)
 
     def _tokens(self, encoded: Mapping[str, Encoded]) -> tuple[Tensor, Tensor, dict[str, int]]:
-        brought = [
-            layer(encoded[name].tokens) + kind for name, layer, kind in zip(self._names, self.bring, self.kinds.unbind(), strict=True)
-        ]
+        brought = [self.bring[place](encoded[name].tokens) + self.kinds[place] for place, name in enumerate(self._names)]
         mask = torch.cat([mask_of(encoded[name]) for name in self._names], dim=1)
         x = torch.cat(brought, dim=1)
         return x.masked_fill(~mask.unsqueeze(-1), 0.0), mask, {name: encoded[name].tokens.shape[1] for name in self._names}
@@ -113,9 +111,10 @@ class CrossAttentionFusion(Fusion):
         return (sense.unsqueeze(1) != sense) & mask.unsqueeze(1)
 
     def _joined(self, x: Tensor, encoded: Mapping[str, Encoded]) -> Tensor:
-        parts = x.split([encoded[name].tokens.shape[1] for name in self._names], dim=1)
+        parts = torch.split(x, [encoded[name].tokens.shape[1] for name in self._names], dim=1)
         means = torch.stack([mean_of(Encoded(part, mask_of(encoded[name]))) for part, name in zip(parts, self._names, strict=True)], dim=1)
-        return self.absent(means, present(encoded, self._names)).flatten(1)
+        joined: Tensor = self.absent(means, present(encoded, self._names))
+        return joined.flatten(1)
 
 
 class _Block(nn.Module):
@@ -148,4 +147,4 @@ class _Block(nn.Module):
         return scores.float().softmax(dim=-1)
 
     def _cut(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)

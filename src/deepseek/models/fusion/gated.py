@@ -42,5 +42,6 @@ class GatedFusion(Fusion):
         vectors = [vector_of(encoded[name], is_fixed=is_fixed) for name, is_fixed in self._fixed.items()]
         said = torch.stack([torch.tanh(layer(vector)) for layer, vector in zip(self.says, vectors, strict=True)], dim=1)
         said = self.absent(said, present(encoded, list(self._fixed)))
-        gates = torch.sigmoid(self.gates(torch.cat(vectors, dim=-1))).unflatten(1, (len(vectors), self.width))
-        return (gates * said).sum(dim=1)
+        gates = torch.sigmoid(self.gates(torch.cat(vectors, dim=-1))).view(-1, len(vectors), self.width)
+        out: Tensor = (gates * said).sum(dim=1)
+        return out

@@ -240,25 +240,25 @@ def _as_time(value: Any) -> datetime | None:
 
 def _as_image(value: Any) -> bytes:
     """Return the file's bytes; whether it is an image, and how large, is read from its head before anything is decoded."""
-    value = _as_bytes(value)
+    data = _as_bytes(value)
     try:
-        with Image.open(io.BytesIO(value)) as image:
+        with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
     except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ValueError from error
     if width * height > LARGEST_PIXELS:
         raise ValueError
-    return value
+    return data
 
 
 def _as_sound(value: Any) -> bytes:
     """Return the file's bytes, once they have been decoded: what a request cannot be answered for is said before it waits for others."""
-    value = _as_bytes(value)
+    data = _as_bytes(value)
     try:
-        decode(value)
+        decode(data)
     except SoundError as error:
         raise ValueError from error
-    return value
+    return data
 
 
 def _as_bytes(value: Any) -> bytes:
