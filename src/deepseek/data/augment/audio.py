@@ -205,7 +205,8 @@ class SpecAugment(_Sound):
         x, mask = batch.inputs[name], batch.inputs.get(mask_name(name))
         if x.ndim == 2 and mask is not None and name in self._front_ends:
             with torch.no_grad():
-                return self._front_ends[name].to(x.device)(x, mask)
+                made: tuple[Tensor, Tensor] = self._front_ends[name].to(x.device)(x, mask)
+            return made
         if x.ndim != 3:
             raise InputError(f"{name!r} has the shape {list(x.shape)}", hint="spec_augment takes spectrograms [b, t, f]")
         return x, mask

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, cast
 
 import torch
 from annotated_types import Ge
@@ -94,7 +94,7 @@ class CrossAttentionFusion(Fusion):
         x, mask, lengths = self._tokens(encoded)
         allowed, weights = self._allowed(encoded, mask), []
         for block in self.blocks:
-            weights.append(block.weights(x, allowed))
+            weights.append(cast("_Block", block).weights(x, allowed))
             x = block(x, allowed)
         return Attended(weights, mask, lengths)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from deepseek.data.batch import in_pieces
 from deepseek.data.prepared import PreparedDataset
+from deepseek.data.transforms.base import Array
 from deepseek.explainers.attention import looks
 from deepseek.models.fusion.cross_attention import CrossAttentionFusion
 from deepseek.pipeline.analysis.predictions import sample_of
@@ -28,7 +29,7 @@ def attention_facts(model: TaskModel, data: PreparedDataset, *, places: np.ndarr
         return None
     chosen = places[sample_of(len(places), ROWS, seed)]
     rows = data.take(chosen, ragged=False)
-    arrays = {name: tensor.numpy() for name, tensor in rows.inputs.items()}
+    arrays: dict[str, Array] = {name: tensor.numpy() for name, tensor in rows.inputs.items()}
     arrays |= {column.name: data.ragged(column.name, chosen) for column in data.layout if column.ragged}
     seen = [looks(model.network, inputs) for _, inputs in in_pieces(arrays)]
     between = np.concatenate([one.between for one in seen])
