@@ -45,6 +45,7 @@ _PUBLIC = {
     "example": "deepseek.data.examples",
     "profile": "deepseek.pipeline.profile",
     "preview": "deepseek.pipeline.preview",
+    "attention": "deepseek.pipeline.attention",
     "features": "deepseek.pipeline.features",
     "compare": "deepseek.pipeline.compare",
     "push_tasks": "deepseek.pipeline.annotate",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from deepseek.inference import load as load
     from deepseek.pipeline.annotate import pull_annotations as pull_annotations
     from deepseek.pipeline.annotate import push_tasks as push_tasks
+    from deepseek.pipeline.attention import attention as attention
     from deepseek.pipeline.backtest import BacktestResult as BacktestResult
     from deepseek.pipeline.backtest import backtest as backtest
     from deepseek.pipeline.closed_loop.process import loop as loop

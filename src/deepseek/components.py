@@ -16,6 +16,7 @@ _TRANSFORMS = "deepseek.data.transforms"
 _TARGETS = "deepseek.data.targets"
 _AUGMENT = "deepseek.data.augment"
 _ENCODERS = "deepseek.models.encoders"
+_FUSION = "deepseek.models.fusion"
 _TRUNKS = "deepseek.models.trunks"
 _FORECASTING = "deepseek.models.forecasting"
 _TASKS = "deepseek.tasks"
@@ -166,6 +167,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "volume": f"{_TRANSFORMS}.volume:VolumeTransform",
             "text": f"{_TRANSFORMS}.text:TextTransform",
             "text_pretrained": f"{_TRANSFORMS}.text_pretrained:PretrainedTextTransform",
+            "audio": f"{_TRANSFORMS}.audio:AudioTransform",
             "tokens": f"{_TRANSFORMS}.tokens:TokensTransform",
             "words": f"{_TRANSFORMS}.words:WordsTransform",
         },
@@ -245,9 +247,19 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_decoder": f"{_ENCODERS}.text_decoder:TextDecoderEncoder",
             "transformer_xl": f"{_ENCODERS}.transformer_xl:TransformerXlEncoder",
             "image_timm": f"{_ENCODERS}.image_timm:TimmEncoder",
+            "audio_cnn": f"{_ENCODERS}.audio_cnn:AudioCnnEncoder",
+            "audio_rnn": f"{_ENCODERS}.audio_rnn:AudioRnnEncoder",
         },
     ),
-    "fusion": ("deepseek.models.base:Fusion", {"concat": "deepseek.models.fusion:ConcatFusion"}),
+    "fusion": (
+        "deepseek.models.base:Fusion",
+        {
+            "concat": f"{_FUSION}.concat:ConcatFusion",
+            "gated": f"{_FUSION}.gated:GatedFusion",
+            "cross_attention": f"{_FUSION}.cross_attention:CrossAttentionFusion",
+            "late": f"{_FUSION}.late:LateFusion",
+        },
+    ),
     "trunk": (
         "deepseek.models.base:Trunk",
         {
@@ -283,6 +295,8 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "nlinear": f"{_FORECASTING}.linear:NLinear",
             "series_rnn": f"{_FORECASTING}.recurrent:SeriesRnn",
             "tft": f"{_FORECASTING}.tft:TemporalFusionTransformer",
+            "audio_cnn": "deepseek.models.presets.audio:AudioCnnModel",
+            "audio_rnn": "deepseek.models.presets.audio:AudioRnnModel",
         },
     ),
     "loss": (

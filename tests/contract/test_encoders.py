@@ -26,6 +26,13 @@ BERT = {
     "num_attention_heads": 2,
     "intermediate_size": 32,
 }
+SOUND = {"call": InputSpec("call", Kind.AUDIO, ("call",), (12,), "float32", ragged=True)}
+SOUNDS = {
+    "audio_cnn": {"type": "audio_cnn", "channels": [4, 8, 8], "blocks": [0, 1, 0]},
+    "audio_cnn, all tokens": {"type": "audio_cnn", "channels": [4, 8], "blocks": [1, 0], "pool": "none", "halve_time": 3},
+    "audio_rnn": {"type": "audio_rnn", "width": 8},
+    "audio_rnn, plain, all tokens": {"type": "audio_rnn", "width": 8, "residual": False, "layer_norm": False, "pool": "none", "stride": 1},
+}
 TEXTS = {
     "parallel": {"type": "parallel", "encoders": [{"type": "text_cnn", "filters": 8, "dropout": 0.0}, {"type": "text_bag", "buckets": 50}]},
     "text_bag": {"type": "text_bag", "buckets": 50},
@@ -84,7 +91,7 @@ SERIES = {"history": InputSpec("history", Kind.SERIES, ("load", "heat"), (7, 2),
 
 
 def test_every_builtin_encoder_is_in_this_suite():
-    tested = {spec if isinstance(spec, str) else spec["type"] for spec in [*SPECS.values(), *TEXTS.values()]}
+    tested = {spec if isinstance(spec, str) else spec["type"] for spec in [*SPECS.values(), *TEXTS.values(), *SOUNDS.values()]}
     assert tested == set(FAMILIES["encoder"][1])
 
 
@@ -126,3 +133,19 @@ class TestBuiltinTextEncoders(RaggedEncoderContract):
         ids = torch.randint(4, 30, (rows, 9), dtype=torch.int32)
         ids[:, 0] = 2
         return {"review": ids * mask, "review_mask": mask}
+
+
+@pytest.mark.parametrize("case", SOUNDS)
+class TestBuiltinSoundEncoders(RaggedEncoderContract):
+    @pytest.fixture(autouse=True)
+    def _case(self, case):
+        torch.manual_seed(0)
+        self.spec = {**SOUNDS[case], "dropout": 0.0}
+
+    def build(self):
+        return family("encoder").build(self.spec, SOUND)
+
+    def batch(self, rows):
+        lengths = torch.linspace(1, 9, rows).round().long().unsqueeze(1)
+        mask = torch.arange(9) < lengths
+        return {"call": torch.randn(rows, 9, 12) * mask.unsqueeze(-1), "call_mask": mask}

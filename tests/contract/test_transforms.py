@@ -6,8 +6,10 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.sounds import wav
 from tests.tiny_checkpoint import write_tokenizer
 
+from deepseek.data.transforms.audio import AudioTransform
 from deepseek.data.transforms.category import CategoryTransform
 from deepseek.data.transforms.contract import TransformContract
 from deepseek.data.transforms.image import ImageTransform
@@ -97,6 +99,19 @@ class TestImages(TransformContract):
 
     def unseen(self):
         return self._batch(3, 1)
+
+
+class TestSounds(TransformContract):
+    def build(self):
+        return AudioTransform((Field("call", Kind.AUDIO),), seconds=0.3)
+
+    def training(self):
+        tone = np.sin(np.arange(4000) / 5)
+        return pa.record_batch({"call": [wav(tone[:2000]), None, wav(tone[:900]), wav(tone), wav(tone[:1])]})
+
+    def unseen(self):
+        noise = np.random.default_rng(0).uniform(-1, 1, 3000)
+        return pa.record_batch({"call": [wav(noise, rate=16_000), None, wav(np.zeros(500)), wav(noise, bits=24, channels=2)]})
 
 
 @pytest.mark.parametrize("scaling", ["standard", "quantile", "robust", "min_max", "none"])

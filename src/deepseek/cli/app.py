@@ -11,6 +11,7 @@ from typer.main import get_command
 from deepseek import __version__
 from deepseek.cli import (
     annotate,
+    attention,
     backtest,
     compare,
     components,
@@ -65,6 +66,7 @@ _VERBS: dict[str, Callable[..., Output]] = {
     "compare": compare.compare_verb,
     "profile": profile.profile_verb,
     "preview": preview.preview_verb,
+    "attention": attention.attention_verb,
     "features": features.features_verb,
     "show": show.show_verb,
     "schema": schema.schema_verb,

@@ -23,11 +23,13 @@ from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import ExportError, MissingExtraError
 from deepseek.inference.predictor import Predictor
+from deepseek.models.network import module_key
 from deepseek.tasks.model import TaskModel
 
 Precision = Literal["fp32", "bf16", "int8"]
 EXAMPLE_ROWS, EXAMPLE_LENGTH = 3, 5
-"""Sizes of the batch that a network is traced with: neither 0 nor 1, which tracing takes for constants, and not alike."""
+"""Sizes of the batch that a network is traced with: neither 0 nor 1, which tracing takes for constants, and not alike. A
+graph transform that shortens rows says in `example_length` how long they have to be for that to hold behind it too."""
 
 
 class AnswerGraph(nn.Module):
@@ -51,6 +53,7 @@ class AnswerGraph(nn.Module):
         super().__init__()
         self.inputs = dict(inputs)
         self.names = [name for spec in inputs.values() for name in ((spec.name, mask_name(spec.name)) if spec.ragged else (spec.name,))]
+        self._lengths = {name: _example_length(model, name) for name, spec in inputs.items() if spec.ragged}
         made = folded(model, lambda copy: cast("TaskModel", copy).predict(self.example()))
         self.model, self.folded = cast("TaskModel", made.module), made.pairs
         self.written: dict[int, tempfile.TemporaryDirectory[str]] = {}
@@ -65,10 +68,10 @@ class AnswerGraph(nn.Module):
         """Return a batch of rows that hold nothing, by name."""
         batch = {}
         for name, spec in self.inputs.items():
-            length = (EXAMPLE_LENGTH,) if spec.ragged else ()
+            length = (self._lengths[name],) if spec.ragged else ()
             batch[name] = torch.zeros(EXAMPLE_ROWS, *length, *spec.shape, dtype=getattr(torch, spec.dtype))
             if spec.ragged:
-                batch[mask_name(name)] = torch.ones(EXAMPLE_ROWS, EXAMPLE_LENGTH, dtype=torch.bool)
+                batch[mask_name(name)] = torch.ones(EXAMPLE_ROWS, *length, dtype=torch.bool)
         return batch
 
     def dynamic(self) -> list[dict[int, torch.export.Dim]]:
@@ -80,6 +83,11 @@ class AnswerGraph(nn.Module):
             else:
                 shapes.append({0: rows})
         return shapes
+
+
+def _example_length(model: TaskModel, name: str) -> int:
+    key = module_key(name)
+    return int(getattr(model.network.graph[key], "example_length", EXAMPLE_LENGTH)) if key in model.network.graph else EXAMPLE_LENGTH
 
 
 class Exporter(ABC):

@@ -39,7 +39,7 @@ _UUID = r"^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a
 NAMES_NO_FILE = b"deepseek.names_no_file"
 """The key of a column's Arrow metadata that says: what stands there may end as a file's name does, but no such file is there."""
 _IMAGE = r"(?i)\.(jpe?g|png|bmp|gif|tiff?|webp)$"
-_AUDIO = r"(?i)\.(wav|flac)$"
+_AUDIO = r"(?i)\.(wav|flac|ogg|mp3)$"
 _VOLUME = r"(?i)\.(nii|nii\.gz|dcm)$"
 _BOX_NAMES = [
     {"left", "top"},

@@ -24,14 +24,19 @@ if TYPE_CHECKING:
 FILE = "file"
 """The column of the answers that names the file where a row is one."""
 
-_FILE_KINDS: dict[Kind, Literal["image", "text", "volume"]] = {Kind.IMAGE: "image", Kind.TEXT: "text", Kind.VOLUME: "volume"}
+_FILE_KINDS: dict[Kind, Literal["image", "audio", "text", "volume"]] = {
+    Kind.IMAGE: "image",
+    Kind.AUDIO: "audio",
+    Kind.TEXT: "text",
+    Kind.VOLUME: "volume",
+}
 
 
 def open_rows(given: Any, schema: Schema, columns: Sequence[str]) -> Source:
     """Return the source of rows to be answered.
 
     Beside what `open_source` takes: one row as a mapping or a pandas Series, a Series of a model's only column, and for a model whose only
-    input is an image, a volume or a text the files themselves: one, several, a pattern, or a folder without classes.
+    input is an image, a volume, a sound or a text the files themselves: one, several, a pattern, or a folder without classes.
 
     Args:
         given: The rows.

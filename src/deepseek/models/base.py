@@ -65,6 +65,16 @@ class Encoder(nn.Module, ABC):
             inputs: The tensors by input name, graph transforms already applied.
         """
 
+    def present(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        """Return bool `[b]`: which rows have anything to encode at all; nothing where all are taken to.
+
+        Asked only where there are other senses to fall back on, and only where no graph transform knows better.
+
+        Args:
+            inputs: The tensors by input name, as `forward` is given them.
+        """
+        return None
+
     def tuning_blocks(self) -> list[Block]:
         """Return its parameters in blocks, from the input upwards: what fine-tuning freezes, unfreezes and gives rates of their own."""
         return blocks_of(self)
@@ -77,13 +87,17 @@ class Encoder(nn.Module, ABC):
 class Fusion(nn.Module, ABC):
     """Joins the tokens of several encoders into one vector a row.
 
+    A token under its mask changes no number of the result. Of a sense that a row lacks no token is real; the row is answered all the same.
+
     Wiring: the encoders, by name, positional-only.
 
     Attributes:
         width: The width of the vector.
+        linear_behind: Whether nothing but the decision layer may stand behind it.
     """
 
     width: int
+    linear_behind: ClassVar[bool] = False
 
     def __init__(self, encoders: Mapping[str, Encoder], /) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Public tests of encoders and trunks: derive a test class from one of these, and pytest checks that your component keeps its contract.
+"""Public tests of encoders, fusions and trunks: derive a class from one of these, and pytest checks that your component keeps its contract.
 
 ```python
 class TestMyTrunk(TrunkContract):
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from deepseek.models.base import Encoded, Encoder, Trunk
+from deepseek.models.base import Encoded, Encoder, Fusion, Trunk
 
 ROWS = 6
 
@@ -139,6 +139,104 @@ class RaggedEncoderContract(EncoderContract):
         _require_export(_Tokens(encoder), self.batch(ROWS), large, single, ragged=True)
 
 
+class FusionContract(ABC):
+    """What every fusion must do: of three senses, the second with as many tokens as its rows are long.
+
+    Attributes:
+        lengths: How many tokens each sense of the batches has.
+    """
+
+    lengths = (1, 6, 3)
+    width_in = 5
+
+    @abstractmethod
+    def build(self, encoders: Mapping[str, Encoder]) -> Fusion:
+        """Return a fresh fusion of these encoders."""
+
+    def encoders(self) -> dict[str, Encoder]:
+        """Return encoders that give what they are given."""
+        fixed = (self.lengths[0], None, self.lengths[2])
+        return {name: _Given(tokens, self.width_in) for name, tokens in zip("abc", fixed, strict=True)}
+
+    def batch(self, rows: int) -> dict[str, Encoded]:
+        """Return tokens of all senses; those of the second are of unequal number."""
+        tokens = {name: torch.randn(rows, length, self.width_in) for name, length in zip("abc", self.lengths, strict=True)}
+        ends = torch.linspace(1, self.lengths[1], rows).round().long().unsqueeze(1)
+        return {
+            "a": Encoded(tokens["a"]),
+            "b": Encoded(tokens["b"], torch.arange(self.lengths[1]) < ends),
+            "c": Encoded(tokens["c"], torch.ones(rows, self.lengths[2], dtype=torch.bool)),
+        }
+
+    def test_vectors_have_the_promised_shape(self) -> None:
+        """`[b, w]`."""
+        fusion = self.build(self.encoders()).eval()
+        assert fusion(self.batch(ROWS)).shape == (ROWS, fusion.width)
+        assert fusion(self.batch(0)).shape == (0, fusion.width)
+
+    def test_rows_do_not_see_each_other(self) -> None:
+        """A row's vector is the same whatever stands beside it, in evaluation."""
+        fusion, batch = self.build(self.encoders()).eval(), self.batch(ROWS)
+        torch.testing.assert_close(fusion(_only(batch, slice(0, 2))), fusion(batch)[:2], rtol=1e-4, atol=1e-5)
+
+    def test_tokens_under_the_mask_change_nothing(self) -> None:
+        """What stands behind a row's end is not read, and more of it neither."""
+        fusion, batch = self.build(self.encoders()).eval(), self.batch(ROWS)
+        plain = fusion(batch)
+        tokens, mask = batch["b"]
+        assert mask is not None
+        soiled = Encoded(_soiled(tokens, mask) * 100, mask)
+        torch.testing.assert_close(fusion({**batch, "b": Encoded(torch.where(mask.unsqueeze(-1), tokens, soiled.tokens), mask)}), plain)
+        longer = Encoded(torch.cat((tokens, torch.ones(ROWS, 4, self.width_in)), dim=1), torch.cat((mask, torch.zeros(ROWS, 4) > 0), dim=1))
+        torch.testing.assert_close(fusion({**batch, "b": longer}), plain, rtol=1e-4, atol=1e-5)
+
+    def test_a_missing_sense_changes_nothing(self) -> None:
+        """Of a sense that a row lacks, nothing is read; the others are, and no number becomes NaN."""
+        fusion, batch = self.build(self.encoders()).eval(), self.batch(ROWS)
+        whole = fusion(batch)
+        for name in "abc":
+            none = torch.zeros(batch[name].tokens.shape[:2], dtype=torch.bool)
+            without = fusion({**batch, name: Encoded(batch[name].tokens, none)})
+            torch.testing.assert_close(fusion({**batch, name: Encoded(torch.randn_like(batch[name].tokens) * 9, none)}), without)
+            assert torch.isfinite(without).all()
+            assert not torch.allclose(without, whole), "it had something to say, and is missed"
+
+    def test_rows_that_lack_all_are_finite(self) -> None:
+        """A row with nothing at all is answered, and teaches, without a NaN: in float32 and in bfloat16."""
+        fusion = self.build(self.encoders()).train()
+        batch = {
+            name: Encoded(part.tokens, torch.zeros(part.tokens.shape[:2], dtype=torch.bool)) for name, part in self.batch(ROWS).items()
+        }
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                out = fusion(batch)
+            assert torch.isfinite(out).all()
+            if not out.requires_grad:
+                continue  # there is nothing to learn
+            fusion.zero_grad()
+            (out.float() * torch.randn_like(out.float())).sum().backward()
+            assert all(one.grad is None or torch.isfinite(one.grad).all() for one in fusion.parameters())
+
+    def test_every_parameter_learns(self) -> None:
+        """The vectors' gradient reaches every parameter, where some rows lack a sense."""
+        fusion, batch = self.build(self.encoders()).train(), self.batch(ROWS)
+        lacking = {
+            name: Encoded(part.tokens, torch.arange(ROWS)[:, None].expand(part.tokens.shape[:2]) % 3 > 0) for name, part in batch.items()
+        }
+        _require_gradients(fusion, fusion(lacking))
+
+    def test_weights_restore_the_fusion(self) -> None:
+        """Another fusion with the same weights answers the same."""
+        first, second, batch = self.build(self.encoders()).eval(), self.build(self.encoders()).eval(), self.batch(ROWS)
+        second.load_state_dict(first.state_dict())
+        torch.testing.assert_close(second(batch), first(batch), rtol=0, atol=0)
+
+    def test_exports_for_any_number_of_rows(self) -> None:
+        """`torch.export` takes the fusion with a dynamic batch."""
+        fusion = _Fused(self.build(self.encoders()).eval())
+        _require_export(fusion, _flattened(self.batch(ROWS)), _flattened(self.batch(2 * ROWS + 1)))
+
+
 class TrunkContract(ABC):
     """What every trunk must do."""
 
@@ -185,6 +283,37 @@ class _Tokens(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         encoded: Encoded = self.encoder(inputs)
         return encoded.tokens
+
+
+class _Given(Encoder):
+    def __init__(self, tokens: int | None, width: int) -> None:
+        super().__init__({})
+        self.tokens, self.width = tokens, width
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
+        raise NotImplementedError
+
+
+class _Fused(nn.Module):
+    """A fusion that takes tokens and masks from one mapping."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        super().__init__()
+        self.fusion = fusion
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        out: Tensor = self.fusion({name: Encoded(inputs[name], inputs.get(f"{name}_mask")) for name in inputs if "_" not in name})
+        return out
+
+
+def _flattened(batch: Mapping[str, Encoded]) -> dict[str, Tensor]:
+    return {name: part.tokens for name, part in batch.items()} | {
+        f"{name}_mask": part.mask for name, part in batch.items() if part.mask is not None
+    }
+
+
+def _only(batch: Mapping[str, Encoded], rows: slice) -> dict[str, Encoded]:
+    return {name: Encoded(part.tokens[rows], None if part.mask is None else part.mask[rows]) for name, part in batch.items()}
 
 
 class _Named(nn.Module):

@@ -19,6 +19,9 @@ from deepseek.errors import InputError, UnknownNameError
 from deepseek.fields import Kind
 from deepseek.models.base import Encoded, Encoder, Features, Fusion, Trunk
 from deepseek.models.encoders.table import TABLE_KINDS
+from deepseek.models.fusion.parts import mask_of
+from deepseek.models.layers import Probability
+from deepseek.models.trunks.identity import IdentityTrunk
 from deepseek.registry import component, family
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ DEFAULT_ENCODERS: Mapping[str, str] = {
     TABLE: "table",
     Kind.IMAGE.value: "cnn",
     Kind.TEXT.value: "text_cnn",
+    Kind.AUDIO.value: "audio_cnn",
     Kind.SERIES.value: "series_rnn",
 }
 """What encodes the inputs of a group (the table, or a kind) unless the recipe says otherwise."""
@@ -53,7 +57,8 @@ class FeatureNetwork(nn.Module, ABC):
 
     Args:
         inputs: What the network meets in `Batch.inputs`, by name.
-        graph: The part of the transforms that runs inside the network, by input name; inputs without one are taken as they come.
+        graph: The part of the transforms that runs inside the network, by input name; inputs without one are taken as they come. That of a
+            ragged input takes its mask too, and returns both.
 
     Attributes:
         features: What `forward` returns.
@@ -63,7 +68,6 @@ class FeatureNetwork(nn.Module, ABC):
         seen: The inputs as they leave their graph transforms.
 
     Raises:
-        InputError: There is a graph transform of an input whose rows are of unequal length.
         UnknownNameError: `graph` names an input that is not there.
     """
 
@@ -76,10 +80,6 @@ class FeatureNetwork(nn.Module, ABC):
         for name in graph:
             if name not in inputs:
                 raise UnknownNameError("input of a graph transform", name, inputs)
-            if inputs[name].ragged:
-                raise InputError(
-                    f"a graph transform of {name!r}, whose rows are of unequal length", hint="let the transform do its work in apply()"
-                )
         self.inputs = dict(inputs)
         self.seen = {name: _after(spec, graph.get(name)) for name, spec in inputs.items()}
         self._graph_keys = {name: module_key(name) for name in graph}
@@ -107,10 +107,13 @@ class FeatureNetwork(nn.Module, ABC):
 
     def ready(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what the layers meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones."""
-        ready = {
-            name: self.graph[self._graph_keys[name]](inputs[name]) if name in self._graph_keys else inputs[name] for name in self.inputs
-        }
-        return ready | {mask: inputs[mask] for mask in self._masks if mask in inputs}
+        ready = {name: inputs[name] for name in self.inputs} | {mask: inputs[mask] for mask in self._masks if mask in inputs}
+        for name, key in self._graph_keys.items():
+            if self.inputs[name].ragged:
+                ready[name], ready[mask_name(name)] = self.graph[key](inputs[name], _mask(inputs, name))
+            else:
+                ready[name] = self.graph[key](inputs[name])
+        return ready
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the parts by name, for people."""
@@ -121,12 +124,18 @@ class Network(FeatureNetwork):
     """Turns a batch's inputs into features: graph transforms → encoders → fusion → trunk.
 
     Numbers, categories, binaries and timestamps are one group, `table`, and share an encoder; every other input has an encoder of its own.
+    Where there are several, a row may lack some of what they encode (an image, a sound, a text): its tokens there are under the mask, and
+    the fusion does without them.
 
     Args:
         inputs: What the network meets in `Batch.inputs`, by name.
         graph: The part of the transforms that runs inside the network, by input name; inputs without one are taken as they come.
-        encoders: What encodes an input: under its name, under its kind (`image`, `text`), or under `table` for all columns of the table.
+        encoders: What encodes an input: under its name, under its kind (`image`, `text`, `audio`), or under `table` for all columns of the
+            table.
         fusion: What joins the encoders' tokens.
+        sense_dropout: The share of rows from which a sense (an encoder's input, or the table) is taken while training, each sense by itself
+            and never all that a row has: so the network learns to do without (Neverova et al., "ModDrop", 2016,
+            https://arxiv.org/abs/1501.00102).
         trunk: What works on the joined vector.
 
     Attributes:
@@ -134,7 +143,7 @@ class Network(FeatureNetwork):
         members: `m` of the features.
 
     Raises:
-        InputError: There is no input, one of a kind that no encoder takes, or a graph transform of one whose rows are of unequal length.
+        InputError: There is no input, or one of a kind that no encoder takes; or a trunk stands behind a fusion that bears none.
         UnknownNameError: `encoders` or `graph` names an input or kind that is not there.
 
     Example:
@@ -152,6 +161,7 @@ class Network(FeatureNetwork):
         *,
         encoders: dict[str, EncoderSpec] | None = None,
         fusion: FusionSpec = "concat",
+        sense_dropout: Probability = 0.0,
         trunk: TrunkSpec = "mlp",
     ) -> None:
         super().__init__(inputs, graph)
@@ -165,6 +175,11 @@ class Network(FeatureNetwork):
         self.encoders = nn.ModuleDict(built)
         self.fusion: Fusion = family("fusion").build(fusion, built)
         self.trunk: Trunk = family("trunk").build(trunk, self.fusion.width)
+        if self.fusion.linear_behind and not isinstance(self.trunk, IdentityTrunk):
+            raise InputError(
+                f"behind the fusion {type(self.fusion).__name__} stands the trunk {type(self.trunk).__name__}", hint="take trunk: identity"
+            )
+        self.sense_dropout = sense_dropout
         self.width, self.members = self.trunk.width, self.trunk.members
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -174,10 +189,50 @@ class Network(FeatureNetwork):
             inputs: The batch's tensors by input name, as stored, with `NAME_mask` beside a ragged one; names that the network does not know
                 are left alone.
         """
+        out: Tensor = self.trunk(self.fusion(self.encoded(inputs)))
+        return out
+
+    def encoded(self, inputs: Mapping[str, Tensor]) -> dict[str, Encoded]:
+        """Return what the fusion meets: each encoder's tokens by its key, those of what a row lacks under the mask."""
         ready = self.ready(inputs)
         encoded: dict[str, Encoded] = {key: encoder(ready) for key, encoder in self.encoders.items()}
-        out: Tensor = self.trunk(self.fusion(encoded))
-        return out
+        if len(encoded) < 2:
+            return encoded
+        there = self.present(inputs, ready)
+        if self.training and self.sense_dropout:
+            there = self._dropped(there, next(iter(encoded.values())).tokens)
+        return {key: _masked(part, there[key]) for key, part in encoded.items()}
+
+    def present(self, inputs: Mapping[str, Tensor], ready: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+        """Return which rows have what each encoder encodes, bool `[b]` by its key; nothing where all do.
+
+        Args:
+            inputs: The batch's tensors, as `forward` is given them.
+            ready: The same as the encoders meet them.
+        """
+        found: dict[str, Tensor | None] = {}
+        for name, key in self._encoder_keys.items():
+            graph = self.graph[self._graph_keys[name]] if name in self._graph_keys else None
+            encoder: Encoder = self.encoders[key]  # type: ignore[assignment]
+            told = getattr(graph, "present", None)
+            if told is None:
+                found[key] = encoder.present(ready)
+            else:
+                found[key] = told(inputs[name], _mask(inputs, name)) if self.inputs[name].ragged else told(inputs[name])
+        return found
+
+    def _dropped(self, there: Mapping[str, Tensor | None], like: Tensor) -> dict[str, Tensor | None]:
+        """Take senses away from some rows, and from none its last."""
+        whole = torch.ones(like.shape[0], dtype=torch.bool, device=like.device)
+        had = torch.stack([whole if one is None else one for one in there.values()], dim=1)
+        kept = had & (torch.rand(had.shape, device=had.device) >= self.sense_dropout)
+        kept = torch.where(kept.any(dim=1, keepdim=True), kept, had)
+        return dict(zip(there, kept.unbind(1), strict=True))
+
+    @property
+    def senses(self) -> dict[str, str]:
+        """By the key under which the fusion knows it, the input (or the group `table`) that an encoder encodes."""
+        return {key: name for name, key in self._encoder_keys.items()}
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the parts by name: each encoder under the input or group that it encodes, the fusion, the trunk."""
@@ -254,10 +309,24 @@ def _encoder_of(spec: InputSpec, encoder: EncoderSpec | None) -> EncoderSpec:
     return encoder
 
 
+def _masked(part: Encoded, there: Tensor | None) -> Encoded:
+    return part if there is None else Encoded(part.tokens, mask_of(part) & there.unsqueeze(1))
+
+
 def _after(spec: InputSpec, module: nn.Module | None) -> InputSpec:
     """Return the description of an input as it leaves its graph transform, by sending one row of zeros through."""
     if module is None:
         return spec
+    dtype = getattr(torch, spec.dtype)
     with torch.no_grad():
-        out: Tensor = module(torch.zeros(1, *spec.shape, dtype=getattr(torch, spec.dtype)))
+        if spec.ragged:
+            out: Tensor = module(torch.zeros(1, 1, *spec.shape, dtype=dtype), torch.ones(1, 1, dtype=torch.bool))[0]
+            return replace(spec, shape=tuple(out.shape[2:]), dtype=str(out.dtype).removeprefix("torch."))
+        out = module(torch.zeros(1, *spec.shape, dtype=dtype))
     return replace(spec, shape=tuple(out.shape[1:]), dtype=str(out.dtype).removeprefix("torch."))
+
+
+def _mask(inputs: Mapping[str, Tensor], name: str) -> Tensor:
+    """Return the mask `[b, l]` of a ragged input; all of it where none is given."""
+    given = inputs.get(mask_name(name))
+    return torch.ones(inputs[name].shape[:2], dtype=torch.bool, device=inputs[name].device) if given is None else given

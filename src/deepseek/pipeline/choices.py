@@ -40,7 +40,7 @@ def choose(
         validated: Whether there are validation rows; without, nothing is monitored and nothing stops early.
     """
     choices: Choices = {}
-    images, texts = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT))
+    images, texts, sounds = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT, Kind.AUDIO))
     forecasts = is_forecast(recipe)
     if recipe.model == AUTO:
         choices["model"] = _forecast_model() if forecasts else _model_for(target, inputs, rows, columns)
@@ -63,7 +63,7 @@ def choose(
         choices["task.loss.label_smoothing"] = (0.1, "keeps a network that can fit every image from being too sure")
     if recipe.data.augment == AUTO:
         pictures = [spec for spec in inputs.values() if spec.kind in (Kind.IMAGE, Kind.VOLUME)]
-        choices["data.augment"] = _detector_augmentation() if target.kind == "boxes" else _augmentation(pictures)
+        choices["data.augment"] = _detector_augmentation() if target.kind == "boxes" else _augmentation(pictures, sounds)
     return choices
 
 
@@ -133,6 +133,8 @@ def _measures(task: Any, metric: str) -> bool:
 
 def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int, columns: int) -> tuple[Any, str]:
     image = next((spec for spec in inputs.values() if spec.kind is Kind.IMAGE), None)
+    if any(spec.kind is Kind.AUDIO for spec in inputs.values()):
+        return _sound_model(inputs, rows)
     if any(spec.kind is Kind.TEXT for spec in inputs.values()):
         return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, target, rows)
     return _table_model(rows, columns) if image is None else _image_model(image, inputs)
@@ -164,6 +166,8 @@ def _mask_training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tupl
 
 def _training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
     kinds = {spec.kind for spec in inputs.values()}
+    if Kind.AUDIO in kinds:
+        return _sound_training(rows)
     if Kind.TEXT not in kinds:
         return _image_training(rows) if Kind.IMAGE in kinds else _table_training(rows)
     if Kind.IMAGE in kinds:
@@ -227,6 +231,24 @@ def _bag(target: TargetSpec, rows: int, *, rate: float) -> dict[str, Any]:
         "weighted": True,
         "embedding_scale": 0.05,
         "learning_rate_factor": rate,
+    }
+
+
+def _sound_model(inputs: Mapping[str, InputSpec], rows: int) -> tuple[Any, str]:
+    if len(inputs) == 1:
+        return family("model").validate({"type": "audio_cnn"}), f"sounds and {rows:,} training rows: a compact network over spectrograms"
+    beside = sorted({spec.kind.value for spec in inputs.values() if spec.kind is not Kind.AUDIO})
+    return family("model").validate({"type": "network"}), f"sounds beside {', '.join(beside)}: each sense by its usual encoder"
+
+
+def _sound_training(rows: int) -> dict[str, tuple[Any, str]]:
+    epochs = max(12, min(40, round(60_000 / max(rows, 1))))
+    return {
+        **_few_images_training(rows),
+        "batch_size": (_power_of_two(rows / 80, least=16, most=128), f"{rows:,} sounds: small batches, so that an epoch has enough steps"),
+        "epochs": (epochs, f"{rows:,} sounds, between 12 and 40 epochs; the best weights are kept"),
+        "early_stopping": (False, "the schedule has to run to its end"),
+        "compile": ("off", "sounds of unequal length would be compiled again and again"),
     }
 
 
@@ -395,7 +417,10 @@ def _detector_augmentation() -> tuple[Any, str]:
     ], "pictures are scaled and moved a little, and boxes with them; mirroring may change classes"
 
 
-def _augmentation(images: list[InputSpec]) -> tuple[Any, str]:
+def _augmentation(images: list[InputSpec], sounds: list[InputSpec]) -> tuple[Any, str]:
+    if sounds and not images:
+        stripes = family("augmentation").validate({"type": "spec_augment"})
+        return [stripes], "moments and bands are blanked in sound, which leaves it what it was"
     if not images:
         return [], "tables are not augmented"
     shift = family("augmentation").validate({"type": "shift", "fraction": 0.07})

@@ -24,6 +24,7 @@ from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.distributed import RankContext
 from deepseek.errors import DeepSeekError, InputError
 from deepseek.inference.reading import read_preparation
+from deepseek.pipeline.analysis.attention import attention_facts
 from deepseek.pipeline.analysis.compression import compression_facts
 from deepseek.pipeline.analysis.coverage import Groups, coverage_facts
 from deepseek.pipeline.analysis.examples import examples, worst_rows
@@ -237,6 +238,7 @@ class _Collector:
                 metric=str(self._resolved.train.monitor),
                 seed=self._recipe.seed,
             ),
+            attention=attention_facts(model, data, places=predictions.places, seed=self._recipe.seed),
             examples=examples(spec, predictions, data=data, chosen=chosen, rows=table.take(pa.array(chosen)).to_pylist())
             if len(chosen)
             else (),

@@ -233,6 +233,15 @@ class ImportanceFacts:
 
 
 @dataclass(frozen=True)
+class AttentionFacts:
+    """Between which senses a network looks, on average over some rows: for each how its looks are shared among all, and nowhere."""
+
+    rows: int
+    senses: Sequence[str]
+    between: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
 class Example:
     """A row that the model gets wrong: what is true, what it says, how sure it is, the raw values, and pictures as JPEG."""
 
@@ -257,6 +266,7 @@ class RowFacts:
     values: Sequence[ValueFacts] = ()
     slices: SliceFacts | None = None
     importance: ImportanceFacts | None = None
+    attention: AttentionFacts | None = None
     examples: Sequence[Example] = ()
     coverage: Sequence[CoverageFacts] = ()
 

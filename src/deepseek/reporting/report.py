@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deepseek.reporting.attention import between_chart
 from deepseek.reporting.charts import Bar, Marker, Series, bars, line
 from deepseek.reporting.coverage import coverage_section
 from deepseek.reporting.facts import (
@@ -67,6 +68,10 @@ def report_page(facts: ReportFacts) -> str:
         page.section("Where it is worse", *_slices(facts.rows.slices, facts.rows.weighted_by), note=_looked_at(facts))
         page.section("Groups", *coverage_section(facts.rows.coverage), note=_looked_at(facts))
         page.section("What it relies on", *_importance(facts.rows.importance))
+        if (seen := facts.rows.attention) is not None:
+            page.section(
+                "Where its senses look", between_chart(seen.senses, seen.between, title=f"attention, mean over {seen.rows:,} rows")
+            )
         page.section("Rows it gets wrong", *_examples(facts))
     page.section("Compressed", *(part for one in facts.compressed for part in _compressed(one)))
     page.section("Time", *_timing(facts))

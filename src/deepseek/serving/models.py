@@ -7,6 +7,7 @@ import io
 import logging
 import re
 import time
+import wave
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from os import PathLike
@@ -116,7 +117,8 @@ class ServedModel:
         return answers
 
     def _blank(self) -> pa.RecordBatch:
-        values = {reader.name: _blank_image() if reader.kind is Kind.IMAGE else None for reader in self.reader.fields}
+        blank = {Kind.IMAGE: _blank_image, Kind.AUDIO: _blank_sound}
+        values = {one.name: blank[one.kind]() if one.kind in blank else None for one in self.reader.fields}
         return pa.RecordBatch.from_arrays([pa.array([values[one.name]], one.type) for one in self.reader.fields], schema=self.reader.schema)
 
     def begin(self) -> None:
@@ -284,6 +286,16 @@ def _name_of(path: Path) -> str:
 def _blank_image() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _blank_sound() -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8_000)
+        sound.writeframes(bytes(4_000))
     return file.getvalue()
 
 

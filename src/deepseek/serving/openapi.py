@@ -8,6 +8,7 @@ from typing import Any
 from deepseek import __version__
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.experiments.description import ANSWER, HEADER, experiment_paths
+from deepseek.serving.rows.fields import FILE_KINDS
 
 _PROBLEM = "Problem"
 _WORDS = {
@@ -106,10 +107,10 @@ def _predict(model: dict[str, Any], *, keys: bool) -> dict[str, Any]:
     row, rows = ({"$ref": f"#/components/schemas/{name}.{what}"} for what in ("Row", "Rows"))
     wrapped = {"type": "object", "properties": {"rows": rows}, "required": ["rows"], "additionalProperties": False}
     either = [{"$ref": f"#/components/schemas/{name}.{what}"} for what in ("Answer", "Answers")]
-    images = any(field["kind"] == "image" for field in model["fields"])
+    files = any(field["kind"] in FILE_KINDS for field in model["fields"])
     content: dict[str, Any] = {"application/json": {"schema": {"anyOf": [row, rows, wrapped]}}}
-    if images:
-        parts = {field["name"]: {} if field["kind"] == "image" else field["schema"] for field in model["fields"]}
+    if files:
+        parts = {field["name"]: {} if field["kind"] in FILE_KINDS else field["schema"] for field in model["fields"]}
         content["multipart/form-data"] = {"schema": {"type": "object", "properties": parts, "required": list(parts)}}
     codes = [400, 404, 408, 413, 415, 422, 429, 500, 503, 504, *([401] if keys else [])]
     target = ", ".join(model["target"])

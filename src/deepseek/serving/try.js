@@ -19,9 +19,10 @@ document.addEventListener("DOMContentLoaded", () => {
     return value;
   };
   const types = (field) => [].concat(field.schema.type);
+  const isFile = (field) => ["image", "audio"].includes(field.kind);
   const input = (field, id) => {
     const kinds = types(field), example = field.example === null || field.example === undefined ? "" : String(field.example);
-    if (field.kind === "image") return make("input", {id, type: "file", accept: "image/*"});
+    if (isFile(field)) return make("input", {id, type: "file", accept: `${field.kind}/*`});
     if (kinds.includes("boolean")) {
       const select = make("select", {id}, make("option", {value: ""}, "(no value)"), make("option", {}, "true"), make("option", {}, "false"));
       select.value = example;
@@ -39,7 +40,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const place = (field, index) => {
     const id = `field-${index}`;
     const node = make("div", {class: "field"}, make("label", {for: id}, field.name), input(field, id));
-    if (field.schema.examples && field.kind !== "image")
+    if (field.schema.examples && !isFile(field))
       node.append(make("datalist", {id: `${id}-known`}, ...field.schema.examples.map((value) => make("option", {value: String(value)}))));
     node.append(make("span", {class: "wrong", id: `${id}-wrong`}));
     node.lastChild.hidden = true;
@@ -52,7 +53,7 @@ document.addEventListener("DOMContentLoaded", () => {
     reader.readAsDataURL(file);
   });
   const value = async (field, node) => {
-    if (field.kind === "image") return node.files.length ? base64(node.files[0]) : null;
+    if (isFile(field)) return node.files.length ? base64(node.files[0]) : null;
     if (node.value === "") return null;
     if (types(field).includes("boolean")) return node.value === "true";
     if (types(field).includes("number") || types(field).includes("integer")) return Number(node.value);

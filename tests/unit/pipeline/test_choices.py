@@ -128,3 +128,17 @@ def test_the_reason_for_a_tables_model_counts_the_columns_of_the_file():
 def test_what_is_monitored_does_not_undo_what_evens_classes(task, target, monitored):
     recipe = Recipe.from_value({"data": {"source": "a.csv", "target": "y"}, "task": task})
     assert choose(recipe, NUMBERS, target, rows=5_000, columns=1).get("train.monitor", (None,))[0] == monitored
+
+
+CALL = {"call": InputSpec("call", Kind.AUDIO, ("call",), (), "int16", ragged=True)}
+
+
+def test_sounds_alone_have_a_network_of_their_own_and_beside_others_each_its_own():
+    alone, beside = chosen(CALL), chosen({**CALL, **TEXT, **NUMBERS})
+    assert alone["model"]["type"] == "audio_cnn"
+    assert (beside["model"]["type"], beside["model"]["fusion"]["type"]) == ("network", "concat")
+    for one in (alone, beside):
+        assert one["train.optimizer"]["type"] == "adamw"
+        assert one["train.early_stopping"] is False
+        assert one["data.augment"][0]["type"] == "spec_augment"
+    assert chosen({**CALL, **PHOTO})["data.augment"][0]["type"] == "shift"

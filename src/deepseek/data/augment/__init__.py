@@ -14,6 +14,8 @@ from deepseek.data.augment.one_of import build_method
 from deepseek.data.augment.text_edits import easy_augment
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
+from deepseek.data.transforms.modules import ImageModule
+from deepseek.fields import Kind
 from deepseek.registry import Spec
 
 __all__ = ["Augment", "Augmentation", "Draw", "ImageAugmenter", "Known", "back_translate", "build_augmentations", "easy_augment"]
@@ -30,7 +32,47 @@ def build_augmentations(specs: Sequence[Spec], inputs: Mapping[str, InputSpec], 
     parts = [build_method(spec, inputs) for spec in specs]
     for part in parts:
         part.begin(known or Known())
-    return composed(parts)
+    made = composed(parts)
+    lacking = {name: module for name, module in _image_modules(inputs, known or Known()).items() if len(inputs) > 1}
+    return [StillMissing(inputs, made, lacking)] if made and lacking else made
+
+
+def _image_modules(inputs: Mapping[str, InputSpec], known: Known) -> dict[str, ImageModule]:
+    names = [name for name, spec in inputs.items() if spec.kind is Kind.IMAGE and name in known.transforms]
+    modules = {name: known.transforms[name].module() for name in names}
+    return {name: module for name, module in modules.items() if isinstance(module, ImageModule)}
+
+
+class StillMissing(Augmentation):
+    """Several augmentations, after which the images that rows lacked are still missing: a changed one would pass for an image.
+
+    Args:
+        inputs: The batch's inputs.
+        parts: The augmentations, in order.
+        modules: By input name, the graph transforms of images, which know how a missing one is stored.
+    """
+
+    def __init__(self, inputs: Mapping[str, InputSpec], parts: Sequence[Augmentation], modules: Mapping[str, ImageModule], /) -> None:
+        super().__init__(inputs)
+        self.parts, self._modules = list(parts), dict(modules)
+        self.softens = any(part.softens for part in parts)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is done, in words: the parts' own."""
+        return tuple(name for part in self.parts for name in part.names)
+
+    def apply(self, batch: Batch, draw: Draw) -> Batch:
+        """Return the changed batch."""
+        given = batch
+        for part in self.parts:
+            batch = part.apply(batch, draw)
+        kept = {}
+        for name, module in self._modules.items():
+            before, after = given.inputs[name], batch.inputs[name]
+            there = module.to(before.device).present(before)
+            kept[name] = torch.where(there.view(-1, *[1] * (after.ndim - 1)), after, before.to(after.dtype))
+        return self.replace(batch, kept)
 
 
 class Augment:

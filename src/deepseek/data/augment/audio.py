@@ -13,9 +13,10 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from deepseek.data.augment.affine import ordered
-from deepseek.data.augment.base import Augmentation, Draw
-from deepseek.data.batch import Batch
+from deepseek.data.augment.base import Augmentation, Draw, Known
+from deepseek.data.batch import Batch, mask_name
 from deepseek.data.transforms.base import InputSpec
+from deepseek.data.transforms.log_mel import FULL_SCALE, LogMel
 from deepseek.errors import InputError
 from deepseek.fields import Kind
 
@@ -23,7 +24,10 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 
 class _Sound(Augmentation):
-    """What treats inputs that are sound, `[b, t]`, `[b, t, c]` or spectrograms `[b, t, f]`, in floats; all of a row alike."""
+    """What treats inputs that are sound, `[b, t]`, `[b, t, c]` or spectrograms `[b, t, f]`; all of a row alike.
+
+    Samples stored as whole numbers become floats within ±1. Of rows of unequal length only what is real is looked at and moved.
+    """
 
     def __init__(self, inputs: Mapping[str, InputSpec], /, *, probability: float) -> None:
         super().__init__(inputs)
@@ -34,6 +38,12 @@ class _Sound(Augmentation):
     def sounds(self) -> tuple[str, ...]:
         """The names of the inputs that are sound."""
         return self.of_kind(Kind.AUDIO)
+
+
+def _heard(batch: Batch, name: str) -> tuple[Tensor, Tensor | None]:
+    """Return a sound in floats, and the mask `[b, t]` of what is real where rows are of unequal length."""
+    x = batch.inputs[name]
+    return x if x.is_floating_point() else x.float() / FULL_SCALE, batch.inputs.get(mask_name(name))
 
 
 class AudioNoise(_Sound):
@@ -66,9 +76,9 @@ class AudioNoise(_Sound):
         chosen, ratio = drawn[:, 0] < self.probability, 10 ** ((low + (high - low) * drawn[:, 1]) / 10)
         changed = {}
         for name in self.sounds:
-            x = batch.inputs[name]
-            noise = draw.normal(len(batch), *x.shape[1:]).to(x)
-            power = x.square().flatten(1).mean(dim=1)
+            x, mask = _heard(batch, name)
+            noise = (draw.normal(len(batch), *x.shape[1:]) if mask is None else _lengthwise_normal(draw, x)).to(x)
+            power = _power(x, mask)
             strength = _along((power / ratio.to(x)).sqrt() * chosen.to(x), x)
             changed[name] = torch.addcmul(x, noise, strength)
         return self.replace(batch, changed)
@@ -101,14 +111,17 @@ class AudioShift(_Sound):
         drawn = draw.uniform(len(batch), 2)
         changed = {}
         for name in self.sounds:
-            x = batch.inputs[name]
-            length = x.shape[1]
-            furthest = round(self.fraction * length)
-            offset = ((drawn[:, 1] * (2 * furthest + 1)).long().clamp(max=2 * furthest) - furthest) * (drawn[:, 0] < self.probability)
-            place = torch.arange(length, device=x.device) - offset.to(x.device)[:, None]
+            x, mask = _heard(batch, name)
+            length = torch.full((len(batch),), x.shape[1]) if mask is None else mask.sum(dim=1).cpu()
+            furthest = (self.fraction * length).round().long()
+            offset = torch.minimum((drawn[:, 1] * (2 * furthest + 1)).long(), 2 * furthest) - furthest
+            offset = (offset * (drawn[:, 0] < self.probability)).to(x.device)[:, None]
+            length = length.to(x.device)[:, None]
+            place = torch.arange(x.shape[1], device=x.device) - offset
             moved = _taken(x, place.remainder(length))
             inside = (place >= 0) & (place < length)
-            changed[name] = moved if self.padding == "wrap" else moved * _along(inside, x).to(x.dtype)
+            moved = moved if self.padding == "wrap" else moved * _along(inside, x).to(x.dtype)
+            changed[name] = moved if mask is None else moved * _along(mask, x).to(x.dtype)
         return self.replace(batch, changed)
 
 
@@ -140,15 +153,15 @@ class Gain(_Sound):
         drawn = draw.uniform(len(batch), 2)
         low, high = self.gain_db
         factor = torch.where(drawn[:, 0] < self.probability, 10 ** ((low + (high - low) * drawn[:, 1]) / 20), 1.0)
-        return self.replace(
-            batch, {name: batch.inputs[name] * _along(factor.to(batch.inputs[name]), batch.inputs[name]) for name in self.sounds}
-        )
+        sounds = {name: _heard(batch, name)[0] for name in self.sounds}
+        return self.replace(batch, {name: x * _along(factor.to(x), x) for name, x in sounds.items()})
 
 
 class SpecAugment(_Sound):
     """Blanks stripes of a spectrogram `[b, t, f]`: moments and frequencies (SpecAugment; Park et al. 2019, https://arxiv.org/abs/1904.08779).
 
-    The third change of the paper, a warp of time, which it found to matter least, is not made.
+    The third change of the paper, a warp of time, which it found to matter least, is not made. Waveforms become spectrograms first, by the
+    front end of the model itself, which then takes them as they are; so it stands behind what changes waveforms.
 
     Args:
         inputs: The batch's inputs.
@@ -181,34 +194,80 @@ class SpecAugment(_Sound):
             fill,
         )
 
+        self._front_ends: dict[str, LogMel] = {}
+
+    def begin(self, known: Known) -> None:
+        """Take up the front ends that make spectrograms of the sounds."""
+        modules = {name: known.transforms[name].module() for name in self.sounds if name in known.transforms}
+        self._front_ends = {name: module for name, module in modules.items() if isinstance(module, LogMel)}
+
+    def _spectrogram(self, batch: Batch, name: str) -> tuple[Tensor, Tensor | None]:
+        x, mask = batch.inputs[name], batch.inputs.get(mask_name(name))
+        if x.ndim == 2 and mask is not None and name in self._front_ends:
+            with torch.no_grad():
+                made: tuple[Tensor, Tensor] = self._front_ends[name].to(x.device)(x, mask)
+            return made
+        if x.ndim != 3:
+            raise InputError(f"{name!r} has the shape {list(x.shape)}", hint="spec_augment takes spectrograms [b, t, f]")
+        return x, mask
+
     def apply(self, batch: Batch, draw: Draw) -> Batch:
         """Return the batch with stripes blank.
 
         Raises:
-            InputError: A sound is no spectrogram.
+            InputError: A sound is no spectrogram, and nothing is known that makes one of it.
         """
         chosen = draw.uniform(len(batch)) < self.probability
         time, frequency = draw.uniform(len(batch), self.times, 2), draw.uniform(len(batch), self.frequencies, 2)
         changed = {}
         for name in self.sounds:
-            x = batch.inputs[name]
-            if x.ndim != 3:
-                raise InputError(f"{name!r} has the shape {list(x.shape)}", hint="spec_augment takes spectrograms [b, t, f]")
-            struck = _stripes(time.to(x.device), x.shape[1], self.time_width)[:, :, None]
+            x, mask = self._spectrogram(batch, name)
+            length = torch.full((len(x), 1), x.shape[1], device=x.device) if mask is None else mask.sum(dim=1, keepdim=True)
+            struck = _stripes(time.to(x.device), x.shape[1], self.time_width, length=length)[:, :, None]
             struck = struck | _stripes(frequency.to(x.device), x.shape[2], self.frequency_width)[:, None, :]
             struck &= chosen.to(x.device)[:, None, None]
-            blank = x.mean(dim=(1, 2), keepdim=True) if self.fill == "mean" else x.new_zeros(1)
+            # behind a row's end there are zeros, which add nothing to a sum
+            blank = x.sum(dim=(1, 2), keepdim=True) / (length.unsqueeze(2) * x.shape[2]) if self.fill == "mean" else x.new_zeros(1)
             changed[name] = torch.where(struck, blank, x)
+            if mask is not None:
+                changed[name] = changed[name] * mask.unsqueeze(2).to(x.dtype)
+                changed[mask_name(name)] = mask
         return self.replace(batch, changed)
 
 
-def _stripes(drawn: Tensor, size: int, widest: float) -> Tensor:
-    """Return bool `[b, size]`: the places that lie within one of the stripes, `[b, stripes, 2]` saying how wide and where."""
-    most = int(widest * size)
-    width = (drawn[..., 0] * (most + 1)).long().clamp(max=most)
-    start = (drawn[..., 1] * (size - width + 1)).long()
+def _stripes(drawn: Tensor, size: int, widest: float, *, length: Tensor | None = None) -> Tensor:
+    """Return bool `[b, size]`: the places that lie within one of the stripes, `[b, stripes, 2]` saying how wide and where.
+
+    Args:
+        drawn: Numbers in `[0, 1)`.
+        size: How many places there are.
+        widest: The widest stripe as a share of the length.
+        length: How many of the places each row has, `[b, 1]`; all where not given.
+    """
+    span = torch.full((len(drawn), 1), size, device=drawn.device) if length is None else length
+    most = (widest * span).long()
+    width = torch.minimum((drawn[..., 0] * (most + 1)).long(), most)
+    start = (drawn[..., 1] * (span - width + 1)).long()
     place = torch.arange(size, device=drawn.device)
     return ((place >= start[..., None]) & (place < (start + width)[..., None])).any(dim=1)
+
+
+def _power(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean square `[b]` of what is real; behind a row's end there are zeros."""
+    if mask is None:
+        return x.square().flatten(1).mean(dim=1)
+    return x.square().flatten(1).sum(dim=1) / (mask.sum(dim=1) * (x[0, 0].numel() if len(x) else 1))
+
+
+def _lengthwise_normal(draw: Draw, x: Tensor) -> Tensor:
+    """Return normal noise of the shape of `x`, the same for a moment of a row however far the row is padded, and on whatever rank it is.
+
+    Numbers are drawn moment by moment for the whole batch, from a generator of their own: what is drawn later does not depend on how many.
+    """
+    own = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=draw.generator)))
+    even = torch.rand(x.shape[1], 2, draw.total, *x.shape[2:], generator=own)
+    normal = torch.sqrt(-2 * torch.log1p(-even[:, 0])) * torch.cos(2 * torch.pi * even[:, 1])
+    return normal[:, draw.start : draw.start + len(x)].transpose(0, 1)
 
 
 def _along(values: Tensor, x: Tensor) -> Tensor:

@@ -13,12 +13,14 @@ __all__ = ["EXAMPLES", "example"]
 
 EXAMPLES = {
     "customers": ("deepseek.data.examples.customers:write_customers", "a table: who leaves? numbers, categories, dates, gaps"),
+    "machines": ("deepseek.data.examples.machines:write_machines", "notes, photographs, recordings and a table, with gaps: what is wrong?"),
     "photos": ("deepseek.data.examples.photos:write_photos", "a folder of images by class: circles, squares, triangles"),
     "reviews": ("deepseek.data.examples.reviews:write_reviews", "texts in several languages: content or not?"),
     "shop": (
         "deepseek.data.examples.shop:write_shop",
         "related tables with a recipe: which customers of a shop will buy nothing any more?",
     ),
+    "sounds": ("deepseek.data.examples.sounds:write_sounds", "a folder of sound files by class: does the pitch rise or fall?"),
     "tickets": ("deepseek.data.examples.tickets:write_tickets", "a table of texts, categories, numbers and image paths: which team?"),
 }
 """By name, what writes the data, and what it is."""
@@ -30,7 +32,7 @@ def example(name: str, folder: str | PathLike[str] = ".", *, rows: int | None = 
     Everything is generated: no person, text or picture in it is real, and what a model reaches on it says nothing of other data.
 
     Args:
-        name: `customers`, `photos`, `reviews`, `shop` or `tickets`.
+        name: `customers`, `machines`, `photos`, `reviews`, `shop`, `sounds` or `tickets`.
         folder: Where it goes; made if it is not there. An existing file or folder of the same name is never overwritten.
         rows: How many rows there are, at least 10; each example has its own default.
         seed: Another seed gives other rows of the same kind.

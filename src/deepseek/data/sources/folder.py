@@ -20,7 +20,7 @@ from deepseek.errors import DataError, closest
 
 SUFFIXES: dict[str, frozenset[str]] = {
     "image": frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}),
-    "audio": frozenset({".wav", ".flac"}),
+    "audio": frozenset({".wav", ".flac", ".ogg", ".mp3"}),
     "text": frozenset({".txt"}),
 }
 _BATCH_ROWS = 4_096

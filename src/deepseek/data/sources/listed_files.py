@@ -1,4 +1,4 @@
-"""Files that are rows by themselves: images, or texts, in a folder without classes, one by one, or by a pattern."""
+"""Files that are rows by themselves: images, sounds, or texts, in a folder without classes, one by one, or by a pattern."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TEXT_ROWS = 1_024
 
 
 class ListedFiles(Source):
-    """One row a file, in one column: the path of an image or volume, the content of a text.
+    """One row a file, in one column: the path of an image, sound or volume, the content of a text.
 
     Args:
         path: A file, a folder with everything below it, a pattern such as `*.png`, a file's URL, or a list of such.
@@ -41,7 +41,7 @@ class ListedFiles(Source):
         DataError: There is no such file.
     """
 
-    def __init__(self, path: Any, /, *, column: str, kind: Literal["image", "text", "volume"]) -> None:
+    def __init__(self, path: Any, /, *, column: str, kind: Literal["image", "audio", "text", "volume"]) -> None:
         super().__init__()
         self.column, self.kind = column, kind
         self.names: list[str] = []

@@ -175,7 +175,11 @@ class Transform(ABC):
         return {}
 
     def module(self) -> nn.Module | None:
-        """Return the part that runs inside the model, on tensors `[rows, …]` of this transform's single input, or nothing."""
+        """Return the part that runs inside the model, on tensors `[rows, …]` of this transform's single input, or nothing.
+
+        Of a ragged input it is given `[rows, l, …]` and the mask `[rows, l]`, and returns both as the encoders are to meet them. A module
+        may have a method `present` of the same arguments, which says of each row whether there is anything: see `Network`.
+        """
         return None
 
     @abstractmethod

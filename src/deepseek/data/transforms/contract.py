@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from deepseek.data.padding import pad
 from deepseek.data.transforms.base import Array, Ragged, Transform
 
 
@@ -113,23 +114,42 @@ class TransformContract(ABC):
         (spec,) = transform.inputs
         for batch in (self.training(), self.unseen()):
             array = transform.apply(batch)[spec.name]
-            assert isinstance(array, np.ndarray)
-            out = module(torch.from_numpy(array.copy()))
+            out = module(*_tensors(array))
+            if isinstance(array, Ragged):
+                out, mask = out
+                assert mask.shape == out.shape[:2]
+                assert mask.any(dim=1).all()
             assert torch.isfinite(out).all()
-            assert len(spec.shape) > 1 or out.shape == (batch.num_rows, len(spec.columns))
+            assert isinstance(array, Ragged) or len(spec.shape) > 1 or out.shape == (batch.num_rows, len(spec.columns))
             assert spec.quantiles is None or spec.quantiles.shape[0] == len(spec.columns)
 
+    def test_the_module_reads_nothing_behind_a_row(self) -> None:
+        """Of rows of unequal length it sees what is real, however far the batch is padded and whatever stands there."""
+        transform = self.fitted()
+        module = transform.module()
+        array = transform.apply(self.training())[transform.inputs[0].name]
+        if module is None or not isinstance(array, Ragged):
+            return
+        x, mask = _tensors(array)
+        out, real = module(x, mask)
+        more = torch.ones(len(x), 7, *x.shape[2:], dtype=x.dtype)
+        padded, still = module(torch.cat([torch.where(mask.view(*mask.shape, *[1] * (x.ndim - 2)), x, 1), more], dim=1), _behind(mask, 7))
+        torch.testing.assert_close(padded[:, : out.shape[1]], out)
+        assert torch.equal(still[:, : out.shape[1]], real)
+        assert not still[:, out.shape[1] :].any()
+
     def test_the_module_exports(self) -> None:
-        """The arithmetic can be exported for any number of rows."""
+        """The arithmetic can be exported for any number of rows, and any length of ragged ones."""
         transform = self.fitted()
         module = transform.module()
         if module is None:
             return
         array = transform.apply(self.training())[transform.inputs[0].name]
-        assert isinstance(array, np.ndarray)
-        x = torch.from_numpy(array.copy())
-        program = torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim("rows")},))
-        torch.testing.assert_close(program.module()(x[:2]), module(x[:2]))
+        tensors = _tensors(array)
+        dynamic = {0: torch.export.Dim("rows"), **({1: torch.export.Dim("length")} if isinstance(array, Ragged) else {})}
+        program = torch.export.export(module, tensors, dynamic_shapes=(dynamic,) * len(tensors))
+        fewer = tuple(tensor[:2] for tensor in tensors)
+        torch.testing.assert_close(program.module()(*fewer), module(*fewer))
 
 
 def _fit(transform: Transform, batches: list[pa.RecordBatch]) -> Transform:
@@ -141,6 +161,18 @@ def _fit(transform: Transform, batches: list[pa.RecordBatch]) -> Transform:
         start += batch.num_rows
     transform.finish()
     return transform
+
+
+def _tensors(array: Array) -> tuple[torch.Tensor, ...]:
+    """Return an array as a module is given it: with its mask where rows are of unequal length."""
+    if isinstance(array, np.ndarray):
+        return (torch.from_numpy(array.copy()),)
+    values, mask = pad(array, np.arange(len(array)))
+    return torch.from_numpy(values), torch.from_numpy(mask)
+
+
+def _behind(mask: torch.Tensor, more: int) -> torch.Tensor:
+    return torch.cat([mask, torch.zeros(len(mask), more, dtype=torch.bool)], dim=1)
 
 
 def _rows(array: Array) -> int:

@@ -200,12 +200,19 @@ class ImageModule(nn.Module):
 
     factor: Tensor
     shift: Tensor
+    absent: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         spread = np.asarray(std, dtype=np.float64)
+        # follows from the arguments, and so needs no place among the weights
+        self.register_buffer("absent", _buffer(np.rint(mean)), persistent=False)
         self.register_buffer("factor", _buffer(1 / spread).reshape(-1, 1, 1))
         self.register_buffer("shift", _buffer(-np.asarray(mean, dtype=np.float64) / spread).reshape(-1, 1, 1))
+
+    def present(self, x: Tensor) -> Tensor:
+        """Return bool `[b]`: which rows have an image; a missing one is stored as the mean colour throughout, which no photograph is."""
+        return (x != self.absent).flatten(1).any(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised images."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+import torch
 from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
+from deepseek.models.base import Encoded
 from deepseek.models.encoders.image import ImageEncoder, init_convolutions
 from deepseek.models.layers import ActivationName, Probability, Width, make_activation
 
@@ -33,7 +35,7 @@ class CnnEncoder(ImageEncoder):
         downsample: How a stage halves: `pool_first` (max-pooling, then the convolution; the cheapest), `pool_last`, or `stride`.
         normalization: `batch`, `group` (8 channels a group: independent of the batch) or `none`.
         activation: `relu`, `gelu` or `silu`.
-        pooling: How the last map becomes a vector: `mean` or `max`.
+        pooling: How the last map becomes a vector: `mean` or `max`; with `none` each of its places is a token.
         dropout: The share of the pooled values that are dropped, in [0, 1).
 
     Raises:
@@ -50,7 +52,7 @@ class CnnEncoder(ImageEncoder):
         downsample: Literal["pool_first", "pool_last", "stride"] = "pool_first",
         normalization: ConvolutionNormalization = "batch",
         activation: ActivationName = "relu",
-        pooling: Literal["mean", "max"] = "mean",
+        pooling: Literal["mean", "max", "none"] = "mean",
         dropout: Probability = 0.0,
     ) -> None:
         super().__init__(inputs)
@@ -72,7 +74,19 @@ class CnnEncoder(ImageEncoder):
             strides.append(total)
         self.strides, self.width = tuple(strides), channels[-1]
         self.dropout = nn.Dropout(dropout)
+        if pooling == "none":
+            with torch.no_grad():
+                last = self.eval().maps(torch.zeros(1, self.channels, *self.size))[-1]
+            self.train()
+            self.tokens = last.shape[2] * last.shape[3]
         init_convolutions(self)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
+        """Return `[b, 1, width]`, or a token for each place, row by row, where nothing is pooled."""
+        if self.pooling != "none":
+            return super().forward(inputs)
+        last = self.maps(inputs[self.input_name])[-1]
+        return Encoded(self.dropout(last.flatten(2).transpose(1, 2)))
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Return the map after the stem and after each stage."""

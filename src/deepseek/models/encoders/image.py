@@ -44,7 +44,7 @@ class ImageEncoder(Encoder):
         if len(spec.shape) != 3:
             raise InputError(f"the image {spec.name!r} has rows of shape {spec.shape}", hint="an image is (channels, height, width)")
         self.input_name = spec.name
-        self.channels, self.side = spec.shape[0], min(spec.shape[1:])
+        self.channels, self.side, self.size = spec.shape[0], min(spec.shape[1:]), spec.shape[1:]
         self.dropout = nn.Dropout(0.0)
 
     @abstractmethod

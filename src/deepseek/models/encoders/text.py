@@ -19,7 +19,7 @@ from deepseek.errors import InputError
 from deepseek.fields import Kind
 from deepseek.models.base import Encoded, Encoder
 
-PADDING, UNKNOWN = 0, 1
+PADDING, UNKNOWN, MISSING = 0, 1, 3
 Pooling = Literal["attention", "mean", "max", "first", "none"]
 Scale = Annotated[float, Gt(0.0)]
 
@@ -57,6 +57,10 @@ class TextEncoder(Encoder):
     def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
         """Return `[b, 1, width]`, or `[b, l, width]` where nothing is pooled."""
         return self.encode(*self.read(inputs))
+
+    def present(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
+        """Return which rows have a text: one that is missing is the id 3, which no text contains."""
+        return (inputs[self.input_name] != MISSING).all(dim=1)
 
     @abstractmethod
     def encode(self, ids: Tensor, mask: Tensor) -> Encoded:

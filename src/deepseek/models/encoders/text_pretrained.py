@@ -87,6 +87,9 @@ class PretrainedTextEncoder(TextEncoder):
         mask = mask | (torch.arange(ids.shape[1], device=ids.device) == 0)
         return ids.masked_fill(~mask, self.padding).long(), mask
 
+    def present(self, inputs: Mapping[str, Tensor]) -> None:
+        """Say that all rows have a text: a missing one is read as an empty one, for which a checkpoint has its own tokens."""
+
     def encode(self, ids: Tensor, mask: Tensor) -> Encoded:
         """Return `[b, 1, width]`, or `[b, l, width]` where nothing is pooled."""
         if not ids.shape[0]:  # not every network of the library bears a batch without rows

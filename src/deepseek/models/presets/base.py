@@ -22,7 +22,7 @@ def for_kind(kind: Kind, inputs: Inputs, encoder: dict[str, Any]) -> dict[str, A
         InputError: There is no input of this kind.
     """
     if not any(spec.kind is kind for spec in inputs.values()):
-        article = "an" if kind is Kind.IMAGE else "a"
+        article = "an" if kind in {Kind.IMAGE, Kind.AUDIO} else "a"
         raise InputError(
             f"the model {encoder['type']!r} without {article} {kind.value} among its inputs", hint="take a model for tables, such as 'tabm'"
         )

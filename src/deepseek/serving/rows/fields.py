@@ -15,12 +15,15 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from deepseek.data.columns import is_number, is_text, plain
+from deepseek.data.transforms.sound_files import SoundError, decode
 from deepseek.errors import BundleError
 from deepseek.fields import Field, Kind
 
 LARGEST = float(np.finfo(np.float32).max)
 """Numbers beyond count as infinite: the network computes in float32."""
 LARGEST_PIXELS = 50_000_000
+FILE_KINDS = frozenset({Kind.IMAGE, Kind.AUDIO})
+"""What is asked for as files: in base64 within JSON, as they are within forms."""
 _WHOLE = 2**63
 _MICROSECONDS = pa.timestamp("us")
 
@@ -110,7 +113,7 @@ def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[A
         field: The column.
         kind: The Arrow type that it had in training, where that is known.
         examples: Values that training knew, for the description; the first is the example.
-        optional: Whether an image may be missing; every other value may.
+        optional: Whether an image or a sound may be missing; every other value may.
 
     Raises:
         BundleError: Columns of this kind cannot be asked for over HTTP.
@@ -125,7 +128,10 @@ def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[A
     if field.kind is Kind.TIMESTAMP:
         return _timestamp(field, kind)
     if field.kind is Kind.IMAGE:
-        return _image(field, optional=optional)
+        what = f"an image file of at most {LARGEST_PIXELS:,} pixels"
+        return _file(field, _as_image, what, "an image file (PNG, JPEG, WebP …) in base64", optional=optional)
+    if field.kind is Kind.AUDIO:
+        return _file(field, _as_sound, "a sound file", "a sound file (WAV …) in base64", optional=optional)
     if field.kind is Kind.TAGS:
         return _words(field)
     if field.kind is Kind.SERIES and field.shape and kind is not None and pa.types.is_list(kind):
@@ -179,16 +185,16 @@ def _timestamp(field: Field, kind: pa.DataType | None) -> FieldReader:
     )  # fmt: skip
 
 
-def _image(field: Field, *, optional: bool) -> FieldReader:
+def _file(field: Field, read: Callable[[Any], bytes], what: str, description: str, *, optional: bool) -> FieldReader:
     kinds = {"type": ["string", "null"] if optional else "string"}
-    schema = {**kinds, "contentEncoding": "base64", "description": "an image file (PNG, JPEG, WebP …) in base64"}
+    schema = {**kinds, "contentEncoding": "base64", "description": description}
 
     def convert(value: Any) -> bytes | None:
-        return None if value is None and optional else _as_image(value)
+        return None if value is None and optional else read(value)
 
     return FieldReader(
         field.name, field.kind, pa.binary(), frozenset(), None, convert,
-        f"an image file of at most {LARGEST_PIXELS:,} pixels, in base64 within JSON{', or null' if optional else ''}", schema,
+        f"{what}, in base64 within JSON{', or null' if optional else ''}", schema,
     )  # fmt: skip
 
 
@@ -280,6 +286,28 @@ def _as_time(value: Any) -> datetime | None:
 
 def _as_image(value: Any) -> bytes:
     """Return the file's bytes; whether it is an image, and how large, is read from its head before anything is decoded."""
+    data = _as_bytes(value)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError from error
+    if width * height > LARGEST_PIXELS:
+        raise ValueError
+    return data
+
+
+def _as_sound(value: Any) -> bytes:
+    """Return the file's bytes, once they have been decoded: what a request cannot be answered for is said before it waits for others."""
+    data = _as_bytes(value)
+    try:
+        decode(data)
+    except SoundError as error:
+        raise ValueError from error
+    return data
+
+
+def _as_bytes(value: Any) -> bytes:
     if isinstance(value, str):
         try:
             value = b64decode(value, validate=True)
@@ -287,20 +315,13 @@ def _as_image(value: Any) -> bytes:
             raise ValueError from error
     if not isinstance(value, bytes):
         raise ValueError  # noqa: TRY004 - the caller takes one kind of error
-    try:
-        with Image.open(io.BytesIO(value)) as image:
-            width, height = image.size
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError from error
-    if width * height > LARGEST_PIXELS:
-        raise ValueError
     return value
 
 
 def _related(kind: pa.DataType, reader: FieldReader) -> bool:
-    """Whether Arrow values of a type can be meant for a column: a path for an image, or a number for a text, is not."""
+    """Whether Arrow values of a type can be meant for a column: a path for a file, or a number for a text, is not."""
     if pa.types.is_null(kind):
-        return reader.kind is not Kind.IMAGE
+        return reader.kind not in FILE_KINDS
     if pa.types.is_list(reader.type):
         return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
     if reader.type == pa.float64():

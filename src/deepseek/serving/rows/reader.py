@@ -11,13 +11,13 @@ import orjson
 import pyarrow as pa
 
 from deepseek.data.preparation import Preparation
+from deepseek.data.transforms.audio import AudioTransform
 from deepseek.data.transforms.category import CategoryTransform
 from deepseek.data.transforms.image import ImageTransform
 from deepseek.data.transforms.number import NumberTransform
 from deepseek.errors import closest
-from deepseek.fields import Kind
 from deepseek.serving.http.problems import RefusedError
-from deepseek.serving.rows.fields import FieldReader, field_reader
+from deepseek.serving.rows.fields import FILE_KINDS, FieldReader, field_reader
 from deepseek.serving.rows.ipc import read_stream
 
 SHOWN_CHARACTERS = 80
@@ -85,8 +85,8 @@ class RowReader:
     def __init__(self, preparation: Preparation, *, max_rows: int = 10_000) -> None:
         self.max_rows = max_rows
         known = known_values(preparation)
-        images = [transform for transform in preparation.transforms if isinstance(transform, ImageTransform)]
-        needed = {field.name for transform in images if transform.missing == "fail" for field in transform.fields}
+        by_file = [transform for transform in preparation.transforms if isinstance(transform, ImageTransform | AudioTransform)]
+        needed = {field.name for transform in by_file if transform.missing == "fail" for field in transform.fields}
         self.fields: tuple[FieldReader, ...] = tuple(
             field_reader(
                 preparation.schema[name],
@@ -216,7 +216,7 @@ class RowReader:
                 continue
             try:
                 column, wrong = reader.take(batch.column(place))
-                if reader.kind is Kind.IMAGE:
+                if reader.kind in FILE_KINDS:
                     column, wrong = reader.read(column.to_pylist())
             except ValueError as error:
                 errors.append(_error(reader.name, f"a column of {error}", reader.allowed))
@@ -238,7 +238,7 @@ class RowReader:
         row: dict[str, Any] = {}
         for name, content in parts.items():
             reader = next((one for one in self.fields if one.name == name), None)
-            row[name] = content if reader is None or reader.kind is Kind.IMAGE else _form_value(reader, content)
+            row[name] = content if reader is None or reader.kind in FILE_KINDS else _form_value(reader, content)
         made = self.read([row], single=True, key=key)
         if key is not None and key in parts:
             made.keys = [parts[key].decode(errors="replace") or None]

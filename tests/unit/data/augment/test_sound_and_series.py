@@ -5,13 +5,14 @@ import pytest
 import torch
 from scipy.interpolate import CubicSpline
 
-from deepseek.data.augment import Draw
+from deepseek.data.augment import Draw, Known
 from deepseek.data.augment.audio import AudioNoise, AudioShift, Gain, SpecAugment
 from deepseek.data.augment.series import Jitter, MagnitudeWarp, Permute, TimeWarp, WindowSlice, WindowWarp, read_at, smooth
 from deepseek.data.batch import Batch
+from deepseek.data.transforms.audio import AudioTransform
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
-from deepseek.fields import Kind
+from deepseek.fields import Field, Kind
 
 SOUND = {"sound": InputSpec("sound", Kind.AUDIO, ("sound",), (400,), "float32")}
 SERIES = {"run": InputSpec("run", Kind.SERIES, ("x", "y"), (50, 2), "float32")}
@@ -172,3 +173,54 @@ def test_parts_change_places_whole():
     assert len({tuple(row) for row in made[:, ::10].tolist()}) > 10
     uneven = moved(Permute(SERIES, parts=4, probability=1.0), x[:, :7])[..., 0]
     assert torch.equal(uneven.sort(dim=1).values, x[:, :7, 0])
+
+
+RAGGED = {"sound": InputSpec("sound", Kind.AUDIO, ("sound",), (), "int16", ragged=True)}
+
+
+def ragged(rows=ROWS, length=900, more=0):
+    mask = torch.arange(length + more) < torch.linspace(200, length, rows).round().long().unsqueeze(1)
+    x = torch.randint(-9_000, 9_000, (rows, length), generator=torch.Generator().manual_seed(5)).to(torch.int16)
+    return Batch({"sound": torch.nn.functional.pad(x, (0, more)) * mask, "sound_mask": mask})
+
+
+@pytest.mark.parametrize("kind", [AudioNoise, AudioShift, Gain])
+def test_rows_of_unequal_length_change_alike_however_far_they_are_padded(kind):
+    augmentation = kind(RAGGED, probability=1.0)
+    (first, mask), (second, _) = ((made.inputs["sound"], made.inputs["sound_mask"]) for made in
+        (augmentation.apply(ragged(more=more), draw()) for more in (0, 300)))  # fmt: skip
+    assert first.is_floating_point()
+    torch.testing.assert_close(second[:, :900] * mask, first * mask)
+    assert not torch.allclose(first * mask, ragged().inputs["sound"] / 32_768 * mask)
+
+
+def test_noise_of_a_row_does_not_hang_on_its_rank():
+    augmentation, batch = AudioNoise(RAGGED, probability=1.0), ragged()
+    whole = augmentation.apply(batch, draw()).inputs["sound"]
+    part = Batch({name: tensor[8:16, :560] for name, tensor in batch.inputs.items()})
+    alone = augmentation.apply(part, Draw(torch.Generator().manual_seed(0), 8, ROWS)).inputs["sound"]
+    mask = part.inputs["sound_mask"]
+    torch.testing.assert_close(alone * mask, whole[8:16, :560] * mask, atol=1e-5, rtol=1e-4)
+
+
+def test_waveforms_are_blanked_as_the_spectrograms_that_the_network_makes():
+    transform = AudioTransform((Field("sound", Kind.AUDIO),), n_fft=64, hop=20, mels=8).load_json({"rate": 8_000})
+    augmentation = SpecAugment(RAGGED, times=1, time_width=0.3, frequencies=1, frequency_width=0.3, fill="zero")
+    with pytest.raises(InputError, match="takes spectrograms"):
+        augmentation.apply(ragged(), draw())
+    augmentation.begin(Known(transforms={"sound": transform}))
+    made, batch = augmentation.apply(ragged(), draw()), ragged()
+    front = transform.module()
+    wanted, heard = front(batch.inputs["sound"], batch.inputs["sound_mask"])
+    assert torch.equal(made.inputs["sound_mask"], heard)
+    blank = (made.inputs["sound"] == 0) & heard.unsqueeze(-1)
+    assert 0.05 < blank.float().mean() < 0.5
+    kept = heard.unsqueeze(-1) & ~blank
+    torch.testing.assert_close(made.inputs["sound"][kept.expand_as(wanted)], wanted[kept.expand_as(wanted)])
+    # the network takes what comes out as it is
+    again, mask = front(made.inputs["sound"], made.inputs["sound_mask"])
+    assert torch.equal(again, made.inputs["sound"])
+    assert torch.equal(mask, heard)
+    silent = SpecAugment(RAGGED, probability=0.0)
+    silent.begin(Known(transforms={"sound": transform}))
+    torch.testing.assert_close(silent.apply(ragged(), draw()).inputs["sound"], wanted)

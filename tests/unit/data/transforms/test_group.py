@@ -17,7 +17,7 @@ SCHEMA = Schema(
         Field("at", Kind.TIMESTAMP),
         Field("front", Kind.IMAGE),
         Field("back", Kind.IMAGE),
-        Field("note", Kind.AUDIO),
+        Field("note", Kind.TAGS),
         Field("y", Kind.NUMBER),
     ),
     ("y",),
@@ -37,7 +37,7 @@ def test_a_kind_has_one_transform_and_an_image_its_own():
         "front": ["front"],
         "back": ["back"],
     }
-    assert grouped.left_out == {"note": "no transform turns audio columns into arrays"}
+    assert grouped.left_out == {"note": "no transform turns tags columns into arrays"}
 
 
 def test_the_user_s_word_goes_before():
@@ -69,7 +69,7 @@ def test_unknown_keys_and_nothing_to_use_are_errors():
     with pytest.raises(UnknownNameError, match="aeg"):
         group_fields(SCHEMA, {"aeg": "number"})
     with pytest.raises(InputError, match="'note' is left out"):
-        group_fields(Schema((Field("note", Kind.AUDIO),)))
+        group_fields(Schema((Field("note", Kind.TAGS),)))
 
 
 @pytest.mark.parametrize("kind", [Kind.TEXT, Kind.IMAGE])
