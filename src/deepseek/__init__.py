@@ -24,6 +24,7 @@ _PUBLIC = {
     "tune": "deepseek.pipeline.tune",
     "TuneResult": "deepseek.pipeline.tune",
     "show": "deepseek.pipeline.show",
+    "build_deepseek_model": "deepseek.models.keras.article",
     "suspects": "deepseek.pipeline.suspects",
     "SuspectsResult": "deepseek.pipeline.suspects",
     "evaluate": "deepseek.pipeline.evaluate",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from deepseek.estimators import DeepSeekRegressor as DeepSeekRegressor
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
+    from deepseek.models.keras.article import build_deepseek_model as build_deepseek_model
     from deepseek.pipeline.annotate import pull_annotations as pull_annotations
     from deepseek.pipeline.annotate import push_tasks as push_tasks
     from deepseek.pipeline.closed_loop.process import loop as loop

@@ -208,6 +208,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         "deepseek.models.base:Encoder",
         {
             "table": f"{_ENCODERS}.table:TableEncoder",
+            "nothing": f"{_ENCODERS}.nothing:NothingEncoder",
             "cnn": f"{_ENCODERS}.cnn:CnnEncoder",
             "resnet": f"{_ENCODERS}.resnet:ResNetEncoder",
             "efficientnet": f"{_ENCODERS}.efficientnet:EfficientNetEncoder",
@@ -218,6 +219,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_transformer": f"{_ENCODERS}.text_transformer:TextTransformerEncoder",
             "text_pretrained": f"{_ENCODERS}.text_pretrained:PretrainedTextEncoder",
             "image_timm": f"{_ENCODERS}.image_timm:TimmEncoder",
+            "keras": "deepseek.models.keras.encoder:KerasEncoder",
         },
     ),
     "fusion": ("deepseek.models.base:Fusion", {"concat": "deepseek.models.fusion:ConcatFusion"}),
@@ -237,6 +239,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "mlp": "deepseek.models.presets.table:MlpModel",
             "residual": "deepseek.models.presets.table:ResidualModel",
             "tabm": "deepseek.models.presets.table:TabMModel",
+            "wide_deep": "deepseek.models.presets.wide_deep:WideDeepModel",
             "cnn": "deepseek.models.presets.image:CnnModel",
             "resnet": "deepseek.models.presets.image:ResNetModel",
             "efficientnet": "deepseek.models.presets.image:EfficientNetModel",
@@ -246,6 +249,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_transformer": "deepseek.models.presets.text:TextTransformerModel",
             "text_pretrained": "deepseek.models.presets.pretrained:PretrainedTextModel",
             "image_timm": "deepseek.models.presets.pretrained:TimmModel",
+            "keras": "deepseek.models.presets.keras:KerasModel",
         },
     ),
     "loss": (

@@ -5,7 +5,8 @@ Legend of shapes: `b` rows · `m` members · `w` width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,20 @@ DEFAULT_ENCODERS: Mapping[str, str] = {TABLE: "table", Kind.IMAGE.value: "cnn", 
 """What encodes the inputs of a group (the table, or a kind) unless the recipe says otherwise."""
 
 
+class Beside(nn.Module, ABC):
+    """What adds to the decision layer's outputs straight from the inputs.
+
+    Attributes:
+        reads: The names of the inputs that it wants.
+    """
+
+    reads: Collection[str]
+
+    @abstractmethod
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return `[b, o]`; the inputs have passed their graph transforms."""
+
+
 class Network(nn.Module):
     """Turns a batch's inputs into features: graph transforms → encoders → fusion → trunk.
 
@@ -49,6 +64,7 @@ class Network(nn.Module):
     Attributes:
         width: `w` of the features.
         members: `m` of the features.
+        seen: The inputs as the encoders meet them, behind their graph transforms.
 
     Raises:
         InputError: There is no input, one of a kind that no encoder takes, or a graph transform of one whose rows are of unequal length.
@@ -83,14 +99,14 @@ class Network(nn.Module):
                     f"a graph transform of {name!r}, whose rows are of unequal length", hint="let the transform do its work in apply()"
                 )
         self.inputs = dict(inputs)
-        seen = {name: _after(spec, graph.get(name)) for name, spec in inputs.items()}
+        self.seen = {name: _after(spec, graph.get(name)) for name, spec in inputs.items()}
         self._graph_keys = {name: module_key(name) for name in graph}
         self._masks = [mask_name(name) for name, spec in inputs.items() if spec.ragged]
         self.graph = nn.ModuleDict({self._graph_keys[name]: module for name, module in graph.items()})
-        groups = _groups(seen, encoders or {})
+        groups = _groups(self.seen, encoders or {})
         self._encoder_keys = {name: name if name == TABLE else module_key(name) for name in groups}
         built: dict[str, Encoder] = {
-            self._encoder_keys[name]: family("encoder").build(spec, {member: seen[member] for member in members})
+            self._encoder_keys[name]: family("encoder").build(spec, {member: self.seen[member] for member in members})
             for name, (members, spec) in groups.items()
         }
         self.encoders = nn.ModuleDict(built)
@@ -110,12 +126,27 @@ class Network(nn.Module):
         out: Tensor = self.trunk(self.fusion(encoded))
         return out
 
-    def ready(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what the encoders meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones."""
+    def ready(self, inputs: Mapping[str, Tensor], *, only: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Return what the encoders meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones.
+
+        Args:
+            inputs: The batch's tensors.
+            only: The names of the inputs that are wanted; nothing for all.
+        """
         ready = {
-            name: self.graph[self._graph_keys[name]](inputs[name]) if name in self._graph_keys else inputs[name] for name in self.inputs
+            name: self.graph[self._graph_keys[name]](inputs[name]) if name in self._graph_keys else inputs[name]
+            for name in self.inputs
+            if only is None or name in only
         }
         return ready | {mask: inputs[mask] for mask in self._masks if mask in inputs}
+
+    def beside(self, outputs: int) -> Beside | None:
+        """Return what adds to the decision layer's outputs straight from the inputs, without the trunk; nothing in most networks.
+
+        Args:
+            outputs: How many numbers the decision layer returns for a row.
+        """
+        return None
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the parts by name: each encoder under the input or group that it encodes, the fusion, the trunk."""
