@@ -40,6 +40,7 @@ _PUBLIC = {
     "doctor": "deepseek.pipeline.doctor",
     "example": "deepseek.data.examples",
     "profile": "deepseek.pipeline.profile",
+    "recommend": "deepseek.pipeline.recommend",
     "preview": "deepseek.pipeline.preview",
     "features": "deepseek.pipeline.features",
     "compare": "deepseek.pipeline.compare",
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile
+    from deepseek.pipeline.recommend import recommend as recommend
     from deepseek.pipeline.report import report as report
     from deepseek.pipeline.result import RunResult as RunResult
     from deepseek.pipeline.run import run as run
