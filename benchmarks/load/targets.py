@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from deepseek.artifacts import Bundle
-from deepseek.inference.backends.choice import MEASURED, is_measured
+from deepseek.inference.backends.choice import SERVED, is_measured
 from deepseek.inference.reading import read_export
 from load.generator import Generator, Result, request_of, sustained
 
@@ -142,8 +142,8 @@ def wait_until_optimized(run: str, port: int) -> float:
     bundle = Bundle.open(Path(run))
     while not is_measured(bundle):
         time.sleep(0.2)
-    found = read_export(Bundle.open(bundle.path.parent / "export" / MEASURED)).backend if bundle.path.name == "bundle" else None
-    while found is not None:
+    found = read_export(Bundle.open(bundle.path.parent / "export" / SERVED)).backend
+    while True:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/model", timeout=10) as reply:
             if json.load(reply)["backend"] == found:
                 break

@@ -189,6 +189,7 @@ POSITIONAL_EXEMPT = {
 }
 
 PARAMETERS_EXEMPT = {
+    "cli/export.py": "the verb's options",
     "cli/ingest.py": "the verb's options",
     "cli/learn.py": "the verb's options",
     "cli/loop.py": "the verb's options",

@@ -13,7 +13,7 @@ from deepseek.cli.options import Json, Plugins, RunPath
 from deepseek.cli.output import Output, as_table
 
 
-def export_verb(
+def export_verb(  # noqa: PLR0913 - its arguments are the verb's options
     run: RunPath,
     *,
     to: Annotated[
@@ -23,6 +23,9 @@ def export_verb(
         Literal["fp32", "bf16", "int8"] | None,
         typer.Option(help="The arithmetic; fp32 where not given. With auto, int8 is measured with the others.", show_default=False),
     ] = None,
+    same_predictions: Annotated[
+        bool, typer.Option("--same-predictions", help="With auto: take only what changes no prediction of the rows.")
+    ] = False,
     rows: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Rows that both models are asked; the run's validation rows where not given.")
     ] = None,
@@ -34,11 +37,11 @@ def export_verb(
 ) -> Output:
     """Export a model, and keep it only where real rows are answered alike."""
     progress.quiet(as_json)
-    if precision == "int8":
-        value = deepseek.export(run, to=to, quantize="int8", rows=rows, output=output, plugins=plugins)
-    else:
-        spec = to if precision is None else {"type": to, "precision": precision}
-        value = deepseek.export(run, to=spec, rows=rows, output=output, plugins=plugins)
+    settings: dict[str, Any] = {} if precision in (None, "int8") else {"precision": precision}
+    if same_predictions:
+        settings["same_predictions"] = True
+    quantize = "int8" if precision == "int8" else None
+    value = deepseek.export(run, to={"type": to, **settings}, quantize=quantize, rows=rows, output=output, plugins=plugins)
     return Output(value, compression_text(value) if "table" in value else as_table(_lines(value)))
 
 

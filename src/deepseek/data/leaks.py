@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.data.columns import hash_rows
+from deepseek.data.known_hashes import KnownHashes
 from deepseek.data.landing import LandedTable
 from deepseek.data.splits import TEST, TRAIN, VALIDATION
+from deepseek.data.threads import in_order, threads_here
 
 
 @dataclass(frozen=True)
@@ -108,15 +110,16 @@ def repeated_training_rows(
     if test is not None:
         measured = np.concatenate([hashes[split == VALIDATION], _hashes(test, columns, typed)])
     rows = np.flatnonzero(split == TRAIN)
-    return rows[np.isin(hashes[rows], measured)]
+    repeated: np.ndarray = rows[KnownHashes(measured).places(hashes[rows])]
+    return repeated
 
 
 def _hashes(table: LandedTable, columns: Sequence[str], typed: Callable[[pa.RecordBatch], pa.RecordBatch]) -> np.ndarray:
     hashes = np.empty(table.rows, dtype=np.uint64)
     start = 0
-    for batch in table.batches(columns=columns):
-        hashes[start : start + batch.num_rows] = hash_rows(typed(batch), columns)
-        start += batch.num_rows
+    for found in in_order(lambda batch: hash_rows(typed(batch), columns), table.batches(columns=columns), threads=threads_here()):
+        hashes[start : start + len(found)] = found
+        start += len(found)
     return hashes
 
 

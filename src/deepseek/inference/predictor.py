@@ -17,7 +17,7 @@ from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
 from deepseek.errors import ColumnError, InputError, closest
 from deepseek.inference.backends.base import Backend
-from deepseek.inference.backends.choice import AUTO, open_backend
+from deepseek.inference.backends.choice import AUTO, MEASURED, SERVED, open_backend
 from deepseek.inference.reading import read_preparation
 from deepseek.inference.tables import like, open_rows, with_names
 from deepseek.registry import Spec, load_plugin
@@ -68,7 +68,7 @@ class Predictor:
         self._task_name = str(bundle.read("task.json")["type"])
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, backend: Spec = AUTO, plugins: Sequence[str] = ()) -> Predictor:
+    def load(cls, path: str | PathLike[str], *, backend: Spec = AUTO, plugins: Sequence[str] = (), served: bool = False) -> Predictor:
         """Open a bundle, or the bundle of a run.
 
         Args:
@@ -77,6 +77,7 @@ class Predictor:
                 what an exported bundle was exported for, and for a run what `deepseek export RUN --to auto` found to be fastest on this
                 machine, else PyTorch.
             plugins: The files or modules of the plugins that the bundle needs.
+            served: Whether `auto` may also take the form that a server has found for itself.
 
         Raises:
             BundleError: The bundle is not there, not as it was written, or needs a plugin that is not installed.
@@ -84,7 +85,8 @@ class Predictor:
         """
         for plugin in plugins:
             load_plugin(plugin, Path())
-        return cls(*open_backend(Bundle.open(Path(path)), backend))
+        folders = (MEASURED, SERVED) if served else (MEASURED,)
+        return cls(*open_backend(Bundle.open(Path(path)), backend, folders=folders))
 
     def __repr__(self) -> str:
         target = ", ".join(self.schema.target)

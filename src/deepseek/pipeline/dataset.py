@@ -276,7 +276,8 @@ class _Road:
             return TwinFacts((), np.empty(0, dtype=np.int64))
         tables = {"source": landed.table, **({"test": test.table} if test else {})}
         preparation = Preparation.from_json(read_json(folder / "preparation.json"))
-        return twin_facts(self.cache, folder, preparation=preparation, tables=tables, split=split, seed=self.recipe.seed)
+        exact = read_json(folder / "counts.json")["leaks"]
+        return twin_facts(self.cache, folder, preparation=preparation, tables=tables, split=split, seed=self.recipe.seed, exact=exact)
 
     def _without(self, split: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return the split without training rows that have a twin on the other side."""

@@ -18,13 +18,16 @@ from deepseek.exporters.base import Exporter
 from deepseek.exporters.export import exported
 from deepseek.exporters.fastest import fastest
 from deepseek.exporters.original import Original, require_original
-from deepseek.exporters.writing import document_of, keep, replace_bundle
+from deepseek.exporters.writing import Exported, document_of, keep, replace_bundle
 from deepseek.inference.backends.choice import MEASURED, machine
 from deepseek.inference.backends.signal_stack import keeping_signal_stack
 from deepseek.pipeline.compress import INT8, Quantize, compress_to, int8_settings, original_of
 from deepseek.pipeline.export_candidates import export_folder, float_candidates, int8_candidates, make, require_place, timed, timing_row
 from deepseek.recipe import QuantizeSection
 from deepseek.registry import Spec, family, load_plugin, split_spec
+
+SAME = "same_predictions"
+"""The setting of `auto` by which only those forms are taken that change no prediction."""
 
 
 @keeping_signal_stack()
@@ -47,7 +50,7 @@ def export(
         run: A run's folder or its bundle.
         to: `onnx`, `openvino`, `tensorrt`, `torch`, a mapping with the `type` and its settings (`{"type": "openvino", "precision":
             "bf16"}`), or `auto`, which measures PyTorch and every export that agrees with it, and keeps the fastest (`{"type": "auto",
-            "precision": "fp32"}`: of those that compute in float32).
+            "same_predictions": True}`: of those that change no prediction of the rows).
         quantize: `int8`, or a mapping of the settings that `compress` takes: the format in INT8; for `auto`, INT8 is measured with the
             others.
         rows: The rows that both are asked: a path or a table, with the target where the precision is not float32. The run's own validation
@@ -76,7 +79,7 @@ def export(
     if spec["type"] == MEASURED:
         target = Path(output) if output is not None else export_folder(bundle) / MEASURED
         require_place(target)
-        return _measured(original_of(bundle, settings, rows=(rows, calibrate)), target, settings, precision=spec.get("precision"))
+        return _measured(original_of(bundle, settings, rows=(rows, calibrate)), target, settings, same=spec[SAME])
     if settings is not None:
         formats = [spec["type"]] if spec["type"] in {"onnx", "openvino"} else ["onnx"]
         return compress_to(run, settings=settings, formats=formats, spec=spec, rows=(rows, calibrate), output=output, plugins=plugins)
@@ -123,10 +126,10 @@ def _spec(to: Spec, *, quantized: bool) -> dict[str, Any]:
     registry = family("exporter")
     name, arguments = split_spec("exporter", to)
     if name == MEASURED:
-        if arguments and dict(arguments) != {"precision": "fp32"}:
-            hint = "it tries every precision that the processor has, or fp32 alone"
-            raise InputError(f"'auto' takes no settings but precision: fp32; given: {dict(arguments)!r}", hint=hint)
-        return {"type": MEASURED, **arguments}
+        if set(arguments) - {SAME} or arguments.get(SAME, True) not in (True, False):
+            hint = "it tries every precision that the processor has"
+            raise InputError(f"'auto' takes no settings but {SAME}, true or false; given: {dict(arguments)!r}", hint=hint)
+        return {"type": MEASURED, SAME: bool(arguments.get(SAME, False))}
     if name not in registry.names():
         raise UnknownNameError("format of exports", name, [*registry.names(), MEASURED])
     if quantized and "precision" not in registry.schema(name).model_fields:
@@ -134,12 +137,14 @@ def _spec(to: Spec, *, quantized: bool) -> dict[str, Any]:
     return registry.validate({"type": name, **arguments, **({"precision": INT8} if quantized else {})})
 
 
-def _measured(original: Original, target: Path, settings: Int8Settings | None, *, precision: str | None) -> dict[str, Any]:
-    """Export in every way there is, or that computes in a precision, measure those that agree, and keep the fastest."""
-    floats = [one for one in float_candidates() if precision in (None, one.spec.get("precision", precision))]
-    candidates = [*floats, *(int8_candidates(settings) if settings is not None else [])]
+def _measured(original: Original, target: Path, settings: Int8Settings | None, *, same: bool) -> dict[str, Any]:
+    """Export in every way there is, measure those that agree (or that change no prediction), and keep the fastest."""
+    candidates = [*float_candidates(), *(int8_candidates(settings) if settings is not None else [])]
     with ExitStack() as stack:
         made, refused = make(original, candidates, require_place(target), stack=stack)
+        if same:
+            others = {name: why for name, one in made.items() if (why := _other_answers(original, one))}
+            made, refused = {name: one for name, one in made.items() if name not in others}, refused | others
         timings = timed(original, made)
         best = fastest(timings)
         more = {
@@ -154,6 +159,13 @@ def _measured(original: Original, target: Path, settings: Int8Settings | None, *
     document = {**document_of(original, backend="torch", precision="fp32"), **more}
     bundle = replace_bundle(target, original.bundle, document=document, files=("model.json", "weights.safetensors"))
     return _said(bundle, document)
+
+
+def _other_answers(original: Original, made: Exported) -> str:
+    """Return why an export is not taken where no prediction may change, or nothing."""
+    if made.document["precision"] != "fp32" and original.predictor.task.kind == "values":
+        return f"a number in {made.document['precision']} is another number"
+    return f"{made.parity.flipped} of {made.parity.rows} predictions are others" if made.parity.flipped else ""
 
 
 def _said(bundle: Bundle, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,14 @@ class TwinFacts:
 
 
 def twin_facts(
-    cache: StageCache, folder: Path, *, preparation: Preparation, tables: Mapping[str, LandedTable], split: np.ndarray, seed: int
+    cache: StageCache,
+    folder: Path,
+    *,
+    preparation: Preparation,
+    tables: Mapping[str, LandedTable],
+    split: np.ndarray,
+    seed: int,
+    exact: Mapping[str, Any],
 ) -> TwinFacts:
     """Look for training rows that are nearly a validation or test row; what was found is kept.
 
@@ -63,14 +70,17 @@ def twin_facts(
         tables: The landed table, `source`, and `test` where there are test rows of their own.
         split: int8 `[rows]`.
         seed: Says which rows are drawn, where there are many.
+        exact: How many rows of a part have exactly the inputs of a training row, as `Leaks.to_json` says.
     """
 
     def build(place: Path) -> None:
         with progress.task("comparing the parts"):
             found = _find(folder, preparation, tables, split, seed)
-            same = repeated_training_rows(
-                tables["source"], split, columns=preparation.columns, test=tables.get("test"), typed=preparation.typed
-            )
+            same = np.empty(0, dtype=np.int64)
+            if exact["validation_in_train"] or exact["test_in_train"]:
+                same = repeated_training_rows(
+                    tables["source"], split, columns=preparation.columns, test=tables.get("test"), typed=preparation.typed
+                )
         training = np.unique(np.concatenate([same, *(one.training for one in found)]))
         write_json(place / "twins.json", {"found": [near.to_json() for one in found for near in one.found]}, durable=False)
         np.save(place / _ROWS, training, allow_pickle=False)

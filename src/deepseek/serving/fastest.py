@@ -1,8 +1,9 @@
 """The fastest form of what is served: looked for once, in a process beside the server, and taken up while requests come in.
 
-A server never trains and never exports. It begins at once with what is there, PyTorch where nothing was exported on this machine;
-`deepseek export RUN --to auto --precision fp32` runs beside it, at low priority, with the run's own rows as judges, and leaves the fastest
-form that agrees beside the run, where every later server finds it. Then all workers open the same bundle again.
+A server never trains and never exports. It begins at once with what is there, PyTorch where nothing was measured on this machine;
+`deepseek export RUN --to auto --same-predictions` runs beside it, at low priority, with the run's own validation rows as judges, and leaves
+the fastest form that changes none of their predictions beside the run, where every later server finds it. Then all workers open the same
+bundle again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, Self
 
 from deepseek.artifacts import Bundle
 from deepseek.errors import DeepSeekError
-from deepseek.inference.backends.choice import AUTO, is_measured
+from deepseek.inference.backends.choice import AUTO, SERVED, is_measured
 from deepseek.processors import usable_cores
 from deepseek.recipe.sections import ServeSection
 from deepseek.serving.state import State, Wanted
@@ -98,7 +99,8 @@ class FastestForms:
     def _begin(self, names: list[str], bundle: Path) -> _Search:
         log.info("%s: looking for the fastest form of %s beside answering (serve.optimize)", ", ".join(names), bundle)
         threads = {} if self._settings.workers == 1 else {"OMP_NUM_THREADS": str(max(1, usable_cores() // self._settings.workers))}
-        words = ["export", str(bundle), "--to", "auto", "--precision", "fp32", "--json"]
+        target = bundle.parent / "export" / SERVED
+        words = ["export", str(bundle), "--to", "auto", "--same-predictions", "--output", str(target), "--json"]
         plugins = [word for plugin in self._plugins for word in ("--plugin", plugin)]
         process = subprocess.Popen(
             [sys.executable, "-m", "deepseek", *words, *plugins],
@@ -143,7 +145,10 @@ def _said(told: dict[str, Any]) -> str:
     speed_up = {one["backend"]: one["speed_up_1"] for one in told["timings"]}
     if told["chosen"] == "torch":
         return f"PyTorch is the fastest of {', '.join(speed_up)}"
-    return f"{told['chosen']} answers a row {speed_up[told['chosen']]:.1f} times as fast as PyTorch, and alike: it runs the network now"
+    parity, times = told["parity"], speed_up[told["chosen"]]
+    apart = max(parity["largest"].values(), default=0.0)
+    agrees = f"of {parity['rows']} predictions none is another, numbers lie {apart:.1g} apart at most"
+    return f"{told['chosen']} answers a row {times:.1f} times as fast as PyTorch, and runs the network now ({agrees})"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -99,7 +99,7 @@ class ServedModel:
                 warm=self._blank(), rowwise=not alone, timeout_s=settings.timeout,
             )  # fmt: skip
             self._runners = Runners(name, job, settings.runners, watch=self._watch)
-        self.predictor: Answers = self._runners or Predictor.load(path, backend=settings.backend, plugins=plugins)
+        self.predictor: Answers = self._runners or Predictor.load(path, backend=settings.backend, plugins=plugins, served=True)
         self.writer = AnswerWriter(self._runners.schema if self._runners else self._warm().schema)
         # runners open the bundle for themselves, in the same way
         self.runs_in = self.predictor.backend.library if isinstance(self.predictor, Predictor) else settings.backend

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepseek.data.columns import as_float64, get_column, hash_rows, is_number, is_text, plain
+from deepseek.data.known_hashes import KnownHashes
 from deepseek.data.twins.found import EXAMPLES, Match, Near, Twins
 from deepseek.data.twins.search import BATCH_ROWS, Search, Sides
 
@@ -60,7 +61,10 @@ class _GridView:
     def seen(self, batch: pa.RecordBatch) -> np.ndarray:
         """Return two hashes a row, uint64 `[n, 2]`."""
         batch = self._typed(batch)
-        return np.column_stack([hash_rows(self._rounded(batch, shift), self._columns) for shift in (0.0, 0.5)])
+        hashes = np.empty((2, batch.num_rows), dtype=np.uint64)
+        for grid, shift in zip(hashes, (0.0, 0.5), strict=True):
+            grid[:] = hash_rows(self._rounded(batch, shift), self._columns)
+        return hashes.T
 
     def chance(self, sample: pa.Table) -> float:
         """Return how likely two strangers agree in every column, if columns knew nothing of each other."""
@@ -91,13 +95,14 @@ class _GridView:
 
     def held(self, rows: np.ndarray, kept: list[np.ndarray]) -> _HeldRows:
         """Return the rows to compare with."""
-        return _HeldRows(rows, np.concatenate(kept) if kept else np.empty((0, 2), dtype=np.uint64))
+        hashes = np.concatenate(kept) if kept else np.empty((0, 2), dtype=np.uint64)
+        return _HeldRows(rows, [KnownHashes(grid) for grid in hashes.T])
 
 
 @dataclass
 class _HeldRows:
     rows: np.ndarray
-    hashes: np.ndarray
+    grids: list[KnownHashes]
 
     @property
     def looked_at(self) -> int:
@@ -107,10 +112,14 @@ class _HeldRows:
         """Return what has the same hash on either grid among rows that pass by."""
         mine, theirs = np.zeros(len(self.rows), dtype=bool), np.zeros(len(seen), dtype=bool)
         pairs: list[tuple[int, int, float]] = []
-        for held, passing in zip(self.hashes.T, seen.T, strict=True):
-            both, here, there = np.intersect1d(held, passing, return_indices=True)
-            mine |= np.isin(held, both)
-            theirs |= np.isin(passing, both)
+        for held, passing in zip(self.grids, seen.T, strict=True):
+            places = held.places(passing)
+            if not len(places):
+                continue
+            both, firsts = np.unique(passing[places], return_index=True)
+            here, every = held.known_by(both)
+            mine[every] = theirs[places] = True
+            there = places[firsts]
             pairs += [(int(self.rows[one]), int(other), 1.0) for one, other in zip(here[:EXAMPLES], there[:EXAMPLES], strict=True)]
         return Match(self.rows[mine], np.flatnonzero(theirs), pairs)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.data.landing import LandedTable
+from deepseek.data.threads import in_order, threads_here
 from deepseek.data.twins.found import Hits, Match, Twins, summed
 from deepseek.statistics import mix64
 
@@ -77,10 +78,14 @@ class Search:
             held[part] = self._view.held(chosen, kept)
             sizes[part], hits[part] = (held[part].looked_at, len(rows)), Hits()
         table, rows = self._sides.train
-        for numbers, batch in self._batches(table, rows):
-            seen_now = self._view.seen(batch)
-            for part, one in held.items():
-                hits[part].add(one.match(seen_now), numbers)
+
+        def matched(passing: tuple[np.ndarray, pa.RecordBatch]) -> tuple[np.ndarray, list[Match]]:
+            seen = self._view.seen(passing[1])
+            return passing[0], [one.match(seen) for one in held.values()]
+
+        for numbers, found in in_order(matched, self._batches(table, rows), threads=threads_here()):
+            for part, match in zip(held, found, strict=True):
+                hits[part].add(match, numbers)
         return summed(self._what, sizes, hits)
 
     def _batches(self, table: LandedTable, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,17 +20,20 @@ if TYPE_CHECKING:
 AUTO = "auto"
 MEASURED = "auto"
 """The folder, among a run's exports, of the one that was chosen by measuring."""
+SERVED = "served"
+"""The folder of the one that a server has found: servers alone take it, and `predict` and `evaluate` say what they said before."""
 
 _UNITS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
-def open_backend(bundle: Bundle, spec: Spec = AUTO) -> tuple[Bundle, Backend]:
+def open_backend(bundle: Bundle, spec: Spec = AUTO, *, folders: Sequence[str] = (MEASURED,)) -> tuple[Bundle, Backend]:
     """Return the backend for a bundle, and the bundle that it runs: an export of the given one where the backend needs one.
 
     Args:
         bundle: The opened bundle, of a run or exported.
         spec: A backend's name, or a mapping with its `type`. `auto` takes what an exported bundle was exported for; for the bundle of a run
             the export that `auto` measured to be fastest on this very machine, else PyTorch.
+        folders: Where such an export may stand among those of the run; the first that is there is taken.
 
     Raises:
         InputError: The backend cannot run this bundle, and there is no export of it that it can.
@@ -37,7 +41,7 @@ def open_backend(bundle: Bundle, spec: Spec = AUTO) -> tuple[Bundle, Backend]:
     """
     registry = family("backend")
     if spec == AUTO:
-        bundle, spec = _chosen(bundle)
+        bundle, spec = _chosen(bundle, folders)
     else:
         name, _ = split_spec("backend", spec)
         bundle = _runnable(bundle, name, registry.get(name).files)
@@ -47,8 +51,9 @@ def open_backend(bundle: Bundle, spec: Spec = AUTO) -> tuple[Bundle, Backend]:
 
 
 def is_measured(bundle: Bundle) -> bool:
-    """Whether there is nothing to measure: it was exported for one backend, or measured on this very machine."""
-    return EXPORT in bundle.manifest["files"] or any(read_export(export).machine == machine() for export in _exports(bundle, MEASURED))
+    """Whether there is nothing for a server to measure: it was exported for one backend, or measured on this very machine."""
+    found = [export for name in (MEASURED, SERVED) for export in _exports(bundle, name)]
+    return EXPORT in bundle.manifest["files"] or any(read_export(export).machine == machine() for export in found)
 
 
 def identity_of(bundle: Bundle) -> str:
@@ -65,10 +70,10 @@ def machine() -> str:
     return " ".join((facts.get("model name") or platform.processor() or platform.machine(), *(unit for unit in _UNITS if unit in has)))
 
 
-def _chosen(bundle: Bundle) -> tuple[Bundle, Spec]:
+def _chosen(bundle: Bundle, folders: Sequence[str]) -> tuple[Bundle, Spec]:
     if EXPORT in bundle.manifest["files"]:
         return bundle, read_export(bundle).backend
-    for export in _exports(bundle, MEASURED):
+    for export in (export for name in folders for export in _exports(bundle, name)):
         said = read_export(export)
         if said.machine == machine() and find_spec(family("backend").get(said.backend).library):
             return export, said.backend

@@ -13,13 +13,13 @@ from deepseek import progress
 from deepseek.artifacts import RunFolder, plain_disk_errors
 from deepseek.errors import DeepSeekError
 from deepseek.inference import Predictor
-from deepseek.inference.backends.choice import MEASURED, is_measured
+from deepseek.inference.backends.choice import MEASURED, SERVED, is_measured
 from deepseek.monitoring.reference import ModelReference
 from deepseek.pipeline.closed_loop.champion import SPLIT, Champion
 from deepseek.pipeline.closed_loop.gate import Answered, goodness, truth_of
 from deepseek.pipeline.closed_loop.journal import Event, Round
 from deepseek.pipeline.closed_loop.retraining import Plan, begin_candidate, finish_candidate, write_table
-from deepseek.pipeline.export import export
+from deepseek.pipeline.export import SAME, export
 from deepseek.recipe import AUTO
 
 WORK = ".loop"
@@ -118,7 +118,7 @@ class Workshop:
 def _run_in_the_fastest_form(run: Path) -> None:
     """Give a candidate what its champion has, or it would be compared while it runs in a slower form."""
     try:
-        export(run, to={"type": MEASURED, "precision": "fp32"})
+        export(run, to={"type": MEASURED, SAME: True}, output=run / "export" / SERVED)
     except DeepSeekError as error:
         progress.log(f"{run} runs in PyTorch: {error.message}")
 

@@ -47,7 +47,7 @@ def _open(told: dict[str, Any]) -> Predictor:
     manifest = Path(told["bundle"]) / "manifest.json"
     if not manifest.is_file() or sha256_file(manifest) != told["manifest"]:
         raise BundleError(f"{told['bundle']} is no longer the bundle that is being served", hint="load the new one by its path")
-    return Predictor.load(told["bundle"], backend=told["backend"], plugins=told["plugins"])
+    return Predictor.load(told["bundle"], backend=told["backend"], plugins=told["plugins"], served=True)
 
 
 def _answer(channel: Channel, predictor: Predictor) -> int:
