@@ -58,7 +58,7 @@ def ratings() -> pd.DataFrame:
     users = pd.read_csv(DATA / "u.user", sep="|", names=["user", "age", "sex", "occupation", "zip"])
     films = pd.read_csv(DATA / "u.item", sep="|", encoding="latin-1", names=["film", "title", "released", "video", "link", *genres])
     films["genres"] = films[genres].apply(lambda row: "+".join(name for name in genres if row[name]), axis=1)
-    films["year"] = pd.to_datetime(films["released"], format="%d-%b-%Y").dt.year.fillna(1995).astype(float)
+    films["year"] = pd.to_datetime(films["released"], format="%d-%m-%Y").dt.year.fillna(1995).astype(float)
     table = log.merge(users.drop(columns="zip"), on="user").merge(films[["film", "genres", "year"]], on="film")
     table = table.sort_values(["time", "user", "film"], kind="stable").reset_index(drop=True)
     table["liked"] = np.where(table["stars"] >= 4, "yes", "no")
