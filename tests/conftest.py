@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import os
 import signal
 import sys
 
@@ -8,6 +9,8 @@ import pytest
 
 from deepseek.components import FAMILIES
 from deepseek.registry import family
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # read when Keras is imported, which some tests do before this project does
 
 # a machine may be as slow as it likes: tests judge answers, not times; what else holds (CI draws the same examples each time) stays
 hypothesis.settings.register_profile("patient", hypothesis.settings(), deadline=None)

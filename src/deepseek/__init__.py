@@ -25,6 +25,7 @@ _PUBLIC = {
     "tune": "deepseek.pipeline.tune",
     "TuneResult": "deepseek.pipeline.tune",
     "show": "deepseek.pipeline.show",
+    "build_deepseek_model": "deepseek.models.keras.article",
     "suspects": "deepseek.pipeline.suspects",
     "SuspectsResult": "deepseek.pipeline.suspects",
     "evaluate": "deepseek.pipeline.evaluate",
@@ -44,6 +45,7 @@ _PUBLIC = {
     "doctor": "deepseek.pipeline.doctor",
     "example": "deepseek.data.examples",
     "profile": "deepseek.pipeline.profile",
+    "recommend": "deepseek.pipeline.recommend",
     "preview": "deepseek.pipeline.preview",
     "attention": "deepseek.pipeline.attention",
     "features": "deepseek.pipeline.features",
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from deepseek.estimators import DeepSeekRegressor as DeepSeekRegressor
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
+    from deepseek.models.keras.article import build_deepseek_model as build_deepseek_model
     from deepseek.pipeline.annotate import pull_annotations as pull_annotations
     from deepseek.pipeline.annotate import push_tasks as push_tasks
     from deepseek.pipeline.attention import attention as attention
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile
+    from deepseek.pipeline.recommend import recommend as recommend
     from deepseek.pipeline.report import report as report
     from deepseek.pipeline.result import RunResult as RunResult
     from deepseek.pipeline.run import run as run

@@ -234,6 +234,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
         "deepseek.models.base:Encoder",
         {
             "table": f"{_ENCODERS}.table:TableEncoder",
+            "nothing": f"{_ENCODERS}.nothing:NothingEncoder",
             "cnn": f"{_ENCODERS}.cnn:CnnEncoder",
             "resnet": f"{_ENCODERS}.resnet:ResNetEncoder",
             "efficientnet": f"{_ENCODERS}.efficientnet:EfficientNetEncoder",
@@ -247,6 +248,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "text_decoder": f"{_ENCODERS}.text_decoder:TextDecoderEncoder",
             "transformer_xl": f"{_ENCODERS}.transformer_xl:TransformerXlEncoder",
             "image_timm": f"{_ENCODERS}.image_timm:TimmEncoder",
+            "keras": "deepseek.models.keras.encoder:KerasEncoder",
             "audio_cnn": f"{_ENCODERS}.audio_cnn:AudioCnnEncoder",
             "audio_rnn": f"{_ENCODERS}.audio_rnn:AudioRnnEncoder",
         },
@@ -276,6 +278,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "mlp": "deepseek.models.presets.table:MlpModel",
             "residual": "deepseek.models.presets.table:ResidualModel",
             "tabm": "deepseek.models.presets.table:TabMModel",
+            "wide_deep": "deepseek.models.presets.wide_deep:WideDeepModel",
             "cnn": "deepseek.models.presets.image:CnnModel",
             "resnet": "deepseek.models.presets.image:ResNetModel",
             "efficientnet": "deepseek.models.presets.image:EfficientNetModel",
@@ -297,6 +300,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "tft": f"{_FORECASTING}.tft:TemporalFusionTransformer",
             "audio_cnn": "deepseek.models.presets.audio:AudioCnnModel",
             "audio_rnn": "deepseek.models.presets.audio:AudioRnnModel",
+            "keras": "deepseek.models.presets.keras:KerasModel",
         },
     ),
     "loss": (

@@ -21,6 +21,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast, get_type_hints
 
 from deepseek.components import FAMILIES
@@ -34,6 +35,8 @@ T = TypeVar("T")
 Spec = str | Mapping[str, Any]
 """How a recipe names a component: its name, or a mapping with the key `type` and the component's arguments."""
 
+_PLUGINS: dict[str, str] = {}
+"""The plugins that were loaded: a file's name or a module's, and the name among Python's modules."""
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -251,11 +254,13 @@ def load_plugin(target: str, folder: Path) -> str:
     """
     try:
         if not target.endswith(".py"):
-            return importlib.import_module(target).__name__
+            _PLUGINS[target] = importlib.import_module(target).__name__
+            return _PLUGINS[target]
         path = (folder / target).resolve()
         name = f"deepseek_plugin_{path.stem}_{sha256(path.read_bytes()).hexdigest()[:12]}"
         if name not in sys.modules:
             _import_file(path, name)
+        _PLUGINS[path.name] = name
         return name
     except PluginError:
         raise
@@ -264,6 +269,16 @@ def load_plugin(target: str, folder: Path) -> str:
             f"the plugin {target!r} cannot be imported: {type(error).__name__}: {error}",
             hint=f"plugins are Python files relative to {folder}, or names of installed modules",
         ) from error
+
+
+def plugin_module(target: str) -> ModuleType | None:
+    """Return the module of a plugin that was loaded, or nothing where none was: what is not listed as a plugin is never imported by name.
+
+    Args:
+        target: A file's name, without its folder or with it, or an installed module's dotted name.
+    """
+    name = _PLUGINS.get(Path(target).name if target.endswith(".py") else target)
+    return None if name is None else sys.modules.get(name)
 
 
 def describe(component: type) -> tuple[str, dict[str, str]]:

@@ -79,9 +79,11 @@ SPECS = {
     "table": "table",
     "table, a token a column": {"type": "table", "tokens": True, "numbers": "periodic"},
     "table, widths by cardinality": {"type": "table", "category_width": "auto", "one_hot": 0, "numbers": "linear"},
+    "nothing": "nothing",
     "cnn": {"type": "cnn", "channels": [8, 16], "blocks": [0, 1], "normalization": "group"},
     "resnet": "resnet",
     "efficientnet": {"type": "efficientnet", "width_coefficient": 0.25, "depth_coefficient": 0.5},
+    "keras": {"type": "keras", "builder": "build_deepseek_model", "arguments": {"num_classes": 2}},
     "image_timm": {"type": "image_timm", "architecture": "test_resnet"},
     "image_timm, transformer": {"type": "image_timm", "architecture": "test_vit"},
     "series_rnn": {"type": "series_rnn", "width": 8, "dropout": 0.0},
@@ -101,6 +103,8 @@ class TestBuiltinEncoders(EncoderContract):
     def _case(self, case):
         if case.startswith("image_timm"):
             pytest.importorskip("timm")
+        if case == "keras":
+            pytest.importorskip("keras")
         torch.manual_seed(0)
         self.case = case
 

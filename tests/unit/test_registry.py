@@ -8,7 +8,7 @@ from annotated_types import Ge, Le
 
 from deepseek import registry as registry_module
 from deepseek.errors import InputError, PluginError, RecipeError, UnknownNameError
-from deepseek.registry import ArgumentsOf, Registry, component, describe, family, list_components, load_plugin
+from deepseek.registry import ArgumentsOf, Registry, component, describe, family, list_components, load_plugin, plugin_module
 
 INNER = component("test_part")
 
@@ -285,6 +285,16 @@ def test_a_plugin_may_be_an_installed_module(checks, tmp_path: Path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     assert load_plugin("some_plugin_module", Path("/nowhere")) == "some_plugin_module"
     assert "from_module" in checks.names()
+
+
+def test_only_what_was_loaded_as_a_plugin_is_found_by_its_name(tmp_path: Path, plugins_forgotten: None) -> None:
+    (tmp_path / "my_nets.py").write_text("def build():\n    return 1\n")
+    assert plugin_module("my_nets.py") is None
+    name = load_plugin("my_nets.py", tmp_path)
+    assert plugin_module("my_nets.py") is plugin_module("folder/my_nets.py") is sys.modules[name]
+    assert plugin_module("os") is plugin_module("my_nets") is None
+    load_plugin("colorsys", tmp_path)
+    assert plugin_module("colorsys") is sys.modules["colorsys"]
 
 
 @pytest.mark.parametrize(("text", "message"), [("1 / 0", "ZeroDivisionError"), ("def", "SyntaxError"), (None, "FileNotFoundError")])

@@ -68,7 +68,7 @@ class Encoder(nn.Module, ABC):
     def present(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
         """Return bool `[b]`: which rows have anything to encode at all; nothing where all are taken to.
 
-        Asked only where there are other senses to fall back on, and only where no graph transform knows better.
+        Asked only where there are other senses to fall back on; a row has what both its graph transform and its encoder say it has.
 
         Args:
             inputs: The tensors by input name, as `forward` is given them.

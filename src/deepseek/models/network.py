@@ -6,7 +6,7 @@ Legend of shapes: `b` rows · `m` members · `w` width · `l` elements of a row 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,6 +42,20 @@ DEFAULT_ENCODERS: Mapping[str, str] = {
     Kind.SERIES.value: "series_rnn",
 }
 """What encodes the inputs of a group (the table, or a kind) unless the recipe says otherwise."""
+
+
+class Beside(nn.Module, ABC):
+    """What adds to the decision layer's outputs straight from the inputs.
+
+    Attributes:
+        reads: The names of the inputs that it wants.
+    """
+
+    reads: Collection[str]
+
+    @abstractmethod
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return `[b, o]`; the inputs have passed their graph transforms."""
 
 
 class FeatureNetwork(nn.Module, ABC):
@@ -105,14 +119,31 @@ class FeatureNetwork(nn.Module, ABC):
         """
         return None
 
-    def ready(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what the layers meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones."""
-        ready = {name: inputs[name] for name in self.inputs} | {mask: inputs[mask] for mask in self._masks if mask in inputs}
-        for name, key in self._graph_keys.items():
+    def beside(self, outputs: int) -> Beside | None:
+        """Return what adds to the decision layer's outputs straight from the inputs, without the trunk; nothing in most networks.
+
+        Args:
+            outputs: How many numbers the decision layer returns for a row.
+        """
+        return None
+
+    def ready(self, inputs: Mapping[str, Tensor], *, only: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Return what the layers meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones.
+
+        Args:
+            inputs: The batch's tensors.
+            only: The names of the inputs that are wanted; nothing for all.
+        """
+        wanted = [name for name in self.inputs if only is None or name in only]
+        ready = {name: inputs[name] for name in wanted} | {mask: inputs[mask] for mask in self._masks if mask in inputs}
+        for name in wanted:
+            if name not in self._graph_keys:
+                continue
+            transform = self.graph[self._graph_keys[name]]
             if self.inputs[name].ragged:
-                ready[name], ready[mask_name(name)] = self.graph[key](inputs[name], _mask(inputs, name))
+                ready[name], ready[mask_name(name)] = transform(inputs[name], _mask(inputs, name))
             else:
-                ready[name] = self.graph[key](inputs[name])
+                ready[name] = transform(inputs[name])
         return ready
 
     def parts(self) -> dict[str, nn.Module]:
@@ -165,11 +196,10 @@ class Network(FeatureNetwork):
         trunk: TrunkSpec = "mlp",
     ) -> None:
         super().__init__(inputs, graph)
-        seen = self.seen
-        groups = _groups(seen, encoders or {})
+        groups = _groups(self.seen, encoders or {})
         self._encoder_keys = {name: name if name == TABLE else module_key(name) for name in groups}
         built: dict[str, Encoder] = {
-            self._encoder_keys[name]: family("encoder").build(spec, {member: seen[member] for member in members})
+            self._encoder_keys[name]: family("encoder").build(spec, {member: self.seen[member] for member in members})
             for name, (members, spec) in groups.items()
         }
         self.encoders = nn.ModuleDict(built)
@@ -214,11 +244,11 @@ class Network(FeatureNetwork):
         for name, key in self._encoder_keys.items():
             graph = self.graph[self._graph_keys[name]] if name in self._graph_keys else None
             encoder: Encoder = self.encoders[key]  # type: ignore[assignment]
-            told = getattr(graph, "present", None)
-            if told is None:
-                found[key] = encoder.present(ready)
-            else:
-                found[key] = told(inputs[name], _mask(inputs, name)) if self.inputs[name].ragged else told(inputs[name])
+            there, told = encoder.present(ready), getattr(graph, "present", None)
+            if told is not None:
+                known: Tensor = told(inputs[name], _mask(inputs, name)) if self.inputs[name].ragged else told(inputs[name])
+                there = known if there is None else known & there
+            found[key] = there
         return found
 
     def _dropped(self, there: Mapping[str, Tensor | None], like: Tensor) -> dict[str, Tensor | None]:

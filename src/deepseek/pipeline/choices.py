@@ -1,4 +1,4 @@
-"""What `auto` comes to before anything is measured: the network and the way to train it, each with its reason.
+"""What `auto` comes to before anything is measured: the network (by the table in `architectures`) and the way to train it, with reasons.
 
 The defaults for tables, for small images and for texts were chosen on several public datasets together and tuned to none;
 `docs/benchmarks.md` shows what they reach.
@@ -13,13 +13,11 @@ from typing import Any
 from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import Kind
-from deepseek.models.presets.table import TABM_EMBEDDING
+from deepseek.pipeline.architectures import Situation, architecture_of
 from deepseek.pipeline.pretrained import is_pretrained
 from deepseek.recipe import AUTO, Recipe
 from deepseek.registry import family, split_spec
 
-SMALL_IMAGE = 96
-"""Pixels of the longer side up to which a compact network takes less time and does no worse."""
 FEW_IMAGES = 20_000
 """Images below which an epoch has too few steps for the large rates of plain gradient steps."""
 Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
@@ -41,9 +39,9 @@ def choose(
     """
     choices: Choices = {}
     images, texts, sounds = ([spec for spec in inputs.values() if spec.kind is kind] for kind in (Kind.IMAGE, Kind.TEXT, Kind.AUDIO))
-    forecasts = is_forecast(recipe)
     if recipe.model == AUTO:
-        choices["model"] = _forecast_model() if forecasts else _model_for(target, inputs, rows, columns)
+        situation = Situation(inputs=inputs, target=target, rows=rows, columns=columns)
+        choices["model"] = architecture_of(situation).choose(situation)
     defaults = _training_for(recipe, target, inputs, rows)
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
@@ -70,16 +68,6 @@ def choose(
 def is_forecast(recipe: Recipe) -> bool:
     """Whether a recipe's task is to forecast."""
     return isinstance(recipe.task, Mapping) and recipe.task.get("type") == "forecasting"
-
-
-def _model_for(target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int, columns: int) -> tuple[Any, str]:
-    """Return the model for a kind of target; what a plain target gets hangs on the inputs."""
-    if target.kind == "mask":
-        return _mask_model(inputs)
-    if target.kind == "boxes":
-        detector = family("model").validate({"type": "detector", "width": 0.5})
-        return detector, "boxes in pictures: a detector, half as wide as its paper's small one"
-    return _sequence_model(target) if target.kind in {"tokens", "tags"} else _model(inputs, target, rows, columns)
 
 
 def _training_for(recipe: Recipe, target: TargetSpec, inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
@@ -131,21 +119,6 @@ def _measures(task: Any, metric: str) -> bool:
     return given is None or any(split_spec("metric", spec)[0] == metric for spec in given)
 
 
-def _model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int, columns: int) -> tuple[Any, str]:
-    image = next((spec for spec in inputs.values() if spec.kind is Kind.IMAGE), None)
-    if any(spec.kind is Kind.AUDIO for spec in inputs.values()):
-        return _sound_model(inputs, rows)
-    if any(spec.kind is Kind.TEXT for spec in inputs.values()):
-        return _text_model(target, rows) if all(spec.kind is Kind.TEXT for spec in inputs.values()) else _mixed_model(inputs, target, rows)
-    return _table_model(rows, columns) if image is None else _image_model(image, inputs)
-
-
-def _mask_model(inputs: Mapping[str, InputSpec]) -> tuple[Any, str]:
-    if any(spec.kind is Kind.VOLUME for spec in inputs.values()):
-        return family("model").validate({"type": "unet3d"}), "masks of volumes: a U-Net of three dimensions"
-    return family("model").validate({"type": "unet"}), "masks of images: a U-Net"
-
-
 def _mask_training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any, str]]:
     """Train on few pictures at a time: each has thousands of places to learn from, and the memory holds many maps of each."""
     volumes = any(spec.kind is Kind.VOLUME for spec in inputs.values())
@@ -176,71 +149,6 @@ def _training(inputs: Mapping[str, InputSpec], rows: int) -> dict[str, tuple[Any
     return _text_training(rows) if kinds == {Kind.TEXT} else _table_training(rows)
 
 
-def _sequence_model(target: TargetSpec) -> tuple[Any, str]:
-    if target.kind == "tokens":
-        return family("model").validate("text_decoder"), "a decoder of the usual kind: four blocks, 128 wide"
-    spec = {"type": "text_sequence", "encoder": {"type": "text_rnn", "width": 200, "dropout": 0.5}}
-    return family("model").validate(spec), "a vector for each word: a recurrent network in both directions"
-
-
-def _table_model(rows: int, columns: int) -> tuple[Any, str]:
-    spec = family("model").validate({"type": "tabm"})
-    held = f"{columns} column{'' if columns == 1 else 's'}"
-    return spec, f"a table of {held} and {rows:,} training rows: TabM, an ensemble that shares its weights"
-
-
-def _image_model(image: InputSpec, inputs: Mapping[str, InputSpec]) -> tuple[Any, str]:
-    height, width = image.shape[:2]
-    beside = " beside a table" if len(inputs) > 1 else ""
-    if max(height, width) <= SMALL_IMAGE:
-        return family("model").validate({"type": "cnn"}), f"images of {height}×{width} pixels{beside}: a compact residual network"
-    return family("model").validate({"type": "resnet", "depth": 18}), f"images of {height}×{width} pixels{beside}: ResNet-18"
-
-
-def _text_model(target: TargetSpec, rows: int) -> tuple[Any, str]:
-    reason = f"texts and {rows:,} training rows: n-grams of pieces of words, which on few rows a deeper network does not reach"
-    return family("model").validate(_bag(target, rows, rate=10.0)), reason
-
-
-def _mixed_model(inputs: Mapping[str, InputSpec], target: TargetSpec, rows: int) -> tuple[Any, str]:
-    """Encode each kind by what suits it alone; behind pictures a linear layer, beside a table an ensemble as tables have it."""
-    table = any(spec.kind not in {Kind.TEXT, Kind.IMAGE} for spec in inputs.values())
-    images = [spec for spec in inputs.values() if spec.kind is Kind.IMAGE]
-    encoders: dict[str, Any] = {Kind.TEXT.value: _bag(target, rows, rate=10.0 if images else 2.0)}
-    if images:
-        small = all(max(spec.shape[:2]) <= SMALL_IMAGE for spec in images)
-        cnn = {"type": "cnn", "channels": [32, 64, 128, 256], "blocks": [0, 1, 0, 1], "downsample": "pool_first"}
-        encoders[Kind.IMAGE.value] = cnn if small else {"type": "resnet", "depth": 18}
-    if table:
-        encoders["table"] = {"type": "table", "numbers": TABM_EMBEDDING, "one_hot": 100, "learning_rate_factor": 5.0}
-    ensemble = {"type": "tabm", "members": 16, "depth": 2, "width": 128, "dropout": 0.15, "shared_dropout": True}
-    spec = family("model").validate({"type": "network", "encoders": encoders, "trunk": "identity" if images else ensemble})
-    beside = " and ".join([*(["a table"] if table else []), *(["images"] if images else [])])
-    behind = "joined by a linear layer" if images else "joined by TabM, an ensemble that shares its weights"
-    return spec, f"texts beside {beside}: n-grams of pieces of words, {behind}"
-
-
-def _bag(target: TargetSpec, rows: int, *, rate: float) -> dict[str, Any]:
-    """Return a bag of n-grams, with room for those that so many texts may have, and narrow: wider vectors learnt the rows by heart."""
-    return {
-        "type": "text_bag",
-        "width": min(max(len(target.classes), len(target.columns), 2), 16),
-        "ngrams": 3,
-        "buckets": 1 << min(max(math.ceil(math.log2(64 * max(rows, 1))), 15), 20),
-        "pool": "root",
-        "weighted": True,
-        "embedding_scale": 0.05,
-        "learning_rate_factor": rate,
-    }
-
-
-def _sound_model(inputs: Mapping[str, InputSpec], rows: int) -> tuple[Any, str]:
-    if len(inputs) == 1:
-        return family("model").validate({"type": "audio_cnn"}), f"sounds and {rows:,} training rows: a compact network over spectrograms"
-    beside = sorted({spec.kind.value for spec in inputs.values() if spec.kind is not Kind.AUDIO})
-    return family("model").validate({"type": "network"}), f"sounds beside {', '.join(beside)}: each sense by its usual encoder"
-
-
 def _sound_training(rows: int) -> dict[str, tuple[Any, str]]:
     epochs = max(12, min(40, round(60_000 / max(rows, 1))))
     return {
@@ -265,12 +173,6 @@ def _table_training(rows: int) -> dict[str, tuple[Any, str]]:
         "early_stopping": ({"patience": 8}, "stops when validation gets no better"),
         "compile": ("off", "short runs do not earn back the time that compiling takes"),
     }
-
-
-def _forecast_model() -> tuple[Any, str]:
-    return family("model").validate(
-        {"type": "dlinear"}
-    ), "what larger networks seldom beat on a few series: two matrices from past to future"
 
 
 def _forecast_training(rows: int) -> dict[str, tuple[Any, str]]:

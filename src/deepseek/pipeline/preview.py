@@ -213,7 +213,8 @@ class _View:
 
     def network(self) -> dict[str, Any]:
         """Return the network's parameters by part."""
-        parts = {**self._model.network.parts(), "head": self._model.head}
+        beside = {} if self._model.beside is None else {"beside the head": self._model.beside}
+        parts = {**self._model.network.parts(), "head": self._model.head, **beside}
         listed = [
             {"part": name, "what": _what(part), "parameters": parameter_count(part), "trainable": parameter_count(part, trainable=True)}
             for name, part in parts.items()

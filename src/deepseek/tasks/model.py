@@ -27,7 +27,7 @@ _MODELS = {
 
 
 class TaskModel(nn.Module):
-    """Network and decision layer.
+    """Network and decision layer, and what of the network goes round the decision layer.
 
     Legend of shapes: `b` rows, `m` members, `o` outputs, `*space` height and width, or depth, height and width.
 
@@ -48,14 +48,19 @@ class TaskModel(nn.Module):
                 hint=f"choose {_MODELS[task.takes]} under model, or another task",
             )
         self.network = network
-        own = network.decision(task.outputs)
+        features = task.takes == "any"  # then the answer is the network's features, and nothing of it is a decision
+        own = None if features else network.decision(task.outputs)
         self.head = task.attach(network, task.head(network.width, network.members) if own is None else own)
+        self.beside = None if features else network.beside(task.outputs)
         self.task = task
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the raw outputs `[b, m, o]`, `[b, o, *space]` or `[b, l, o]`, as the task's loss takes them."""
         out: Tensor = self.head(self.network(inputs))
-        return out
+        if self.beside is None:
+            return out
+        direct: Tensor = self.beside(self.network.ready(inputs, only=self.beside.reads))
+        return out + direct.unsqueeze(1)
 
     def predict(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return decoded answers; the whole of it can be exported.

@@ -31,6 +31,7 @@ SMALL = {
     "mlp": {"width": 8},
     "residual": {"width": 8},
     "tabm": {"width": 8, "members": 4},
+    "wide_deep": {"width": 8, "crosses": [["a", "c"]]},
     "cnn": {"channels": [4, 8], "blocks": [0, 1]},
     "resnet": {},
     "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 0.3},
@@ -40,8 +41,10 @@ SMALL = {
     "text_transformer": {"width": 8, "heads": 2, "positions": "learned"},
     "text_pretrained": {"config": BERT},
     "image_timm": {"architecture": "test_resnet"},
+    "keras": {"builder": "build_deepseek_model", "arguments": {"num_classes": 2}},
     "network": {"trunk": {"type": "mlp", "width": 8}, "encoders": {"image": {"type": "cnn", "channels": [4], "blocks": [0]}}},
 }
+OPTIONAL = {"image_timm": "timm", "keras": "keras"}
 
 
 class WithIndicator(nn.Module):
@@ -73,8 +76,8 @@ VECTORS = [name for name, model in MODELS.items() if model.features == "vector" 
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_every_model_takes_tables_images_and_texts_together_and_every_parameter_learns(name):
-    if name == "image_timm":
-        pytest.importorskip("timm")
+    if name in OPTIONAL:
+        pytest.importorskip(OPTIONAL[name])
     torch.manual_seed(0)
     inputs, graph, batch = case()
     if name.startswith("audio"):
@@ -105,7 +108,7 @@ def test_presets_have_their_parts_keys_and_defaults(name, part):
     assert {key: value for key, value in model.items() if key in own} == own
 
 
-@pytest.mark.parametrize("name", ["tabm", "cnn"])
+@pytest.mark.parametrize("name", ["tabm", "cnn", "wide_deep"])
 def test_prediction_exports_for_any_number_of_rows(name):
     # The other models' encoders and trunks are exported in tests/contract.
     torch.manual_seed(0)
