@@ -15,7 +15,7 @@ from tests.live_server import PREDICT, serving
 import deepseek
 from deepseek.cli import main
 from deepseek.data.windows.tables import LatestWindows
-from deepseek.errors import DataError
+from deepseek.errors import DataError, InputError
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.serving.rows.answers import AnswerWriter
 from deepseek.serving.rows.reader import RowReader
@@ -58,6 +58,11 @@ def test_a_frame_is_answered_with_a_frame(run):
     frame = deepseek.load(run).predict(asked().to_pandas())
     assert len(frame) == 6
     assert list(frame["step"]) == [1, 2, 3, 1, 2, 3]
+
+
+def test_a_window_has_no_vector(run):
+    with pytest.raises(InputError, match="the bundle forecasts"):
+        deepseek.load(run).embed(asked())
 
 
 def test_the_future_of_observed_columns_never_reaches_an_answer(run):

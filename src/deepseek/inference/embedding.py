@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from deepseek.artifacts import Bundle
 from deepseek.data.preparation import Preparation
+from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.errors import InputError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.inference.backends.torch import TorchBackend, build_model
@@ -30,10 +31,16 @@ def save_embedder(target: Path, bundle: Bundle, *, normalized: bool = False) -> 
         normalized: Whether every vector is brought to length 1.
 
     Raises:
-        InputError: The bundle is an export, whose graph has no features.
+        InputError: The bundle is an export, whose graph has no features, or it forecasts.
     """
+    prepared = read_preparation(bundle)
+    if isinstance(prepared, WindowPreparation):
+        raise InputError(
+            "the bundle forecasts: what its network makes of a window is laid out by steps, and is no vector of a row",
+            hint="ask for the steps ahead: deepseek predict",
+        )
     trained = TorchBackend(bundle).model
-    document = read_preparation(bundle).to_json()
+    document = prepared.to_json()
     schema = Schema.from_json(document["schema"])
     document["schema"] = Schema(tuple(field for field in schema if field.name not in schema.target), ()).to_json()
     document["target"] = {"kind": "features", "state": {}}

@@ -269,6 +269,7 @@ class Predictor:
 
         Raises:
             BundleError: The bundle is an export, whose graph has no features.
+            InputError: The model forecasts: what its network makes of a window is no vector of a row.
         """
         from deepseek.inference.embedding import save_embedder
 

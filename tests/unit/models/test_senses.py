@@ -75,6 +75,16 @@ def test_of_a_missing_sense_no_token_is_real(name):
     assert not torch.allclose(model(batch()), model(without(batch(), name)))
 
 
+def test_an_input_that_is_left_out_has_no_vote():
+    graph = {"photo": ImageModule(MEAN, [50.0, 50.0, 50.0]), "call": LogMel(Bands(8_000, n_fft=64, mels=8), hop=20)}
+    encoders = {**SMALL, "photo": "nothing", "table": "nothing"}
+    model = Network(INPUTS, graph, encoders=encoders, fusion="late", trunk="identity", sense_dropout=0.9)
+    shares = model.fusion.shares(model.train().encoded(batch()))
+    left = [model.senses[key] in ("photo", "table") for key in model.encoders]
+    assert not shares[:, left].any()
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(6))  # dropped senses are never all but those that say nothing
+
+
 def test_one_sense_alone_is_not_looked_for():
     model = Network({"note": INPUTS["note"]}, {}, encoders={"note": {**SMALL["note"], "pool": "max"}})
     assert model.encoded(without(batch(), "note"))["input_note"].mask is None

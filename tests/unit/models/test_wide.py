@@ -136,6 +136,11 @@ class TestModel:
         with pytest.raises(InputError, match="without wide and without deep"):
             build(wide=False, deep=False)
 
+    def test_features_are_the_networks_and_the_wide_part_adds_nothing_to_them(self):
+        model, batch = build("embedding", TargetSpec("features", ())).eval(), rows([3, 4], [5, 6], [1, 2])
+        assert model.beside is None
+        torch.testing.assert_close(model.predict(batch)["features"], model.network(batch).squeeze(1))
+
     def test_the_wide_part_alone_would_not_see_an_image(self):
         photo = InputSpec("photo", Kind.IMAGE, ("photo",), (3, 8, 8), "float32")
         with pytest.raises(InputError, match="photo"):
