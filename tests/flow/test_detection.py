@@ -83,7 +83,7 @@ def test_the_command_line_writes_boxes_in_pixels_of_the_original_picture(trained
             for one in row["prediction"]
             if one["label"] == label and abs(one["left"] - 4 * edges[0]) < 16 and abs(one["top"] - 4 * edges[1]) < 16
         ]
-        assert len(near) == 1
+        assert near  # the surest first
         assert abs(near[0]["right"] - 4 * edges[2]) < 16
     main(["predict", str(run.run), str(tmp_path / "large.png"), "-o", str(tmp_path / "answers.csv")])
     assert json.loads((tmp_path / "answers.csv").read_text().splitlines()[1].split(",", 1)[1].strip('"').replace('""', '"'))
