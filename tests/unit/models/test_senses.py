@@ -193,6 +193,13 @@ def test_a_missing_image_is_still_missing_after_augmentation():
     assert not torch.equal(changed[3:], inputs["photo"][3:])
     alone = build_augmentations(["flip"], {"photo": INPUTS["photo"]}, Known(transforms={"photo": transform}))
     assert not isinstance(alone[0], StillMissing)
+    mask = InputSpec("mask", Kind.MASK, ("mask",), (8, 8), "uint8")
+    masked = build_augmentations(["flip"], {"photo": INPUTS["photo"], "mask": mask}, Known(transforms={"photo": transform}))
+    assert not isinstance(masked[0], StillMissing)  # a target is no sense to fall back on
+    (cut,) = build_augmentations([{"type": "patch", "size": [4, 5]}], specs, Known(transforms={"photo": transform}))
+    parts = cut.apply(Batch(inputs), Draw(torch.Generator().manual_seed(0), 0, 6)).inputs["photo"]
+    assert parts.shape == (6, 4, 5, 3)
+    assert transform.module().present(parts).tolist() == [False] * 3 + [True] * 3
 
 
 def test_images_have_a_token_for_each_place():

@@ -33,7 +33,8 @@ def build_augmentations(specs: Sequence[Spec], inputs: Mapping[str, InputSpec], 
     for part in parts:
         part.begin(known or Known())
     made = composed(parts)
-    lacking = {name: module for name, module in _image_modules(inputs, known or Known()).items() if len(inputs) > 1}
+    senses = [name for name, spec in inputs.items() if spec.kind not in (Kind.MASK, Kind.BOXES)]  # these are targets of a picture
+    lacking = _image_modules(inputs, known or Known()) if len(senses) > 1 else {}
     return [StillMissing(inputs, made, lacking)] if made and lacking else made
 
 
@@ -71,7 +72,7 @@ class StillMissing(Augmentation):
         for name, module in self._modules.items():
             before, after = given.inputs[name], batch.inputs[name]
             there = module.to(before.device).present(before)
-            kept[name] = torch.where(there.view(-1, *[1] * (after.ndim - 1)), after, before.to(after.dtype))
+            kept[name] = torch.where(there.view(-1, *[1] * (after.ndim - 1)), after, module.absent.to(after.dtype))  # of any size
         return self.replace(batch, kept)
 
 
