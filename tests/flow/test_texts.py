@@ -94,7 +94,7 @@ def test_what_is_measured_does_not_depend_on_pieces(run, monkeypatch):
     texts, labels = reviews(90, seed=3)
     table = pa.table({"review": texts, "label": labels})
     whole = deepseek.evaluate(run.run, table)["metrics"]
-    monkeypatch.setattr("deepseek.inference.evaluation.in_pieces", partial(in_pieces, most=200))
+    monkeypatch.setattr("deepseek.data.batch.in_pieces", partial(in_pieces, most=200))
     assert deepseek.evaluate(run.run, table)["metrics"] == pytest.approx(whole, abs=1e-5)
 
 
