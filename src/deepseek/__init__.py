@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from deepseek.registry import list_components as list_components
     from deepseek.serving.intake import ingest as ingest
     from deepseek.serving.server import serve as serve
+    from deepseek.tasks.answers import masks_in as masks_in
 
 
 # OpenMP reads this when torch is loaded. Its threads spin while they wait, unless told to sleep: where other work wants the cores too,

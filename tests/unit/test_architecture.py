@@ -307,3 +307,10 @@ def test_the_rules_are_alive(tmp_path: Path) -> None:
     assert in_house(file) == [("cli", 3)]
     assert "eval" in {dotted(node.func) for node in ast.walk(tree_of(file)) if isinstance(node, ast.Call)}
     assert code_lines(functions(file)[0]) == 4
+
+
+def test_every_public_name_is_known_to_type_checkers_and_to_the_documentation() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    branch = next(node for node in tree.body if isinstance(node, ast.If))
+    known = {alias.name for node in branch.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert known == set(dir(deepseek)) - {"__version__"}
