@@ -119,6 +119,20 @@ def test_a_server_that_stops_takes_its_search_with_it(run, keys, tmp_path):
     assert not list((run / "export").glob("*")) or measured(run)
 
 
+def test_where_nothing_can_be_exported_that_is_said(run, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("deepseek.serving.fastest._can_export", lambda: False)
+    caplog.set_level("INFO", logger="deepseek.serving")
+    state = State(tmp_path / "state")
+    state.folder.mkdir()
+    state.begin({"shop": str(run)})
+    with FastestForms(state, ServeSection()) as forms:
+        forms._thread.join(PATIENCE_S)
+        assert not forms._thread.is_alive()
+    assert "shop: what runs the network stays as it is" in caplog.text
+    assert "deepseek-framework[deploy]" in caplog.text
+    assert not (run / "export").exists()
+
+
 @pytest.mark.parametrize("settings", [{"optimize": False}, {"backend": "torch"}])
 def test_nothing_is_looked_for_where_that_is_not_wanted(run, tmp_path, settings):
     state = State(tmp_path / "state")

@@ -37,6 +37,7 @@ NICE = 10
 STOP_S = 10.0
 _NEEDED = ({"torch", "onnx", "onnxscript", "onnxruntime"}, {"torch", "openvino"})
 """What an export needs, one way or the other."""
+_MISSING = "a faster form is looked for where the libraries of exports are installed: pip install 'deepseek-framework[deploy]'"
 
 
 @dataclass
@@ -62,7 +63,7 @@ class FastestForms:
         self._thread = threading.Thread(target=self._run, name="deepseek-fastest-forms", daemon=True)
 
     def __enter__(self) -> Self:
-        if not self._settings.optimize or self._settings.backend != AUTO or not _can_export():
+        if not self._settings.optimize or self._settings.backend != AUTO:
             self._stopping.set()
         self._thread.start()
         return self
@@ -79,6 +80,9 @@ class FastestForms:
             names, bundle = self._next()
             if bundle is None:
                 looked = stamp
+            elif not _can_export():
+                log.info("%s: what runs the network stays as it is: %s", ", ".join(names), _MISSING)
+                return
             else:
                 self._tried.add(bundle)
                 self._follow(self._begin(names, bundle))
