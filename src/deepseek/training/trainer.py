@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -26,24 +25,25 @@ from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, make_precision, sum_across
 from deepseek.distributed.devices import is_out_of_memory
-from deepseek.errors import InputError, NonFiniteError, TrainingError, UnknownNameError
+from deepseek.errors import NonFiniteError, TrainingError, UnknownNameError
 from deepseek.optim import OptimizerSpec, Schedule, WeightAverage, decay_groups
-from deepseek.optim.schedules import PlateauSchedule
-from deepseek.registry import Spec, family, split_spec
+from deepseek.registry import family
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
 from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.callbacks.base import Callback
-from deepseek.training.callbacks.time_limit import TimeLimit
-from deepseek.training.carried import carried_of, remembering
+from deepseek.training.carried import carried_of
 from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
 from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
 from deepseek.training.evaluation import evaluate
 from deepseek.training.fine_tuning import FineTuning
 from deepseek.training.guards import NonFiniteGuard
+from deepseek.training.implied import callbacks_of, optimizer_of
 from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
+from deepseek.training.refusals import refuse_contradictions
+from deepseek.training.results import FitResult, Progress
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Best, State, kept_generators, only_reproducible, seed_generators, seed_of
 from deepseek.training.step import StepRules, TrainingStep
@@ -53,46 +53,6 @@ MEASURED_ROWS = 256
 """How many rows a batch has where its size is still to be measured."""
 _DROPOUT, _AUGMENT = 1, 2
 """Streams of randomness: what is drawn for one purpose must not move what is drawn for another."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How training goes, as of the last event.
-
-    Attributes:
-        loss: Training loss since the last validation.
-        learning_rate: The learning rate of the last step, before what groups of parameters multiply it by.
-        samples_per_s: Training rows a second since the fit began, validation not counted, over all ranks.
-        data_wait_share: Part of that time in which the step waited for data, in [0, 1].
-        skipped_steps: Steps not made because a gradient was NaN or infinite, since the fit began.
-    """
-
-    loss: float = float("nan")
-    learning_rate: float = 0.0
-    samples_per_s: float = 0.0
-    data_wait_share: float = 0.0
-    skipped_steps: int = 0
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a fit came to.
-
-    Attributes:
-        history: One entry a validation: step, epoch, seconds, learning rate, training loss, and the validation metrics.
-        best: The best validation, whose weights are in the model unless `restore_best` is off.
-        stopped_reason: `finished`, or why it ended before.
-        seconds: Time spent, over all resumes.
-        samples_per_s: Training rows a second, over all ranks.
-        data_wait_share: Part of the training time spent waiting for data, in [0, 1]; high means that data is what is slow.
-    """
-
-    history: list[dict[str, float]]
-    best: Best | None
-    stopped_reason: str
-    seconds: float
-    samples_per_s: float
-    data_wait_share: float
 
 
 class Trainer:
@@ -141,18 +101,20 @@ class Trainer:
         self.data_id = data_id
         self.settings, self.ranks, self.folder = settings or TrainSettings(), ranks or RankContext(), folder
         self.model, self.task, self.train, self.validation, self.augment = model, task, train, validation, tuple(augment)
-        self.callbacks = [*_implied(self.settings), *callbacks]
+        self.callbacks = [*callbacks_of(self.settings), *callbacks]
         self.state, self.progress, self.guard = State(), Progress(), NonFiniteGuard()
         self.keeper = Keeper(folder / "checkpoints" if folder else None, keep=self.settings.keep)
         self.schedule: Schedule = family("schedule").build(self.settings.schedule)
-        self.optimizer_spec: OptimizerSpec = family("optimizer").build(_optimizer(self.settings))
+        self.optimizer_spec: OptimizerSpec = family("optimizer").build(optimizer_of(self.settings))
         metrics = task.metrics()
         self.metric_names = tuple(metrics)
         self.monitor = self.settings.monitor or task.monitor
         if self.monitor not in metrics:
             raise UnknownNameError("metric to monitor", self.monitor, metrics)
         self.higher_is_better = metrics[self.monitor].higher_is_better
-        self._check()
+        refuse_contradictions(self.settings, model, self.schedule, train=train, validation=validation)
+        if self.settings.batch_size != "auto":
+            self._make_loader(self.settings.batch_size)  # raises where batches would be too small for the model
         self.tuning = FineTuning(model, self.settings.fine_tune) if self.settings.fine_tune is not None else None
         self.stopped_reason = ""
         self.final_metrics: dict[str, dict[str, float] | None] = {}
@@ -518,50 +480,3 @@ class Trainer:
             self.tuning.finish(self.folder if self.is_main else None)
         for callback in self.callbacks:
             callback.on_fit_end(self)
-
-    def _check(self) -> None:
-        settings = self.settings
-        if settings.compile == "step" and settings.accumulate > 1:
-            raise InputError(
-                f"compile: step does not go with accumulate: {settings.accumulate}", hint="take compile: model, or accumulate: 1"
-            )
-        if settings.compile == "step" and self.train.is_ragged:
-            raise InputError(
-                "compile: step needs batches of one shape, and texts make each batch as long as its longest",
-                hint="take compile: model or off",
-            )
-        if settings.compile != "off" and any(remembering(self.model)):
-            raise InputError(
-                f"compile: {settings.compile} does not go with a network that remembers", hint="take compile: off, or mem_len: 0"
-            )
-        if self.validation is None and settings.early_stopping is not None:
-            raise InputError(
-                "early_stopping is asked for and there are no validation rows", hint="split some off, or leave early_stopping out"
-            )
-        if self.validation is None and isinstance(self.schedule, PlateauSchedule):
-            raise InputError(
-                "the schedule 'plateau' needs validation rows and there are none", hint="split some off, or take another schedule"
-            )
-        if settings.compile == "step" and settings.fine_tune is not None and settings.fine_tune.unfreeze_every is not None:
-            raise InputError("compile: step does not go with fine_tune.unfreeze_every", hint="take compile: model or off")
-        if not len(self.train) or (self.validation is not None and not len(self.validation)):
-            raise InputError("there are no rows to train on or to validate with", hint="look at the split and at what the checks set aside")
-        if settings.batch_size != "auto":
-            self._make_loader(settings.batch_size)  # raises where batches would be too small for the model
-
-
-def _optimizer(settings: TrainSettings) -> Spec:
-    if settings.learning_rate is None:
-        return settings.optimizer
-    name, arguments = split_spec("optimizer", settings.optimizer)
-    return {"type": name, **arguments, "learning_rate": settings.learning_rate}
-
-
-def _implied(settings: TrainSettings) -> list[Callback]:
-    """Return the callbacks that settings ask for."""
-    callbacks: list[Callback] = []
-    if settings.early_stopping is not None:
-        callbacks.append(family("callback").build({"type": "early_stopping", **settings.early_stopping}))
-    if settings.time_limit_s is not None:
-        callbacks.append(TimeLimit(seconds=settings.time_limit_s))
-    return callbacks
