@@ -375,6 +375,17 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "radam": "deepseek.optim.optimizers:RAdam",
         },
     ),
+    "strategy": (
+        "deepseek.distributed.strategies.base:Strategy",
+        {
+            "auto": "deepseek.distributed.strategies.automatic:Automatic",
+            "ddp": "deepseek.distributed.strategies.ddp:DataParallel",
+            "fsdp": "deepseek.distributed.strategies.fsdp:FullySharded",
+            "tensor": "deepseek.distributed.strategies.tensor:TensorParallel",
+            "pipeline": "deepseek.distributed.strategies.pipeline:PipelineParallel",
+            "horovod": "deepseek.distributed.strategies.horovod:Horovod",
+        },
+    ),
     "schedule": (
         "deepseek.optim.schedules:Schedule",
         {

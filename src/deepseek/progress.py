@@ -6,6 +6,7 @@ starts); elsewhere it is a plain line now and then; after `quiet()` it is nothin
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,11 @@ def is_quiet() -> bool:
     return not _shown
 
 
+def speaks() -> bool:
+    """Return whether this process is the one of its job that talks: alone, or rank 0 of those that torchrun has started."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def hushed(wanted: bool = True) -> Iterator[None]:
     """Turn progress and log lines off while the block runs, and leave the process as it was, whatever the block itself turned.
@@ -50,7 +56,7 @@ def hushed(wanted: bool = True) -> Iterator[None]:
 
 def log(message: str) -> None:
     """Write one line about what is happening."""
-    if _shown:
+    if _shown and speaks():
         _write(message)
 
 

@@ -111,11 +111,6 @@ def test_two_devices_give_the_numbers_of_one(customers):
         assert two["metrics"]["test"][name] == pytest.approx(one["metrics"]["test"][name], rel=1e-5)
 
 
-def test_the_command_under_torchrun_is_refused_with_what_to_do(customers, trained, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "train.devices" in command("run", trained["run"], folder=customers, status=2).stderr
-
-
 def test_a_recipe_refers_to_secrets_and_no_file_of_the_run_holds_them(customers, monkeypatch):
     (customers / "secret.yaml").write_text(
         "data: {source: '${ENV:CUSTOMER_FILE}.csv', target: churned}\nmodel: {type: mlp}\ntrain: {epochs: 1}\n"

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with progress.hushed(False):  # a verb's --json is of this call alone
             output = run_app(given)
-        if output is not None:
+        if output is not None and progress.speaks():
             print_output(output, as_json=as_json)
         sys.stdout.flush()
         return output.status if output is not None else 0

@@ -17,6 +17,7 @@ def run_verb(
     *,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the latest run of this recipe.")] = False,
     out: Out = "runs",
+    cluster: Annotated[str | None, typer.Option("--cluster", metavar="ENGINE", help="Run the ranks on a cluster: ray.")] = None,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> Output:
@@ -25,6 +26,7 @@ def run_verb(
     from deepseek.pipeline.sources import check_sources
 
     progress.quiet(as_json)
+    overrides = [*overrides, *([] if cluster is None else [f"cluster.type={cluster}"])]
     _, checked = open_recipe(recipe, overrides)  # a mistake is to be told before torch is imported, which takes seconds
     if not resume:
         check_sources(checked)

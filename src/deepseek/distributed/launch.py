@@ -27,14 +27,25 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-expor
 from deepseek import errors
 from deepseek.distributed.devices import limit_threads, pick_device
 from deepseek.distributed.ranks import RankContext
+from deepseek.distributed.watch import reporting_to
 from deepseek.errors import DeepSeekError, RunError
 
-_TIMEOUT = timedelta(minutes=5)
+COLLECTIVE_S = 300.0
+"""How long a collective may take before a rank gives up, in seconds."""
 _INTERRUPTED_S = 30.0
 
 
 @dataclass(frozen=True)
-class _Failure:
+class Failure:
+    """What a rank failed with, in a form that can be sent to another process.
+
+    Attributes:
+        kind: The error's class.
+        message: What happened.
+        hint: What to do about it.
+        trace: The traceback.
+    """
+
     kind: str
     message: str
     hint: str | None
@@ -47,9 +58,10 @@ class _Place:
     ranks: int
     device: str
     port: int
+    timeout_s: float
 
 
-def launch(function: Callable[..., Any], devices: int, *args: Any, device: str = "auto") -> Any:
+def launch(function: Callable[..., Any], devices: int, *args: Any, device: str = "auto", timeout_s: float = COLLECTIVE_S) -> Any:
     """Run `function(context, *args)` in one process a device and return what rank 0 returned.
 
     Args:
@@ -57,6 +69,7 @@ def launch(function: Callable[..., Any], devices: int, *args: Any, device: str =
         devices: How many processes; with one, it runs in this process.
         args: What else it is given; sent to the processes, as is what rank 0 returns.
         device: The kind of device, as for `pick_device`.
+        timeout_s: How long a collective may take before the ranks give up.
 
     Raises:
         DeepSeekError: A rank failed on purpose; of the same type, with the rank's traceback as a note.
@@ -70,7 +83,7 @@ def launch(function: Callable[..., Any], devices: int, *args: Any, device: str =
     try:
         for rank in range(devices):
             ours, theirs = spawn.Pipe(duplex=False)
-            place = _Place(rank, devices, device, store.port)
+            place = _Place(rank, devices, device, store.port, timeout_s)
             process = spawn.Process(target=_run_rank, args=(function, place, theirs, args), name=f"rank-{rank}", daemon=True)
             process.start()
             theirs.close()
@@ -117,10 +130,21 @@ def _let_save(processes: Sequence[Any], *, told: bool) -> None:
         process.join(max(until - time.monotonic(), 0.0))
 
 
-def join_group(context: RankContext) -> None:
-    """Join the process group that torchrun's environment variables describe, where there are several ranks and none is joined yet."""
-    if not context.is_single and not dist.is_initialized():
-        dist.init_process_group(_backend(context.device), timeout=_TIMEOUT)
+def join_group(context: RankContext, *, timeout_s: float = COLLECTIVE_S) -> None:
+    """Join the process group that torchrun's environment variables describe, where there are several ranks and none is joined yet.
+
+    Args:
+        context: This process's place; its store is used where it has one.
+        timeout_s: How long a collective may take.
+    """
+    if context.is_single or dist.is_initialized():
+        return
+    limit = timedelta(seconds=timeout_s)
+    if context.store is None:
+        dist.init_process_group(backend_of(context.device), timeout=limit)
+    else:
+        own = dist.PrefixStore("deepseek/group", context.store)
+        dist.init_process_group(backend_of(context.device), store=own, rank=context.rank, world_size=context.ranks, timeout=limit)
 
 
 def _collect(pipes: list[Connection]) -> Any:
@@ -134,16 +158,17 @@ def _collect(pipes: list[Connection]) -> Any:
                 answer = pipe.recv()
             except EOFError:
                 raise RunError(f"rank {rank} died without a word", hint="it was killed, most likely for memory") from None
-            if isinstance(answer, _Failure):
+            if isinstance(answer, Failure):
                 if answer.kind == KeyboardInterrupt.__name__:
                     raise KeyboardInterrupt
-                raise _rebuild(rank, answer)
+                raise rebuild(rank, answer)
             result = answer if rank == 0 else result
             waiting.remove(pipe)
     return result
 
 
-def _rebuild(rank: int, failure: _Failure) -> DeepSeekError:
+def rebuild(rank: int, failure: Failure) -> DeepSeekError:
+    """Return a rank's error as it is raised here: of the same type where it is one of ours, with the rank's traceback as a note."""
     kind = getattr(errors, failure.kind, None)
     plain = isinstance(kind, type) and issubclass(kind, DeepSeekError) and kind.__init__ is DeepSeekError.__init__
     error: DeepSeekError
@@ -170,12 +195,17 @@ def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, arg
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(RANK=str(place.rank), LOCAL_RANK=str(place.rank), WORLD_SIZE=str(place.ranks))
     try:
-        pipe.send(_in_group(function, place, args))
+        with reporting_to(lambda error: pipe.send(failure_of(error, "\n".join(error.__notes__)))):
+            pipe.send(_in_group(function, place, args))
     except BaseException as error:  # noqa: BLE001 (the edge of a process: whatever happened must reach the parent)
-        message, hint = getattr(error, "message", str(error)), getattr(error, "hint", None)
-        pipe.send(_Failure(type(error).__name__, message, hint, traceback.format_exc()))
+        pipe.send(failure_of(error, traceback.format_exc()))
     finally:
         pipe.close()
+
+
+def failure_of(error: BaseException, trace: str) -> Failure:
+    """Return an error with its traceback as it is sent to another process."""
+    return Failure(type(error).__name__, getattr(error, "message", str(error)), getattr(error, "hint", None), trace)
 
 
 def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]) -> Any:
@@ -186,8 +216,9 @@ def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]
     else:
         torch.accelerator.set_device_index(device)
     store = TCPStore("127.0.0.1", place.port, is_master=False)
-    dist.init_process_group(_backend(device), store=store, rank=place.rank, world_size=place.ranks, timeout=_TIMEOUT)
-    result = function(RankContext(place.rank, place.ranks, device), *args)
+    limit = timedelta(seconds=place.timeout_s)
+    dist.init_process_group(backend_of(device), store=store, rank=place.rank, world_size=place.ranks, timeout=limit)
+    result = function(RankContext(place.rank, place.ranks, device, store), *args)
     dist.destroy_process_group()
     return result if place.rank == 0 else None
 
@@ -200,5 +231,6 @@ def die_with_parent() -> None:
         os._exit(1)  # not sys.exit: the main thread may be inside a collective that will never return
 
 
-def _backend(device: torch.device) -> str:
+def backend_of(device: torch.device) -> str:
+    """Return the name of the collectives of a kind of device."""
     return {"cpu": "gloo", "cuda": "nccl"}.get(device.type) or dist.get_default_backend_for_device(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch.distributed import Store
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,13 @@ class RankContext:
         rank: Its number, from 0.
         ranks: How many processes there are.
         device: Where it computes.
+        store: Where the processes of the job write to each other, beside their collectives.
     """
 
     rank: int = 0
     ranks: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    store: Store | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_main(self) -> bool:

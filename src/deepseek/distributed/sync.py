@@ -86,9 +86,14 @@ class GradientSync:
             self._start()
 
     def _start(self) -> None:
-        work = dist.all_reduce(self._flats[len(self._started)], async_op=True)
+        index = len(self._started)
+        self._started.append(self._sum(self._flats[index], index))
+
+    def _sum(self, flat: Tensor, index: int) -> dist.Work:
+        """Start to sum a bucket over the ranks, in place."""
+        work = dist.all_reduce(flat, async_op=True)
         assert work is not None
-        self._started.append(work)
+        return work
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ Legend of shapes: `b` rows · `l` tokens (time steps, patches, columns) · `w` w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -126,6 +126,10 @@ class Trunk(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, width_in]` to `[b, m, width]`."""
+
+    def chain(self) -> Sequence[nn.Module]:
+        """Return modules whose composition is `forward`: where a pipeline may cut the trunk; itself where it is of one piece."""
+        return [self]
 
 
 def other_revisions(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:

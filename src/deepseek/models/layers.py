@@ -6,6 +6,7 @@ Legend of shapes: `b` rows · `m` members · `i` width in · `o` width out.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Literal
 
@@ -33,6 +34,44 @@ def make_normalization(name: NormalizationName, width: int) -> nn.Module:
     if name == "batch":
         return nn.BatchNorm1d(width)
     return nn.LayerNorm(width) if name == "layer" else nn.Identity()
+
+
+class Reshaped(nn.Module):
+    """Changes the shape of what comes, or how its dimensions lie: a step between the blocks of a trunk.
+
+    Args:
+        how: What is done: `one_member` makes `[b, w]` into `[b, 1, w]`, `members_first` swaps the first two dimensions.
+    """
+
+    def __init__(self, how: Literal["one_member", "members_first"]) -> None:
+        super().__init__()
+        self._how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the same numbers in another shape."""
+        return x.unsqueeze(1) if self._how == "one_member" else x.transpose(0, 1)
+
+
+class WayRound(nn.Module):
+    """Adds what comes into some blocks to what goes out of them.
+
+    Args:
+        blocks: The blocks, one after the other.
+        bypass: What the way round does to what comes; the identity where not given.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], bypass: nn.Module | None = None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.bypass = nn.Identity() if bypass is None else bypass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, …]` to the blocks' shape."""
+        out, way_round = x, self.bypass(x)
+        for block in self.blocks:
+            out = block(out)
+        total: Tensor = out + way_round
+        return total
 
 
 def init_uniform(tensor: Tensor, fan_in: int) -> None:
@@ -150,6 +189,8 @@ class QuickDropout(nn.Module):
     Args:
         p: The share of the values that are set to zero; the others are divided by `1 - p`.
     """
+
+    elementwise = True
 
     def __init__(self, p: float) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ Legend of shapes: `b` rows · `m` members · `w` width · `l` elements of a row 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -127,6 +127,10 @@ class FeatureNetwork(nn.Module, ABC):
         """
         return None
 
+    def chain(self) -> Sequence[nn.Module] | None:
+        """Return modules whose composition is `forward`, the first of which takes the inputs; nothing where it is no such chain."""
+        return None
+
     def ready(self, inputs: Mapping[str, Tensor], *, only: Collection[str] | None = None) -> dict[str, Tensor]:
         """Return what the layers meet, by name: the inputs as they leave their graph transforms, masks beside the ragged ones.
 
@@ -222,6 +226,10 @@ class Network(FeatureNetwork):
         out: Tensor = self.trunk(self.fusion(self.encoded(inputs)))
         return out
 
+    def chain(self) -> Sequence[nn.Module]:
+        """Return encoders and fusion as one module, and the trunk's blocks."""
+        return [_Joined(self), *self.trunk.chain()]
+
     def encoded(self, inputs: Mapping[str, Tensor]) -> dict[str, Encoded]:
         """Return what the fusion meets: each encoder's tokens by its key, those of what a row lacks under the mask."""
         ready = self.ready(inputs)
@@ -268,6 +276,20 @@ class Network(FeatureNetwork):
         """Return the parts by name: each encoder under the input or group that it encodes, the fusion, the trunk."""
         encoders = {f"encoder of {name}": self.encoders[key] for name, key in self._encoder_keys.items()}
         return {"graph transforms": self.graph, **encoders, "fusion": self.fusion, "trunk": self.trunk}
+
+
+class _Joined(nn.Module):
+    """A network up to its trunk: inputs to one vector a row."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.graph, self.encoders, self.fusion = network.graph, network.encoders, network.fusion
+        self._encoded = network.encoded
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return `[b, w]`."""
+        out: Tensor = self.fusion(self._encoded(inputs))
+        return out
 
 
 def module_key(name: str) -> str:

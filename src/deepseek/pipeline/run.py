@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from os import PathLike, cpu_count, environ, fspath
+from dataclasses import replace
+from os import PathLike, cpu_count, fspath
 from pathlib import Path
 from typing import Any
 
 from deepseek import progress
 from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, sha256_json, write_json, write_text
 from deepseek.data.splits import NAMES
-from deepseek.distributed import launch
+from deepseek.distributed.team import Team, team_of_environment
 from deepseek.errors import BundleError, InputError
 from deepseek.models.adapters import AdapterSettings
 from deepseek.pipeline.choices import Choices, choose, probability_note
@@ -19,6 +20,7 @@ from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.delivery import deliver
 from deepseek.pipeline.export import require_compression, require_exporters
 from deepseek.pipeline.fitting import Job, fit
+from deepseek.pipeline.ranks import END, FAIL, SPARE_S, begun_by_this_job, fit_everywhere, mark, named
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
 from deepseek.pipeline.result import RunResult
@@ -34,7 +36,7 @@ LEAST_PROCESSES = 8
 """Without accelerators a run may have this many processes on any machine, however few cores it has: for trying things out."""
 _SAME = (
     *("epochs", "max_steps", "batch_size", "accumulate", "learning_rate", "optimizer", "schedule", "precision", "channels_last", "compile"),
-    *("clip_norm", "clip_value", "ema", "l1", "l2", "max_norm", "deterministic", "device", "on_nonfinite"),
+    *("clip_norm", "clip_value", "ema", "l1", "l2", "max_norm", "deterministic", "device", "on_nonfinite", "strategy"),
 )
 """The keys of a recipe's `train` that the trainer's settings have under the same name."""
 
@@ -63,9 +65,29 @@ def run(
     began = time.perf_counter()
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"the folder for the runs, {fspath(out)!r}, is a file", hint="name another with --out")
-    if (processes := environ.get("WORLD_SIZE", "1")) != "1":
-        hint = "start it once, and say train.devices in the recipe: it starts a process for each device itself"
-        raise InputError(f"this is one of {processes} processes that torchrun has started", hint=hint)
+    team = team_of_environment()
+    if team is None:
+        return _road(recipe, overrides=overrides, resume=resume, out=out, began=began)
+    if not team.leads:
+        return _finished(obey(team))
+    try:
+        result = _road(recipe, overrides=overrides, resume=resume, out=out, began=began)
+    except BaseException:
+        team.tell({"do": FAIL})
+        raise
+    team.tell({"do": END, "run": str(result.path.absolute())})
+    return result
+
+
+def _road(
+    recipe: str | PathLike[str] | Mapping[str, Any] | Recipe,
+    *,
+    overrides: Sequence[str],
+    resume: bool,
+    out: str | PathLike[str],
+    began: float,
+) -> RunResult:
+    """Go the road: the only process, or the first of several."""
     given, checked = open_recipe(recipe, overrides)
     if checked.tune is not None:
         hint = "search with: deepseek tune RECIPE; or train with the values as they stand: --set tune=null"
@@ -73,14 +95,16 @@ def run(
     require_exporters(checked.export)
     if checked.compress is not None and checked.compress.int8 is not None:
         require_compression(checked.compress.int8)
-    if resume:
-        folder, checked = resumed(given or RunFolder.open(Path(out) / checked.name), checked)
+    begun = begun_by_this_job(Path(out) / checked.name)
+    if resume or begun is not None:
+        folder, checked = resumed(begun or given or RunFolder.open(Path(out) / checked.name), checked)
         if folder.metrics.is_file():
             progress.log(f"{folder.path} is finished already")
             deliver(checked, folder)
             return _finished(folder)
     else:
         folder = RunFolder.create(Path(out), checked.name)
+        mark(folder)
         keep_recipe(checked, folder.recipe)
         if given is not None and given.decisions.is_file() and not overrides:
             write_json(folder.decisions, {"measured": read_json(given.decisions).get("measured")})
@@ -185,6 +209,7 @@ def settings_of(recipe: Recipe) -> TrainSettings:
         checkpoint_every_s=train.checkpoint.every_s,
         keep=train.checkpoint.keep,
         time_limit_s=train.time_limit,
+        stall_timeout_s=train.stall_timeout,
         devices=_devices(train.devices),
         seed=recipe.seed if train.seed is None else train.seed,
         fine_tune=_fine_tune(recipe.fine_tune),
@@ -252,11 +277,42 @@ def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
 def _train(
     recipe: Recipe, dataset: Dataset, folder: RunFolder, *, measured: tuple[str, ...], callbacks: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    decisions = read_json(folder.decisions)
     settings = settings_of(recipe)
+    job = job_of(recipe, dataset.folder, folder, settings=settings, measured=measured, callbacks=callbacks)
+    job = replace(job, inputs=input_sketches(dataset, seed=settings.seed))
+    try:
+        outcome = fit_everywhere(job, home=recipe.folder, callbacks=callbacks, cluster=recipe.cluster)
+    except KeyboardInterrupt:
+        home = folder.path.parents[1] if folder.path.parent.name == ROUNDS else folder.path
+        progress.log(f"interrupted, and saved where it was; go on with: deepseek run {home} --resume")
+        raise
+    if not folder.bundle.is_dir():
+        raise BundleError(f"{folder.bundle} was not written")
+    return outcome
+
+
+def job_of(
+    recipe: Recipe,
+    dataset: Path,
+    folder: RunFolder,
+    *,
+    settings: TrainSettings,
+    measured: Sequence[str],
+    callbacks: Sequence[Mapping[str, Any]],
+) -> Job:
+    """Return what a rank has to know to train a resolved recipe.
+
+    Args:
+        recipe: The resolved recipe.
+        dataset: The folder of the prepared rows.
+        folder: The run's.
+        settings: How to train.
+        measured: The splits that the finished model is measured on.
+        callbacks: Specs of further callbacks.
+    """
     trackers = tuple({"type": name} for name in recipe.train.trackers)
-    job = Job(
-        dataset=dataset.folder.absolute(),
+    return Job(
+        dataset=dataset.absolute(),
         run=folder.path.absolute(),
         model=dict(_decided(recipe.model)),
         task=dict(_decided(recipe.task)),
@@ -265,21 +321,33 @@ def _train(
         callbacks=(*trackers, *recipe.train.callbacks, *map(dict, callbacks)),
         plugins=tuple(recipe.plugins),
         plugin_folder=recipe.folder.absolute(),
-        decided=decisions.get("measured"),
+        decided=read_json(folder.decisions).get("measured"),
         quiet=progress.is_quiet(),
         data_id=read_json(folder.data)["identity"],
-        measured=measured,
-        inputs=input_sketches(dataset, seed=settings.seed),
+        measured=tuple(measured),
     )
-    try:
-        outcome: dict[str, Any] = launch(fit, settings.devices, job, device=settings.device)
-    except KeyboardInterrupt:
-        home = folder.path.parents[1] if folder.path.parent.name == ROUNDS else folder.path
-        progress.log(f"interrupted, and saved where it was; go on with: deepseek run {home} --resume")
-        raise
-    if not folder.bundle.is_dir():
-        raise BundleError(f"{folder.bundle} was not written")
-    return outcome
+
+
+def obey(team: Team) -> RunFolder:
+    """Do what rank 0 tells, until it has come to the end of the road; return the run's folder.
+
+    Raises:
+        SystemExit: Rank 0 has failed, and has said why.
+    """
+    while True:
+        message = team.listen()
+        if message["do"] == FAIL:
+            raise SystemExit(1)
+        if message["do"] == END:
+            return RunFolder(Path(message["run"]))
+        folder = RunFolder(Path(message["run"]))
+        recipe = load_recipe(folder.resolved, folder=Path(message["home"]))
+        settings = settings_of(recipe)
+        job = job_of(
+            recipe, Path(message["dataset"]), folder, settings=settings, measured=message["measured"], callbacks=message["callbacks"]
+        )
+        with named(team.rank):
+            fit(team.join(settings.device, timeout_s=settings.stall_timeout_s + SPARE_S), job)
 
 
 def _finished(folder: RunFolder) -> RunResult:

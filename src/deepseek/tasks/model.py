@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -53,6 +53,11 @@ class TaskModel(nn.Module):
         self.head = task.attach(network, task.head(network.width, network.members) if own is None else own)
         self.beside = None if features else network.beside(task.outputs)
         self.task = task
+
+    def chain(self) -> Sequence[nn.Module] | None:
+        """Return modules whose composition is `forward`: where a pipeline may cut the model; nothing where it is no such chain."""
+        parts = self.network.chain() if self.beside is None else None
+        return None if parts is None else [*parts, self.head]
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the raw outputs `[b, m, o]`, `[b, o, *space]` or `[b, l, o]`, as the task's loss takes them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -71,7 +71,6 @@ class ScoreFile:
         self._file.close()
 
 
-@torch.inference_mode()
 def evaluate(
     model: nn.Module,
     task: Task,
@@ -97,16 +96,28 @@ def evaluate(
         DataError: A metric cannot be computed from these rows.
     """
     context = context or RankContext()
-    forward = precision.wrap(model.forward) if precision else model.forward
+    together = getattr(model, "everyone", False)  # a model in parts on several ranks, which all of them have to call
+    # what such a model puts together is kept for training, which must not meet tensors of inference
+    with torch.no_grad() if together else torch.inference_mode():
+        forward = precision.wrap(model.__call__) if precision else model.__call__
+        return _evaluated(model, task, batches, spill=spill, context=context, forward=forward)
+
+
+def _evaluated(
+    model: nn.Module, task: Task, batches: Iterable[Batch], *, spill: Spill | None, context: RankContext, forward: Callable[..., Tensor]
+) -> dict[str, float]:
+    together = getattr(model, "everyone", False)
     metrics = task.metrics()
     training = model.training
     model.eval()
     try:
         for batch in batches:
-            if not len(batch):
+            if not len(batch) and not together:
                 continue
             moved = batch if context.device.type == "cpu" else batch.to(context.device)
             out = forward(moved.inputs).float()
+            if not len(batch):
+                continue
             decoded = task.decode(out)
             for metric in metrics.values():
                 if isinstance(metric, MeanLoss):

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
 
+from deepseek.distributed import broadcast_message
 from deepseek.distributed.ranks import RankContext
-from deepseek.errors import CheckpointError, InputError
+from deepseek.distributed.strategies import Piece, Placement
+from deepseek.errors import CheckpointError, DeepSeekError, InputError
 from deepseek.models.base import other_revisions
+from deepseek.training.background import Background
 from deepseek.training.carried import carry
 from deepseek.training.checkpoint import (
-    Tensors,
+    find_latest,
+    finish_parts,
     list_checkpoints,
-    load_latest,
     load_optimizer,
     optimizer_tensors,
+    read_tensors,
     save_checkpoint,
+    save_part,
+    snapshot,
 )
+from deepseek.training.shards import Cut
 from deepseek.training.state import Json, State
 
 if TYPE_CHECKING:
@@ -33,18 +43,16 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint that was read.
+    """A checkpoint that was found and checked; its tensors are read when they are needed, and as far as this rank needs them.
 
     Attributes:
         path: Its folder.
         state: Where the run stood.
-        tensors: By part and name.
         values: The other plain JSON values.
     """
 
     path: Path
     state: State
-    tensors: Tensors
     values: Json
 
 
@@ -60,6 +68,7 @@ class Keeper:
 
     def __init__(self, folder: Path | None, *, keep: int) -> None:
         self.folder, self.keep = folder, keep
+        self._writing = Background()
         self._best: dict[str, Tensor] = {}
 
     def remember(self, model: nn.Module) -> None:
@@ -86,19 +95,67 @@ class Keeper:
             raise InputError("a run without a folder cannot be resumed", hint="give the folder of the run")
         if resume == "auto" and not present:
             return None
-        path, tensors, values, passed = load_latest(self.folder, fall_back=resume == "auto")
+        path, values, passed = find_latest(self.folder, fall_back=resume == "auto")
         for reason in passed if ranks.is_main else ():
             _LOG.warning("passed over: %s", reason)
-        return Loaded(path, State.from_json(values["state"]), tensors, values)
+        return Loaded(path, State.from_json(values["state"]), values)
 
     def save(self, trainer: Trainer, carried: Mapping[str, Tensor]) -> Path:
-        """Write a checkpoint; rank 0 alone, without a word to the others.
+        """Begin to write a checkpoint; where the model is in parts, on every rank, else on rank 0 alone.
+
+        What is written is a copy, taken now; the writing goes on beside the training, after that of the checkpoint before.
 
         Args:
             trainer: What is saved.
             carried: What the network carries from step to step, of all ranks.
+
+        Returns:
+            The checkpoint's folder, there once it is whole.
+
+        Raises:
+            CheckpointError: The checkpoint before could not be written.
         """
         assert self.folder is not None
+        self.wait()
+        folder, step, keep, placement = self.folder, trainer.state.step, self.keep, trainer.placement
+        tensors, values = self._contents(trainer, carried)
+        if not placement.shards:
+            taken = {part: {name: snapshot(tensor) for name, tensor in named.items()} for part, named in tensors.items() if named}
+            self._writing.begin(lambda: save_checkpoint(folder, step, tensors=taken, state=values, keep=keep))
+            return folder / f"step-{step:06d}"
+        pieces, ranks = pieces_of(placement, tensors), trainer.ranks
+        name = f"{broadcast_message([uuid4().int >> 65], ranks)[0]:x}"
+
+        def write() -> None:
+            save_part(folder, step, name=name, rank=ranks.rank, pieces=pieces)
+            if ranks.is_main:
+                finish_parts(folder, step, name=name, ranks=ranks.ranks, state=values, keep=keep)
+
+        self._writing.begin(write)
+        return folder / f"step-{step:06d}"
+
+    def wait(self) -> None:
+        """Wait until the checkpoint that is being written is whole.
+
+        Raises:
+            CheckpointError: It could not be written; those before it are as they were.
+        """
+        self._writing.wait()
+
+    def abandon(self, error: BaseException) -> None:
+        """Wait for what is being written as training ends with an error; a second one is noted with it.
+
+        Args:
+            error: Why training ends.
+        """
+        try:
+            self.wait()
+        except (DeepSeekError, OSError) as also:
+            if also is not error:
+                error.add_note(f"and the checkpoint that was being written could not be: {also}")
+
+    def _contents(self, trainer: Trainer, carried: Mapping[str, Tensor]) -> tuple[dict[str, Mapping[str, Tensor]], Json]:
+        """Return tensors by part and name, and the other values, as they are now."""
         average = trainer.average
         tensors: dict[str, Mapping[str, Tensor]] = {
             "model": trainer.model.state_dict(),
@@ -115,8 +172,7 @@ class Keeper:
             "precision": trainer.precision.state_dict(),
             "callbacks": [{"type": type(callback).__name__, "state": callback.state_dict()} for callback in trainer.callbacks],
         }
-        present = {part: named for part, named in tensors.items() if named}
-        return save_checkpoint(self.folder, trainer.state.step, tensors=present, state=values, keep=self.keep)
+        return tensors, json.loads(json.dumps(values))  # a copy that no step changes
 
     @torch.no_grad()
     def restore(self, trainer: Trainer, loaded: Loaded) -> None:
@@ -125,7 +181,7 @@ class Keeper:
         Raises:
             CheckpointError: The checkpoint is of another model, other data or another order of rows.
         """
-        values, tensors = loaded.values, loaded.tensors
+        values, placement = loaded.values, trainer.placement
         kept = values["identity"]
         if kept.get("data") != trainer.data_id:
             raise CheckpointError(
@@ -134,10 +190,11 @@ class Keeper:
         wrong = [f"{key} was {kept[key]} and is {now}" for key, now in _identity(trainer).items() if kept[key] != now]
         if wrong:
             raise CheckpointError(f"{loaded.path} belongs to another run: {'; '.join(wrong)}", hint="resume with the settings of that run")
+        tensors = read_tensors(loaded.path, cut_for(placement) if placement.shards else None)
         if others := other_revisions(trainer.model.state_dict(), tensors["model"]):
             raise CheckpointError(f"{loaded.path} was written by another version: {'; '.join(others)}", hint="start a new run")
         trainer.model.load_state_dict(tensors["model"])
-        load_optimizer(trainer.optimizer, trainer.model, tensors.get("optimizer", {}))
+        load_optimizer(trainer.optimizer, trainer.model, _of_this_rank(trainer, tensors.get("optimizer", {})))
         trainer.step.reset()
         if trainer.average is not None:
             trainer.average.load(tensors["average"], updates=values["average_updates"])
@@ -147,7 +204,7 @@ class Keeper:
         trainer.precision.load_state_dict(values["precision"])
         for callback, saved in zip(trainer.callbacks, _matching(trainer, values["callbacks"]), strict=True):
             callback.load_state_dict(saved)
-        if trainer.is_main:  # the sums are over all ranks: one of them takes them up
+        if placement.rows.is_main:  # the sums are over all ranks that share out rows: one of them takes them up
             trainer.step.numerator.fill_(loaded.state.loss_sum[0])
             trainer.step.denominator.fill_(loaded.state.loss_sum[1])
         trainer.guard.checked, trainer.guard.checkpoint = loaded.state.step, loaded.path
@@ -162,8 +219,52 @@ def _identity(trainer: Trainer) -> Json:
         "seed": trainer.settings.seed,
         "optimizer": type(trainer.optimizer_spec).__name__,
         "averaged": trainer.average is not None,
-        "parameters": {name: list(parameter.shape) for name, parameter in trainer.model.named_parameters()},
+        "parameters": trainer.placement.shapes(),
     }
+
+
+def pieces_of(placement: Placement, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, tuple[Tensor, Piece]]]:
+    """Return copies of what a rank is to write, with where each piece lies in the whole.
+
+    Args:
+        placement: How the model is shared out.
+        tensors: This rank's parts, by part of the checkpoint and name.
+    """
+    found: dict[str, dict[str, tuple[Tensor, Piece]]] = {}
+    for part, named in tensors.items():
+        for key, tensor in named.items():
+            piece = placement.piece(_parameter_of(part, key))
+            if piece is None:
+                continue
+            if tuple(tensor.shape) != piece.size:  # an optimizer's count of steps, which is of the parameter as a whole
+                if any(piece.start):
+                    continue
+                piece = Piece.whole(tensor.shape)
+            if tensor.numel() or not math.prod(piece.shape):
+                found.setdefault(part, {})[key] = (snapshot(tensor), piece)
+    return found
+
+
+def cut_for(placement: Placement) -> Cut:
+    """Return what keeps of each whole tensor of a checkpoint what this rank has.
+
+    Args:
+        placement: How the model is shared out.
+    """
+    return lambda part, key, whole: placement.local(_parameter_of(part, key), whole)
+
+
+def _parameter_of(part: str, key: str) -> str:
+    return key.rpartition("/")[0] if part == "optimizer" else key
+
+
+def _of_this_rank(trainer: Trainer, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Leave out the optimizer's state for parameters that another rank has."""
+    if not trainer.placement.shards:
+        return tensors
+    known = trainer.placement.shapes()
+    trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    return {key: tensor for key, tensor in tensors.items() if (name := _parameter_of("optimizer", key)) not in known or name in trained}
 
 
 def _matching(trainer: Trainer, saved: list[Json]) -> list[Json]:

@@ -48,6 +48,8 @@ class TrainSettings:
         time_limit_s: Seconds after which training stops in good order.
         devices: How many devices train together; the pipeline goes by it, a `Trainer` by its `ranks`.
         device: `auto`, `cpu`, or an accelerator by its torch name.
+        strategy: A `strategy` component: how several ranks share out the model.
+        stall_timeout_s: Seconds without a step or a batch of validation after which several ranks stop, and say which one hangs.
         seed: From which order, dropout and augmentation are derived.
         deterministic: Forbid operations that are not bit-reproducible on accelerators.
         on_nonfinite: What to do about a NaN or infinite loss: `raise`, or `skip` the step (which waits for the device every step).
@@ -83,6 +85,8 @@ class TrainSettings:
     time_limit_s: Positive | None = None
     devices: Count = 1
     device: str = "auto"
+    strategy: Spec = "auto"
+    stall_timeout_s: Positive = 240.0
     seed: Annotated[int, Ge(0)] = 0
     deterministic: bool = True
     on_nonfinite: Literal["raise", "skip"] = "raise"

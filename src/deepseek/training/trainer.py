@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from deepseek import progress
@@ -25,6 +26,8 @@ from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, make_precision, sum_across
 from deepseek.distributed.devices import is_out_of_memory
+from deepseek.distributed.strategies import Placement
+from deepseek.distributed.watch import watched
 from deepseek.errors import NonFiniteError, TrainingError, UnknownNameError
 from deepseek.optim import OptimizerSpec, Schedule, WeightAverage, decay_groups
 from deepseek.registry import family
@@ -42,6 +45,8 @@ from deepseek.training.guards import NonFiniteGuard
 from deepseek.training.implied import callbacks_of, optimizer_of
 from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
+from deepseek.training.placed_step import PlacedStep
+from deepseek.training.placing import choose_strategy, decide_unmeasured, require_format, situation_of
 from deepseek.training.refusals import refuse_contradictions
 from deepseek.training.results import FitResult, Progress
 from deepseek.training.settings import TrainSettings
@@ -78,6 +83,7 @@ class Trainer:
         metric_names: All validation metrics.
         progress: How training goes, as of the last event.
         stopped_reason: Why training ends, once it does.
+        placement: What of the model this rank has, and which rows.
         final_metrics: What the finished model reaches, by split; whoever trains it measures that, and puts it here for the callbacks.
 
     Raises:
@@ -101,6 +107,7 @@ class Trainer:
         self.data_id = data_id
         self.settings, self.ranks, self.folder = settings or TrainSettings(), ranks or RankContext(), folder
         self.model, self.task, self.train, self.validation, self.augment = model, task, train, validation, tuple(augment)
+        self.placement = Placement(model, self.ranks)
         self.callbacks = [*callbacks_of(self.settings), *callbacks]
         self.state, self.progress, self.guard = State(), Progress(), NonFiniteGuard()
         self.keeper = Keeper(folder / "checkpoints" if folder else None, keep=self.settings.keep)
@@ -166,13 +173,19 @@ class Trainer:
             reproducible = only_reproducible(self.settings.deterministic, compiled=self.settings.compile != "off")
             with kept_generators(self.ranks.device), reproducible:
                 self._start(resume)
-                with Interruption(self.stop, terminable=self.ranks.is_single) as interruption:
+                limit = self.settings.stall_timeout_s
+                with (
+                    Interruption(self.stop, terminable=self.ranks.is_single) as interruption,
+                    watched(self.ranks, self.ranks.store, timeout_s=limit) as self.watch,
+                ):
                     self._run()
                 if signal := broadcast_message([interruption.signal or 0], self.ranks)[0]:
                     self._save()
                     act_on(signal)
                 self._finish()
+                self.keeper.wait()
         except BaseException as error:
+            self.keeper.abandon(error)
             for callback in self.callbacks:
                 callback.on_error(self, error)
             raise
@@ -195,16 +208,9 @@ class Trainer:
 
     def _start(self, resume: bool | Literal["auto"]) -> None:
         settings = self.settings
-        self.model.to(self.ranks.device)
         loaded = self.keeper.find(resume, self.ranks)
         self.state = loaded.state if loaded else State()
-        broadcast_([*self.model.parameters(), *self.model.buffers()], self.ranks)
-        if loaded:
-            self.state.decisions["compile"] = settings.compile
-        else:
-            known = settings.batch_size
-            rows = self.task.training_rows(self.train, batch_size=MEASURED_ROWS if known == "auto" else known)
-            self.state.decisions = decide(self.model, self.task.loss, rows, settings=settings, spec=self.optimizer_spec, ranks=self.ranks)
+        self._share_out(resumed=loaded is not None)
         self._build(self.state.decisions)
         if note := division_note(self.model, self.ranks.ranks):
             self.state.decisions["ranks"] = note
@@ -222,6 +228,28 @@ class Trainer:
         self._done = bool(broadcast_message([bool(self.stopped_reason)], self.ranks)[0])
         self._began_steps = self._saved_at = time.perf_counter()
         self._plan(1)
+
+    def _share_out(self, *, resumed: bool) -> None:
+        """Settle what is `auto` and give this rank its part of the model: all of it, or what the strategy says."""
+        settings, known = self.settings, self.settings.batch_size
+        rows = self.task.training_rows(self.train, batch_size=MEASURED_ROWS if known == "auto" else known)
+        row = rows.take(np.zeros(1, np.int64))
+        situation = situation_of(self.ranks, row, self.optimizer_spec)
+        strategy, name, why = choose_strategy(settings, self.model, situation)
+        if strategy.whole:
+            self.placement = strategy.place(self.model, situation)
+        if resumed:
+            self.state.decisions["compile"] = settings.compile
+        elif strategy.whole:
+            self.state.decisions = decide(self.model, self.task.loss, rows, settings=settings, spec=self.optimizer_spec, ranks=self.ranks)
+        else:
+            self.state.decisions = decide_unmeasured(settings, self.model, self.task.loss, spec=self.optimizer_spec, rows=len(self.train))
+        if not strategy.whole:
+            require_format(strategy, name, str(self.state.decisions["precision"]))
+            size = int(self.state.decisions["batch_size"])
+            self.placement = strategy.place(self.model, situation_of(self.ranks, row, self.optimizer_spec, batch_rows=size))
+        if not self.ranks.is_single:
+            self.state.decisions |= {"strategy": name, "strategy_reason": why}
 
     def _build(self, decisions: dict[str, object]) -> None:
         settings, ranks = self.settings, self.ranks
@@ -254,10 +282,13 @@ class Trainer:
             on_nonfinite=settings.on_nonfinite,
         )
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        sync = None if ranks.is_single else GradientSync(trained)
+        alone = ranks.is_single or self.placement.shards
+        sync = None if alone else self.placement.sync(trained) or GradientSync(trained)
         options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
         self.step: TrainingStep
-        if compiled == "step":
+        if self.placement.shards:
+            self.step = PlacedStep(self.placement, self.task.loss, self.optimizer, **options)
+        elif compiled == "step":
             rows, most = min(self.loader.batch_size, self.loader.length), self._steps_per_call()
             self.step = CompiledStep(self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, **options)
         else:
@@ -266,7 +297,7 @@ class Trainer:
         self.step.micro_batches, self.step.least_rows = settings.accumulate, max(self.loader.least, 1)
 
     def _train_mode(self) -> None:
-        self.model.train()
+        self.placement.module.train()
         if self.tuning is not None:
             self.tuning.keep_statistics()
 
@@ -283,7 +314,7 @@ class Trainer:
         self._train_mode()
 
     def _make_loader(self, size: int) -> Loader:
-        ranks = self.ranks
+        ranks = self.placement.rows
         least = STATISTICS_ROWS if has_batch_statistics(self.model) else 0
         pin = ranks.device.type == "cuda"
         seed, resample = self.settings.seed, self.task.resample
@@ -302,6 +333,7 @@ class Trainer:
             batches = loader.batches(state.epoch, first)
             for batch in batches:
                 self._train([batch, *islice(batches, self._more())])
+                self.watch.at(state.step)
                 for hook in self._on_step:
                     hook(self)
                 if state.step >= self._next_event:
@@ -329,7 +361,7 @@ class Trainer:
     def _begin(self, step: int) -> None:
         """Set what depends on the step's number alone."""
         self.step.set_factor(self.schedule.factor(step, self.total_steps))
-        seed_generators(seed_of(self.settings.seed, _DROPOUT, step, self.ranks.rank), self.ranks.device)
+        seed_generators(seed_of(self.settings.seed, _DROPOUT, step, self.placement.rows.rank), self.ranks.device)
 
     def _make(self, batch: Batch) -> None:
         while True:
@@ -361,7 +393,7 @@ class Trainer:
     def _back_off(self, rows: int, error: BaseException) -> None:
         """Cut the batch into twice as many pieces; the step's result stays the same."""
         sync = self.step.sync
-        if self.step.micro_batches >= rows or (sync is not None and sync.busy):
+        if self.step.micro_batches >= rows or self.placement.shards or (sync is not None and sync.busy):
             hint = "lower batch_size or the model's width, or raise accumulate"
             raise TrainingError(f"out of memory with {self.step.micro_batches} micro-batches of {rows} rows: {error}", hint=hint) from error
         self.step.micro_batches = min(self.step.micro_batches * 2, rows)
@@ -399,7 +431,7 @@ class Trainer:
     def _look(self) -> None:
         """Read the running loss and the speed: the one place where the loop waits for the device."""
         sums = torch.stack([self.step.numerator, self.step.denominator, torch.full_like(self.step.numerator, self._rows)])
-        sum_across([sums], self.ranks)
+        sum_across([sums], self.placement.rows)
         numerator, denominator, rows = sums.tolist()
         self.guard.check(self.state.step, numerator)
         self.state.loss_sum = (numerator, denominator)
@@ -423,8 +455,9 @@ class Trainer:
             return
         self.guard.check(state.step, 0.0, [*self.model.parameters()])
         with self.average.swapped() if self.average else nullcontext():
-            broadcast_(self.model.buffers(), self.ranks)  # running statistics differ by rank; rank 0's are the ones that are kept
-            metrics = evaluate(self.model, self.task, self._validation_batches(), context=self.ranks, precision=self.precision)
+            broadcast_(self.model.buffers(), self.placement.rows)  # running statistics differ by rank; rank 0's are the ones that are kept
+            batches, rows = self._validation_batches(), self.placement.rows
+            metrics = evaluate(self.placement.module, self.task, batches, context=rows, precision=self.precision)
             self._remember(metrics)
         self._train_mode()
         state.history.append({**entry, "seconds": self.seconds, **metrics})
@@ -435,10 +468,11 @@ class Trainer:
 
     def _validation_batches(self) -> Iterator[Batch]:
         assert self.validation is not None
-        rows, ranks = self.task.measured_rows(self.validation), self.ranks
+        rows, ranks = self.task.measured_rows(self.validation), self.placement.rows
         size = max(self.loader.batch_size, rows_within(rows, 256) * ranks.ranks)
         loader = Loader(rows, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
-        return map(with_channels_last, loader.batches(0)) if self._channels_last else loader.batches(0)
+        batches = self.watch.through(loader.batches(0))
+        return map(with_channels_last, batches) if self._channels_last else batches
 
     def _remember(self, metrics: dict[str, float]) -> None:
         value, best = metrics[self.monitor], self.state.best
@@ -458,7 +492,7 @@ class Trainer:
         self.guard.check(self.state.step, self.state.loss_sum[0], [*self.model.parameters()])
         self.state.seconds = self.seconds
         carried = carried_of(self.model, self.loader.dataset.batch_rows, self.ranks)
-        if self.is_main:
+        if self.is_main or self.placement.shards:
             self.guard.checkpoint = self.keeper.save(self, carried)
         self._saved_at = time.perf_counter()
         self._aside_s += self._saved_at - began
@@ -475,6 +509,8 @@ class Trainer:
             self.keeper.recall(self.model)
         elif self.average is not None:
             self.average.copy_to_model()
+        if self.placement.shards:
+            self.placement.gather()
         broadcast_([*self.model.parameters(), *self.model.buffers()], self.ranks)  # what is measured is what rank 0 writes
         if self.tuning is not None:
             self.tuning.finish(self.folder if self.is_main else None)

@@ -128,6 +128,8 @@ class TransformerBlock(nn.Module):
         self.feed_out = nn.Linear(inner, width)
         self.activation = SwiGlu() if activation == "swiglu" else make_activation(activation)
         self.dropout = QuickDropout(dropout)
+        # a gate's halves do not stay together where its columns are shared out among ranks
+        self.column_row_pairs = () if gated else (("feed_in", "feed_out"),)
 
     def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
         """Map `[b, l, w]` to the same shape.

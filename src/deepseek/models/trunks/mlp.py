@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from annotated_types import Ge
@@ -14,6 +15,8 @@ from deepseek.models.layers import (
     Depth,
     NormalizationName,
     Probability,
+    Reshaped,
+    WayRound,
     Width,
     make_activation,
     make_normalization,
@@ -65,6 +68,15 @@ class MlpTrunk(Trunk):
         )
         bypass = residual_every > 0 and width_in != width
         self.bypass: nn.Module = nn.Linear(width_in, width, bias=False) if bypass else nn.Identity()
+
+    def chain(self) -> Sequence[nn.Module]:
+        """Return the blocks, those with a way round together."""
+        every, blocks = self.residual_every, list(self.blocks)
+        if not every:
+            return [*blocks, Reshaped("one_member")]
+        whole = len(blocks) // every * every
+        groups = [WayRound(blocks[start : start + every], None if start else self.bypass) for start in range(0, whole, every)]
+        return [*groups, *blocks[whole:], Reshaped("one_member")]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, width_in]` to `[b, 1, width]`."""

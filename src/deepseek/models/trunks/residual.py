@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from annotated_types import Gt
 from torch import Tensor, nn
 
 from deepseek.models.base import Trunk
-from deepseek.models.layers import ActivationName, Depth, Probability, Width, make_activation, make_normalization
+from deepseek.models.layers import ActivationName, Depth, Probability, Reshaped, WayRound, Width, make_activation, make_normalization
 
 
 class ResidualTrunk(Trunk):
@@ -56,6 +57,10 @@ class ResidualTrunk(Trunk):
             for _ in range(depth)
         )
         self.last = nn.Sequential(make_normalization(normalization, width), make_activation(activation))
+
+    def chain(self) -> Sequence[nn.Module]:
+        """Return the stem, each block with its way round, and the end."""
+        return [self.stem, *(WayRound([block]) for block in self.blocks), self.last, Reshaped("one_member")]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, width_in]` to `[b, 1, width]`."""

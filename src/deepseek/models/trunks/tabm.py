@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from annotated_types import Ge
@@ -14,6 +15,7 @@ from deepseek.models.layers import (
     Depth,
     MemberLinear,
     Probability,
+    Reshaped,
     SharedDropout,
     Width,
     as_autocast,
@@ -71,14 +73,34 @@ class TabMTrunk(Trunk):
             drop = SharedDropout(dropout) if shared_dropout else nn.Dropout(dropout)
             self.blocks.append(nn.Sequential(layer, make_activation(activation), drop))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[b, width_in]` to `[b, m, width]`."""
+    def chain(self) -> Sequence[nn.Module]:
+        """Return the spreading over the members, the blocks, and the order of dimensions that the head takes."""
+        return [_Spread(self), *self.blocks, Reshaped("members_first")]
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Map `[b, i]` to `[m, b, i]`."""
         x = as_autocast(x).unsqueeze(0)
         # `expand` copies nothing; the scales of the first layer make the members differ.
-        x = x.expand(self.members, -1, -1) if self.scale is None else x * self.scale.to(x.dtype).unsqueeze(1)
+        return x.expand(self.members, -1, -1) if self.scale is None else x * self.scale.to(x.dtype).unsqueeze(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, width_in]` to `[b, m, width]`."""
+        x = self.spread(x)
         for block in self.blocks:
             x = block(x)
         return x.transpose(0, 1)
+
+
+class _Spread(nn.Module):
+    """The beginning of a trunk with members: one vector a row for each of them."""
+
+    def __init__(self, trunk: TabMTrunk) -> None:
+        super().__init__()
+        self.scale, self._spread = trunk.scale, trunk.spread
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, i]` to `[m, b, i]`."""
+        return self._spread(x)
 
 
 class _Packed(MemberLinear):

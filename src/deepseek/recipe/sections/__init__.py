@@ -5,6 +5,7 @@ the pipeline has decided; it then enters the decision with its reason (`Recipe.w
 """
 
 from deepseek.recipe.sections.base import Section
+from deepseek.recipe.sections.cluster import ClusterSection
 from deepseek.recipe.sections.compress import CompressSection, QuantizeSection
 from deepseek.recipe.sections.data import DataSection, SplitSection, SuspectsSection
 from deepseek.recipe.sections.fine_tune import AdaptersSection, AllButLastSection, FineTuneSection
@@ -24,6 +25,7 @@ __all__ = [
     "BatchingSection",
     "CanarySection",
     "CheckpointSection",
+    "ClusterSection",
     "CompressSection",
     "DataSection",
     "EarlyStoppingSection",

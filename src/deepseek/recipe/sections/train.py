@@ -6,7 +6,21 @@ from typing import Literal
 
 from deepseek.recipe.quantities import Duration, Flag, Number
 from deepseek.recipe.sections.base import Section
-from deepseek.recipe.values import AUTO, Auto, CallbackSpec, Count, NotNegative, OptimizerSpec, Positive, ScheduleSpec, Seed, Text
+from deepseek.recipe.values import (
+    AUTO,
+    Auto,
+    CallbackSpec,
+    Count,
+    NotNegative,
+    OptimizerSpec,
+    Positive,
+    ScheduleSpec,
+    Seed,
+    StrategySpec,
+    Text,
+)
+
+STRATEGY: StrategySpec = {"type": AUTO}
 
 
 class EarlyStoppingSection(Section):
@@ -80,6 +94,10 @@ class TrainSection(Section):
     """Accelerators or processes to train on."""
     device: Text = AUTO
     """`auto`, `cpu`, or an accelerator by its torch name, such as `cuda`."""
+    strategy: StrategySpec = STRATEGY
+    """How several devices share out the model: `ddp`, `fsdp`, `tensor`, `pipeline`, `horovod`, or `auto` by memory."""
+    stall_timeout: Duration = 240.0
+    """Time without a step after which several devices stop, and say which one hangs."""
     on_nonfinite: Literal["raise", "skip"] = "raise"
     """What a NaN or infinite loss does: end the run, or leave out the step."""
     time_limit: Duration | None = None

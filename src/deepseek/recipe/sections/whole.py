@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from deepseek.recipe.sections.base import Section
+from deepseek.recipe.sections.cluster import ClusterSection
 from deepseek.recipe.sections.compress import CompressSection
 from deepseek.recipe.sections.data import DataSection
 from deepseek.recipe.sections.fine_tune import FineTuneSection
@@ -36,6 +37,8 @@ class RecipeSections(Section):
     """The network."""
     train: TrainSection = TrainSection()
     """How the network is trained."""
+    cluster: ClusterSection | None = None
+    """Who starts the processes that train together; null for one machine."""
     fine_tune: FineTuneSection | None = None
     """How the pre-trained parts of the network are trained."""
     tune: TuneSection | None = None

@@ -1,0 +1,116 @@
+"""Horovod's gradient sums in the place of ours, in jobs that `horovodrun` starts."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without being named
+
+from deepseek.distributed.devices import pick_device
+from deepseek.distributed.launch import backend_of
+from deepseek.distributed.ranks import RankContext
+from deepseek.distributed.strategies.base import Placement, Situation, Strategy
+from deepseek.distributed.sync import GradientSync, broadcast_
+from deepseek.errors import InputError
+
+
+class Horovod(Strategy):
+    """Every rank has the whole model; Horovod sums the gradients while the backward pass runs.
+
+    For clusters that have Horovod and start their jobs by `horovodrun`. Losses, metrics and decisions travel by PyTorch's own collectives.
+
+    Source: Sergeev and Del Balso, 2018, https://arxiv.org/abs/1802.05799.
+    """
+
+    whole = True
+    formats = frozenset({"fp32", "bf16", "fp16"})
+
+    def place(self, model: nn.Module, situation: Situation, /) -> Placement:
+        """Give every rank the weights of rank 0.
+
+        Raises:
+            InputError: Horovod is not installed, or did not start this process.
+        """
+        engine = horovod()
+        if not engine.is_initialized() or engine.size() != situation.ranks.ranks:
+            raise InputError(
+                f"strategy: horovod, and Horovod did not start these {situation.ranks.ranks} ranks",
+                hint="start the job by: horovodrun -np RANKS deepseek run RECIPE",
+            )
+        model.to(situation.ranks.device)
+        broadcast_([*model.parameters(), *model.buffers()], situation.ranks)
+        return _ByHorovod(model, situation.ranks, engine)
+
+
+def horovod() -> Any:
+    """Return Horovod's module for PyTorch.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        return importlib.import_module("horovod.torch")
+    except ImportError as error:
+        hint = "build it for this PyTorch: HOROVOD_WITH_PYTORCH=1 pip install horovod; or take strategy: ddp"
+        raise InputError(f"strategy: horovod needs Horovod for PyTorch: {error}", hint=hint) from error
+
+
+def join_horovod(device: str) -> RankContext:
+    """Take this process's place in a job that `horovodrun` has started, and let PyTorch's collectives know of it.
+
+    Args:
+        device: As for `pick_device`.
+
+    Raises:
+        InputError: Horovod is not installed.
+    """
+    engine = horovod()
+    engine.init()
+    context = RankContext(engine.rank(), engine.size(), pick_device(device, index=engine.local_rank()))
+    if context.is_single or dist.is_initialized():
+        return context
+    store = TCPStore(socket.gethostname(), 0, context.ranks, is_master=True, wait_for_workers=False) if context.is_main else None
+    host, port = engine.broadcast_object((store.host, store.port) if store is not None else None, root_rank=0)
+    store = TCPStore(host, port, context.ranks, is_master=False) if store is None else store
+    dist.init_process_group(backend_of(context.device), store=store, rank=context.rank, world_size=context.ranks)
+    return context
+
+
+class _ByHorovod(Placement):
+    def __init__(self, model: nn.Module, ranks: RankContext, engine: Any) -> None:
+        super().__init__(model, ranks)
+        self._engine = engine
+
+    def sync(self, trained: Sequence[nn.Parameter]) -> GradientSync:
+        """Return what sums by Horovod."""
+        return HorovodSync(trained, engine=self._engine)
+
+
+class HorovodSync(GradientSync):
+    """Sums buckets of gradients by Horovod's `allreduce_async_`.
+
+    Args:
+        parameters: Those that are trained, in the model's order.
+        engine: The module `horovod.torch`.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], *, engine: Any) -> None:
+        super().__init__(parameters)
+        self._engine = engine
+
+    def _sum(self, flat: Tensor, index: int) -> Any:
+        return _Handle(self._engine, self._engine.allreduce_async_(flat, name=f"deepseek.{index}", op=self._engine.Sum))
+
+
+class _Handle:
+    def __init__(self, engine: Any, handle: Any) -> None:
+        self._engine, self._handle = engine, handle
+
+    def wait(self) -> None:
+        """Wait for the sum."""
+        self._engine.synchronize(self._handle)

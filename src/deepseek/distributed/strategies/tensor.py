@@ -1,0 +1,110 @@
+"""Linear layers cut by columns and rows: every rank computes a part of each layer for the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
+
+from deepseek.distributed.ranks import RankContext
+from deepseek.distributed.strategies.base import Placement, Situation, Strategy, called_in
+from deepseek.distributed.strategies.chain import chain_of
+from deepseek.distributed.strategies.shards import Shards
+from deepseek.distributed.sync import broadcast_
+from deepseek.errors import InputError
+
+_ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Identity, nn.Dropout)
+
+
+class TensorParallel(Strategy):
+    """Every rank has a part of each linear layer and computes it for all rows of a batch.
+
+    Where one linear layer follows another with nothing but element-wise operations between them, the first is cut by its outputs and the
+    second by its inputs, and the ranks talk once for both. Any other is cut by its outputs, which are then gathered. Convolutions,
+    embeddings and normalisations stay whole on every rank, and so does a layer whose outputs are no multiple of the ranks.
+
+    Source: Shoeybi et al., "Megatron-LM", 2019, https://arxiv.org/abs/1909.08053.
+    """
+
+    def place(self, model: nn.Module, situation: Situation, /) -> Placement:
+        """Cut the linear layers.
+
+        Raises:
+            InputError: There is none that can be cut.
+        """
+        ranks = situation.ranks
+        found = plan_of(model, situation)
+        if not found:
+            raise InputError(
+                f"strategy: tensor finds no linear layer in this model whose outputs are a multiple of {ranks.ranks} ranks",
+                hint="take strategy: ddp or fsdp, or widths that the ranks divide",
+            )
+        broadcast_([*model.parameters(), *model.buffers()], ranks)
+        mesh = init_device_mesh(ranks.device.type, (ranks.ranks,))
+
+        def distribute(body: nn.Module) -> None:
+            body.to(ranks.device)
+            parallelize_module(body, mesh, found)
+
+        together = RankContext(0, 1, ranks.device)  # every rank has all rows
+        return Shards(model, ranks, row=situation.row, rows=together, distribute=distribute)
+
+
+def plan_of(model: nn.Module, situation: Situation) -> dict[str, ParallelStyle]:
+    """Return how each linear layer that can be cut is to be, by name.
+
+    Args:
+        model: The model.
+        situation: What it is placed in.
+    """
+    called, ranks = called_in(model, situation.row.inputs), situation.ranks.ranks
+    names = _names_of_own_weights(model)
+    linears = {part: names[part] for part in called if type(part) is nn.Linear and part in names}
+    plan: dict[str, ParallelStyle] = {}
+    for first, second in _pairs(model):
+        fits = first in linears and second in linears and first.out_features % ranks == 0
+        if fits and not {linears[first], linears[second]} & set(plan):
+            plan[linears[first]], plan[linears[second]] = ColwiseParallel(), RowwiseParallel()
+    for linear, name in linears.items():
+        if name not in plan and linear.out_features % ranks == 0:
+            plan[name] = ColwiseParallel(output_layouts=Replicate())
+    return plan
+
+
+def _pairs(model: nn.Module) -> Iterator[tuple[nn.Linear, nn.Linear]]:
+    """Yield linear layers of which one follows the other with only element-wise operations between them."""
+    runs: list[Sequence[nn.Module]] = [part for part in model.modules() if isinstance(part, nn.Sequential)]  # type: ignore[misc]
+    for run in [chain_of(model) or (), *runs]:
+        waiting: nn.Linear | None = None
+        for leaf in _flat(run):
+            if type(leaf) is nn.Linear:
+                if waiting is not None:
+                    yield waiting, leaf
+                waiting = leaf if waiting is None else None
+            elif not (isinstance(leaf, _ELEMENTWISE) or getattr(leaf, "elementwise", False)):
+                waiting = None
+    for part in model.modules():
+        for first, second in getattr(part, "column_row_pairs", ()):
+            yield part.get_submodule(first), part.get_submodule(second)  # type: ignore[misc]
+
+
+def _flat(run: Sequence[nn.Module] | nn.Sequential) -> Iterator[nn.Module]:
+    for part in run:
+        if type(part) is nn.Sequential:
+            yield from _flat(part)
+        else:
+            yield part
+
+
+def _names_of_own_weights(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the modules whose parameters are no other module's, by their names."""
+    owners: dict[torch.nn.Parameter, set[nn.Module]] = {}
+    for part in model.modules():
+        for parameter in part.parameters(recurse=False):
+            owners.setdefault(parameter, set()).add(part)
+    alone = {part for part in model.modules() if all(len(owners[parameter]) == 1 for parameter in part.parameters(recurse=False))}
+    return {part: name for name, part in model.named_modules() if part in alone}

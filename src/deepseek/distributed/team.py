@@ -1,0 +1,105 @@
+"""Ranks that something else has started, torchrun for one: their place, and what rank 0 tells the others to do.
+
+Rank 0 goes the whole road; the others wait for what there is to do together and do that. What rank 0 tells them is a few lines of JSON in
+the store that torchrun keeps for its processes; everything else lies on a disk that all of them see.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import Store
+
+from deepseek.distributed.devices import pick_device
+from deepseek.distributed.launch import join_group
+from deepseek.distributed.ranks import RankContext
+from deepseek.processors import usable_cores
+
+_ASKED_S = timedelta(seconds=30)
+_KEY = "deepseek/job"
+
+
+class Team:
+    """The ranks of a job that was started from outside, as one of them sees it.
+
+    Args:
+        rank: This process's number.
+        ranks: How many there are.
+        store: Where they write to each other.
+
+    Attributes:
+        identity: What this job is called, the same after torchrun has started its processes anew.
+        restarts: How often it has.
+    """
+
+    def __init__(self, rank: int, ranks: int, store: Store) -> None:
+        self.rank, self.ranks, self._store = rank, ranks, store
+        self._told = 0
+        self._context: RankContext | None = None
+        name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+        self.identity = name if name != "none" else f"{socket.gethostname()}-{os.getppid()}"  # torchrun is the parent of rank 0
+        self.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process tells the others what to do."""
+        return self.rank == 0
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Tell the other ranks what to do next; by rank 0.
+
+        Args:
+            message: Plain JSON values.
+        """
+        self._told += 1
+        self._store.set(f"{_KEY}/{self._told}", json.dumps(message))
+
+    def listen(self) -> dict[str, Any]:
+        """Wait, however long it takes, until rank 0 says what to do next."""
+        self._told += 1
+        key = f"{_KEY}/{self._told}"
+        while not self._store.check([key]):
+            try:
+                self._store.wait([key], _ASKED_S)
+            except (TimeoutError, dist.DistStoreError):
+                continue
+        message: dict[str, Any] = json.loads(self._store.get(key))
+        return message
+
+    def join(self, device: str, *, timeout_s: float) -> RankContext:
+        """Join the process group, once, and return this process's place.
+
+        Args:
+            device: As for `pick_device`.
+            timeout_s: How long a collective may take.
+        """
+        if self._context is None:
+            here = int(os.environ.get("LOCAL_WORLD_SIZE", self.ranks))
+            place = pick_device(device, index=int(os.environ.get("LOCAL_RANK", self.rank)))
+            if place.type == "cpu":
+                torch.set_num_threads(max(usable_cores() // here, 1))
+                if here == self.ranks:
+                    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: never over a network card
+            else:
+                torch.accelerator.set_device_index(place)
+            self._context = RankContext(self.rank, self.ranks, place, self._store)
+            join_group(self._context, timeout_s=timeout_s)
+        return self._context
+
+
+_team: Team | None = None
+
+
+def team_of_environment() -> Team | None:
+    """Return the team that the variables of torchrun put this process into, the same each time; nothing where it stands alone."""
+    global _team  # noqa: PLW0603 (a process has one place in one job)
+    if _team is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ and not dist.is_initialized():
+        store, rank, ranks = next(dist.rendezvous("env://"))
+        _team = Team(rank, ranks, store)
+    return _team

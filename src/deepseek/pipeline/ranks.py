@@ -1,0 +1,99 @@
+"""The ranks of a run, however they came to be: started here, or by torchrun, which may start them anew."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deepseek import progress
+from deepseek.artifacts import RunFolder, read_json, write_json
+from deepseek.artifacts.run import standing_runs
+from deepseek.distributed import launch
+from deepseek.distributed.ray_cluster import launch_on_ray
+from deepseek.distributed.team import team_of_environment
+from deepseek.errors import DeepSeekError, InputError
+from deepseek.pipeline.fitting import Job, fit
+from deepseek.recipe.sections import ClusterSection
+
+FIT, END, FAIL = "fit", "end", "fail"
+"""What rank 0 tells the others: train with me; we are done; I have failed."""
+SPARE_S = 60.0
+"""How much longer a collective may take than the watch waits, so that the watch says which rank hangs before it fails."""
+_STARTED_BY = "job.json"
+
+
+def fit_everywhere(
+    job: Job, *, home: Path, callbacks: Sequence[Mapping[str, Any]], cluster: ClusterSection | None = None
+) -> dict[str, Any]:
+    """Train on all ranks and return what rank 0 returns.
+
+    Args:
+        job: What is to be done.
+        home: What the recipe's paths are relative to.
+        callbacks: Specs of callbacks that do not stand in the recipe.
+        cluster: The cluster that is to run the ranks; none for this machine.
+
+    Raises:
+        InputError: The recipe asks for another number of devices than torchrun has started.
+    """
+    settings, team = job.settings, team_of_environment()
+    limit = settings.stall_timeout_s + SPARE_S
+    if cluster is not None:
+        if team is not None:
+            raise InputError("the recipe has a section 'cluster', and torchrun has started this process", hint="take one of them")
+        job = replace(job, settings=replace(settings, devices=cluster.workers))
+        on_ray: dict[str, Any] = launch_on_ray(fit, cluster.workers, job, device=settings.device, address=cluster.address, timeout_s=limit)
+        return on_ray
+    if team is None:
+        outcome: dict[str, Any] = launch(fit, settings.devices, job, device=settings.device, timeout_s=limit)
+        return outcome
+    if settings.devices not in (1, team.ranks):
+        raise InputError(
+            f"train.devices is {settings.devices}, and torchrun has started {team.ranks} processes",
+            hint="leave train.devices out: under torchrun its processes are the devices",
+        )
+    message = {"run": str(job.run), "dataset": str(job.dataset), "home": str(home.absolute()), "measured": list(job.measured)}
+    team.tell({"do": FIT, **message, "callbacks": [dict(spec) for spec in callbacks]})
+    with named(team.rank):
+        return fit(team.join(settings.device, timeout_s=limit), replace(job, settings=replace(settings, devices=team.ranks)))
+
+
+@contextmanager
+def named(rank: int) -> Iterator[None]:
+    """Note with an error which rank's it is, and where that was: ranks of torchrun have nobody who does it for them.
+
+    Args:
+        rank: This process's number.
+    """
+    try:
+        yield
+    except DeepSeekError as error:
+        error.add_note(f"Traceback of rank {rank}:\n{traceback.format_exc()}")
+        raise
+
+
+def mark(folder: RunFolder) -> None:
+    """Note in a run's folder which of torchrun's jobs began it."""
+    if (team := team_of_environment()) is not None:
+        write_json(folder.path / _STARTED_BY, {"job": team.identity})
+
+
+def begun_by_this_job(runs: Path) -> RunFolder | None:
+    """Return the run that this job had begun before torchrun started its processes anew; nothing where there is none.
+
+    Args:
+        runs: The folder of the runs of this recipe's name.
+    """
+    team = team_of_environment()
+    if team is None or not team.restarts or not runs.is_dir():
+        return None
+    for path in reversed(standing_runs(runs)):
+        told = path / _STARTED_BY
+        if told.is_file() and read_json(told)["job"] == team.identity:
+            progress.log(f"started anew, {team.restarts} times so far: going on with {path}")
+            return RunFolder(path)
+    return None

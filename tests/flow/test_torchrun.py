@@ -1,0 +1,135 @@
+"""The command under torchrun: the same run, whoever starts the processes, and however often."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+
+RECIPE = """
+data: {source: customers.csv, target: churned}
+model: {type: mlp, depth: 3, width: 16, dropout: 0.0}
+train: {epochs: 6, batch_size: 32, precision: fp32, strategy: STRATEGY, checkpoint: {every_s: 0.01}}
+"""
+PLUGIN = """
+import os, pathlib, signal
+from deepseek.registry import family
+from deepseek.training.callbacks.base import Callback
+
+@family("callback").register("mishap")
+class Mishap(Callback):
+    def __init__(self, *, kind: str = "raise", once: bool = True):
+        self.kind, self.once = kind, once
+
+    def on_validation(self, trainer):
+        mark = pathlib.Path("mishap-was-here")
+        if trainer.ranks.rank != 1 or trainer.state.epoch != 3 or (self.once and mark.exists()):
+            return
+        mark.write_text(str(os.getpid()))
+        if self.kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ZeroDivisionError("seven")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    random = np.random.default_rng(0)
+    rows = 300
+    age, city = random.normal(40, 12, rows).round(1), random.choice(["Rome", "Oslo", "Lima"], rows)
+    churned = (age + 15 * (city == "Oslo") + random.normal(0, 5, rows)) > 45
+    pa.csv.write_csv(pa.table({"age": age, "city": city, "churned": np.where(churned, "yes", "no")}), tmp_path / "customers.csv")
+    (tmp_path / "mishap.py").write_text(PLUGIN)
+    return tmp_path
+
+
+def recipe(folder, strategy, mishap=None):
+    text = RECIPE.replace("STRATEGY", strategy)
+    if mishap is not None:
+        text = text.replace("checkpoint:", f"callbacks: [{mishap}], checkpoint:") + "plugins: [mishap.py]\n"
+    (folder / "customers.yaml").write_text(text)
+
+
+def torchrun(folder, *options, status=0, arguments=()):
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options, "-m", "deepseek", "run", "customers.yaml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *words, *arguments], cwd=folder, capture_output=True, text=True, timeout=380, check=False, env=environment
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def losses(run: Path):
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return {line["step"]: line["metrics"]["loss"] for line in lines if line["event"] == "validation"}
+
+
+def test_it_trains_on_torchruns_processes_and_speaks_once(folder):
+    recipe(folder, "fsdp")
+    told = json.loads(torchrun(folder, arguments=["--json"]).stdout)
+    assert told["run"] == "runs/customers/001"
+    recipe(folder, "auto")
+    alone = subprocess.run(
+        [sys.executable, "-m", "deepseek", "run", "customers.yaml", "--json"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    one = json.loads(alone.stdout)
+    for name in ("loss", "log_loss", "brier"):
+        assert told["metrics"]["test"][name] == pytest.approx(one["metrics"]["test"][name], abs=1e-5)
+    assert losses(folder / told["run"]) == pytest.approx(losses(folder / one["run"]), abs=1e-5)
+    decisions = json.loads((folder / told["run"] / "decisions.json").read_text())
+    assert decisions["measured"]["strategy"] == "fsdp"
+    assert (folder / told["run"] / "bundle/weights.safetensors").stat().st_size == (
+        folder / one["run"] / "bundle/weights.safetensors"
+    ).stat().st_size
+
+
+def test_after_a_rank_was_killed_torchrun_starts_anew_and_the_run_goes_on(folder):
+    recipe(folder, "ddp", "{type: mishap, kind: kill}")
+    done = torchrun(folder, "--max-restarts", "1")
+    assert (folder / "mishap-was-here").exists()
+    assert "started anew" in done.stderr
+    assert [path.name for path in (folder / "runs/customers").iterdir()] == ["001"]
+    events = [json.loads(line)["event"] for line in (folder / "runs/customers/001/events.jsonl").read_text().splitlines()]
+    assert events.count("start") == 2
+    recipe(folder, "auto", "{type: mishap, kind: kill}")  # the mark is there: nothing happens
+    subprocess.run([sys.executable, "-m", "deepseek", "run", "customers.yaml"], cwd=folder, capture_output=True, check=True)
+    assert losses(folder / "runs/customers/001") == pytest.approx(losses(folder / "runs/customers/002"), abs=1e-5)
+
+
+def test_one_ranks_error_reaches_the_console_and_all_stop(folder):
+    recipe(folder, "ddp", "{type: mishap, once: false}")
+    done = torchrun(folder, status=1)
+    assert "ZeroDivisionError: seven" in done.stderr
+    assert "on_validation" in done.stderr
+    (path,) = (folder / "runs/customers").iterdir()
+    assert not (path / "bundle").exists()
+
+
+def test_a_rank_that_is_stopped_is_named_and_torchrun_ends(folder):
+    recipe(folder, "ddp", "{type: mishap, kind: kill}")
+    text = (folder / "customers.yaml").read_text().replace("strategy: ddp", "strategy: ddp, stall_timeout: 3s")
+    (folder / "customers.yaml").write_text(text)
+    (folder / "mishap.py").write_text(PLUGIN.replace("SIGKILL", "SIGSTOP"))
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "deepseek", "run", "customers.yaml"]
+    process = subprocess.Popen([sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True)
+    try:
+        mark = folder / "mishap-was-here"
+        until = time.monotonic() + 300
+        while not mark.exists():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        _, told = process.communicate(timeout=200)  # torchrun first asks the stopped one to end, and kills it half a minute later
+    finally:
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == 1
+    assert "rank 1 does not answer any more" in told

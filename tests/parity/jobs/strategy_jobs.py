@@ -1,0 +1,143 @@
+"""What ranks do in the tests of strategies: functions of a module, so that a fresh process can import them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+
+import numpy as np
+import torch
+
+from deepseek.data.prepared import PreparedDataset
+from deepseek.data.targets import TargetSpec
+from deepseek.data.transforms.base import InputSpec
+from deepseek.errors import DeepSeekError
+from deepseek.fields import Kind
+from deepseek.models.network import Network
+from deepseek.tasks.model import TaskModel
+from deepseek.tasks.multiclass import MulticlassTask
+from deepseek.training import Trainer, TrainSettings, shards
+from deepseek.training.callbacks.base import Callback
+
+TRUNKS = {
+    "mlp": {"type": "mlp", "width": 16, "depth": 4, "dropout": 0.0},
+    "ways_round": {"type": "mlp", "width": 16, "depth": 5, "dropout": 0.0, "residual_every": 2, "normalization": "layer"},
+    "residual": {"type": "residual", "width": 12, "depth": 3, "dropout": 0.0, "normalization": "layer"},
+    "tabm": {"type": "tabm", "width": 8, "depth": 3, "members": 3, "dropout": 0.0, "variant": "mini"},
+}
+SPECS = {"x": InputSpec("x", Kind.NUMBER, ("a", "b", "c", "d"), (4,), "float32")}
+
+
+def rows(count: int, seed: int) -> PreparedDataset:
+    generator = np.random.default_rng(seed)
+    x = generator.standard_normal((count, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64) + (x[:, 1] > 0.5)
+    return PreparedDataset.from_arrays({"x": x}, {"target": y}, weight=generator.random(count).astype(np.float32), specs=SPECS)
+
+
+def model_of(trunk: str) -> TaskModel:
+    torch.manual_seed(0)
+    task = MulticlassTask(TargetSpec("classes", ("y",), ("a", "b", "c"), (1, 1, 1), 3))
+    encoder = {"type": "table", "numbers": "identity"}
+    return TaskModel(Network(SPECS, {}, encoders={"table": encoder}, trunk=TRUNKS[trunk]), task)
+
+
+def fit(context, strategy, *, trunk="mlp", folder=None, resume=False, callbacks=(), **changes):
+    """Train on 81 weighted rows in batches of 16: the last batch of an epoch has one row, and a rank has none of it."""
+    given = {"epochs": 4, "batch_size": 16, "precision": "fp32", "clip_norm": 0.5, "ema": 0.9, "l2": 0.01}
+    optimizer = {"type": "adamw", "learning_rate": 0.01}
+    settings = TrainSettings(**{**given, "optimizer": optimizer, "strategy": strategy, **changes})
+    model = model_of(trunk)
+    trainer = Trainer(model, model.task, rows(81, 0), rows(33, 1), settings=settings, folder=folder, ranks=context, callbacks=callbacks)
+    result = trainer.fit(resume=resume)
+    history = [{name: value for name, value in entry.items() if name != "seconds"} for entry in result.history]
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    return weights, history, trainer.state.decisions.get("strategy")
+
+
+def fit_all(context, cases):
+    return [fit(context, **case) for case in cases]
+
+
+def refusals(context, cases):
+    """Return what each case is refused with."""
+    words = []
+    for case in cases:
+        try:
+            fit(context, **case)
+        except DeepSeekError as error:
+            words.append(f"{error}")
+        else:
+            words.append("nothing")
+    return words
+
+
+class Stop(Callback):
+    """Ends the training after the checkpoint of a step, as Ctrl-C would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_checkpoint(self, trainer):
+        if trainer.state.step == self.step:
+            raise KeyboardInterrupt
+
+
+def fit_until(context, step, case):
+    """Train until the checkpoint of a step."""
+    try:
+        fit(context, callbacks=[Stop(step)], checkpoint_every=step, **case)
+    except KeyboardInterrupt:
+        return "stopped"
+    raise AssertionError("nobody stopped it")
+
+
+def go_on(context, case):
+    return fit(context, resume=True, **case)
+
+
+class AtStep(Callback):
+    """Does something on one rank when a step is about to be counted."""
+
+    def __init__(self, rank: int, step: int, what) -> None:
+        self.rank, self.step, self.what = rank, step, what
+
+    def on_step(self, trainer):
+        if trainer.ranks.rank == self.rank and trainer.state.step == self.step:
+            self.what()
+
+
+def sleep_long():
+    time.sleep(600)
+
+
+def hang(context, rank, step):
+    return fit(context, "ddp", callbacks=[AtStep(rank, step, sleep_long)], stall_timeout_s=3.0)
+
+
+def freeze(context, rank, step, folder):
+    def stop():
+        (folder / "pid").write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    return fit(context, "ddp", callbacks=[AtStep(rank, step, stop)], stall_timeout_s=3.0)
+
+
+def kill(context, rank, step, strategy):
+    return fit(context, strategy, callbacks=[AtStep(rank, step, lambda: os.kill(os.getpid(), signal.SIGKILL))])
+
+
+def fit_on_a_full_disk(context, good, case):
+    """Train with a disk that has room for so many checkpoints of rank 1, and no more."""
+    written = []
+
+    def save_file(tensors, path):
+        written.append(path)
+        if context.rank == 1 and len(written) > good - 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        shards_save(tensors, path)
+
+    shards_save, shards.save_file = shards.save_file, save_file
+    return fit(context, **case)

@@ -1,0 +1,134 @@
+"""However ranks share out a model, it learns what one device learns."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepseek.distributed import RankContext, launch
+from deepseek.errors import CheckpointError, RunError
+
+JOBS = Path(__file__).parent / "jobs"
+STRATEGIES = ["ddp", "fsdp", "tensor", "pipeline", {"type": "pipeline", "schedule": "gpipe", "micro_batches": 3}]
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    monkeypatch.syspath_prepend(JOBS)
+    import strategy_jobs
+
+    return strategy_jobs
+
+
+def require_same(found, wanted, *, within=1e-6):
+    weights, history, _ = found
+    assert set(weights) == set(wanted[0])
+    for name, value in wanted[0].items():
+        np.testing.assert_allclose(weights[name], value, rtol=0, atol=2e-5, err_msg=name)
+    for one, other in zip(history, wanted[1], strict=True):
+        assert one == pytest.approx(other, abs=within)
+
+
+def test_every_strategy_gives_the_losses_of_one_device(jobs):
+    cases = [{"strategy": strategy, "trunk": trunk} for trunk in ("mlp", "residual") for strategy in STRATEGIES]
+    alone = {trunk: jobs.fit(RankContext(), "auto", trunk=trunk) for trunk in ("mlp", "residual")}
+    for case, found in zip(cases, launch(jobs.fit_all, 2, cases, device="cpu"), strict=True):
+        require_same(found, alone[case["trunk"]])
+        assert found[2] == (case["strategy"] if isinstance(case["strategy"], str) else "pipeline")
+
+
+def test_chains_with_ways_round_and_members_are_cut_too(jobs):
+    cases = [{"strategy": strategy, "trunk": trunk, "epochs": 2} for trunk in ("ways_round", "tabm") for strategy in ("tensor", "pipeline")]
+    for case, found in zip(cases, launch(jobs.fit_all, 2, cases, device="cpu"), strict=True):
+        require_same(found, jobs.fit(RankContext(), "auto", trunk=case["trunk"], epochs=2))
+
+
+def test_a_batch_in_pieces_and_best_weights_without_an_average(jobs):
+    changes = {"accumulate": 3, "ema": None, "optimizer": {"type": "sgd", "learning_rate": 0.2}, "validate_every": 2}
+    case = {"strategy": "fsdp", "max_norm": 2.0, **changes}
+    (found,) = launch(jobs.fit_all, 2, [case], device="cpu")
+    require_same(found, jobs.fit(RankContext(), "auto", max_norm=2.0, **{**changes, "accumulate": 1}))
+
+
+def test_what_does_not_go_together_is_refused_before_the_first_step(jobs):
+    cases = {
+        "compile: model": {"strategy": "fsdp", "compile": "model"},
+        "accumulate: 2": {"strategy": "pipeline", "accumulate": 2},
+        "max_norm": {"strategy": "tensor", "max_norm": 1.0},
+        "precision: bf16": {"strategy": "pipeline", "precision": "bf16"},
+        "precision: fp16": {"strategy": "fsdp", "precision": "fp16"},
+        "channels_last": {"strategy": "tensor", "channels_last": True},
+        "'stripes'": {"strategy": "stripes"},
+    }
+    for words, found in zip(cases, launch(jobs.refusals, 2, list(cases.values()), device="cpu"), strict=True):
+        assert words in found
+        assert "ddp" in found
+
+
+def test_a_checkpoint_in_parts_goes_on_on_any_ranks_and_with_any_strategy(jobs, tmp_path):
+    whole = jobs.fit(RankContext(), "auto")
+    for strategy in ("fsdp", "tensor", "pipeline"):
+        folder = tmp_path / strategy
+        assert launch(jobs.fit_until, 2, 10, {"strategy": strategy, "folder": folder}, device="cpu") == "stopped"
+        files = {path.name for path in (folder / "checkpoints" / "step-000010").iterdir()}
+        assert files == {"rank-00000.safetensors", "rank-00001.safetensors", "index.json", "state.json", "manifest.json"}
+        for name, ranks, other in (("alone", 1, "auto"), ("other", 2, "ddp"), ("more", 4, "fsdp")):
+            shutil.copytree(folder, tmp_path / name / strategy)
+            case = {"strategy": other, "folder": tmp_path / name / strategy}
+            require_same(jobs.go_on(RankContext(), case) if ranks == 1 else launch(jobs.go_on, ranks, case, device="cpu"), whole)
+
+
+def test_a_checkpoint_of_one_device_goes_on_in_parts(jobs, tmp_path):
+    whole = jobs.fit(RankContext(), "auto")
+    jobs.fit_until(RankContext(), 10, {"strategy": "auto", "folder": tmp_path / "one"})
+    for strategy in ("fsdp", "tensor", "pipeline"):
+        shutil.copytree(tmp_path / "one", tmp_path / strategy)
+        require_same(launch(jobs.go_on, 2, {"strategy": strategy, "folder": tmp_path / strategy}, device="cpu"), whole)
+
+
+def test_a_damaged_or_missing_part_is_named_and_the_checkpoint_before_is_whole(jobs, tmp_path):
+    folder = tmp_path / "run"
+    assert launch(jobs.fit_until, 2, 10, {"strategy": "fsdp", "folder": folder}, device="cpu") == "stopped"
+    shutil.copytree(folder / "checkpoints/step-000010", folder / "checkpoints/step-000012")
+    part = folder / "checkpoints/step-000012/rank-00001.safetensors"
+    part.write_bytes(part.read_bytes()[:-8])
+    with pytest.raises(CheckpointError, match=r"rank-00001\.safetensors was changed"):
+        jobs.go_on(RankContext(), {"strategy": "auto", "folder": folder})
+    part.unlink()
+    with pytest.raises(CheckpointError, match=r"rank-00001\.safetensors is missing"):
+        jobs.go_on(RankContext(), {"strategy": "auto", "folder": folder})
+    shutil.rmtree(folder / "checkpoints/step-000012")
+    require_same(jobs.go_on(RankContext(), {"strategy": "auto", "folder": folder}), jobs.fit(RankContext(), "auto"))
+
+
+def test_a_full_disk_ends_the_run_with_the_reason_and_the_last_good_checkpoint(jobs, tmp_path):
+    case = {"strategy": "fsdp", "folder": tmp_path / "run", "checkpoint_every": 5}
+    with pytest.raises(CheckpointError, match="disk is full"):
+        launch(jobs.fit_on_a_full_disk, 2, 2, case, device="cpu")
+    assert {path.name for path in (tmp_path / "run/checkpoints").glob("step-*")} == {"step-000005"}
+    case = {"strategy": "tensor", "folder": tmp_path / "run", "checkpoint_every": 5}
+    require_same(launch(jobs.go_on, 2, case, device="cpu"), jobs.fit(RankContext(), "auto"))
+
+
+def test_a_rank_that_hangs_is_named_with_its_step_and_line_and_all_stop(jobs):
+    began = time.monotonic()
+    with pytest.raises(RunError, match=r"wait for rank 1 at step 7 .*in sleep_long \(.*strategy_jobs"):
+        launch(jobs.hang, 2, 1, 7, device="cpu")
+    assert time.monotonic() - began < 200
+
+
+def test_a_rank_that_is_stopped_is_named(jobs, tmp_path):
+    with pytest.raises(RunError, match=r"rank 1 does not answer any more at step 7"):
+        launch(jobs.freeze, 2, 1, 7, tmp_path, device="cpu")
+    pid = int((tmp_path / "pid").read_text())
+    assert not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "pipeline"])
+def test_a_rank_that_is_killed_ends_all_of_them(jobs, strategy):
+    with pytest.raises(RunError, match="rank 1 died without a word"):
+        launch(jobs.kill, 2, 1, 7, strategy, device="cpu")
