@@ -35,8 +35,9 @@ def is_quiet() -> bool:
 
 
 def speaks() -> bool:
-    """Return whether this process is the one of its job that talks: alone, or rank 0 of those that torchrun has started."""
-    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
+    """Return whether this process is the one of its job that talks: alone, or rank 0 of those that torchrun or horovodrun has started."""
+    by_torchrun = os.environ.get("RANK", "0") if "TORCHELASTIC_RUN_ID" in os.environ else "0"
+    return {by_torchrun, os.environ.get("HOROVOD_RANK", "0")} == {"0"}
 
 
 @contextmanager

@@ -93,6 +93,8 @@ class _Rank:
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...], host: str, port: int, timeout_s: float) -> Any:
         if self._device.type == "cpu":
             limit_threads(self._ranks)
+            if host.startswith("127."):
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a cluster on one machine
         else:
             torch.accelerator.set_device_index(self._device)
         store = self._store or TCPStore(host, port, is_master=False)

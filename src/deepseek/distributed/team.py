@@ -19,6 +19,7 @@ from torch.distributed import Store
 from deepseek.distributed.devices import pick_device
 from deepseek.distributed.launch import join_group
 from deepseek.distributed.ranks import RankContext
+from deepseek.distributed.strategies.horovod import horovod_store
 from deepseek.processors import usable_cores
 
 _ASKED_S = timedelta(seconds=30)
@@ -97,9 +98,13 @@ _team: Team | None = None
 
 
 def team_of_environment() -> Team | None:
-    """Return the team that the variables of torchrun put this process into, the same each time; nothing where it stands alone."""
+    """Return the team that the variables of torchrun or horovodrun put this process into, the same each time; nothing where it is alone."""
     global _team  # noqa: PLW0603 (a process has one place in one job)
-    if _team is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ and not dist.is_initialized():
-        store, rank, ranks = next(dist.rendezvous("env://"))
-        _team = Team(rank, ranks, store)
+    if _team is None and not dist.is_initialized():
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ:
+            store, rank, ranks = next(dist.rendezvous("env://"))
+            _team = Team(rank, ranks, store)
+        elif int(os.environ.get("HOROVOD_SIZE", "1")) > 1:
+            store, rank, ranks = horovod_store()
+            _team = Team(rank, ranks, store)
     return _team

@@ -127,7 +127,7 @@ def watched(ranks: RankContext, store: Store | None, *, timeout_s: float) -> Ite
 
 def _look_after(watch: Watch, ranks: RankContext, store: Store, main: int, ended: threading.Event, timeout_s: float) -> None:
     count = 0
-    while not ended.wait(BEAT_S):
+    while not ended.wait(BEAT_S if count else 0.0):
         count += 1
         try:
             _write(store, watch, ranks, main, count)

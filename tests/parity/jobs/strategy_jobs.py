@@ -119,6 +119,7 @@ def hang(context, rank, step):
 
 def freeze(context, rank, step, folder):
     def stop():
+        time.sleep(2.5)  # until it has written that it is here
         (folder / "pid").write_text(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGSTOP)
 

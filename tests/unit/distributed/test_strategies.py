@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from deepseek.distributed.strategies.chain import cuts_of
 from deepseek.distributed.strategies.contract import Blocks
 from deepseek.distributed.strategies.ddp import DataParallel
 from deepseek.distributed.strategies.fsdp import FullySharded, blocks_of
-from deepseek.distributed.strategies.horovod import Horovod, HorovodSync, horovod
+from deepseek.distributed.strategies.horovod import Horovod, HorovodSync, horovod, horovod_store
 from deepseek.distributed.strategies.pipeline import PipelineParallel, stages_of
 from deepseek.distributed.strategies.tensor import TensorParallel, plan_of
 from deepseek.errors import InputError
@@ -187,3 +188,23 @@ class TestHorovod:
         assert calls == [("deepseek.0", "sum"), 1]
         with pytest.raises(InputError, match="did not start these 2 ranks"):
             Horovod().place(model, situation(2))
+
+    def test_ranks_that_it_started_find_a_store(self, monkeypatch):
+        told = []
+        engine = SimpleNamespace(
+            init=lambda: None,
+            rank=lambda: 0,
+            size=lambda: 2,
+            local_rank=lambda: 0,
+            local_size=lambda: 2,
+            broadcast_object=lambda value, root_rank: told.append(value) or value,
+        )
+        monkeypatch.setitem(sys.modules, "horovod", SimpleNamespace(torch=engine))
+        monkeypatch.setitem(sys.modules, "horovod.torch", engine)
+        for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+            monkeypatch.setenv(name, "unknown")
+        store, rank, ranks = horovod_store()
+        assert (rank, ranks, os.environ["LOCAL_WORLD_SIZE"]) == (0, 2, "2")
+        store.set("key", "value")
+        assert store.get("key") == b"value"
+        assert told[0][1] > 0

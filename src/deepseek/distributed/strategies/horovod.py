@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any
 
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without being named
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # re-exported without being named
 
-from deepseek.distributed.devices import pick_device
-from deepseek.distributed.launch import backend_of
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.strategies.base import Placement, Situation, Strategy
 from deepseek.distributed.sync import GradientSync, broadcast_
@@ -60,25 +58,19 @@ def horovod() -> Any:
         raise InputError(f"strategy: horovod needs Horovod for PyTorch: {error}", hint=hint) from error
 
 
-def join_horovod(device: str) -> RankContext:
-    """Take this process's place in a job that `horovodrun` has started, and let PyTorch's collectives know of it.
-
-    Args:
-        device: As for `pick_device`.
+def horovod_store() -> tuple[Store, int, int]:
+    """Take this process's place in a job that `horovodrun` has started: a store that all ranks see, its rank, and how many there are.
 
     Raises:
         InputError: Horovod is not installed.
     """
     engine = horovod()
     engine.init()
-    context = RankContext(engine.rank(), engine.size(), pick_device(device, index=engine.local_rank()))
-    if context.is_single or dist.is_initialized():
-        return context
-    store = TCPStore(socket.gethostname(), 0, context.ranks, is_master=True, wait_for_workers=False) if context.is_main else None
-    host, port = engine.broadcast_object((store.host, store.port) if store is not None else None, root_rank=0)
-    store = TCPStore(host, port, context.ranks, is_master=False) if store is None else store
-    dist.init_process_group(backend_of(context.device), store=store, rank=context.rank, world_size=context.ranks)
-    return context
+    os.environ.update(LOCAL_RANK=str(engine.local_rank()), LOCAL_WORLD_SIZE=str(engine.local_size()))
+    rank, ranks = int(engine.rank()), int(engine.size())
+    own = TCPStore(socket.gethostname(), 0, ranks, is_master=True, wait_for_workers=False) if rank == 0 else None
+    host, port = engine.broadcast_object((own.host, own.port) if own is not None else None, root_rank=0)
+    return own or TCPStore(host, port, ranks, is_master=False), rank, ranks
 
 
 class _ByHorovod(Placement):

@@ -109,7 +109,7 @@ class _Stage(nn.Module):
         for block in self.blocks:
             out = block(out)
         assert isinstance(out, Tensor)
-        return out
+        return out.contiguous()  # what is sent must be
 
 
 class Stages(Placement):
@@ -300,7 +300,7 @@ def _walk(stages: Sequence[Sequence[nn.Module]], inputs: Mapping[str, Tensor], *
             out = block.eval()(out)
             block.train(training)
         assert isinstance(out, Tensor)
-        met.append(out)
+        met.append(out.contiguous())
     return met
 
 
