@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deepseek.data.batch import Batch
 from deepseek.distributed.precision import Precision
 from deepseek.distributed.ranks import RankContext
-from deepseek.distributed.sync import GradientSync
+from deepseek.distributed.sync import GradientSync, broadcast_
 
 Loss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 
@@ -213,6 +213,21 @@ def called_in(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[nn.Module,
         for hook in hooks:
             hook.remove()
     return called
+
+
+@torch.no_grad()
+def agree(model: nn.Module, ranks: RankContext) -> None:
+    """Give every rank the weights of rank 0, wherever the model is: one tensor after the other passes through the rank's device.
+
+    Args:
+        model: The model, which may be on the processor while the ranks compute elsewhere.
+        ranks: This process's place in the job.
+    """
+    for tensor in [*model.parameters(), *model.buffers()]:
+        passed = tensor.to(ranks.device)
+        broadcast_([passed], ranks)
+        if passed is not tensor:
+            tensor.copy_(passed)
 
 
 def put_parameter(model: nn.Module, name: str, parameter: nn.Parameter) -> None:

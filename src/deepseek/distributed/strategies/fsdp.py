@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from deepseek.distributed.strategies.base import Placement, Situation, Strategy, called_in
+from deepseek.distributed.strategies.base import Placement, Situation, Strategy, agree, called_in
 from deepseek.distributed.strategies.shards import Shards
-from deepseek.distributed.sync import broadcast_
 from deepseek.errors import InputError
 
 
@@ -34,19 +33,24 @@ class FullySharded(Strategy):
         ranks = situation.ranks
         if scalars := [name for name, parameter in model.named_parameters() if not parameter.ndim]:
             raise InputError(f"strategy: fsdp cannot cut {', '.join(scalars)}: a single number", hint="take strategy: ddp")
-        broadcast_([*model.parameters(), *model.buffers()], ranks)
+        agree(model, ranks)
         mesh = init_device_mesh(ranks.device.type, (ranks.ranks,))
 
         def distribute(body: nn.Module) -> None:
-            for block in blocks_of(body, situation.row.inputs):
+            for block in [*blocks_of(body, situation.row.inputs), body]:
+                block.register_forward_hook(_of_its_own)  # before the hooks that `fully_shard` adds
                 fully_shard(block, mesh=mesh, reshard_after_forward=True)
-            fully_shard(body, mesh=mesh, reshard_after_forward=True)
             for part in body.modules():
                 if isinstance(part, FSDPModule):  # the step divides by itself, once, by the global denominator
                     part.set_gradient_divide_factor(1.0)
                     part.set_force_sum_reduction_for_comms(enable=True)
 
         return Shards(model, ranks, row=situation.row, rows=ranks, distribute=distribute)
+
+
+def _of_its_own(_module: nn.Module, _given: object, out: object) -> object:
+    """Return an output in memory of its own: an operation in place on a view would silently lose the hook of the backward pass."""
+    return out.clone() if isinstance(out, Tensor) and out._is_view() else None  # noqa: SLF001 (there is no other way to ask)
 
 
 def blocks_of(model: nn.Module, row: Mapping[str, Tensor]) -> list[nn.Module]:

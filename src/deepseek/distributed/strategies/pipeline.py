@@ -15,9 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from deepseek.data.batch import Batch
 from deepseek.distributed.ranks import RankContext
-from deepseek.distributed.strategies.base import Loss, Piece, Placement, Situation, Strategy, put_parameter
+from deepseek.distributed.strategies.base import Loss, Piece, Placement, Situation, Strategy, agree, put_parameter
 from deepseek.distributed.strategies.chain import chain_of, cuts_of
-from deepseek.distributed.sync import broadcast_
 from deepseek.errors import InputError
 
 _HINT = "take strategy: ddp, fsdp or tensor"
@@ -135,7 +134,7 @@ class Stages(Placement):
         self._names = list(situation.row.inputs)
         self._shapes, self._dtypes = super().shapes(), {name: tensor.dtype for name, tensor in model.state_dict().items()}
         self._owners = _owners(model, stages)
-        broadcast_([*model.parameters(), *model.buffers()], ranks)
+        agree(model, ranks)
         rows = {name: tensor.expand(self._size, *tensor.shape[1:]).contiguous() for name, tensor in situation.row.inputs.items()}
         met = _walk(stages, rows, training=model.training)
         self._out = met[-1]

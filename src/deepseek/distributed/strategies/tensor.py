@@ -11,10 +11,9 @@ from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
 from deepseek.distributed.ranks import RankContext
-from deepseek.distributed.strategies.base import Placement, Situation, Strategy, called_in
+from deepseek.distributed.strategies.base import Placement, Situation, Strategy, agree, called_in
 from deepseek.distributed.strategies.chain import chain_of
 from deepseek.distributed.strategies.shards import Shards
-from deepseek.distributed.sync import broadcast_
 from deepseek.errors import InputError
 
 _ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Identity, nn.Dropout)
@@ -43,7 +42,7 @@ class TensorParallel(Strategy):
                 f"strategy: tensor finds no linear layer in this model whose outputs are a multiple of {ranks.ranks} ranks",
                 hint="take strategy: ddp or fsdp, or widths that the ranks divide",
             )
-        broadcast_([*model.parameters(), *model.buffers()], ranks)
+        agree(model, ranks)
         mesh = init_device_mesh(ranks.device.type, (ranks.ranks,))
 
         def distribute(body: nn.Module) -> None:
