@@ -24,6 +24,7 @@ BOXES = pa.list_(
 )
 """A column of boxes: edges in pixels of the picture, the class, and whether it is around many objects."""
 _BATCH_ROWS = 4_096
+_PARTS = 5
 
 
 class BoxFilesSource(FileSource):
@@ -32,8 +33,9 @@ class BoxFilesSource(FileSource):
     The columns are `image` (the path in the folder), `boxes` and, where the folders at the top are called `train`, `validation` or `test`,
     `split`. A line of text is `class cx cy w h`, centre and sides as parts of the picture (`relative`, as YOLO's tools write it), or
     `x1 y1 x2 y2 class` in pixels (`pixels`); commas may stand for spaces. XML is Pascal VOC's. An empty file says that there is nothing to
-    see. A picture whose file cannot be read is set aside with the reason (`rejects`); one without a file has no boxes, and is set aside in
-    training, unless `unlabelled` says that this means nothing to see.
+    see. A picture whose file cannot be read, or says another size than the picture has, is set aside with the reason (`rejects`), and so
+    is a file of boxes without a picture; a picture without a file has no boxes, and is set aside in training, unless `unlabelled` says
+    that this means nothing to see.
 
     Args:
         folder: What relative paths are relative to.
@@ -73,6 +75,10 @@ class BoxFilesSource(FileSource):
         assert not isinstance(self.path, list)
         return Path(os.path.normpath((self.folder / self.path).expanduser().absolute()))
 
+    @property
+    def _labels(self) -> Path:
+        return self.root if self.labels is None else Path(os.path.normpath((self.folder / self.labels).expanduser().absolute()))
+
     def files(self) -> list[Path]:
         """Return the pictures and their files of boxes."""
         return sorted({file for picture, boxes in self._pairs() for file in (picture, boxes) if file is not None})
@@ -108,14 +114,28 @@ class BoxFilesSource(FileSource):
             yield pa.record_batch([values[name] for name in names], schema=pa.schema([schema.field(name) for name in names]))
 
     def _pairs(self) -> list[tuple[Path, Path | None]]:
-        root = self.root
-        labels = root if self.labels is None else Path(os.path.normpath((self.folder / self.labels).expanduser().absolute()))
+        root, labels = self.root, self._labels
+        if self.labels is not None and not labels.is_dir():
+            raise DataError(f"there is no folder {str(labels)!r}", hint="labels names the folder of the files of boxes")
         pictures = [root / name for name in walk(root) if Path(name).suffix.lower() in SUFFIXES["image"]]
         if not pictures:
             raise DataError(f"the folder {str(root)!r} holds no pictures", hint=f"known suffixes: {' '.join(sorted(SUFFIXES['image']))}")
         places = [(labels / picture.relative_to(root)) for picture in pictures]
         found = [next((file for suffix in (".txt", ".xml") if (file := place.with_suffix(suffix)).is_file()), None) for place in places]
         return list(zip(pictures, found, strict=True))
+
+    def _orphans(self) -> list[str]:
+        """Return the files of boxes without a picture; text that holds no boxes, such as a list of classes, is none."""
+        labels = self._labels
+        used = {file for _, file in self._pairs()}
+        found = []
+        for name in walk(labels):
+            file = labels / name
+            if file in used or file.suffix.lower() not in (".txt", ".xml"):
+                continue
+            if _looks_like_boxes(file, self.encoding):
+                found.append(name)
+        return found
 
     def _by_split(self) -> bool:
         tops = {picture.relative_to(self.root).parts[0].lower() for picture, _ in self._pairs()}
@@ -138,6 +158,7 @@ class BoxFilesSource(FileSource):
                 continue
             table.names.append(name)
             table.boxes.append(boxes)
+        table.bad += [(None, "there is no picture of this name", name) for name in self._orphans()]
         if not table.names:
             raise DataError(f"no picture in {str(self.root)!r} has boxes that can be read: {table.bad[0][1]}")
         return table
@@ -147,7 +168,7 @@ class BoxFilesSource(FileSource):
             return [] if self.unlabelled == "empty" else None
         text = b"".join(utf8_blocks(file, encoding=self.encoding)).decode()
         if file.suffix == ".xml":
-            return _voc(text)
+            return _voc(text, picture_size(picture.name, picture.parent))
         size = (1, 1) if self.form == "pixels" else picture_size(picture.name, picture.parent)
         if size is None:
             raise _BoxError(None, "the picture cannot be read, and its boxes are given as parts of it")
@@ -200,12 +221,42 @@ def _box(edges: tuple[float, float, float, float], label: str, *, crowd: bool = 
     return {**dict(zip(("left", "top", "right", "bottom"), edges, strict=True)), "label": label, "crowd": crowd}
 
 
-def _voc(text: str) -> list[dict[str, Any]]:
-    """Return the objects of a file of Pascal VOC, whose pixels are counted from 1 and whose last one is inside."""
+def _looks_like_boxes(file: Path, encoding: str) -> bool:
+    """Whether a file holds boxes: lines of five parts of which four are numbers, or an annotation in XML."""
+    try:
+        text = b"".join(utf8_blocks(file, encoding=encoding)).decode()
+    except DataError:
+        return False
+    if file.suffix.lower() == ".xml":
+        return "<annotation" in text
+    lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
+    return bool(lines) and all(len(parts) == _PARTS and sum(map(_is_number, parts)) >= _PARTS - 1 for parts in lines)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _voc(text: str, size: tuple[int, int] | None) -> list[dict[str, Any]]:
+    """Return the objects of a file of Pascal VOC, whose pixels are counted from 1 and whose last one is inside.
+
+    Args:
+        text: The file.
+        size: Height and width of the picture, where it can be read.
+    """
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise _BoxError(None, "the XML declares entities, which no file of boxes needs")
     try:
         root = ET.fromstring(text)  # noqa: S314 - without entities there is nothing to blow up
+        told = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width"))
+        if size is not None and all(told) and told != size:
+            turned = "; it is shown turned, by its EXIF orientation" if told == size[::-1] else ""
+            what = f"the file says {told[1]}×{told[0]} pixels, and the picture has {size[1]}×{size[0]}{turned}"
+            raise _BoxError(None, what)
         return [_voc_object(item) for item in root.iter("object")]
     except (ET.ParseError, ValueError) as error:
         raise _BoxError(None, f"it is no file of Pascal VOC: {error}") from None
