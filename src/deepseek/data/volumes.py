@@ -78,6 +78,18 @@ def is_volume(name: str) -> bool:
     return name.lower().endswith((*NIFTI, *DICOM))
 
 
+def with_series(names: Iterable[str]) -> list[str]:
+    """Return the names of files with those of a series of DICOM, the files of one folder, as the folder that they lie in, sorted.
+
+    Example:
+        >>> with_series(["a/1.dcm", "a/2.dcm", "a/notes.txt", "b.nii.gz"])
+        ['a', 'b.nii.gz']
+    """
+    listed = list(names)
+    folders = {Path(name).parent.as_posix() for name in listed if name.lower().endswith(DICOM)}
+    return sorted(folders | {name for name in listed if Path(name).parent.as_posix() not in folders})
+
+
 def stem_of(name: str) -> str:
     """Return a file's name without folders and without all of its suffix: `hippocampus_001` of `a/hippocampus_001.nii.gz`."""
     plain = Path(name).name
@@ -101,7 +113,7 @@ def read_volume(path: Path | str) -> Volume:
     place = Path(path)
     try:
         if place.is_dir():
-            return _read_series(sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith(".")), place)
+            return _read_series(_slices_in(place), place)
         if place.name.lower().endswith(DICOM):
             return _read_series([place], place)
         return _of_nifti(_nibabel().load(place))
@@ -236,9 +248,24 @@ def _spacing_of(image: Any) -> tuple[float, float, float]:
     return depth, height, width
 
 
+def _slices_in(folder: Path) -> list[Path]:
+    """Return the files of a series: where any is called as DICOM is, not what has another suffix, such as a description."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not any(file.name.lower().endswith(DICOM) for file in files):
+        return files
+    return [file for file in files if file.suffix.lower() in (*DICOM, "") or file.suffix[1:].isdigit()]
+
+
+def _read_slice(library: Any, file: Path) -> Any:
+    try:
+        return library.dcmread(file)
+    except library.errors.InvalidDicomError as error:
+        raise ValueError(f"{file.name} is no DICOM: {error}") from error
+
+
 def _read_series(files: list[Path], place: Path) -> Volume:
     library = _pydicom()
-    slices = [library.dcmread(file) for file in files]
+    slices = [_read_slice(library, file) for file in files]
     slices = [one for one in slices if "PixelData" in one]
     if not slices:
         raise DataError(f"{str(place)!r} holds no picture of DICOM", hint="give the folder of one series")

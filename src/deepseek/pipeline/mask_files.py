@@ -57,7 +57,7 @@ class MaskWriter:
         with plain_disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for mask, path in zip(masks, paths, strict=True):
-                name = str(self.written) if path is None else stem_of(path)
+                name = str(self.written) if path is None else Path(path).name if (root / path).is_dir() else stem_of(path)
                 if name in self._names:
                     raise DataError(f"two pictures are called {name!r}: their masks would be one file", hint="write .parquet instead")
                 self._names.add(name)

@@ -248,3 +248,12 @@ def test_a_volume_with_numbers_that_are_none_is_set_aside(tmp_path):
 def test_images_that_padding_cuts_are_counted(tmp_path):
     preparation, _, _ = prepared(pictures(tmp_path), tmp_path / "rows", size=(12, 10), fit="pad")
     assert any("6 of 6 training images of 'image' are larger than 12×10 pixels" in one for one in preparation.warnings)
+
+
+def test_slices_of_one_patient_stay_on_one_side_of_a_split(tmp_path):
+    pictures(tmp_path, count=4)
+    for folder in ("images", "masks"):
+        for number in range(4):
+            (tmp_path / folder / f"{number}.png").rename(tmp_path / folder / f"p{number // 2}_{number}.png")
+    source = open_source({"type": "masks", "path": str(tmp_path), "group": "(p[0-9])_"})
+    assert pa.Table.from_batches(source.read())["group"].to_pylist() == ["p0", "p0", "p1", "p1"]

@@ -129,7 +129,7 @@ def test_two_slices_at_one_place_are_refused(tmp_path, values):
     series(tmp_path / "scan", values, order=[0, 1, 2])
     series(tmp_path / "other", values, order=[1])
     (tmp_path / "other" / "03.dcm").rename(tmp_path / "scan" / "03again.dcm")
-    with pytest.raises(DataError, match="two slices of .* lie at the same place"):
+    with pytest.raises(DataError, match=r"two slices of .* lie at the same place"):
         read_volume(tmp_path / "scan")
 
 

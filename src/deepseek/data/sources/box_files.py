@@ -15,6 +15,7 @@ import pyarrow as pa
 from deepseek.data.sources.base import HASHED_KEY, ROOT_KEY, SPLITS
 from deepseek.data.sources.files import FileSource, hash_files, reject_batch
 from deepseek.data.sources.folder import SUFFIXES, walk
+from deepseek.data.sources.groups import GROUP, NamedGroups
 from deepseek.data.sources.text import check_encoding, utf8_blocks
 from deepseek.data.transforms.image import picture_size
 from deepseek.errors import DataError
@@ -46,9 +47,11 @@ class BoxFilesSource(FileSource):
         first_class: The number of the first class.
         unlabelled: What a picture without a file of boxes is: `missing`, or `empty`.
         encoding: How text files are encoded.
+        group: A regular expression that says from a file's name whose it is, such as `(patient[0-9]+)_`: what its first group finds is
+            the column `group`, which `split.group` keeps together.
 
     Raises:
-        InputError: There is no such encoding.
+        InputError: There is no such encoding, or the pattern is none.
     """
 
     def __init__(  # noqa: PLR0913 - its arguments are its schema
@@ -63,10 +66,12 @@ class BoxFilesSource(FileSource):
         first_class: int = 0,
         unlabelled: Literal["missing", "empty"] = "missing",
         encoding: str = "utf-8",
+        group: str | None = None,
     ) -> None:
         super().__init__(folder, path=path)
         self.labels, self.form, self.classes, self.first_class = labels, form, classes, first_class
         self.unlabelled, self.encoding = unlabelled, check_encoding(encoding)
+        self.group, self._groups = group, None if group is None else NamedGroups(group)
         self._read: tuple[object, _Table] | None = None
 
     @property
@@ -87,6 +92,7 @@ class BoxFilesSource(FileSource):
         """Return `image`, `boxes`, and `split` where the folders say it."""
         metadata = {ROOT_KEY: os.fsencode(self.root), HASHED_KEY: b"1"}
         fields = [pa.field("image", pa.string(), metadata=metadata), pa.field("boxes", BOXES)]
+        fields += [] if self._groups is None else [pa.field(GROUP, pa.string())]
         return pa.schema([*fields, pa.field("split", pa.string())] if self._by_split() else fields)
 
     def given_split(self) -> str | None:
@@ -109,14 +115,14 @@ class BoxFilesSource(FileSource):
         for start in range(0, len(table.names), _BATCH_ROWS):
             part = slice(start, start + _BATCH_ROWS)
             values = {"image": pa.array(table.names[part], pa.string()), "boxes": pa.array(table.boxes[part], BOXES)}
+            if self._groups is not None and GROUP in names:
+                values[GROUP] = pa.array(self._groups.of(table.names[part]), pa.string())
             if "split" in names:
                 values["split"] = pa.array([SPLITS[name.split("/")[0].lower()] for name in table.names[part]], pa.string())
             yield pa.record_batch([values[name] for name in names], schema=pa.schema([schema.field(name) for name in names]))
 
     def _pairs(self) -> list[tuple[Path, Path | None]]:
         root, labels = self.root, self._labels
-        if self.labels is not None and not labels.is_dir():
-            raise DataError(f"there is no folder {str(labels)!r}", hint="labels names the folder of the files of boxes")
         pictures = [root / name for name in walk(root) if Path(name).suffix.lower() in SUFFIXES["image"]]
         if not pictures:
             raise DataError(f"the folder {str(root)!r} holds no pictures", hint=f"known suffixes: {' '.join(sorted(SUFFIXES['image']))}")

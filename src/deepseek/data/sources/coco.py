@@ -14,6 +14,7 @@ import pyarrow as pa
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.sources.box_files import BOXES
 from deepseek.data.sources.files import FileSource, reject_batch
+from deepseek.data.sources.groups import GROUP, NamedGroups
 from deepseek.data.sources.text import utf8_blocks
 from deepseek.data.transforms.image import picture_size
 from deepseek.errors import DataError
@@ -34,11 +35,14 @@ class CocoSource(FileSource):
         folder: What relative paths are relative to.
         path: The file.
         images: The folder that the files' names are relative to; that of the file where not given.
+        group: A regular expression that says from a file's name whose it is, such as `(patient[0-9]+)_`: what its first group finds is
+            the column `group`, which `split.group` keeps together.
     """
 
-    def __init__(self, folder: Path = Path(), /, *, path: str | Path, images: str | Path | None = None) -> None:
+    def __init__(self, folder: Path = Path(), /, *, path: str | Path, images: str | Path | None = None, group: str | None = None) -> None:
         super().__init__(folder, path=path)
-        self.images = images
+        self.images, self.group = images, group
+        self._groups = None if group is None else NamedGroups(group)
         self._read: tuple[object, _Table] | None = None
 
     @property
@@ -48,7 +52,8 @@ class CocoSource(FileSource):
 
     def schema(self) -> pa.Schema:
         """Return `image` and `boxes`."""
-        return pa.schema([pa.field("image", pa.string(), metadata={ROOT_KEY: os.fsencode(self.root)}), pa.field("boxes", BOXES)])
+        fields = [pa.field("image", pa.string(), metadata={ROOT_KEY: os.fsencode(self.root)}), pa.field("boxes", BOXES)]
+        return pa.schema(fields if self._groups is None else [*fields, pa.field(GROUP, pa.string())])
 
     def rejects(self) -> Iterator[pa.RecordBatch]:
         """Yield the annotations that belong to nothing or are no boxes."""
@@ -62,6 +67,8 @@ class CocoSource(FileSource):
         for start in range(0, len(names), _BATCH_ROWS):
             part = slice(start, start + _BATCH_ROWS)
             values = {"image": pa.array(names[part], pa.string()), "boxes": pa.array(boxes[part], BOXES)}
+            if self._groups is not None:
+                values[GROUP] = pa.array(self._groups.of(names[part]), pa.string())
             yield pa.record_batch([values[name] for name in target.names], schema=target)
 
     def _table(self) -> _Table:

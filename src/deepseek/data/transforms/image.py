@@ -355,6 +355,8 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
 def _fit(image: Image.Image, fit: _Wanted | None) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         deep = np.asarray(image, dtype=np.float64)
+        if image.mode == "F" and (deep.max(initial=0) <= 1 and (deep % 1).any()):
+            raise ValueError("it holds parts of full brightness, from 0 to 1: write whole numbers of 8 or 16 bits")
         image = Image.fromarray((deep / (257.0 if deep.max(initial=0) > 255 else 1.0)).clip(0, 255).round().astype(np.uint8))
     grey = image.mode in ("1", "L", "LA") if fit is None else fit.channels == 1
     image = image.convert("L" if grey else "RGB")

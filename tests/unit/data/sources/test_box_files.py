@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from deepseek.data.sources import open_source
-from deepseek.errors import DataError
+from deepseek.errors import DataError, InputError
 
 
 def write(folder, files):
@@ -140,7 +140,7 @@ def test_a_file_of_boxes_without_a_picture_is_named(tmp_path):
 
 def test_a_folder_of_boxes_that_is_not_there_is_said(tmp_path):
     write(tmp_path, {"images/a.png": None})
-    with pytest.raises(DataError, match="there is no folder .*lables"):
+    with pytest.raises(DataError, match=r"there is no folder .*lables"):
         read(open_source({"type": "box_files", "path": "images", "labels": "lables"}, folder=tmp_path))
 
 
@@ -178,3 +178,17 @@ def test_a_picture_of_another_size_than_coco_says_is_set_aside(tmp_path):
 def test_two_entries_of_one_id_are_refused(tmp_path, part):
     with pytest.raises(DataError, match="two entries of the id"):
         read(coco(tmp_path, {**COCO, part: [*COCO[part], {**COCO[part][0], "file_name": "c.png", "name": "dog"}]}))
+
+
+def test_names_say_whose_a_picture_is(tmp_path):
+    write(tmp_path, {f"{name}.png": None for name in ("film1_a", "film1_b", "film2_a")})
+    spec = {"type": "box_files", "path": ".", "unlabelled": "empty", "group": "(film[0-9]+)_"}
+    assert [row["group"] for row in read(open_source(spec, folder=tmp_path))] == ["film1", "film1", "film2"]
+    with pytest.raises(DataError, match=r"'film1_a.png' does not say its group"):
+        read(open_source({**spec, "group": "patient"}, folder=tmp_path))
+    with pytest.raises(InputError, match="no regular expression"):
+        open_source({**spec, "group": "(film"}, folder=tmp_path)
+    document = {**COCO, "images": [{"id": 7, "file_name": "film1_a.png"}], "annotations": []}
+    (tmp_path / "set.json").write_text(json.dumps(document))
+    (row,) = read(open_source({"type": "coco", "path": "set.json", "group": "film[0-9]"}, folder=tmp_path))
+    assert row["group"] == "film1"
