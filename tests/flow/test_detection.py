@@ -131,6 +131,15 @@ def test_measured_again_the_bundle_is_as_good_as_the_run_says(trained, exported)
         again = deepseek.load(bundle).evaluate(rows)
         assert again["metrics"]["map50"] == pytest.approx(run.metrics["test"]["map50"], abs=1e-6)
         assert again["rows"] == 40
+        assert again["warnings"] == []
+
+
+def test_boxes_that_are_left_out_when_measuring_are_told_of(trained, tmp_path):
+    _, run = trained
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("10 10 20 20 disc\n30 30 30 40 disc\n")
+    told = deepseek.load(run).evaluate({"type": "box_files", "path": str(tmp_path), "form": "pixels"})["warnings"]
+    assert told == ["1 boxes were left out: without height or width; the first is 'disc' at [30.0, 30.0, 30.0, 40.0]"]
 
 
 def test_a_report_shows_boxes_over_pictures(trained, tmp_path):

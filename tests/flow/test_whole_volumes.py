@@ -62,6 +62,7 @@ def test_the_metrics_are_those_of_the_answers(run):
     assert made.metrics["test"]["dice"] == pytest.approx(dice(answers, masks), abs=1e-6)
     measured = predictor.evaluate(str(folder / "test"))
     assert measured["rows"] == 3
+    assert not predictor.backend.model.training, "measuring leaves the network as it was"
     assert measured["metrics"] == pytest.approx(made.metrics["test"], abs=1e-6)
 
 

@@ -76,7 +76,8 @@ def measure_batches(backend: Backend, task: Task, preparation: Preparation, *, t
         aside = ", ".join(f"{reason}: {count}" for reason, count in counts.items()) or "there is none"
         raise DataError(f"no row can be measured ({aside})", hint="give rows with the target and of classes that training knew")
     set_aside = {reason: count for reason, count in counts.items() if count}
-    return {"metrics": metrics, "rows": rows, "set_aside": set_aside, "warnings": unknown.warnings("rows")}
+    told = [] if preparation.target is None else preparation.target.take_left_out()
+    return {"metrics": metrics, "rows": rows, "set_aside": set_aside, "warnings": [*unknown.warnings("rows"), *told]}
 
 
 def _measured(backend: Backend, task: Task, preparation: Preparation, batches: Iterator[Batch]) -> dict[str, float]:

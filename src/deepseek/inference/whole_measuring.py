@@ -34,6 +34,7 @@ class WindowedModel(nn.Module):
     def __init__(self, model: TaskModel, *, name: str, space: Sequence[int]) -> None:
         super().__init__()
         self.model, self.name, self.space = model, name, tuple(space)
+        self.train(model.training)  # what measures brings it back to the mode it was in, and the network with it
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return `[b, k, *space]`: raw outputs for pictures of the network's size, of larger ones the logarithms of the probabilities.

@@ -26,6 +26,8 @@ BOXES = pa.list_(
 """A column of boxes: edges in pixels of the picture, the class, and whether it is around many objects."""
 _BATCH_ROWS = 4_096
 _PARTS = 5
+_LARGEST_PART = 2.0
+"""Boxes may reach beyond their picture a little; centres and sides of more than this many pictures are pixels."""
 
 
 class BoxFilesSource(FileSource):
@@ -187,9 +189,14 @@ class BoxFilesSource(FileSource):
             one, two, three, four = map(float, numbers)
         except ValueError:
             what = "class cx cy w h" if self.form == "relative" else "x1 y1 x2 y2 class"
-            raise _BoxError(number, f"{line.strip()[:80]!r} is not {what}") from None
+            pixels = self.form == "relative" and len(parts) == _PARTS and all(map(_is_number, parts[:-1]))
+            other = "; x1 y1 x2 y2 class are read with form: pixels" if pixels else ""
+            raise _BoxError(number, f"{line.strip()[:80]!r} is not {what}{other}") from None
         if not all(map(math.isfinite, (one, two, three, four))):
             raise _BoxError(number, f"{line.strip()[:80]!r} has a number that is none")
+        if self.form == "relative" and max(map(abs, (one, two, three, four))) > _LARGEST_PART:
+            what = f"{line.strip()[:80]!r} holds no parts of the picture, which are at most 1; pixels are read with form: pixels"
+            raise _BoxError(number, what)
         if self.form == "relative":
             height, width = size
             one, two, three, four = (

@@ -113,7 +113,9 @@ class MaskTarget(TargetTransform):
         counts = {number: count for number, count in sorted(self._counts.items()) if number != self.ignore}
         if not counts:
             first = f"; the first: {self._unread}" if self._unread else ""
-            raise DataError(f"no training row has a readable mask in {self._column!r}{first}", hint="are the paths right?")
+            raise DataError(
+                f"no training row has a readable mask in {self._column!r}{first}", hint=None if first else "are the paths right?"
+            )
         if len(counts) < 2:
             raise DataError(f"all places of all training masks are {next(iter(counts))}", hint="there is nothing to tell apart")
         if len(counts) >= IGNORED:

@@ -92,7 +92,10 @@ class VolumeTransform(PicturedTransform):
         """Settle size, channels, and where brightness lies; every volume counts alike, whatever its size."""
         if not self._sizes:
             first = f"; the first: {self._unread}" if self._unread else ""
-            raise DataError(f"no readable volume was seen in the training rows of {self._column!r}{first}", hint="are the paths right?")
+            raise DataError(
+                f"no readable volume was seen in the training rows of {self._column!r}{first}",
+                hint=None if first else "are the paths right?",
+            )
         if len(self._channels) > 1:
             raise DataError(f"the volumes of {self._column!r} have {sorted(self._channels)} channels", hint="all must have equally many")
         largest = tuple(int(side) for side in np.max(self._sizes, axis=0))

@@ -58,6 +58,8 @@ def test_pascal_voc(tmp_path):
         ("b.txt", "1 0.5 0.5\n", "is not class cx cy w h"),
         ("b.txt", "\n1 0.5 0.5 nan 1\n", "a number that is none"),
         ("b.txt", "9 0.5 0.5 0.1 0.1\n", "none of 0 to 1"),
+        ("b.txt", "12 30 31 49 cat\n", "is not class cx cy w h; x1 y1 x2 y2 class are read with form: pixels"),
+        ("b.txt", "12 30 31 49 0\n", "holds no parts of the picture, which are at most 1"),
         ("b.xml", "<annotation><object/></annotation>", "no name, or no box"),
         ("b.xml", '<!DOCTYPE x [<!ENTITY a "b">]><annotation/>', "entities"),
     ],
@@ -192,3 +194,17 @@ def test_names_say_whose_a_picture_is(tmp_path):
     (tmp_path / "set.json").write_text(json.dumps(document))
     (row,) = read(open_source({"type": "coco", "path": "set.json", "group": "film[0-9]"}, folder=tmp_path))
     assert row["group"] == "film1"
+
+
+def test_a_folder_of_boxes_that_is_taken_for_classes_is_pointed_out(tmp_path):
+    write(tmp_path, {"train/a.png": None, "train/a.txt": "1 2 3 4 x", "test/b.png": None, "test/b.txt": ""})
+    with pytest.raises(DataError) as told:
+        open_source(tmp_path).schema()
+    assert "type: box_files" in told.value.hint
+
+
+def test_a_file_of_coco_that_is_taken_for_a_table_is_pointed_out(tmp_path):
+    (tmp_path / "set.json").write_text(json.dumps(COCO))
+    with pytest.raises(DataError) as told:
+        read(open_source(tmp_path / "set.json"))
+    assert "type: coco" in told.value.hint

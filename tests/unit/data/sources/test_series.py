@@ -13,6 +13,7 @@ from deepseek.data.transforms import group_fields
 from deepseek.data.volumes import read_volume, write_volume
 from deepseek.errors import DataError
 from deepseek.fields import Field, Kind, Schema
+from deepseek.inference.tables import open_rows
 
 pytest.importorskip("nibabel")
 pytest.importorskip("pydicom")
@@ -53,3 +54,10 @@ def test_a_damaged_slice_is_named(tmp_path):
     (tmp_path / "scan" / "01.dcm").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"scan' cannot be read: 01\.dcm is no DICOM"):
         read_volume(tmp_path / "scan")
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Kind.IMAGE, "absent.png"), (Kind.VOLUME, "absent.nii.gz"), (Kind.AUDIO, "absent.wav")])
+def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path, kind, name):
+    schema = Schema((Field("given", kind),), ())
+    with pytest.raises(DataError, match=f"there is no file .*{name}"):
+        open_rows(str(tmp_path / name), schema, ["given"])
