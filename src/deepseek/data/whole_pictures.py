@@ -64,9 +64,7 @@ def keep_wholes(preparation: Preparation, batches: Iterable[pa.RecordBatch], fol
     if not isinstance(target, MaskTarget) or target.picture.resizes:
         return 0
     picture: InputSpec = target.picture.inputs[0]
-    made = write_wholes(folder, _kept(preparation, batches), name=picture.name, space=target.picture.space, dtype=picture.dtype)
-    target.take_left_out()  # told of already, when the rows were prepared
-    return made
+    return write_wholes(folder, _kept(preparation, batches), name=picture.name, space=target.picture.space, dtype=picture.dtype)
 
 
 def _kept(preparation: Preparation, batches: Iterable[pa.RecordBatch]) -> Iterator[WholeRow]:

@@ -136,8 +136,11 @@ class MaskTarget(TargetTransform):
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return `target`, uint8 `[rows, *space]`."""
         out = np.empty((batch.num_rows, *self.picture.space), dtype=np.uint8)
-        for row, codes in enumerate(self.wholes(batch)):
+        turned = []
+        for row, (codes, lies_alike) in enumerate(self._laid(batch)):
             out[row] = self.picture.lay(codes, outside=IGNORED)
+            turned += [] if lies_alike else [row]
+        self._count_turned(batch, turned)  # once all is read: a batch with a broken mask comes again without it
         return {"target": out}
 
     def wholes(self, batch: pa.RecordBatch) -> Iterator[np.ndarray]:
@@ -146,14 +149,16 @@ class MaskTarget(TargetTransform):
         Raises:
             DataError: A mask is missing, cannot be read, is not of its picture's size, or holds a class that training did not know.
         """
+        return (codes for codes, _ in self._laid(batch))
+
+    def _laid(self, batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray, bool]]:
+        """Yield each row's codes, and whether mask and volume say that they lie alike in the body."""
         for row, (given, head) in enumerate(zip(self._masks(batch), self.picture.heads(batch), strict=True)):
             mask = _checked(given, head and head.size)
             if isinstance(mask, str):
                 raise DataError(f"row {row} of the batch: {mask}", hint="replace the file; preparing data sets such rows aside")
             values, lies = mask
-            if head is not None and not same_axes(head.affine, lies):
-                self._count_turned(batch, row)
-            yield self.picture.scaled(self._codes(values, row), head and head.own)
+            yield self.picture.scaled(self._codes(values, row), head and head.own), head is None or same_axes(head.affine, lies)
 
     def take_left_out(self) -> list[str]:
         """Return how many masks lie otherwise in the body than their volumes since this was last asked, in words."""
@@ -166,11 +171,13 @@ class MaskTarget(TargetTransform):
             "voxel, as they are stored; look whether they fit, and bring both to one orientation where they do not"
         ]
 
-    def _count_turned(self, batch: pa.RecordBatch, row: int) -> None:
-        name = get_column(batch, self._column)[row].as_py()
+    def _count_turned(self, batch: pa.RecordBatch, rows: Sequence[int]) -> None:
+        if not rows:
+            return
+        name = get_column(batch, self._column)[rows[0]].as_py()
         with self._lock:
             count, first = self._turned
-            self._turned = (count + 1, first or (repr(name) if isinstance(name, str) else f"row {row} of a batch"))
+            self._turned = (count + len(rows), first or (repr(name) if isinstance(name, str) else f"row {rows[0]} of a batch"))
 
     def _codes(self, values: np.ndarray, row: int) -> np.ndarray:
         numbers = np.array([int(name) for name in self.spec.classes])
