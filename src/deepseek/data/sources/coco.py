@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from deepseek.artifacts.files import sha256_json
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.sources.box_files import BOXES
 from deepseek.data.sources.files import FileSource, reject_batch
@@ -54,6 +55,11 @@ class CocoSource(FileSource):
         """Return `image` and `boxes`."""
         fields = [pa.field("image", pa.string(), metadata={ROOT_KEY: os.fsencode(self.root)}), pa.field("boxes", BOXES)]
         return pa.schema(fields if self._groups is None else [*fields, pa.field(GROUP, pa.string())])
+
+    def fingerprint(self) -> str:
+        """Return a hash of the file, and of what is set aside: that hangs on the pictures, which may be mended where they lie."""
+        found, bad = super().fingerprint(), self._table()[2]
+        return sha256_json([found, bad]) if bad else found
 
     def rejects(self) -> Iterator[pa.RecordBatch]:
         """Yield the annotations that belong to nothing or are no boxes."""

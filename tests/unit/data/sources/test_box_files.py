@@ -172,7 +172,9 @@ def test_a_picture_of_another_size_than_coco_says_is_set_aside(tmp_path):
     source = coco(tmp_path, COCO)
     assert [row["image"] for row in read(source)] == ["b.png"]
     assert "shown turned" in next(iter(reasons(source).values()))
+    before = source.fingerprint()
     Image.new("L", (40, 20)).save(tmp_path / "pictures" / "a.png")
+    assert coco(tmp_path, COCO).fingerprint() != before, "what was read before the picture was mended is not used again"
     assert [row["image"] for row in read(coco(tmp_path, COCO))] == ["a.png", "b.png"]
 
 
