@@ -10,7 +10,7 @@ import time
 import wave
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Protocol
 
@@ -268,9 +268,10 @@ def named_paths(runs: Sequence[str | PathLike[str]]) -> dict[str, str]:
         raise InputError("there is nothing to serve", hint="name a run: deepseek serve runs/NAME")
     found: dict[str, str] = {}
     for given in runs:
-        name, separator, path = str(given).partition("=")
+        text = fspath(given)  # what a run came to is a path too, and says more than that as text
+        name, separator, path = text.partition("=")
         if not separator:
-            name, path = _name_of(Path(str(given))), str(given)
+            name, path = _name_of(Path(text)), text
         if not NAME.fullmatch(name):
             raise InputError(
                 f"the model's name {name!r} cannot stand in an address", hint="give it one of letters, digits, . _ -: NAME=PATH"

@@ -32,7 +32,7 @@ def test_a_folder_of_slices_is_one_volume(tmp_path):
     (transform,) = group_fields(Schema((Field("scan", Kind.VOLUME),), ()), {}).build()
     assert transform.sizes(batch) == [(3, 4, 5)] * 3
     before = listed.fingerprint()
-    (tmp_path / "second" / "01.dcm").write_bytes((tmp_path / "1.2.840.7" / "01.dcm").read_bytes())
+    (tmp_path / "second" / "13.dcm").write_bytes((tmp_path / "1.2.840.7" / "13.dcm").read_bytes())
     assert listed.fingerprint() != before
 
 
@@ -51,8 +51,8 @@ def test_a_folder_of_slices_has_a_mask_of_its_name(tmp_path):
 
 def test_a_damaged_slice_is_named(tmp_path):
     series(tmp_path / "scan", VALUES, order=[0, 1, 2])
-    (tmp_path / "scan" / "01.dcm").write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"scan' cannot be read: 01\.dcm is no DICOM"):
+    (tmp_path / "scan" / "13.dcm").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"scan' cannot be read: 13\.dcm is no DICOM"):
         read_volume(tmp_path / "scan")
 
 
