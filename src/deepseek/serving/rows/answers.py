@@ -75,10 +75,10 @@ class AnswerWriter:
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
     """Return a column's values, the float32 numbers within boxes as such: as Python's they would be spelled to twice the digits."""
+    rows: list[Any] = column.to_pylist()
     if not (pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type)):
-        return column.to_pylist()
+        return rows
     names = [field.name for field in column.type.value_type if field.type == pa.float32()]
-    rows = column.to_pylist()
     for box in (one for row in rows for one in row or ()):
         box |= {name: np.float32(box[name]) for name in names}
     return rows
