@@ -154,11 +154,12 @@ class MaskTarget(TargetTransform):
     def _laid(self, batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray, bool]]:
         """Yield each row's codes, and whether mask and volume say that they lie alike in the body."""
         for row, (given, head) in enumerate(zip(self._masks(batch), self.picture.heads(batch), strict=True)):
-            mask = _checked(given, head and head.size)
+            mask = _checked(given, None if head is None else head.size)
             if isinstance(mask, str):
                 raise DataError(f"row {row} of the batch: {mask}", hint="replace the file; preparing data sets such rows aside")
             values, lies = mask
-            yield self.picture.scaled(self._codes(values, row), head and head.own), head is None or same_axes(head.affine, lies)
+            own = None if head is None else head.own
+            yield self.picture.scaled(self._codes(values, row), own), head is None or same_axes(head.affine, lies)
 
     def take_left_out(self) -> list[str]:
         """Return how many masks lie otherwise in the body than their volumes since this was last asked, in words."""
