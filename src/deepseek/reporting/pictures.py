@@ -82,7 +82,7 @@ def marked(pixels: np.ndarray, *, boxes: Sequence[tuple[Sequence[float], str]] =
     for edges, colour in boxes:
         left, top, right, bottom = (edge * factor for edge in edges)
         pen.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=colour, width=2)
-    return _encoded(image, "JPEG", quality=85)
+    return _encoded(image, "JPEG", quality=85, subsampling=0)  # thin lines keep their colour
 
 
 def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
