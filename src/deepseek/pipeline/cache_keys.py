@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -92,6 +93,9 @@ def checkpoint_versions(transforms: Mapping[str, Any]) -> dict[str, str]:
 def _stamp(path: str) -> str:
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, for millions of files
+        if stat.S_ISDIR(status.st_mode):  # a series of DICOM: a slice that is replaced leaves the folder as old as it was
+            with os.scandir(path) as files:
+                return str(sorted((one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files))
     except (OSError, ValueError):
         return "absent"
     return f"{status.st_size} {status.st_mtime_ns}"

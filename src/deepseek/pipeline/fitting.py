@@ -21,6 +21,7 @@ from deepseek.distributed import RankContext
 from deepseek.inference import build_model
 from deepseek.inference.reading import FEATURES_FILE
 from deepseek.inference.saving import documents_of, write_model
+from deepseek.inference.whole_measuring import WindowedModel, with_wholes
 from deepseek.monitoring.reference import REFERENCE_FILE
 from deepseek.pipeline.reference import reference_of
 from deepseek.registry import family, load_plugin
@@ -167,12 +168,17 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
 def measure(model: TaskModel, dataset: PreparedDataset, ranks: RankContext) -> dict[str, float]:
     """Return a model's metrics on all rows of a dataset, in float32, exact on any number of ranks.
 
-    The area under the ROC curve is computed from every score on a single rank, and from bins on several.
+    Pictures that a segmentation's network is too small for are measured whole, window by window, as they are answered. The area under the
+    ROC curve is computed from every score on a single rank, and from bins on several.
     """
     dataset = model.task.measured_rows(dataset)
     size = rows_within(dataset, EVALUATION_ROWS) * ranks.ranks
     loader = Loader(dataset, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
-    return evaluate_exactly(model, model.task, loader.batches(0), context=ranks)
+    wholes = dataset.wholes
+    if wholes is None:
+        return evaluate_exactly(model, model.task, loader.batches(0), context=ranks)
+    batches = with_wholes(loader.batches(0), dataset, wholes, rank=ranks.rank, ranks=ranks.ranks)
+    return evaluate_exactly(WindowedModel(model, name=wholes.name, space=wholes.space), model.task, batches, context=ranks)
 
 
 def known_of(preparation: Preparation, train: PreparedDataset) -> Known:

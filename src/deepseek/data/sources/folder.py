@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -126,7 +126,7 @@ class FolderSource(FileSource):
         if not rows:
             raise DataError(
                 f"the folder {str(self.root)!r} has no file at {'SPLIT/CLASS/file' if by_split else 'CLASS/file'}",
-                hint="make one subfolder for each class",
+                hint=_boxes_hint(names) or "make one subfolder for each class",
             )
         order = ["train", "validation", "test", None]
         return sorted(rows, key=lambda item: (order.index(item.split), item.label, item.name)), bad
@@ -152,6 +152,15 @@ def walk(root: Path) -> list[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [(Path(place) / name).relative_to(root).as_posix() for name in files if not name.startswith(".")]
     return sorted(found)
+
+
+def _boxes_hint(names: Sequence[str]) -> str | None:
+    """Return how pictures with a file of boxes beside each are read, where most of a folder's are such."""
+    pictures = {Path(name).with_suffix("").as_posix() for name in names if _kind_of(name) == "image"}
+    boxes = {Path(name).with_suffix("").as_posix() for name in names if Path(name).suffix.lower() in (".txt", ".xml")}
+    if 2 * len(pictures & boxes) <= len(pictures):
+        return None
+    return "pictures with a file of boxes beside each are read by data.source={type: box_files, path: …}, with data.target=boxes"
 
 
 def _kind_of(name: str) -> str | None:

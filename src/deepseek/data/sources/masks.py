@@ -12,8 +12,9 @@ import pyarrow as pa
 from deepseek.data.sources.base import HASHED_KEY, ROOT_KEY
 from deepseek.data.sources.files import FileSource, hash_files, reject_batch
 from deepseek.data.sources.folder import SUFFIXES, walk
+from deepseek.data.sources.groups import GROUP, NamedGroups
 from deepseek.data.sources.remote.urls import local_path
-from deepseek.data.volumes import is_volume, stem_of
+from deepseek.data.volumes import is_volume, stem_of, with_series
 from deepseek.errors import DataError
 
 PAIRS = (("images", "masks"), ("images", "labels"), ("imagesTr", "labelsTr"))
@@ -28,6 +29,7 @@ class MasksSource(FileSource):
     The folder of masks may also be called `labels/`; `imagesTr/` with `labelsTr/`, as the Medical Segmentation Decathlon and nnU-Net lay
     volumes out, are known too. The columns are `image` and `mask`, paths relative to the folder. A picture and its mask have the same name,
     but for the suffix and the `_0000` that nnU-Net puts behind the name of a volume; suffixes are those of pictures, `.nii` and `.nii.gz`.
+    A folder of DICOM within them is one volume, `images/NAME/` with `masks/NAME.nii.gz`.
     Pictures without a mask and masks without a picture are set aside (`rejects`).
 
     Args:
@@ -35,11 +37,23 @@ class MasksSource(FileSource):
         path: The folder.
         images: The subfolder of the pictures, where it is called otherwise.
         masks: The subfolder of the masks, where it is called otherwise.
+        group: A regular expression that says from a file's name whose it is, such as `(patient[0-9]+)_`: what its first group finds is
+            the column `group`, which `split.group` keeps together.
     """
 
-    def __init__(self, folder: Path = Path(), /, *, path: str | Path, images: str | None = None, masks: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path = Path(),
+        /,
+        *,
+        path: str | Path,
+        images: str | None = None,
+        masks: str | None = None,
+        group: str | None = None,
+    ) -> None:
         super().__init__(folder, path=path)
-        self.images, self.masks = images, masks
+        self.images, self.masks, self.group = images, masks, group
+        self._groups = None if group is None else NamedGroups(group)
 
     @property
     def root(self) -> Path:
@@ -48,13 +62,15 @@ class MasksSource(FileSource):
         return Path(os.path.normpath((self.folder / local_path(self.path)).expanduser().absolute()))
 
     def files(self) -> list[Path]:
-        """Return all files that rows name, in order."""
-        return [self.root / name for pair in self._items()[0] for name in pair]
+        """Return all files that rows name, in order; of a series of DICOM those in its folder."""
+        named = [self.root / name for pair in self._items()[0] for name in pair]
+        return [file for path in named for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
 
     def schema(self) -> pa.Schema:
         """Return the columns `image` and `mask`."""
         metadata = {ROOT_KEY: os.fsencode(self.root), HASHED_KEY: b"1"}
-        return pa.schema([pa.field(name, pa.string(), metadata=metadata) for name in ("image", "mask")])
+        fields = [pa.field(name, pa.string(), metadata=metadata) for name in ("image", "mask")]
+        return pa.schema(fields if self._groups is None else [*fields, pa.field(GROUP, pa.string())])
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of every file's name and whole content."""
@@ -74,6 +90,8 @@ class MasksSource(FileSource):
         for start in range(0, len(pairs), _BATCH_ROWS):
             part = pairs[start : start + _BATCH_ROWS]
             values = {"image": [image for image, _ in part], "mask": [mask for _, mask in part]}
+            if self._groups is not None:
+                values[GROUP] = self._groups.of(values["image"])
             yield pa.record_batch([pa.array(values[name], pa.string()) for name in names], schema=target)
 
     def _items(self) -> tuple[list[tuple[str, str]], dict[str, str]]:
@@ -102,12 +120,15 @@ class MasksSource(FileSource):
     def _named(self, subfolder: str, bad: dict[str, str]) -> dict[str, str]:
         """Return the files of a subfolder by what a picture and its mask have in common."""
         found: dict[str, str] = {}
-        for name in walk(self.root / subfolder):
+        listed = walk(self.root / subfolder)
+        apart = [name for name in listed if "/" not in name]  # slices are of one volume where they have a folder of their own
+        for name in sorted([*apart, *with_series(name for name in listed if "/" in name)]):
             path = f"{subfolder}/{name}"
-            if not (is_volume(name) or Path(name).suffix.lower() in SUFFIXES["image"]):
+            series = (self.root / path).is_dir()
+            if not (series or is_volume(name) or Path(name).suffix.lower() in SUFFIXES["image"]):
                 bad[path] = f"no picture: its suffix is {Path(name).suffix or 'missing'}"
                 continue
-            stem = stem_of(name)
+            stem = Path(name).name if series else stem_of(name)
             channel = _CHANNEL.search(stem) if is_volume(name) else None
             if channel and channel[1] != "0000":
                 bad[path] = f"a further channel ({channel[1]}) of a volume: volumes are read with one channel"

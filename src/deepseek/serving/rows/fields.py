@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import io
+import math
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,15 @@ from PIL import Image, UnidentifiedImageError
 
 from deepseek.data.columns import is_number, is_text, plain
 from deepseek.data.transforms.sound_files import SoundError, decode
-from deepseek.errors import BundleError
+from deepseek.data.volumes import read_head_bytes
+from deepseek.errors import BundleError, DataError
 from deepseek.fields import Field, Kind
 
 LARGEST = float(np.finfo(np.float32).max)
 """Numbers beyond count as infinite: the network computes in float32."""
 LARGEST_PIXELS = 50_000_000
-FILE_KINDS = frozenset({Kind.IMAGE, Kind.AUDIO})
+LARGEST_VOXELS = 100_000_000
+FILE_KINDS = frozenset({Kind.IMAGE, Kind.AUDIO, Kind.VOLUME})
 """What is asked for as files: in base64 within JSON, as they are within forms."""
 _WHOLE = 2**63
 _MICROSECONDS = pa.timestamp("us")
@@ -127,16 +130,23 @@ def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[A
         return _text(field, "text", "a text" if example is None else example)
     if field.kind is Kind.TIMESTAMP:
         return _timestamp(field, kind)
-    if field.kind is Kind.IMAGE:
-        what = f"an image file of at most {LARGEST_PIXELS:,} pixels"
-        return _file(field, _as_image, what, "an image file (PNG, JPEG, WebP …) in base64", optional=optional)
-    if field.kind is Kind.AUDIO:
-        return _file(field, _as_sound, "a sound file", "a sound file (WAV …) in base64", optional=optional)
+    if field.kind in FILE_KINDS:
+        return _file_field(field, optional=optional)
     if field.kind is Kind.TAGS:
         return _words(field)
     if field.kind is Kind.SERIES and field.shape and kind is not None and pa.types.is_list(kind):
         return _series(field, kind.value_type)
     raise BundleError(f"the column {field.name!r} is of the kind {field.kind.value!r}, which is not served over HTTP")
+
+
+def _file_field(field: Field, *, optional: bool) -> FieldReader:
+    if field.kind is Kind.AUDIO:
+        return _file(field, _as_sound, "a sound file", "a sound file (WAV …) in base64", optional=optional)
+    if field.kind is Kind.VOLUME:
+        what = f"a NIfTI file of at most {LARGEST_VOXELS:,} voxels"
+        return _file(field, _as_volume, what, "a NIfTI file (.nii, .nii.gz) in base64", optional=False)
+    what = f"an image file of at most {LARGEST_PIXELS:,} pixels"
+    return _file(field, _as_image, what, "an image file (PNG, JPEG, WebP …) in base64", optional=optional)
 
 
 def _number(field: Field, example: Any) -> FieldReader:
@@ -304,6 +314,18 @@ def _as_sound(value: Any) -> bytes:
         decode(data)
     except SoundError as error:
         raise ValueError from error
+    return data
+
+
+def _as_volume(value: Any) -> bytes:
+    """Return the file's bytes, once its head says that it is a volume, and how large."""
+    data = _as_bytes(value)
+    try:
+        size = read_head_bytes(data).size
+    except DataError as error:
+        raise ValueError from error
+    if math.prod(size) > LARGEST_VOXELS:
+        raise ValueError
     return data
 
 
