@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import deepseek.data.transforms.text as module
 from deepseek.data.transforms.sample import TextSample
-from deepseek.data.transforms.text import TextTransform, pieces_for
+from deepseek.data.transforms.text import TextTransform
+from deepseek.data.transforms.text_columns import pieces_for
 from deepseek.data.transforms.tokenizer import LEAST_BPE
 from deepseek.errors import ColumnError, InputError
 from deepseek.fields import Field, Kind
