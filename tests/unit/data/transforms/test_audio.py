@@ -89,6 +89,7 @@ def test_without_the_library_the_error_says_what_to_install(monkeypatch):
         (wav(TONE, bits=16, code=6), "of 16 bits in the form 6"),
         (wav([0.0, np.nan], bits=32, code=3), "infinite or not a number"),
         (wav(TONE, channels=1, rate=0), "0 samples a second"),
+        (wav(TONE, rate=768_001), "768,001 samples a second; up to 768,000 are read"),
         (b"", "empty"),
     ],
 )
