@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import deepseek.data.transforms.text as module
+import deepseek.data.transforms.text_columns as module
 from deepseek.data.transforms.sample import TextSample
 from deepseek.data.transforms.text import TextTransform
 from deepseek.data.transforms.text_columns import pieces_for
