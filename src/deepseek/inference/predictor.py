@@ -195,7 +195,7 @@ class Predictor:
         """Measure the model on rows that have the target.
 
         Args:
-            table: A path or a table.
+            table: A path or a table; of a language model also the text files themselves.
 
         Returns:
             `metrics` by name (of an exported bundle all but the loss, as its graph returns answers only), `rows` measured, `set_aside`: how
@@ -208,7 +208,8 @@ class Predictor:
         """
         from deepseek.inference.evaluation import measure_source, measure_windows
 
-        source = open_source(table)
+        # of a language model the text itself is what is predicted: a file of it is a row
+        source = self.open(table) if self._target.kind == "tokens" else open_source(table)
         if isinstance(self._preparation, WindowPreparation):
             return measure_windows(self.backend, self.task, self._preparation, source=source)
         self.require_columns(source.schema().names)
