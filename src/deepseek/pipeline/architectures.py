@@ -46,9 +46,12 @@ class Situation:
 
     @property
     def senses(self) -> frozenset[str]:
-        """The kinds of inputs there are: `image`, `volume`, `text`, `audio`, `series`, and `table` for everything else."""
+        """The kinds of inputs there are: `image`, `volume`, `text`, `audio`, `series`, and `table` for everything else.
+
+        Where the words of a text begin is an input of its own, and part of the text.
+        """
         alone = {Kind.IMAGE, Kind.VOLUME, Kind.TEXT, Kind.AUDIO, Kind.SERIES}
-        return frozenset(spec.kind.value if spec.kind in alone else "table" for spec in self.inputs.values())
+        return frozenset(spec.kind.value if spec.kind in alone else "table" for spec in self.inputs.values() if spec.kind is not Kind.ID)
 
     @property
     def forecasts(self) -> bool:
@@ -137,7 +140,8 @@ def _always(model: Spec, reason: str) -> Callable[[Situation], Chosen]:
 def _series_model(situation: Situation) -> Chosen:
     """Take the linear network, and say which columns it is blind to: who named them under `data.known` would not guess it."""
     others = dict.fromkeys(name for spec in situation.inputs.values() for name in spec.columns if name not in situation.target.columns)
-    blind = f"; {', '.join(others)}: not looked at, as series_rnn and tft would" if others else ""
+    columns = [name for name in others if not any(name.startswith(f"{other}_") for other in others)]  # a time is also its hour, day, year
+    blind = f"; {', '.join(columns)}: not looked at, as series_rnn and tft would" if columns else ""
     return family("model").validate("dlinear"), f"two matrices from past to future, which larger networks have to beat first{blind}"
 
 

@@ -112,12 +112,17 @@ def test_of_several_images_the_largest_decides():
 
 
 def test_columns_that_the_forecasts_default_is_blind_to_are_named():
-    price = InputSpec("known_numbers", Kind.SERIES, ("price",), (60, 1), "float32", horizon=12)
-    assert (
-        "price: not looked at"
-        in architecture_of(situation({**STEPS, "known_numbers": price}, LOAD)).choose(situation({**STEPS, "known_numbers": price}, LOAD))[1]
-    )
-    assert "not looked at" not in architecture_of(situation(STEPS, LOAD)).choose(situation(STEPS, LOAD))[1]
+    columns = ("price", "date", "date_day_sin")
+    ahead = InputSpec("known_numbers", Kind.SERIES, columns, (60, 3), "float32", horizon=12)
+    for inputs, said in (({**STEPS, "known_numbers": ahead}, "; price, date: not looked at"), (STEPS, "")):
+        _, why = architecture_of(situation(inputs, LOAD)).choose(situation(inputs, LOAD))
+        assert ("not looked at" in why) == bool(said)
+        assert said in why
+
+
+def test_where_words_begin_is_part_of_their_text():
+    starts = InputSpec("note_words", Kind.ID, ("note",), (), "int32", ragged=True)
+    assert situation({**TEXT, "note_words": starts}, TAGS).senses == {"text"}
 
 
 def test_the_guide_shows_the_table():

@@ -110,7 +110,8 @@ def _decode_other(data: bytes) -> tuple[np.ndarray, int]:
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise SoundError(str(error)) from error
+        # what the library says itself, without the place in memory that stands for the file's name
+        raise SoundError(str(getattr(error, "error_string", error))) from error
     return samples, int(rate)
 
 

@@ -98,6 +98,14 @@ def test_damaged_files_are_told_by_what_is_wrong(file, message):
         decode(file)
 
 
+def test_what_is_no_sound_is_said_without_a_place_in_memory():
+    pytest.importorskip("soundfile")
+    with pytest.raises(SoundError) as caught:
+        decode(b"this is no sound")
+    assert "0x" not in str(caught.value)
+    assert "ormat" in str(caught.value)
+
+
 @pytest.mark.parametrize(("rate", "wanted"), [(44_100, 16_000), (8_000, 16_000), (16_000, 8_000), (22_050, 8_000), (11_025, 16_000)])
 @pytest.mark.parametrize("length", [1, 37, 5_000])
 def test_resampling_is_scipys(rate, wanted, length):
