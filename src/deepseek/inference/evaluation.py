@@ -17,7 +17,7 @@ from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.sources.base import Source, rooted_batches
 from deepseek.data.targets.mask import MaskTarget
-from deepseek.data.transforms.text import joined
+from deepseek.data.transforms.text_columns import joined
 from deepseek.data.unknown_categories import Unknown
 from deepseek.data.whole_pictures import cut_rows, whole_rows
 from deepseek.data.windows.making import windows_of
@@ -126,14 +126,15 @@ def measure_windows(backend: Backend, task: Task, preparation: WindowPreparation
     source = source.as_text(preparation.text_columns)
     rules, schema = preparation.rules, source.schema()
     require_columns((rules.time, *rules.series, *rules.inputs), schema.names, what="a forecast")
-    windows = windows_of(pa.Table.from_batches(source.read(), schema), preparation)
+    unknown = Unknown()
+    windows = windows_of(pa.Table.from_batches(source.read(), schema), preparation.watched(unknown))
     batches = (
         windows.take(np.arange(start, min(start + _BATCH_WINDOWS, len(windows)))) for start in range(0, len(windows), _BATCH_WINDOWS)
     )
     measured = (
         evaluate_exactly(backend.model, task, batches) if isinstance(backend, TorchBackend) else measure_backend(backend, task, batches)
     )
-    return {"metrics": measured, "rows": len(windows), "set_aside": {}, "warnings": []}
+    return {"metrics": measured, "rows": len(windows), "set_aside": {}, "warnings": unknown.warnings("rows")}
 
 
 def _checked(preparation: Preparation, tables: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

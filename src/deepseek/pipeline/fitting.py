@@ -23,6 +23,7 @@ from deepseek.inference.reading import FEATURES_FILE
 from deepseek.inference.saving import documents_of, write_model
 from deepseek.inference.whole_measuring import WindowedModel, with_wholes
 from deepseek.monitoring.reference import REFERENCE_FILE
+from deepseek.pipeline.crosses import said, shared_weights
 from deepseek.pipeline.reference import reference_of
 from deepseek.registry import family, load_plugin
 from deepseek.tasks.base import Task
@@ -87,8 +88,13 @@ class DecisionFile(Callback):
     def on_fit_start(self, trainer: Trainer) -> None:
         """Write the file."""
         if trainer.is_main:
-            known = read_json(self._run.decisions) if self._run.decisions.is_file() else {}
-            write_json(self._run.decisions, {**known, "measured": trainer.state.decisions})
+            keep_decision(self._run, "measured", trainer.state.decisions)
+
+
+def keep_decision(run: RunFolder, name: str, value: Any) -> None:
+    """Write something that was measured or decided to a run's `decisions.json`, beside what stands there."""
+    known = read_json(run.decisions) if run.decisions.is_file() else {}
+    write_json(run.decisions, {**known, name: value})
 
 
 class FinalMeasurement(Callback):
@@ -136,6 +142,10 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     task: Task = model.task
     run = RunFolder(job.run)
     data = {name: open_prepared(job.dataset / name) for name in ("train", "validation", "test") if (job.dataset / name).is_dir()}
+    if ranks.is_main and (crosses := shared_weights(model, data["train"])):
+        keep_decision(run, "crosses", crosses)
+        for cross in crosses:
+            progress.log(said(cross))
     measurement = FinalMeasurement(data, job.measured)
     trainer = Trainer(
         model,

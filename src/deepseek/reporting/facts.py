@@ -234,7 +234,10 @@ class ImportanceFacts:
 
 @dataclass(frozen=True)
 class AttentionFacts:
-    """Between which senses a network looks, on average over some rows: for each how its looks are shared among all, and nowhere."""
+    """Between which senses a network looks, on average over some rows: for each how its looks are shared among all, and nowhere.
+
+    NaN for a sense that none of the rows has.
+    """
 
     rows: int
     senses: Sequence[str]

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from deepseek.data.sources.base import HASHED_KEY, ROOT_KEY, SPLITS
 from deepseek.data.sources.files import FileSource, hash_files, reject_batch
-from deepseek.data.sources.folder import SUFFIXES, walk
+from deepseek.data.sources.folder import SUFFIXES
+from deepseek.data.sources.folder_files import walk
 from deepseek.data.sources.groups import GROUP, NamedGroups
 from deepseek.data.sources.text import check_encoding, utf8_blocks
 from deepseek.data.transforms.image import picture_size

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
 from deepseek.data.sources.files import check_request, deliver, hash_files
-from deepseek.data.sources.folder import SUFFIXES, walk
+from deepseek.data.sources.folder import SUFFIXES
+from deepseek.data.sources.folder_files import walk
 from deepseek.data.sources.remote.cache import fetch
 from deepseek.data.sources.remote.urls import is_remote, local_path
 from deepseek.data.sources.text import utf8_blocks

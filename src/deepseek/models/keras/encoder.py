@@ -43,7 +43,8 @@ class KerasEncoder(Encoder):
     Raises:
         MissingExtraError: Keras is not installed.
         PluginError: There is no such function in a plugin, or it fails, or returns something else.
-        InputError: Keras runs on another backend, an input has rows of unequal length, or the model returns no vectors.
+        InputError: Keras runs on another backend, an input has rows of unequal length, or the model returns no vectors; or, once it is
+            trained, it asks for penalties or limits of its own, which Keras' own training knows and this one does not.
     """
 
     keras_model: Any
@@ -70,9 +71,19 @@ class KerasEncoder(Encoder):
         for name, variable in zip(self._kept, model.non_trainable_variables, strict=True):
             self.register_buffer(name, variable.value.detach().clone())
         self.width, self.tokens = out.shape[-1], out.shape[1] if out.ndim == 3 else 1
+        self._asked = _asked_of_training(model)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
-        """Return `[b, 1, w]`, or `[b, l, w]` where the model returns several vectors."""
+        """Return `[b, 1, w]`, or `[b, l, w]` where the model returns several vectors.
+
+        Raises:
+            InputError: It is trained, and asks for penalties or limits of its own.
+        """
+        if self.training and self._asked:
+            raise InputError(
+                f"the Keras model asks for {', '.join(self._asked)}, which only Keras' own fit heeds",
+                hint="leave it out of the model, and say train.l1, train.l2, train.max_norm or the optimizer's weight_decay",
+            )
         keras = require_torch_backend()
         x = self._given(inputs)
         rows = next(iter(inputs.values())).shape[0]
@@ -113,6 +124,15 @@ def without_decision(model: Any) -> Any:
     if last.output is not outputs[0] or isinstance(layers[-cut].input, (list, tuple, dict)):
         return model
     return keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], layers[-cut].input)
+
+
+def _asked_of_training(model: Any) -> tuple[str, ...]:
+    """Return the penalties and limits of a Keras model, in words: parts of the loss and of the optimizer's step, not of a forward pass."""
+    variables = model.trainable_variables
+    penalised = [variable.path for variable in variables if variable.regularizer is not None]
+    limited = [variable.path for variable in variables if variable.constraint is not None]
+    found = [f"a penalty of {path}" for path in penalised] + [f"a limit of {path}" for path in limited]
+    return (*found, *(["losses of its own"] if len(model.losses) > len(penalised) else []))
 
 
 @contextmanager
