@@ -119,6 +119,7 @@ class ServedModel:
     def _blank(self) -> pa.RecordBatch:
         blank = {Kind.IMAGE: _blank_image, Kind.AUDIO: _blank_sound}
         values = {one.name: blank[one.kind]() if one.kind in blank else None for one in self.reader.fields}
+        values |= {one.name: one.convert(one.example) for one in self.reader.fields if one.needed}
         return pa.RecordBatch.from_arrays([pa.array([values[one.name]], one.type) for one in self.reader.fields], schema=self.reader.schema)
 
     def begin(self) -> None:
