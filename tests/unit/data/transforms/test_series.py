@@ -49,7 +49,7 @@ def test_every_form_holds_the_same_series(tmp_path):
         pa.array(["b.csv"]),
         pa.array(lists),
         pa.array(lists, pa.list_(pa.list_(pa.float32(), 2))),
-        pa.FixedShapeTensorArray.from_numpy_ndarray(steps[None]),
+        pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack([steps])),
     ]
     for column in forms:
         (found,) = read_rows(column, "pulse", tmp_path)
