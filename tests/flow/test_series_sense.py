@@ -49,7 +49,7 @@ def patients(tmp_path_factory):
     pa.csv.write_csv(pa.table({**table, "pulse": paths}), folder / "patients.csv")
     recipe = {
         "name": "patients",
-        "data": {"source": str(folder / "patients.csv"), "target": "state"},
+        "data": {"source": str(folder / "patients.csv"), "target": "state", "fields": {"note": "text"}},
         "model": {
             "type": "network",
             "encoders": {"series": {**ENCODERS["cnn"], "pool": "none"}, "text": {"type": "text_cnn", "filters": 16, "pool": "none"}},
