@@ -33,7 +33,7 @@ BROAD_EXCEPTS = {
     "data/transforms/text_pretrained.py": "the library of tokenizers raises `Exception` itself for a file that it does not understand",
     "data/streams/rows.py": "decoders are foreign code: a message that one cannot bear is set aside with what it raised",
     "data/sources/sql/drain.py": "the edge of a thread: the error is handed to the reader, who raises it",
-    "models/keras/encoder.py": "a builder is foreign code: whatever it raises is its failure",
+    "models/keras/making.py": "a builder is foreign code: whatever it raises is its failure",
     "training/callbacks/tracker.py": "trackers are foreign code before foreign servers: none of their failures may end a training",
     "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
     "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",

@@ -150,9 +150,15 @@ def _sound_model(situation: Situation) -> Chosen:
     return family("model").validate({"type": "audio_cnn"}), reason
 
 
-def _sound_beside_model(situation: Situation) -> Chosen:
-    beside = sorted({spec.kind.value for spec in situation.inputs.values() if spec.kind is not Kind.AUDIO}) or ["other sounds"]
-    return family("model").validate({"type": "network"}), f"sounds beside {', '.join(beside)}: each sense by its usual encoder"
+def _row_series_model(situation: Situation) -> Chosen:
+    reason = f"a series a row and {situation.rows:,} training rows: convolutions that see twice as far in each block"
+    return family("model").validate({"type": "network"}), reason
+
+
+def _senses_model(situation: Situation) -> Chosen:
+    first, what = (Kind.AUDIO, "sounds") if "audio" in situation.senses else (Kind.SERIES, "series")
+    beside = sorted({spec.kind.value for spec in situation.inputs.values() if spec.kind is not first}) or [f"other {what}"]
+    return family("model").validate({"type": "network"}), f"{what} beside {', '.join(beside)}: each sense by its usual encoder"
 
 
 def _text_model(situation: Situation) -> Chosen:
@@ -299,10 +305,26 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         (Alternative("audio_rnn", "`audio_rnn`", "the order of what is heard decides"),),
     ),
     Architecture(
-        "several sounds, or sounds beside anything else",
+        "a series of numbers in each row",
         _ANY,
-        lambda it: "audio" in it.senses,
-        _sound_beside_model,
+        lambda it: it.senses == {"series"} and len(it.inputs) == 1,
+        _row_series_model,
+        "`network` with `series_cnn`",
+        "a few blocks see a long stretch, and all steps are reckoned at once",
+        (Evidence("Bai et al., 2018", "https://arxiv.org/abs/1803.01271"),),
+        (
+            Alternative(
+                {"type": "network", "encoders": {"series": {"type": "series_rnn", "cell": "gru"}}},
+                "`network` with `series_rnn`",
+                "series are short, and what came long before decides",
+            ),
+        ),
+    ),
+    Architecture(
+        "several sounds or series, or one beside anything else",
+        _ANY,
+        lambda it: bool({"audio", "series"} & it.senses),
+        _senses_model,
         "`network`, each sense by its usual encoder",
         "no sense has to be there in every row",
         (Evidence("tested", "several-senses.md#what-is-missing"),),

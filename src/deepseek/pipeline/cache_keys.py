@@ -24,7 +24,7 @@ from deepseek.fields import Kind, Schema
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 
-_FILE_KINDS = {Kind.IMAGE, Kind.VOLUME, Kind.MASK, Kind.AUDIO}
+_FILE_KINDS = {Kind.IMAGE, Kind.VOLUME, Kind.MASK, Kind.AUDIO, Kind.SERIES}
 
 
 @cache
@@ -56,7 +56,7 @@ def check_version(check: Check) -> str:
 
 
 def file_version(table: LandedTable, schema: Schema) -> str:
-    """Return a hash of the names, sizes and times of change of the files that a table's columns of images, volumes or audio name.
+    """Return a hash of the names, sizes and times of change of the files that a table's columns of images, volumes, audio or series name.
 
     Files below a folder that is itself the source are passed over: their contents are in the source's fingerprint.
     """

@@ -24,6 +24,7 @@ from deepseek.inference.saving import documents_of, write_model
 from deepseek.inference.whole_measuring import WindowedModel, with_wholes
 from deepseek.monitoring.reference import REFERENCE_FILE
 from deepseek.pipeline.crosses import said, shared_weights
+from deepseek.pipeline.keras_training import train_on_tensorflow, trains_elsewhere
 from deepseek.pipeline.reference import reference_of
 from deepseek.registry import family, load_plugin
 from deepseek.tasks.base import Task
@@ -147,6 +148,8 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
         for cross in crosses:
             progress.log(said(cross))
     measurement = FinalMeasurement(data, job.measured)
+    if trains_elsewhere(job.model):
+        return _fitted_elsewhere(ranks, job, model, preparation, data)
     trainer = Trainer(
         model,
         task,
@@ -172,6 +175,31 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     }
     if ranks.is_main:
         _write(run, model, preparation, job, outcome, data)
+    return outcome
+
+
+def _fitted_elsewhere(
+    ranks: RankContext, job: Job, model: TaskModel, preparation: Preparation, data: Mapping[str, PreparedDataset]
+) -> dict[str, Any]:
+    """Let Keras train on TensorFlow; measuring and the bundle are those of every network."""
+    outcome = train_on_tensorflow(
+        model,
+        spec=job.model,
+        task=job.task,
+        dataset=job.dataset,
+        settings=job.settings,
+        augment=job.augment,
+        callbacks=job.callbacks,
+        plugins=job.plugins,
+        plugin_folder=job.plugin_folder,
+    )
+    run = RunFolder(job.run)
+    measured = {"batch_size": job.settings.batch_size, "precision": "fp32", "channels_last": False, "compile": "off"}
+    write_json(run.decisions, {**(read_json(run.decisions) if run.decisions.is_file() else {}), "measured": measured})
+    started = time.perf_counter()
+    metrics = {name: measure(model, data[name], ranks) if name in data else None for name in job.measured}
+    outcome |= {"metrics": metrics, "evaluation_s": time.perf_counter() - started}
+    _write(run, model, preparation, job, outcome, data)
     return outcome
 
 

@@ -121,6 +121,7 @@ class ServedModel:
     def _blank(self) -> pa.RecordBatch:
         blank = {Kind.IMAGE: _blank_image, Kind.AUDIO: _blank_sound}
         values = {one.name: blank[one.kind]() if one.kind in blank else None for one in self.reader.fields}
+        values |= {one.name: one.convert(one.example) for one in self.reader.fields if one.needed}
         values |= {name: blank_volume(channels) for name, channels in self._channels.items()}
         return pa.RecordBatch.from_arrays([pa.array([values[one.name]], one.type) for one in self.reader.fields], schema=self.reader.schema)
 

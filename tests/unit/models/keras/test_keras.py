@@ -18,7 +18,7 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError, MissingExtraError, PluginError
 from deepseek.fields import Kind
 from deepseek.models.keras import backend
-from deepseek.models.keras.encoder import without_decision
+from deepseek.models.keras.making import without_decision
 from deepseek.registry import family, load_plugin
 
 keras = pytest.importorskip("keras")
