@@ -206,6 +206,8 @@ PARAMETERS_EXEMPT = {
     "cli/watch.py": "the verb's options",
     "data/materialize.py": "which rows, in which role, and what becomes of those that cannot be prepared",
     "pipeline/embed.py": "embed() is the public function whose arguments are the verb's options",
+    "pipeline/keras_training.py": "what is trained, on what, and how",
+    "pipeline/recipes.py": "a recipe's parts as train() is given them",
     "pipeline/suspects.py": "suspects() is the public function whose arguments are the verb's options",
     "pipeline/train.py": "train() is the public function whose arguments are a recipe in short",
 }

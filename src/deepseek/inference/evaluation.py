@@ -13,6 +13,7 @@ import torch
 from deepseek.data.batch import Batch, labelled_pieces
 from deepseek.data.columns import require_columns
 from deepseek.data.loader import ANSWERED_BYTES, Loader
+from deepseek.data.padding import rows_of
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.sources.base import Source, rooted_batches
@@ -209,7 +210,7 @@ def _measurable(preparation: Preparation, batch: pa.RecordBatch, counts: Counter
     if cut.any():
         yield from _wholes(preparation, batch.filter(pa.array(cut)))
         batch = batch.filter(pa.array(~cut))
-        arrays, targets = ({name: array[~cut] for name, array in held.items()} for held in (arrays, targets))
+        arrays, targets = (rows_of(held, np.flatnonzero(~cut)) for held in (arrays, targets))
     weight = preparation.weights(batch)
     for rows, inputs, truth in labelled_pieces(arrays, targets):
         part = slice(None) if rows is None else rows

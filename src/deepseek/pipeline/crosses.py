@@ -36,9 +36,9 @@ def shared_weights(model: TaskModel, data: PreparedDataset) -> list[dict[str, An
             known = [found[names]] if names in found else []
             found[names] = np.unique(np.concatenate([*known, rows.numpy()]), axis=0)
     told = []
-    for names, rows in found.items():
-        _, place, count = np.unique(rows[:, -1], return_inverse=True, return_counts=True)
-        told.append({"columns": list(names), "combinations": len(rows), "sharing": int((count[place] > 1).sum())})
+    for names, met in found.items():
+        _, place, count = np.unique(met[:, -1], return_inverse=True, return_counts=True)
+        told.append({"columns": list(names), "combinations": len(met), "sharing": int((count[place] > 1).sum())})
     return told
 
 

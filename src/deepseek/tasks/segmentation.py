@@ -81,7 +81,7 @@ class SegmentationTask(Task):
 
         Of several answers one behind the other, as deep supervision gives them, each counts half as much as the one before.
         """
-        answers = out.split(self.outputs, dim=1)
+        answers = torch.split(out, self.outputs, dim=1)
         if len(answers) == 1:
             return self._loss.rows(out, target)
         whole = 2.0 - 2.0 ** (1 - len(answers))

@@ -147,8 +147,9 @@ def field_reader(
     if field.kind is Kind.TAGS:
         return _words(field)
     if field.kind is Kind.SERIES:
-        windowed = bool(field.shape) and kind is not None and pa.types.is_list(kind)
-        return _window(field, kind.value_type) if windowed else _series(field, width, optional=optional)
+        if field.shape and kind is not None and pa.types.is_list(kind):
+            return _window(field, kind.value_type)
+        return _series(field, width, optional=optional)
     raise BundleError(f"the column {field.name!r} is of the kind {field.kind.value!r}, which is not served over HTTP")
 
 
