@@ -31,6 +31,7 @@ LARGE = {"photo": InputSpec("photo", Kind.IMAGE, ("photo",), (97, 28, 3), "uint8
 SCAN = {"scan": InputSpec("scan", Kind.VOLUME, ("scan",), (8, 8, 8, 1), "float32")}
 SOUND = {"call": InputSpec("call", Kind.AUDIO, ("call",), (), "int16", ragged=True)}
 SECOND = {"reply": InputSpec("reply", Kind.AUDIO, ("reply",), (), "int16", ragged=True)}
+CURVE = {"curve": InputSpec("curve", Kind.SERIES, ("curve",), (1,), "float32", ragged=True)}
 STEPS = {"history": InputSpec("history", Kind.SERIES, ("load",), (48, 1), "float32", horizon=12)}
 LOAD = TargetSpec("values", ("load",), (), (), 10, (5.0,), (2.0,))
 TOKENS = TargetSpec("tokens", ("note",), rows=3, lengths=(0, 1, 1))
@@ -49,6 +50,8 @@ CASES = [
     (SOUND, BINARY, "sounds", "audio_cnn"),
     ({**SOUND, **SECOND}, BINARY, "several sounds", "network"),
     ({**SOUND, **TABLE, **TEXT}, BINARY, "several sounds", "network"),
+    (CURVE, BINARY, "a series of numbers", "network"),
+    ({**CURVE, **TABLE}, BINARY, "several sounds or series", "network"),
     (STEPS, LOAD, "steps of series", "dlinear"),
     ({**STEPS, **TABLE}, LOAD, "steps of series", "dlinear"),
     (TEXT, TOKENS, "one long text", "text_decoder"),

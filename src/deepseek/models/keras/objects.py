@@ -57,6 +57,8 @@ def require_keras_alone(config: Any) -> None:
             if not own or name in WITH_CODE or registered not in (None, name):
                 where = f"{module}.{name}" if module else name
                 raise InputError(f"the Keras model holds {where}, which needs code that a configuration does not hold", hint=_BY_BUILDER)
+        if set(config) == {"value"} and isinstance(config["value"], list):  # what Keras makes of a function: its byte code
+            raise InputError("the Keras model holds a function, which needs code that a configuration does not hold", hint=_BY_BUILDER)
         for part in config.values():
             require_keras_alone(part)
     elif isinstance(config, list):
