@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without being named
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # re-exported without being named
 
 from deepseek import errors
 from deepseek.distributed.devices import limit_threads, pick_device
@@ -143,7 +143,7 @@ def join_group(context: RankContext, *, timeout_s: float = COLLECTIVE_S) -> None
     if context.store is None:
         dist.init_process_group(backend_of(context.device), timeout=limit)
     else:
-        own = dist.PrefixStore("deepseek/group", context.store)
+        own = PrefixStore("deepseek/group", context.store)
         dist.init_process_group(backend_of(context.device), store=own, rank=context.rank, world_size=context.ranks, timeout=limit)
 
 

@@ -91,7 +91,7 @@ class GradientSync:
 
     def _sum(self, flat: Tensor, index: int) -> dist.Work:
         """Start to sum a bucket over the ranks, in place."""
-        work = dist.all_reduce(flat, async_op=True)
+        work: dist.Work | None = dist.all_reduce(flat, async_op=True)
         assert work is not None
         return work
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed import Store
+from torch.distributed import Store, rendezvous  # type: ignore[attr-defined]  # re-exported without being named
 
 from deepseek.distributed.devices import pick_device
 from deepseek.distributed.launch import join_group
@@ -102,7 +102,7 @@ def team_of_environment() -> Team | None:
     global _team  # noqa: PLW0603 (a process has one place in one job)
     if _team is None and not dist.is_initialized():
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ:
-            store, rank, ranks = next(dist.rendezvous("env://"))
+            store, rank, ranks = next(rendezvous("env://"))
             _team = Team(rank, ranks, store)
         elif int(os.environ.get("HOROVOD_SIZE", "1")) > 1:
             store, rank, ranks = horovod_store()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TypeVar
 
-from torch.distributed import Store
+from torch.distributed import Store  # type: ignore[attr-defined]  # re-exported without being named
 
 from deepseek.distributed.ranks import RankContext
 from deepseek.errors import RunError
@@ -116,7 +116,8 @@ def watched(ranks: RankContext, store: Store | None, *, timeout_s: float) -> Ite
         return
     ended = threading.Event()
     main = threading.get_ident()
-    work = threading.Thread(target=_look_after, args=(watch, ranks, store.clone(), main, ended, timeout_s), daemon=True)
+    own = store.clone()  # type: ignore[attr-defined]  # a connection for each thread; not in the stubs
+    work = threading.Thread(target=_look_after, args=(watch, ranks, own, main, ended, timeout_s), daemon=True)
     work.start()
     try:
         yield watch

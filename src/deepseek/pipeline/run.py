@@ -69,13 +69,13 @@ def run(
     if team is None:
         return _road(recipe, overrides=overrides, resume=resume, out=out, began=began)
     if not team.leads:
-        return _finished(obey(team))
+        return finished(obey(team))
     try:
         result = _road(recipe, overrides=overrides, resume=resume, out=out, began=began)
     except BaseException:
         team.tell({"do": FAIL})
         raise
-    team.tell({"do": END, "run": str(result.path.absolute())})
+    team.tell({"do": END, "run": str(result.run.absolute())})
     return result
 
 
@@ -101,7 +101,7 @@ def _road(
         if folder.metrics.is_file():
             progress.log(f"{folder.path} is finished already")
             deliver(checked, folder)
-            return _finished(folder)
+            return finished(folder)
     else:
         folder = RunFolder.create(Path(out), checked.name)
         mark(folder)
@@ -132,7 +132,7 @@ def _in_rounds(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, began: fl
         follow(recipe, dataset, folder, began=time.perf_counter(), measured=("validation",))
 
     self_train(recipe, dataset, folder, cache=cache, train=train, began=began)
-    return _finished(folder)
+    return finished(folder)
 
 
 def follow(
@@ -165,7 +165,7 @@ def follow(
     resolved = _resolve(recipe, dataset, folder)
     outcome = _train(resolved, dataset, folder, measured=tuple(measured), callbacks=callbacks)
     write_json(folder.metrics, {**outcome, "seconds": time.perf_counter() - began, "warnings": warnings})
-    return _finished(folder)
+    return finished(folder)
 
 
 def resolve(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Choices]:
@@ -350,7 +350,8 @@ def obey(team: Team) -> RunFolder:
             fit(team.join(settings.device, timeout_s=settings.stall_timeout_s + SPARE_S), job)
 
 
-def _finished(folder: RunFolder) -> RunResult:
+def finished(folder: RunFolder) -> RunResult:
+    """Return what a finished run came to."""
     outcome = read_json(folder.metrics)
     return RunResult(folder.path, folder.bundle, outcome["metrics"], outcome["seconds"], tuple(outcome["warnings"]))
 
