@@ -48,6 +48,8 @@ BROAD_EXCEPTS = {
     "serving/intake/index.py": "the edge of a thread: the error is handed to those who wait for the commit",
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
+    "distributed/ray_cluster.py": "the same, and the driver is the parent",
+    "training/background.py": "the edge of a thread: the error is handed to whoever waits for the work",
 }
 NO_TORCH = ORDER[: ORDER.index("data")]
 
