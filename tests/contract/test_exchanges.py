@@ -11,7 +11,7 @@ TWO = {
     "all_reduce": ("all_reduce", 1e-6),
     "fp16": ("fp16", 5e-4),
     "bf16": ("bf16", 4e-3),
-    "qsgd": ("qsgd", 0.25),
+    "qsgd": ("qsgd", 0.3),
     "qsgd, 2": ({"type": "qsgd", "bits": 2, "error_feedback": True}, 3.0),
     "qsgd, 3": ({"type": "qsgd", "bits": 3, "norm": "l2", "bucket": 40}, 2.0),
     "qsgd, 6": ({"type": "qsgd", "bits": 6, "error_feedback": True}, 0.06),
@@ -20,7 +20,7 @@ TWO = {
     "power_sgd, wide": ({"type": "power_sgd", "rank": 9, "error_feedback": False}, 0.9),
     "parameter_server": ({"type": "parameter_server", "server": 1}, 1e-6),
 }
-FOUR = {"hierarchical": ({"type": "hierarchical", "group": 2}, 1e-6), "qsgd": (TWO["qsgd"][0], 0.25)}
+FOUR = {"hierarchical": ({"type": "hierarchical", "group": 2}, 1e-6), "qsgd": (TWO["qsgd"][0], 0.3)}
 
 
 def test_every_built_in_exchange_is_in_this_suite():

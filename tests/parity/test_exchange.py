@@ -69,8 +69,8 @@ def test_what_was_lost_is_sent_later(jobs):
         [
             {"type": "qsgd", "bits": 2},
             {"type": "qsgd", "bits": 2, "error_feedback": True},
-            {"type": "power_sgd", "rank": 2, "error_feedback": False},
-            {"type": "power_sgd", "rank": 2},
+            {"type": "power_sgd", "rank": 4, "error_feedback": False},
+            {"type": "power_sgd", "rank": 4},
         ],
         device="cpu",
     )

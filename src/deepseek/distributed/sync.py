@@ -17,7 +17,6 @@ from deepseek.distributed.ranks import RankContext
 
 _BUCKET_BYTES = 25 << 20
 
-
 _Run = tuple[Iterator[Waitable], Waitable]
 """An exchange under way, and the collective that it waits for."""
 

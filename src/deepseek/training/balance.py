@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from torch import nn
 
 from deepseek import progress
 from deepseek.data.loader import Loader
 from deepseek.distributed import GradientSync, RankContext, broadcast_message, sum_across
 from deepseek.distributed.pace import Pace
 from deepseek.errors import InputError
+from deepseek.training.carried import remembering
 from deepseek.training.state import Json
 
 Shares = Literal["auto", "equal"] | Sequence[int]
@@ -126,12 +128,21 @@ class Balance:
             progress.log(f"after step {step} the ranks take {', '.join(map(str, shares))} rows of a batch (measured: {pace} rows/s)")
 
 
-def check_shares(how: Shares, ranks: int) -> None:
-    """Refuse proportions that are not one a rank.
+def check_shares(how: Shares, ranks: int, model: nn.Module | None = None) -> None:
+    """Refuse proportions that are not one a rank, and measuring where a rank cannot hand its rows on.
+
+    Args:
+        how: As for `Balance`.
+        ranks: How many there are.
+        model: The network; a rank that remembers lanes of text has to read on in them.
 
     Raises:
-        InputError: They are not, or one is less than 1.
+        InputError: It does not fit.
     """
+    if how == "auto" and ranks > 1 and model is not None and any(remembering(model)):
+        raise InputError(
+            "train.shares: auto does not go with a network that remembers", hint="take equal shares, proportions, or mem_len: 0"
+        )
     if isinstance(how, str):
         return
     if len(how) != ranks or any(share < 1 for share in how):

@@ -554,7 +554,7 @@ class Trainer:
             raise InputError("compile: step does not go with fine_tune.unfreeze_every", hint="take compile: model or off")
         if not len(self.train) or (self.validation is not None and not len(self.validation)):
             raise InputError("there are no rows to train on or to validate with", hint="look at the split and at what the checks set aside")
-        check_shares(settings.shares, self.ranks.ranks)
+        check_shares(settings.shares, self.ranks.ranks, self.model)
         if settings.batch_size != "auto":
             self._make_loader(settings.batch_size)  # raises where batches would be too small for the model
 

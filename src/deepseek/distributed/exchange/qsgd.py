@@ -24,14 +24,15 @@ class QsgdExchange(TwoPhaseExchange):
     spaced levels from -1 to 1, so that its expectation is the value itself. A value is off by less than one level of its row. Random
     numbers follow from the run's seed, the step, the rank and the bucket.
 
-    With 2 and 3 bits the noise is larger than most gradients: take `error_feedback`, which keeps what was lost and sends it later.
+    With 2 and 3 bits the noise is larger than most gradients. With `error_feedback` values are rounded to the nearest level instead, and what
+    that has lost is sent later: kept noise of that size would grow without end, as what is lost must be less than what was to be sent.
 
     Args:
         bits: Bits of a value.
         norm: What a row is divided by: `max`, its largest absolute value, which wastes no level, or `l2`, its Euclidean norm, for which the
             paper's bounds are stated.
         bucket: How many values share a norm, which costs 4 bytes.
-        error_feedback: Whether what rounding has lost is added to what is sent in the next step (Karimireddy et al., 2019,
+        error_feedback: Whether to round to the nearest, and what that has lost is added to what is sent in the next step (Karimireddy et al., 2019,
             https://arxiv.org/abs/1901.09847).
     """
 
@@ -51,13 +52,16 @@ class QsgdExchange(TwoPhaseExchange):
         self._generator: torch.Generator | None = None
 
     def encode(self, values: Tensor, seed: int) -> Tensor:
-        """Round at random and pack."""
+        """Round and pack."""
         rows = self._rows(values)
         norms = rows.abs().amax(dim=2) if self.norm == "max" else torch.linalg.vector_norm(rows, dim=2)
         place = rows / norms.clamp_min(_TINY).unsqueeze(2) * self.levels
-        place += torch.rand(place.shape, generator=self._seeded(values.device, seed), device=values.device)
+        if self.error_feedback:
+            place.round_()
+        else:
+            place.add_(torch.rand(place.shape, generator=self._seeded(values.device, seed), device=values.device)).floor_()
         # whatever a row with infinite values gives here, its norm makes it NaN again
-        codes = place.floor_().nan_to_num_(0.0).clamp_(-self.levels, self.levels).add_(self.levels).to(torch.uint8)
+        codes = place.nan_to_num_(0.0).clamp_(-self.levels, self.levels).add_(self.levels).to(torch.uint8)
         packed = pack(codes.flatten(1)[:, : values.shape[1]].contiguous(), self.bits)
         return torch.cat([norms.view(torch.uint8), packed], dim=1)
 

@@ -76,6 +76,17 @@ def test_the_variance_keeps_the_papers_bound(bits):
     assert off.square().sum(dim=1).mean() <= bound * values.square().sum()
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_with_error_feedback_less_is_lost_than_was_to_be_sent(bits):
+    """Else what is kept would grow from step to step; rounding at random loses more with 2 bits."""
+    values = gaussian(1, 512)
+    fed, random = exchange(bits=bits, error_feedback=True), exchange(bits=bits)
+    lost, noise = (float((code.decode(code.encode(values, 1), 512) - values).norm() / values.norm()) for code in (fed, random))
+    assert lost < 1
+    assert lost < noise
+    assert bits > 2 or noise > 1
+
+
 def test_the_same_seed_draws_the_same_and_another_draws_others():
     code, values = exchange(bits=3), gaussian(1, 512)
     first, again, other = (code.encode(values, seed) for seed in (9, 9, 10))
