@@ -102,8 +102,8 @@ def test_batches_are_divided_by_speed_and_nothing_else_changes(jobs, tmp_path):
     (change,) = decisions["share_changes"]
     assert change["shares"] == [12, 4]
     assert change["rows_per_s"] == pytest.approx([10, 10 / 3])
-    assert logged[0] == [1, 1]
-    assert logged[-1] == [12, 4]
+    assert logged[0] == ([1, 1], 1.0)
+    assert logged[-1] == ([12, 4], 1.0)
     for name, value in alone[0].items():
         np.testing.assert_allclose(weights[name], value, rtol=0, atol=1e-6)
     for one, other in zip(history, alone[1], strict=True):

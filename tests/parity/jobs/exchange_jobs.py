@@ -112,7 +112,7 @@ def balance(context, folder, seconds):
     dist.barrier()
     resumed, _, other = train(context, folder / "again", resume=True, callbacks=[Pretence(seconds)], **settings)
     lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()] if context.is_main else []
-    logged = [line["shares"] for line in lines if line["event"] == "log"]
+    logged = [(line["shares"], line["sent_share"]) for line in lines if line["event"] == "log"]
     return weights, history, decisions, resumed, other.state.decisions, logged
 
 
