@@ -7,6 +7,7 @@ a key was written: a resolved recipe, in which every default stands, must pass l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from deepseek.errors import Problem
 from deepseek.recipe.sections import RecipeSections, SplitSection
@@ -125,7 +126,7 @@ def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
 
 def _several_devices(recipe: RecipeSections) -> Iterator[Problem]:
     train = recipe.train
-    spec = {} if train.communication == AUTO else train.communication
+    spec: Mapping[str, Any] = {} if train.communication == AUTO else train.communication
     plain = not spec or spec["type"] == "all_reduce"
     if train.devices == 1 and not plain:
         yield Problem("train.communication", "has nothing to do on one device; set 'train.devices', or leave the key out")

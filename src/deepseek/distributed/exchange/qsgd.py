@@ -24,16 +24,16 @@ class QsgdExchange(TwoPhaseExchange):
     spaced levels from -1 to 1, so that its expectation is the value itself. A value is off by less than one level of its row. Random
     numbers follow from the run's seed, the step, the rank and the bucket.
 
-    With 2 and 3 bits the noise is larger than most gradients. With `error_feedback` values are rounded to the nearest level instead, and what
-    that has lost is sent later: kept noise of that size would grow without end, as what is lost must be less than what was to be sent.
+    With 2 and 3 bits the noise is larger than most gradients. With `error_feedback` values are rounded to the nearest level instead, and
+    what that has lost is sent later: less must be lost than was to be sent, or what is kept grows without end.
 
     Args:
         bits: Bits of a value.
         norm: What a row is divided by: `max`, its largest absolute value, which wastes no level, or `l2`, its Euclidean norm, for which the
             paper's bounds are stated.
         bucket: How many values share a norm, which costs 4 bytes.
-        error_feedback: Whether to round to the nearest, and what that has lost is added to what is sent in the next step (Karimireddy et al., 2019,
-            https://arxiv.org/abs/1901.09847).
+        error_feedback: Whether to round to the nearest, and add what that has lost to what is sent in the next step (Karimireddy et al.,
+            2019, https://arxiv.org/abs/1901.09847).
     """
 
     def __init__(
