@@ -115,6 +115,7 @@ class GradientSync:
             self._weight = exchange.sum_in_place(weight)
             if exchange.remembers:
                 self._weight.wait()
+                self._weight = None
         bucket = self._buckets[len(self._started)]
         exchange.traffic.plain_bytes += ring_bytes(bucket.flat.numel() * FLOAT32_BYTES, exchange.context.ranks)
         run = exchange.exchange(bucket, weight[0])
