@@ -69,7 +69,7 @@ class QsgdExchange(TwoPhaseExchange):
         """Unpack and multiply by the norms."""
         head = -(-size // self.bucket) * _NORM_BYTES
         assert messages.shape[1] == head + packed_bytes(size, self.bits)
-        norms = messages[:, :head].contiguous().view(torch.float32)
+        norms = messages[:, :head].reshape(-1).view(torch.float32).view(len(messages), -1)
         codes = unpack(messages[:, head:].contiguous(), self.bits).float() - self.levels
         return (self._rows(codes) * (norms / self.levels).unsqueeze(2)).flatten(1)[:, :size].contiguous()
 

@@ -47,5 +47,5 @@ class Fp16Exchange(TwoPhaseExchange):
 
     def decode(self, messages: Tensor, size: int) -> Tensor:
         """Widen and scale back."""
-        scale, scaled = messages[:, :4].contiguous().view(torch.float32), messages[:, 4:].contiguous().view(torch.float16)
-        return scaled.float() * scale
+        scale = messages[:, :4].reshape(-1).view(torch.float32).view(-1, 1)
+        return messages[:, 4:].reshape(-1).view(torch.float16).view(-1, size).float() * scale
