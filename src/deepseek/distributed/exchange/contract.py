@@ -201,9 +201,13 @@ class _Rig:
 
 
 def _gradients(step: int, rank: int) -> list[Tensor]:
-    """Return the gradients of a rank, half of which ranks have in common: sums over many rows, too large for float16 as they are."""
+    """Return the gradients of a rank, half of which ranks have in common: sums over many rows, too large for float16 as they are.
+
+    They grow with the weight of the rows, as sums do.
+    """
     shared, own = (torch.Generator().manual_seed(seed) for seed in (7 + step, 100 + 10 * step + rank))
-    return [(torch.randn(shape, generator=shared) + torch.randn(shape, generator=own)) * _SIZE for shape in _SHAPES]
+    size = _SIZE * (step + 2)
+    return [(torch.randn(shape, generator=shared) + torch.randn(shape, generator=own)) * size for shape in _SHAPES]
 
 
 def _weight(step: int, rank: int) -> float:
