@@ -61,33 +61,38 @@ def test_resumed_with_what_was_not_yet_sent_it_is_the_same_run_bit_for_bit(jobs,
         jobs.train(RankContext(), tmp_path / "0", model=jobs.Wide, resume=True, max_steps=40)
 
 
-def test_what_was_lost_is_sent_later(jobs):
-    """Without error feedback the errors of 30 steps add up; with it, no more is missing than of one."""
-    plain, fed, low, low_fed = launch(
-        jobs.feedback,
-        2,
-        [
+@pytest.fixture(scope="module")
+def parts():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(JOBS)
+        import exchange_jobs
+
+        specs = [
             {"type": "qsgd", "bits": 2},
             {"type": "qsgd", "bits": 2, "error_feedback": True},
             {"type": "power_sgd", "rank": 4, "error_feedback": False},
             {"type": "power_sgd", "rank": 4},
-        ],
-        device="cpu",
-    )
+        ]
+        return launch(exchange_jobs.parts, 2, specs, device="cpu")
+
+
+def test_what_was_lost_is_sent_later(parts):
+    """Without error feedback the errors of 30 steps add up; with it, no more is missing than of a few."""
+    plain, fed, low, low_fed = parts[0]
     assert fed < plain / 2
     assert low_fed < low / 2
 
 
-def test_low_rank_factors_go_to_the_best_approximation(jobs):
-    (mixed, share), (pure, _) = launch(jobs.low_rank, 2, device="cpu")
+def test_low_rank_factors_go_to_the_best_approximation(parts):
+    (mixed, share), (pure, _) = parts[1]
     assert mixed[0] > 10 * mixed[-1]  # the iteration goes on from step to step
     assert mixed[-1] < 1e-3
     assert max(pure) < 1e-5
     assert share < 0.15
 
 
-def test_phases_of_all_buckets_run_side_by_side(jobs):
-    order, during = launch(jobs.phases, 2, device="cpu")
+def test_phases_of_all_buckets_run_side_by_side(parts):
+    order, during = parts[2]
     firsts = [index for phase, index in order if phase == 0]
     assert firsts == sorted(firsts)
     assert during == len(firsts) == 4

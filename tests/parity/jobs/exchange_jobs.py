@@ -191,6 +191,11 @@ def phases(context):
     return exchange.order, during
 
 
+def parts(context, specs):
+    """Return what the three jobs above found: in one, as processes are slow to start."""
+    return feedback(context, specs), low_rank(context), phases(context)
+
+
 def wrong(context, folder):
     """Return the errors of settings that do not go together, and of resumes that cannot be exact."""
     cases = {
