@@ -1,6 +1,7 @@
 """Several devices that say less to each other: from a recipe to the log."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +26,14 @@ def test_a_run_in_four_bits_with_uneven_shares_learns_and_says_what_it_sent(tabl
     ]
     run = deepseek.train(table, target="churned", out=tmp_path, overrides=overrides)
     assert run.metrics["test"]["auc"] > 0.85
-    lines = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    folder = Path(run)
+    lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     logged = [line for line in lines if line["event"] == "log"]
     assert all(line["shares"] == [3, 1] for line in logged)
     assert all(0.12 < line["sent_share"] < 0.14 for line in logged)
     assert logged[-1]["sent_bytes"] > logged[0]["sent_bytes"] > 0
     assert "of what float32 takes" in capfd.readouterr().err
-    assert json.loads((run.path / "decisions.json").read_text())["measured"]["shares"] == [3, 1]
+    assert json.loads((folder / "decisions.json").read_text())["measured"]["shares"] == [3, 1]
 
 
 def test_what_has_nothing_to_do_is_refused_before_anything_runs(table, tmp_path):

@@ -161,4 +161,4 @@ def ring_bytes(size: int, ranks: int) -> float:
 def cut(flat: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
     """Return views of the gradients in a flat buffer, each in its shape."""
     sizes = [shape.numel() for shape in shapes]
-    return [piece.view(shape) for piece, shape in zip(flat[: sum(sizes)].split(sizes), shapes, strict=True)]
+    return [piece.view(shape) for piece, shape in zip(torch.split(flat[: sum(sizes)], sizes), shapes, strict=True)]

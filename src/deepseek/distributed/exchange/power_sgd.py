@@ -87,7 +87,7 @@ class PowerSgdExchange(Exchange):
 
     def own_state(self) -> dict[str, Tensor]:
         """Return the right factors and what was lost."""
-        state = {}
+        state: dict[str, Tensor] = {}
         for index, kept in enumerate(self._kept):
             state |= {f"{index}/right/{place}": right for place, right in enumerate(kept.right) if right is not None}
             if self.error_feedback:
