@@ -68,7 +68,7 @@ class Balance:
         InputError: There are not as many proportions as ranks.
     """
 
-    def __init__(self, how: Shares, loader: Loader, ranks: RankContext, decisions: Json) -> None:
+    def __init__(self, how: Shares, loader: Loader, ranks: RankContext, *, decisions: Json) -> None:
         self._loader, self._ranks, self._decisions = loader, ranks, decisions
         check_shares(how, ranks.ranks)
         self._measures = how == "auto" and not ranks.is_single and loader.batch_size >= ranks.ranks

@@ -276,7 +276,7 @@ class Trainer:
         self.average = WeightAverage(self.model, decay=settings.ema) if settings.ema else None
         self.precision = make_precision(str(decisions["precision"]), ranks.device)
         self.exchange = make_exchange(settings, ranks)
-        self.balance = Balance(settings.shares, self.loader, ranks, decisions)
+        self.balance = Balance(settings.shares, self.loader, ranks, decisions=decisions)
         if self.tuning is not None:
             self.tuning.set_epoch(self.state.step // self.loader.steps)
             decisions["fine_tune"] = self.tuning.groups(self.optimizer_spec.learning_rate)

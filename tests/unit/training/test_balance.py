@@ -40,7 +40,7 @@ def test_every_rank_has_a_row_and_every_row_a_rank(whole):
 def test_proportions_are_taken_and_kept():
     loader = Loader(dataset(100), batch_size=10, rank=1, ranks=2)
     decisions = {}
-    Balance([3, 1], loader, RankContext(1, 2), decisions)
+    Balance([3, 1], loader, RankContext(1, 2), decisions=decisions)
     assert loader.share(0) == (7, 10, 10)
     assert decisions == {"shares": [3, 1]}
 
@@ -48,10 +48,10 @@ def test_proportions_are_taken_and_kept():
 def test_a_resume_takes_up_what_was_measured_but_for_another_number_of_ranks():
     for ranks, known, wanted in ((2, [9, 1], (9, 1)), (3, [9, 1], (1, 1, 1))):
         loader = Loader(dataset(100), batch_size=10, ranks=ranks)
-        Balance("auto", loader, RankContext(0, ranks), {"shares": known})
+        Balance("auto", loader, RankContext(0, ranks), decisions={"shares": known})
         assert loader.shares == wanted
     decisions = {"shares": [9, 1]}
-    Balance("auto", Loader(dataset(100), batch_size=10), RankContext(), decisions)
+    Balance("auto", Loader(dataset(100), batch_size=10), RankContext(), decisions=decisions)
     assert not decisions  # alone, there is nothing to share
 
 
@@ -59,4 +59,4 @@ def test_proportions_have_to_be_one_a_rank():
     loader = Loader(dataset(100), batch_size=10, ranks=2)
     for wrong in ([1, 2, 3], [1], [0, 1]):
         with pytest.raises(InputError, match=r"train\.shares"):
-            Balance(wrong, loader, RankContext(0, 2), {})
+            Balance(wrong, loader, RankContext(0, 2), decisions={})
