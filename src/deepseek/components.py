@@ -15,6 +15,7 @@ _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
 _TARGETS = "deepseek.data.targets"
 _AUGMENT = "deepseek.data.augment"
+_EXCHANGE = "deepseek.distributed.exchange"
 _ENCODERS = "deepseek.models.encoders"
 _FUSION = "deepseek.models.fusion"
 _TRUNKS = "deepseek.models.trunks"
@@ -363,6 +364,18 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "detection": f"{_TASKS}.detection:DetectionTask",
             "segmentation": f"{_TASKS}.segmentation:SegmentationTask",
             "forecasting": f"{_TASKS}.forecasting:ForecastingTask",
+        },
+    ),
+    "exchange": (
+        f"{_EXCHANGE}.base:Exchange",
+        {
+            "all_reduce": f"{_EXCHANGE}.all_reduce:AllReduceExchange",
+            "fp16": f"{_EXCHANGE}.short_floats:Fp16Exchange",
+            "bf16": f"{_EXCHANGE}.short_floats:Bf16Exchange",
+            "qsgd": f"{_EXCHANGE}.qsgd:QsgdExchange",
+            "power_sgd": f"{_EXCHANGE}.power_sgd:PowerSgdExchange",
+            "hierarchical": f"{_EXCHANGE}.hierarchical:HierarchicalExchange",
+            "parameter_server": f"{_EXCHANGE}.parameter_server:ParameterServerExchange",
         },
     ),
     "optimizer": (

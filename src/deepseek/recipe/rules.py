@@ -7,6 +7,7 @@ a key was written: a resolved recipe, in which every default stands, must pass l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from deepseek.errors import Problem
 from deepseek.recipe.sections import RecipeSections, SplitSection
@@ -121,6 +122,29 @@ def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
     }
     why = "does not go with compile: step, which takes one device, fp32 and plain Adam or AdamW; say compile: model or off"
     yield from (Problem(f"train.{key}", why) for key, given in wrong.items() if given)
+
+
+def _several_devices(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    spec: Mapping[str, Any] = {} if train.communication == AUTO else train.communication
+    plain = not spec or spec["type"] == "all_reduce"
+    if train.devices == 1 and not plain:
+        yield Problem("train.communication", "has nothing to do on one device; set 'train.devices', or leave the key out")
+    if train.devices == 1 and train.shares == "auto":
+        yield Problem("train.shares", "has nothing to do on one device; set 'train.devices', or leave the key out")
+    if not isinstance(train.shares, str) and train.devices != AUTO and len(train.shares) != train.devices:
+        yield Problem("train.shares", f"must have a number for each of {train.devices} devices; given: {len(train.shares)}")
+    if spec.get("type") == "parameter_server" and train.devices != AUTO and spec["server"] >= train.devices > 1:
+        yield Problem("train.communication.server", f"must be less than devices, {train.devices}, counted from 0; given: {spec['server']}")
+    group = spec.get("group") if spec.get("type") == "hierarchical" else None
+    if group is not None and train.devices != AUTO and train.devices > 1 and (train.devices % group or group == train.devices):
+        yield Problem("train.communication.group", f"must divide {train.devices} devices into two groups or more; given: {group}")
+    if spec.get("error_feedback"):
+        why = "does not go with train.communication.error_feedback, which keeps gradients from step to step"
+        if train.precision == "fp16":
+            yield Problem("train.precision", f"{why}: the loss scale changes; take bf16 or fp32")
+        if recipe.fine_tune is not None and recipe.fine_tune.unfreeze_every is not None:
+            yield Problem("fine_tune.unfreeze_every", f"{why}: what is trained changes; leave one of them out")
 
 
 def _ema(recipe: RecipeSections) -> Iterator[Problem]:
@@ -279,6 +303,7 @@ RULES: tuple[Rule, ...] = (
     _written,
     _micro_batches,
     _compiled_step,
+    _several_devices,
     _ema,
     _validation,
     _doubled_callbacks,

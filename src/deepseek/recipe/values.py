@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     ModelSpec = dict[str, Any] | Auto
     OptimizerSpec = dict[str, Any] | Auto
     ScheduleSpec = dict[str, Any] | Auto
+    ExchangeSpec = dict[str, Any] | Auto
     SearchSpec = dict[str, Any] | str
     AlarmSpec = dict[str, Any]
     PrunerSpec = dict[str, Any] | str
@@ -50,6 +51,7 @@ else:
     ModelSpec = component("model", AUTO)
     OptimizerSpec = component("optimizer", AUTO)
     ScheduleSpec = component("schedule", AUTO)
+    ExchangeSpec = component("exchange", AUTO)
     SearchSpec = component("search")
     AlarmSpec = component("alarm")
     PrunerSpec = component("pruner")

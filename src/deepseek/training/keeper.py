@@ -23,6 +23,7 @@ from deepseek.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
+from deepseek.training.communication import resume_exchange
 from deepseek.training.state import Json, State
 
 if TYPE_CHECKING:
@@ -91,12 +92,13 @@ class Keeper:
             _LOG.warning("passed over: %s", reason)
         return Loaded(path, State.from_json(values["state"]), tensors, values)
 
-    def save(self, trainer: Trainer, carried: Mapping[str, Tensor]) -> Path:
+    def save(self, trainer: Trainer, carried: Mapping[str, Tensor], exchanged: Mapping[str, Tensor]) -> Path:
         """Write a checkpoint; rank 0 alone, without a word to the others.
 
         Args:
             trainer: What is saved.
             carried: What the network carries from step to step, of all ranks.
+            exchanged: What the exchange of gradients keeps from step to step, of all ranks.
         """
         assert self.folder is not None
         average = trainer.average
@@ -106,6 +108,7 @@ class Keeper:
             "average": average.average if average else {},
             "best": self._best,
             "carried": carried,
+            "exchange": exchanged,
         }
         values = {
             "state": trainer.state.to_json(),
@@ -143,6 +146,7 @@ class Keeper:
             trainer.average.load(tensors["average"], updates=values["average_updates"])
         self._best = tensors.get("best", {})
         carry(trainer.model, tensors.get("carried", {}))
+        resume_exchange(trainer.exchange, tensors.get("exchange", {}))
         trainer.schedule.load_state_dict(values["schedule"])
         trainer.precision.load_state_dict(values["precision"])
         for callback, saved in zip(trainer.callbacks, _matching(trainer, values["callbacks"]), strict=True):

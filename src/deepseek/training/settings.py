@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -48,6 +48,8 @@ class TrainSettings:
         time_limit_s: Seconds after which training stops in good order.
         devices: How many devices train together; the pipeline goes by it, a `Trainer` by its `ranks`.
         device: `auto`, `cpu`, or an accelerator by its torch name.
+        communication: An `exchange` component: how several ranks sum their gradients; `auto` takes `all_reduce`.
+        shares: How several ranks share a batch: `equal`, by their measured speed (`auto`), or in given proportions, `[3, 1]`.
         seed: From which order, dropout and augmentation are derived.
         deterministic: Forbid operations that are not bit-reproducible on accelerators.
         on_nonfinite: What to do about a NaN or infinite loss: `raise`, or `skip` the step (which waits for the device every step).
@@ -83,6 +85,8 @@ class TrainSettings:
     time_limit_s: Positive | None = None
     devices: Count = 1
     device: str = "auto"
+    communication: Spec = "auto"
+    shares: Literal["auto", "equal"] | Sequence[int] = "equal"
     seed: Annotated[int, Ge(0)] = 0
     deterministic: bool = True
     on_nonfinite: Literal["raise", "skip"] = "raise"
@@ -100,7 +104,7 @@ class TrainSettings:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    return (hint,) if get_origin(hint) in {None, Annotated, Literal, Mapping} or not get_args(hint) else _members(hint)
+    return (hint,) if get_origin(hint) in {None, Annotated, Literal, Mapping, Sequence} or not get_args(hint) else _members(hint)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -114,6 +118,8 @@ def _fits(value: object, hint: Any) -> bool:
         base, *limits = get_args(hint)
         return _fits(value, base) and all(_within(value, limit) for limit in limits)
     plain = get_origin(hint) or hint
+    if plain is Sequence:
+        return isinstance(value, list | tuple) and all(_fits(item, *get_args(hint)) for item in value)
     if isinstance(value, bool):
         return plain is bool
     return isinstance(value, (int, float) if plain is float else plain)

@@ -32,11 +32,13 @@ from deepseek.optim.schedules import PlateauSchedule
 from deepseek.registry import Spec, family, split_spec
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
+from deepseek.training.balance import Balance, check_shares
 from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.time_limit import TimeLimit
 from deepseek.training.carried import carried_of, remembering
 from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
+from deepseek.training.communication import begin_exchange, exchanged_of, make_exchange
 from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
 from deepseek.training.evaluation import evaluate
@@ -273,6 +275,8 @@ class Trainer:
         )
         self.average = WeightAverage(self.model, decay=settings.ema) if settings.ema else None
         self.precision = make_precision(str(decisions["precision"]), ranks.device)
+        self.exchange = make_exchange(settings, ranks)
+        self.balance = Balance(settings.shares, self.loader, ranks, decisions=decisions)
         if self.tuning is not None:
             self.tuning.set_epoch(self.state.step // self.loader.steps)
             decisions["fine_tune"] = self.tuning.groups(self.optimizer_spec.learning_rate)
@@ -292,7 +296,8 @@ class Trainer:
             on_nonfinite=settings.on_nonfinite,
         )
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        sync = None if ranks.is_single else GradientSync(trained)
+        sync = None if ranks.is_single else GradientSync(trained, exchange=self.exchange)
+        self.balance.watch(sync)
         options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
         self.step: TrainingStep
         if compiled == "step":
@@ -344,7 +349,7 @@ class Trainer:
                     hook(self)
                 if state.step >= self._next_event:
                     self._event()
-                    if self._done or state.step == self.total_steps:
+                    if self._divided or self._done or state.step == self.total_steps:
                         break
 
     def _more(self) -> int:
@@ -368,6 +373,7 @@ class Trainer:
         """Set what depends on the step's number alone."""
         self.step.set_factor(self.schedule.factor(step, self.total_steps))
         seed_generators(seed_of(self.settings.seed, _DROPOUT, step, self.ranks.rank), self.ranks.device)
+        begin_exchange(self.exchange, self.settings.seed, step)
 
     def _make(self, batch: Batch) -> None:
         while True:
@@ -412,6 +418,7 @@ class Trainer:
         """Look at the loss, call back, validate, save, and plan the next event."""
         state, settings = self.state, self.settings
         self._look()
+        self._divided = self.balance.look(state.step, self._rows)
         for callback in self.callbacks:
             callback.on_log(self)
         if state.step % self._validate_steps == 0 or state.step == self.total_steps:
@@ -475,7 +482,8 @@ class Trainer:
         assert self.validation is not None
         rows, ranks = self.task.measured_rows(self.validation), self.ranks
         size = max(self.loader.batch_size, rows_within(rows, 256) * ranks.ranks)
-        loader = Loader(rows, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
+        shares = self.loader.shares
+        loader = Loader(rows, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shares=shares, shuffle=False, group_lengths=True)
         return map(with_channels_last, loader.batches(0)) if self._channels_last else loader.batches(0)
 
     def _remember(self, metrics: dict[str, float]) -> None:
@@ -495,9 +503,9 @@ class Trainer:
         began = time.perf_counter()
         self.guard.check(self.state.step, self.state.loss_sum[0], [*self.model.parameters()])
         self.state.seconds = self.seconds
-        carried = carried_of(self.model, self.loader.dataset.batch_rows, self.ranks)
+        carried, exchanged = carried_of(self.model, self.loader.dataset.batch_rows, self.ranks), exchanged_of(self.exchange)
         if self.is_main:
-            self.guard.checkpoint = self.keeper.save(self, carried)
+            self.guard.checkpoint = self.keeper.save(self, carried, exchanged)
         self._saved_at = time.perf_counter()
         self._aside_s += self._saved_at - began
         for callback in self.callbacks:
@@ -546,6 +554,7 @@ class Trainer:
             raise InputError("compile: step does not go with fine_tune.unfreeze_every", hint="take compile: model or off")
         if not len(self.train) or (self.validation is not None and not len(self.validation)):
             raise InputError("there are no rows to train on or to validate with", hint="look at the split and at what the checks set aside")
+        check_shares(settings.shares, self.ranks.ranks, self.model)
         if settings.batch_size != "auto":
             self._make_loader(settings.batch_size)  # raises where batches would be too small for the model
 

@@ -6,7 +6,19 @@ from typing import Literal
 
 from deepseek.recipe.quantities import Duration, Flag, Number
 from deepseek.recipe.sections.base import Section
-from deepseek.recipe.values import AUTO, Auto, CallbackSpec, Count, NotNegative, OptimizerSpec, Positive, ScheduleSpec, Seed, Text
+from deepseek.recipe.values import (
+    AUTO,
+    Auto,
+    CallbackSpec,
+    Count,
+    ExchangeSpec,
+    NotNegative,
+    OptimizerSpec,
+    Positive,
+    ScheduleSpec,
+    Seed,
+    Text,
+)
 
 
 class EarlyStoppingSection(Section):
@@ -80,6 +92,10 @@ class TrainSection(Section):
     """Accelerators or processes to train on."""
     device: Text = AUTO
     """`auto`, `cpu`, or an accelerator by its torch name, such as `cuda`."""
+    communication: ExchangeSpec = AUTO
+    """How several devices sum their gradients; `auto` is `all_reduce`, exactly."""
+    shares: Literal["auto", "equal"] | list[Count] = "equal"
+    """How several devices share a batch: evenly, by their measured speed, or in given proportions."""
     on_nonfinite: Literal["raise", "skip"] = "raise"
     """What a NaN or infinite loss does: end the run, or leave out the step."""
     time_limit: Duration | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from deepseek.artifacts.files import plain_disk_errors
 from deepseek.training.callbacks.base import Callback
+from deepseek.training.communication import exchange_figures
 
 if TYPE_CHECKING:
     from deepseek.training.trainer import Trainer
@@ -39,7 +40,7 @@ class JsonLines(Callback):
         self._write(trainer, "start", total_steps=trainer.total_steps, decisions=trainer.state.decisions)
 
     def on_log(self, trainer: Trainer) -> None:
-        """Write the running loss and the speed."""
+        """Write the running loss and the speed and, of several ranks, what they have sent."""
         progress = trainer.progress
         self._write(
             trainer,
@@ -49,6 +50,7 @@ class JsonLines(Callback):
             samples_per_s=progress.samples_per_s,
             data_wait_share=progress.data_wait_share,
             skipped_steps=progress.skipped_steps,
+            **exchange_figures(trainer),
         )
 
     def on_validation(self, trainer: Trainer) -> None:
