@@ -17,6 +17,7 @@ from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.sources.base import Source, rooted_batches
 from deepseek.data.targets.mask import MaskTarget
+from deepseek.data.transforms.base import Array, Ragged
 from deepseek.data.transforms.text import joined
 from deepseek.data.unknown_categories import Unknown
 from deepseek.data.whole_pictures import cut_rows, whole_rows
@@ -208,11 +209,18 @@ def _measurable(preparation: Preparation, batch: pa.RecordBatch, counts: Counter
     if cut.any():
         yield from _wholes(preparation, batch.filter(pa.array(cut)))
         batch = batch.filter(pa.array(~cut))
-        arrays, targets = ({name: array[~cut] for name, array in held.items()} for held in (arrays, targets))
+        arrays, targets = ({name: _kept(array, ~cut) for name, array in held.items()} for held in (arrays, targets))
     weight = preparation.weights(batch)
     for rows, inputs, truth in labelled_pieces(arrays, targets):
         part = slice(None) if rows is None else rows
         yield Batch(inputs, truth, weight=None if weight is None else torch.from_numpy(weight[part]))
+
+
+def _kept(array: Array, rows: np.ndarray) -> Array:
+    if isinstance(array, Ragged):
+        return array.take(np.flatnonzero(rows))
+    kept: np.ndarray = array[rows]
+    return kept
 
 
 def _wholes(preparation: Preparation, batch: pa.RecordBatch) -> Iterator[Batch]:
