@@ -25,9 +25,14 @@ class Update:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
 
-    def __call__(self) -> None:
-        """Make the step."""
-        self.optimizer.step()
+    def __call__(self, refused: Tensor | None = None) -> None:
+        """Make the step.
+
+        Args:
+            refused: A float32 scalar on the device, over 0 where the step must not be made: then nothing changes. This waits for it.
+        """
+        if refused is None or not bool(refused):
+            self.optimizer.step()
 
     def reset(self) -> None:
         """Forget what was kept; to be called when the optimizer's state was replaced."""
@@ -50,11 +55,15 @@ class AdamUpdate(Update):
         self._groups = []
 
     @torch.no_grad()
-    def __call__(self) -> None:
-        """Make the step; parameters without a gradient are left alone, as `Optimizer.step` leaves them."""
+    def __call__(self, refused: Tensor | None = None) -> None:
+        """Make the step; parameters without a gradient are left alone, as `Optimizer.step` leaves them.
+
+        Args:
+            refused: As of `Update`; the kernel looks at it on the device, and nothing waits.
+        """
         gathered = [[parameter.grad for parameter in lists[1]] for lists in self._groups]
         if not gathered or any(grad is None for grads in gathered for grad in grads):
-            self.optimizer.step()
+            super().__call__(refused)
             self._groups = self._gather()
             return
         for (group, parameters, means, squares, steps), grads in zip(self._groups, gathered, strict=True):
@@ -73,7 +82,10 @@ class AdamUpdate(Update):
                 eps=group["eps"],
                 amsgrad=False,
                 maximize=False,
+                found_inf=refused,
             )
+            if refused is not None:
+                torch._foreach_sub_(steps, [refused] * len(steps))
 
     def _gather(self) -> list[_Lists]:
         state = self.optimizer.state

@@ -113,6 +113,8 @@ def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
         "optimizer": train.optimizer != AUTO and train.optimizer["type"] not in {"adam", "adamw"},
         "precision": train.precision not in (AUTO, "fp32"),
         "clip_value": train.clip_value is not None,
+        "clip": train.clip is not None,
+        "layer_rates": train.layer_rates is not None,
         "l1": train.l1 > 0,
         "l2": train.l2 > 0,
         "max_norm": train.max_norm is not None,
@@ -121,6 +123,19 @@ def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
     }
     why = "does not go with compile: step, which takes one device, fp32 and plain Adam or AdamW; say compile: model or off"
     yield from (Problem(f"train.{key}", why) for key, given in wrong.items() if given)
+
+
+def _clipping(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    if train.clip is None:
+        return
+    if not train.clip:
+        yield Problem("train.clip", "is an empty list; name a clipping, or leave the key out")
+    for key in ("norm", "value"):
+        limit = getattr(train, f"clip_{key}")
+        if limit not in (AUTO, None):
+            how = f"put {{type: {key}, max_{key}: {limit:g}}} into the list of 'clip', and leave this out"
+            yield Problem(f"train.clip_{key}", f"cannot be given together with 'clip'; {how}")
 
 
 def _ema(recipe: RecipeSections) -> Iterator[Problem]:
@@ -279,6 +294,7 @@ RULES: tuple[Rule, ...] = (
     _written,
     _micro_batches,
     _compiled_step,
+    _clipping,
     _ema,
     _validation,
     _doubled_callbacks,

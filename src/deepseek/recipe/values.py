@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     ModelSpec = dict[str, Any] | Auto
     OptimizerSpec = dict[str, Any] | Auto
     ScheduleSpec = dict[str, Any] | Auto
+    ClippingSpecs = list[dict[str, Any]]
+    LayerRatesSpec = dict[str, Any]
     SearchSpec = dict[str, Any] | str
     AlarmSpec = dict[str, Any]
     PrunerSpec = dict[str, Any] | str
@@ -50,6 +52,12 @@ else:
     ModelSpec = component("model", AUTO)
     OptimizerSpec = component("optimizer", AUTO)
     ScheduleSpec = component("schedule", AUTO)
+    ClippingSpecs = Annotated[
+        list[component("clipping")],
+        BeforeValidator(lambda value: [value] if isinstance(value, str | Mapping) else value),
+        WithJsonSchema({"anyOf": [{"x-family": "clipping"}, {"type": "array", "items": {"x-family": "clipping"}}]}),
+    ]
+    LayerRatesSpec = component("layer_rates")
     SearchSpec = component("search")
     AlarmSpec = component("alarm")
     PrunerSpec = component("pruner")
