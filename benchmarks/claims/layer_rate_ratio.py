@@ -1,7 +1,7 @@
 """Claim: "convolution layers get 2.3 times the rate of dense layers". What rates by gradient variance really give, network by network.
 
 Protocol, fixed before measuring. Three convolutional networks with dense layers behind them learn 3,000 images of Fashion-MNIST for 300
-steps of 64 images, Adam, five seeds, with `train.layer_rates: {type: gradient_variance, every: 1}`. At every step after the warm-up the mean
+steps of 64 images, Adam, five seeds, with `train.layer_rates: {type: gradient_variance, every: 1}`. After every step but the first the mean
 factor of the convolutions is divided by that of the dense layers; reported is the mean over steps, over seeds with its 95 % interval, and
 the largest of any step. Beside it, on the same gradients: the same ratio by the articles' formula, `1 + 0.5 (1 - exp(-0.1 var))`, and that
 of the variances themselves.

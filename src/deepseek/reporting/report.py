@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from deepseek.reporting.attention import between_chart
@@ -170,7 +171,7 @@ def _rates(curves: CurveFacts) -> Html:
     """Return the layers' factors on the learning rate: of those that changed most."""
 
     def spread(values: Sequence[float]) -> float:
-        known = [value for value in values if value == value]
+        known = [value for value in values if math.isfinite(value)]
         return max(known, default=0.0) - min(known, default=0.0)
 
     most = sorted(curves.layer_rates, key=lambda name: -spread(curves.layer_rates[name]))[:MOST_LAYERS]
