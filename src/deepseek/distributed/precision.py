@@ -45,15 +45,15 @@ class Precision:
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Undo `scale` in the gradients."""
 
-    def update(self, step: Callable[[Tensor | None], None], optimizer: torch.optim.Optimizer, refused: Tensor | None = None) -> None:
+    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer, refused: Tensor | None = None) -> None:
         """Make the optimizer's step, unless the gradients forbid it.
 
         Args:
-            step: Makes it; it is handed `refused`.
+            step: Makes it, and looks at `refused` itself.
             optimizer: The optimizer.
-            refused: A float32 scalar on the device, over 0 where the step must not be made.
+            refused: A scalar on the device, over 0 where the step must not be made.
         """
-        step(refused)
+        step()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what must survive a resume, as plain JSON values."""
@@ -98,7 +98,7 @@ class Fp16(Bf16):
         """Divide the gradients by the loss scale and note whether any has overflowed."""
         self._scaler.unscale_(optimizer)
 
-    def update(self, step: Callable[[Tensor | None], None], optimizer: torch.optim.Optimizer, refused: Tensor | None = None) -> None:
+    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer, refused: Tensor | None = None) -> None:
         """Make the step unless a gradient has overflowed or it is refused, which waits for the device; then adapt the scale."""
         if refused is None or not bool(refused):
             self._scaler.step(optimizer)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from deepseek.errors import CheckpointError
 from deepseek.optim.clippings.base import Clipping, LeftOut
-from deepseek.optim.gradients import Gradients, Remembering, trained_parameters
+from deepseek.optim.gradients import Gradients, Remembering, Trained, trained_parameters
 from deepseek.optim.layer_rates.base import LayerRates
+from deepseek.optim.update import Limits
 from deepseek.registry import Spec, family
 
 
@@ -54,9 +55,10 @@ class Adaptive:
         >>> made = make_adaptive(net, optimizer, clip=[{"type": "autoclip", "percentile": 50}])
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], *, clip: Sequence[Clipping] = (), layer_rates: LayerRates | None = None) -> None:
+    def __init__(self, parameters: Sequence[Trained], *, clip: Sequence[Clipping] = (), layer_rates: LayerRates | None = None) -> None:
         self.clip, self.layer_rates = tuple(clip), layer_rates
-        self._gradients = Gradients(parameters)
+        self._gradients = Gradients([one.parameter for one in parameters])
+        self._groups = [*dict.fromkeys(one.group for one in parameters)]
 
     def look(self) -> None:
         """Take up the gradients of a step, before anything limits or penalises them."""
@@ -64,11 +66,12 @@ class Adaptive:
         if self.layer_rates is not None:
             self.layer_rates(self._gradients)
 
-    def limit(self) -> Tensor | None:
+    @torch.no_grad()
+    def limit(self, *, by_group: bool = False) -> Limits:
         """Limit the gradients.
 
-        Returns:
-            Nothing, or a float32 scalar on the device: over 0 where the step must not be made.
+        Args:
+            by_group: Whether the optimizer's step divides the gradients itself, where they are scaled by groups.
         """
         refused: Tensor | None = None
         self._gradients.changed()  # penalties and fixed limits may have been there
@@ -76,7 +79,10 @@ class Adaptive:
             flag = clipping(self._gradients)
             if flag is not None:
                 refused = flag if refused is None else torch.maximum(refused, flag)
-        return refused
+        if by_group:
+            return Limits(refused, self._gradients.hand_over(self._groups))
+        self._gradients.settle()
+        return Limits(refused)
 
     def hold(self) -> None:
         """Remember what the optimizer's step is about to change."""
@@ -142,4 +148,4 @@ def make_adaptive(
     trained = trained_parameters(model, optimizer)
     clippings: list[Clipping] = [family("clipping").build(spec, trained) for spec in clip or ()]
     rates: LayerRates | None = None if layer_rates is None else family("layer_rates").build(layer_rates, trained)
-    return Adaptive([one.parameter for one in trained], clip=clippings, layer_rates=rates)
+    return Adaptive(trained, clip=clippings, layer_rates=rates)

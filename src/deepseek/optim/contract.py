@@ -146,7 +146,7 @@ class _Run:
         self.history: Remembering = build(self.trained)  # type: ignore[operator]
         rates = self.history if isinstance(self.history, LayerRates) else None
         clip = [self.history] if isinstance(self.history, Clipping) else []
-        self.adaptive = Adaptive([one.parameter for one in self.trained], clip=clip, layer_rates=rates)
+        self.adaptive = Adaptive(self.trained, clip=clip, layer_rates=rates)
         self._unused = unused
 
     def steps(self, numbers: range) -> None:
@@ -171,7 +171,7 @@ class _Run:
     def _make(self, *, scaled: bool) -> tuple[list[Tensor], list[Tensor], bool]:
         given = [one.parameter.grad.clone() for one in self.trained if one.parameter.grad is not None]
         self.adaptive.look()
-        refused = self.adaptive.limit()
+        refused = self.adaptive.limit().refused
         used = [one.parameter.grad.clone() for one in self.trained if one.parameter.grad is not None]
         stopped = refused is not None and bool(refused)
         self.adaptive.hold()

@@ -61,6 +61,7 @@ def trained_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> li
     trained = []
     for place, group in enumerate(optimizer.param_groups):
         called = _name_of(group, place)
+        called = f"{called}, group {place}" if any(one.group == called for one in trained) else called
         for parameter in group["params"]:
             if parameter not in names:
                 raise InputError("the optimizer has a parameter that the model has not", hint="build it over parameters of this model")
@@ -72,16 +73,16 @@ def trained_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> li
 class Gradients:
     """The gradients of a step.
 
+    A scaling waits until somebody needs the scaled gradients, as a fused optimizer can do it on its way.
+
     Args:
         parameters: Those that are trained.
-
-    Attributes:
-        tensors: The gradients that there are; a parameter that the loss does not use has none.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters = list(parameters)
-        self.tensors: list[Tensor] = []
+        self._tensors: list[Tensor] = []
+        self._scaling: tuple[Parts, Tensor] | None = None
         self._present: Tensor | None = None
         self._known: dict[tuple[int, ...], Tensor] = {}
         self._norms: Tensor | None = None
@@ -89,16 +90,25 @@ class Gradients:
     def gather(self) -> None:
         """Take up the gradients as they are now."""
         found = [parameter.grad for parameter in self.parameters]
-        self.tensors = [gradient for gradient in found if gradient is not None]
-        self._present = None if len(self.tensors) == len(found) else self._places(found)
-        self._norms = None
+        self._tensors = [gradient for gradient in found if gradient is not None]
+        self._present = None if len(self._tensors) == len(found) else self._places(found)
+        self._norms = self._scaling = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The gradients that there are; a parameter that the loss does not use has none. Whoever changes them calls `changed`."""
+        self.settle()
+        return self._tensors
 
     @property
     def norms(self) -> Tensor:
         """The Euclidean norm of each, `[p]`; 0 for one that is not there."""
         if self._norms is None:
             self._norms = self._full(_norms(self.tensors, 2))
-        return self._norms
+        if self._scaling is None:
+            return self._norms
+        parts, factors = self._scaling
+        return self._norms * parts.spread(factors)
 
     @property
     def sums(self) -> Tensor:
@@ -121,17 +131,38 @@ class Gradients:
             return stacked
         return stacked.new_zeros(len(self.parameters)).index_copy_(0, self._present, stacked)
 
-    def scale_(self, factors: Tensor) -> None:
-        """Multiply the gradients in place by one factor, `[]`, or by one each, `[p]`."""
-        if not self.tensors:
+    def scale_(self, parts: Parts, factors: Tensor) -> None:
+        """Multiply the gradients of each part by its factor, `[k]`; done when it is needed."""
+        self.settle()
+        self._scaling = parts, factors
+
+    def settle(self) -> None:
+        """Carry out a scaling that waits."""
+        if self._scaling is None:
             return
-        norms = self.norms
-        if factors.ndim:
-            own = factors if self._present is None else factors[self._present]
-            torch._foreach_mul_(self.tensors, own.unbind())
+        norms, (parts, factors) = self.norms, self._scaling
+        self._norms, self._scaling = norms, None
+        if not self._tensors:
+            return
+        each = parts.spread(factors)
+        if each.ndim:
+            own = each if self._present is None else each[self._present]
+            torch._foreach_mul_(self._tensors, own.unbind())
         else:
-            torch._foreach_mul_(self.tensors, factors)
-        self._norms = norms * factors
+            torch._foreach_mul_(self._tensors, each)
+
+    def hand_over(self, groups: Sequence[str]) -> list[Tensor] | None:
+        """Return what an optimizer is to divide each of its groups' gradients by, `[]` each; nothing where none of it waits.
+
+        Args:
+            groups: The groups' names.
+        """
+        if self._scaling is None or self._scaling[0].per == "layer":
+            self.settle()
+            return None
+        parts, factors = self._scaling
+        self._scaling, divisors = None, factors.reciprocal().unbind()
+        return [divisors[0 if parts.per == "model" else parts.names.index(name)] for name in groups]
 
     def changed(self) -> None:
         """Forget the norms: the gradients were changed by somebody else."""
@@ -156,6 +187,7 @@ class Parts:
     """
 
     def __init__(self, parameters: Sequence[Trained], per: Per) -> None:
+        self.per = per
         called = [_MODEL if per == "model" else one.group if per == "group" else one.layer for one in parameters]
         self.names = tuple(dict.fromkeys(called))
         places = {name: place for place, name in enumerate(self.names)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -104,6 +105,8 @@ class TrainingStep:
         wide = torch.float32 if device.type == "mps" else torch.float64
         self.numerator, self.denominator = torch.zeros(2, dtype=wide, device=device).unbind()
         self._one = torch.ones((), device=device)
+        whole = all(group["params"] for group in optimizer.param_groups)
+        self._by_group = self.update.divides and whole and self.precision.name != "fp16"  # its scaler calls the optimizer
 
     def set_factor(self, factor: float) -> None:
         """Set every learning rate to a fraction of its peak."""
@@ -186,19 +189,21 @@ class TrainingStep:
     @torch.no_grad()
     def _apply(self) -> None:
         """Penalise, clip, step and constrain."""
-        adaptive, refused = self.adaptive, None
+        adaptive, step, refused = self.adaptive, self.update, None
         self.precision.unscale(self.optimizer)
         if adaptive is not None:
             adaptive.look()
         norm = self._shape_gradients() if self.rules.touch_gradients else None
         if adaptive is not None:
-            refused = adaptive.limit()
+            limits = adaptive.limit(by_group=self._by_group)
+            refused = limits.refused
         if self.rules.on_nonfinite == "skip" and not self._is_finite(norm):
             self.skipped += 1
             return
         if adaptive is not None:
             adaptive.hold()
-        self.precision.update(self.update, self.optimizer, refused)
+            step = partial(self.update, limits)
+        self.precision.update(step, self.optimizer, refused)
         if adaptive is not None:
             adaptive.scale()
         if self.rules.max_norm is not None:

@@ -28,7 +28,7 @@ class Run:
         """Return the norm after clipping, and whether the step is refused."""
         self.weight.grad = torch.full((4,), norm / 2.0)
         self.adaptive.look()
-        refused = self.adaptive.limit()
+        refused = self.adaptive.limit().refused
         return float(self.weight.grad.norm()), refused is not None and bool(refused)
 
     def after(self, norms) -> list[float]:
@@ -70,6 +70,7 @@ def test_parts_have_histories_of_their_own():
             parameter.grad *= size
         gradients.gather()
         clipping(gradients)
+        gradients.settle()
     first, second = (torch.cat([p.grad.flatten() for p in layer.parameters()]) for layer in model)
     torch.testing.assert_close(first, torch.ones(12), rtol=1e-4, atol=0)
     torch.testing.assert_close(second, torch.ones(12), rtol=1e-4, atol=0)

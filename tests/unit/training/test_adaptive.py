@@ -95,11 +95,12 @@ def test_pieces_of_a_batch_are_the_batch(small):
 
 
 def spiky(small) -> PreparedDataset:
-    """Rows of which a few are a thousand times too large."""
+    """Rows of which a few are a thousand times too large, and wrongly labelled."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((400, 4)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int64) + (x[:, 1] > 0.5)
-    x[[150, 320]] *= 1000.0
+    bad = np.arange(100, 400, 50)
+    x[bad], y[bad] = x[bad] * 1000.0, (y[bad] + 1) % 3
     return PreparedDataset.from_arrays({"x": x}, {"target": y})
 
 
@@ -125,7 +126,7 @@ def test_spikes_are_not_made_counted_and_named(small, tmp_path, capsys, optimize
     made = trainer(small, tmp_path, data=data, callbacks=callbacks, clip=clip, **given)
     made.fit()
     left_out = made.step.told().left_out
-    assert left_out.steps >= 6  # two bad rows an epoch, but for the warm-up
+    assert 6 <= left_out.steps <= 24  # at most six an epoch
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [line["spikes"] for line in lines if line["event"] == "log"][-1] == left_out.steps
     assert f"the last being step {left_out.last}: its gradient norm was" in capsys.readouterr().err

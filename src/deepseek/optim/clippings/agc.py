@@ -48,6 +48,7 @@ class AgcClipping(Clipping):
 
     def limit(self, gradients: Gradients) -> None:
         """Scale each unit's gradient."""
+        gradients.settle()
         least = []
         for parameters in self._alike:
             used = [parameter for parameter in parameters if parameter.grad is not None]

@@ -62,7 +62,7 @@ class AutoClipping(Clipping):
         """Remember the norms, look the limit up where it is time, and scale."""
         norms, limit = self.parts.norms(gradients.norms), self.state["limit"]
         kept = self.state["history"][:, self.made % self.window]
-        kept.copy_(norms.where(norms.isfinite(), kept))
+        torch.where(norms.isfinite(), norms, kept, out=kept)
         since = self.made + 1 - self.warmup
         if since < 0:
             return
@@ -70,4 +70,4 @@ class AutoClipping(Clipping):
             found = torch.nanquantile(self.state["history"], self.percentile / 100.0, dim=1)
             limit.copy_(found.where(found.isfinite(), limit))
         if since > 0:
-            self.scale_(gradients, (limit / (norms + 1e-6)).clamp(max=1.0))
+            self.scale_(gradients, (limit / norms).clamp(max=1.0))

@@ -40,8 +40,8 @@ class Clipping(Remembering):
     """Limits the gradients of a step, in place, before the optimizer uses them.
 
     It sees the gradients of the whole batch: added up over micro-batches and ranks, divided, and without a loss scale. In fp16 they may be
-    infinite where they overflowed: such norms must not enter a history. Nothing may wait for the device (`.item()`, `if tensor:`), and
-    histories stand in `state`.
+    infinite where they overflowed: such norms must not enter a history. It changes them by `scale_`, or those in `gradients.tensors` in
+    place, and then calls `gradients.changed()`. Nothing may wait for the device (`.item()`, `if tensor:`), and histories stand in `state`.
 
     Args:
         parameters: What is trained.
@@ -78,7 +78,7 @@ class Clipping(Remembering):
 
     def scale_(self, gradients: Gradients, factors: Tensor) -> None:
         """Multiply the gradients of each part by its factor, `[k]`, at most 1, and count the steps in which that was less."""
-        gradients.scale_(self.parts.spread(factors))
+        gradients.scale_(self.parts, factors)
         self.state["limited"] += factors < 1.0
 
     def limited_share(self) -> float:

@@ -26,7 +26,7 @@ class NormClipping(Clipping):
     def limit(self, gradients: Gradients) -> None:
         """Scale down what is longer."""
         norms = self.parts.norms(gradients.norms)
-        self.scale_(gradients, (self.max_norm / (norms + 1e-6)).clamp(max=1.0))
+        self.scale_(gradients, (self.max_norm / norms).clamp(max=1.0))
 
 
 class ValueClipping(Clipping):
