@@ -157,7 +157,7 @@ def test_the_compiled_step_refuses_it(small, changes):
 def test_histories_survive_unfreezing(small):
     from deepseek.training.fine_tuning import FineTune
 
-    tuned = {"fine_tune": FineTune(freeze="all", unfreeze_every=2), "clip": [{**AUTO, "per": "layer"}], "layer_rates": RATES}
+    tuned = {"fine_tune": FineTune(freeze="all", unfreeze_every=2), "clip": [{**AUTO, "per": "layer", "every": 5}], "layer_rates": RATES}
     seen: list[dict[str, float]] = []
 
     class Watch(Callback):
