@@ -10,7 +10,7 @@ class TestMine(ClippingContract):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -138,12 +138,14 @@ class LayerRatesContract(_HistoryContract):
 class _Run:
     """A small network that gets gradients of a known size."""
 
-    def __init__(self, build: object, *, unused: bool, optimizer: type[torch.optim.Optimizer] = torch.optim.SGD) -> None:
+    def __init__(
+        self, build: Callable[[Sequence[Trained]], Remembering], *, unused: bool, optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
+    ) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 3))
         self.optimizer = optimizer(self.model.parameters(), lr=1e-2, weight_decay=1e-2)  # type: ignore[call-arg]
         self.trained = trained_parameters(self.model, self.optimizer)
-        self.history: Remembering = build(self.trained)  # type: ignore[operator]
+        self.history = build(self.trained)
         rates = self.history if isinstance(self.history, LayerRates) else None
         clip = [self.history] if isinstance(self.history, Clipping) else []
         self.adaptive = Adaptive(self.trained, clip=clip, layer_rates=rates)

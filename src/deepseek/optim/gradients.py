@@ -114,7 +114,7 @@ class Gradients:
     def sums(self) -> Tensor:
         """The sum of the elements of each, `[p]`; 0 for one that is not there."""
         # PyTorch has no sums of a list of tensors: twice the sum of what is positive, less the sum of the sizes
-        positive = torch._foreach_clamp_min(self.tensors, 0.0) if self.tensors else []  # noqa: SLF001 (there is no public name)
+        positive = torch._foreach_clamp_min(self.tensors, 0.0) if self.tensors else ()  # noqa: SLF001 (there is no public name)
         return 2.0 * self._full(_norms(positive, 1)) - self._full(_norms(self.tensors, 1))
 
     @property
@@ -205,7 +205,8 @@ class Parts:
     def norms(self, norms: Tensor) -> Tensor:
         """Return the parts' norms, `[k]`, of the parameters', `[p]`."""
         if len(self.names) == 1:
-            return torch.linalg.vector_norm(norms).unsqueeze(0)
+            whole: Tensor = torch.linalg.vector_norm(norms)
+            return whole.unsqueeze(0)
         return self.sums(norms.square()).sqrt()
 
     def spread(self, values: Tensor) -> Tensor:
@@ -263,8 +264,8 @@ class Remembering:
         self.made = before.made
 
 
-def _norms(tensors: Sequence[Tensor], order: float) -> Sequence[Tensor]:
-    return torch._foreach_norm(tensors, order) if tensors else []  # noqa: SLF001 (there is no public name)
+def _norms(tensors: list[Tensor] | tuple[Tensor, ...], order: float) -> tuple[Tensor, ...]:
+    return torch._foreach_norm(tensors, order) if tensors else ()  # noqa: SLF001 (there is no public name)
 
 
 def _name_of(group: Mapping[str, object], place: int) -> str:

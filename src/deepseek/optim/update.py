@@ -28,7 +28,8 @@ class Limits:
     divisors: Sequence[Tensor] | None = None
 
 
-_NONE = Limits()
+NO_LIMITS = Limits()
+"""The step is made with the gradients as they are."""
 _Lists = tuple[dict[str, Any], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 
@@ -48,7 +49,7 @@ class Update:
         self.optimizer = optimizer
 
     @torch.no_grad()
-    def __call__(self, limits: Limits = _NONE) -> None:
+    def __call__(self, limits: Limits = NO_LIMITS) -> None:
         """Make the step.
 
         Args:
@@ -81,7 +82,7 @@ class AdamUpdate(Update):
         self._groups = []
 
     @torch.no_grad()
-    def __call__(self, limits: Limits = _NONE) -> None:
+    def __call__(self, limits: Limits = NO_LIMITS) -> None:
         """Make the step; parameters without a gradient are left alone, as `Optimizer.step` leaves them.
 
         Args:

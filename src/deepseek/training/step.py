@@ -22,6 +22,7 @@ from deepseek.distributed.precision import Precision
 from deepseek.distributed.sync import GradientSync
 from deepseek.optim import Adaptive, Told, WeightAverage, clip_norm_, clip_value_, limit_norm_, make_update, penalise_
 from deepseek.optim.clipping import global_norm
+from deepseek.optim.update import NO_LIMITS
 
 Forward = Callable[[Mapping[str, Tensor]], Tensor]
 Loss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
@@ -189,21 +190,19 @@ class TrainingStep:
     @torch.no_grad()
     def _apply(self) -> None:
         """Penalise, clip, step and constrain."""
-        adaptive, step, refused = self.adaptive, self.update, None
+        adaptive, limits = self.adaptive, NO_LIMITS
         self.precision.unscale(self.optimizer)
         if adaptive is not None:
             adaptive.look()
         norm = self._shape_gradients() if self.rules.touch_gradients else None
         if adaptive is not None:
             limits = adaptive.limit(by_group=self._by_group)
-            refused = limits.refused
         if self.rules.on_nonfinite == "skip" and not self._is_finite(norm):
             self.skipped += 1
             return
         if adaptive is not None:
             adaptive.hold()
-            step = partial(self.update, limits)
-        self.precision.update(step, self.optimizer, refused)
+        self.precision.update(partial(self.update, limits), self.optimizer, limits.refused)
         if adaptive is not None:
             adaptive.scale()
         if self.rules.max_norm is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ class LayerRates(Remembering):
     def __init__(self, parameters: Sequence[Trained], /) -> None:
         super().__init__(Parts(parameters, "layer"))
         self.state["factors"] = torch.ones(len(self.parts.names), device=self.parts.device)
-        self._weights = [one.parameter for one in parameters]
+        self._weights: list[Tensor] = [one.parameter for one in parameters]
         self._held: list[Tensor] = []
         self._shares: list[Tensor] = []
         self._stale = True
@@ -66,7 +66,7 @@ class LayerRates(Remembering):
             self._stale = False
         torch._foreach_lerp_(self._weights, self._held, self._shares)
 
-    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:  # type: ignore[override]
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up what `state_dict` returned.
 
         Raises:
