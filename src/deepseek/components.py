@@ -21,6 +21,7 @@ _FUSION = "deepseek.models.fusion"
 _TRUNKS = "deepseek.models.trunks"
 _FORECASTING = "deepseek.models.forecasting"
 _TASKS = "deepseek.tasks"
+_CLIPPINGS = "deepseek.optim.clippings"
 _CALLBACKS = "deepseek.training.callbacks"
 _BACKENDS = "deepseek.inference.backends"
 _EXPORTERS = "deepseek.exporters"
@@ -400,6 +401,21 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "linear": "deepseek.optim.schedules:LinearSchedule",
             "plateau": "deepseek.optim.schedules:PlateauSchedule",
         },
+    ),
+    "clipping": (
+        f"{_CLIPPINGS}.base:Clipping",
+        {
+            "norm": f"{_CLIPPINGS}.fixed:NormClipping",
+            "value": f"{_CLIPPINGS}.fixed:ValueClipping",
+            "autoclip": f"{_CLIPPINGS}.auto:AutoClipping",
+            "agc": f"{_CLIPPINGS}.agc:AgcClipping",
+            "zclip": f"{_CLIPPINGS}.zclip:ZClipping",
+            "skip_spikes": f"{_CLIPPINGS}.spikes:SpikeSkipping",
+        },
+    ),
+    "layer_rates": (
+        "deepseek.optim.layer_rates.base:LayerRates",
+        {"gradient_variance": "deepseek.optim.layer_rates.gradient_variance:GradientVariance"},
     ),
     "callback": (
         f"{_CALLBACKS}.base:Callback",

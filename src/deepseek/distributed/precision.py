@@ -45,8 +45,14 @@ class Precision:
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Undo `scale` in the gradients."""
 
-    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer) -> None:
-        """Make the optimizer's step, unless the gradients forbid it."""
+    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer, refused: Tensor | None = None) -> None:
+        """Make the optimizer's step, unless the gradients forbid it.
+
+        Args:
+            step: Makes it, and looks at `refused` itself.
+            optimizer: The optimizer.
+            refused: A scalar on the device, over 0 where the step must not be made.
+        """
         step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,9 +98,10 @@ class Fp16(Bf16):
         """Divide the gradients by the loss scale and note whether any has overflowed."""
         self._scaler.unscale_(optimizer)
 
-    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer) -> None:
-        """Make the step unless a gradient has overflowed, then adapt the scale."""
-        self._scaler.step(optimizer)
+    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer, refused: Tensor | None = None) -> None:
+        """Make the step unless a gradient has overflowed or it is refused, which waits for the device; then adapt the scale."""
+        if refused is None or not bool(refused):
+            self._scaler.step(optimizer)
         self._scaler.update()
 
     def state_dict(self) -> dict[str, Any]:

@@ -34,7 +34,8 @@ LEAST_PROCESSES = 8
 """Without accelerators a run may have this many processes on any machine, however few cores it has: for trying things out."""
 _SAME = (
     *("epochs", "max_steps", "batch_size", "accumulate", "learning_rate", "optimizer", "schedule", "precision", "channels_last", "compile"),
-    *("clip_norm", "clip_value", "ema", "l1", "l2", "max_norm", "deterministic", "device", "on_nonfinite", "communication", "shares"),
+    *("clip_norm", "clip_value", "clip", "layer_rates", "ema", "l1", "l2", "max_norm", "deterministic", "device", "on_nonfinite"),
+    *("communication", "shares"),
 )
 """The keys of a recipe's `train` that the trainer's settings have under the same name."""
 

@@ -114,6 +114,8 @@ def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
         "optimizer": train.optimizer != AUTO and train.optimizer["type"] not in {"adam", "adamw"},
         "precision": train.precision not in (AUTO, "fp32"),
         "clip_value": train.clip_value is not None,
+        "clip": train.clip is not None,
+        "layer_rates": train.layer_rates is not None,
         "l1": train.l1 > 0,
         "l2": train.l2 > 0,
         "max_norm": train.max_norm is not None,
@@ -145,6 +147,19 @@ def _several_devices(recipe: RecipeSections) -> Iterator[Problem]:
             yield Problem("train.precision", f"{why}: the loss scale changes; take bf16 or fp32")
         if recipe.fine_tune is not None and recipe.fine_tune.unfreeze_every is not None:
             yield Problem("fine_tune.unfreeze_every", f"{why}: what is trained changes; leave one of them out")
+
+
+def _clipping(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    if train.clip is None:
+        return
+    if not train.clip:
+        yield Problem("train.clip", "is an empty list; name a clipping, or leave the key out")
+    for key in ("norm", "value"):
+        limit = getattr(train, f"clip_{key}")
+        if limit not in (AUTO, None):
+            how = f"put {{type: {key}, max_{key}: {limit:g}}} into the list of 'clip', and leave this out"
+            yield Problem(f"train.clip_{key}", f"cannot be given together with 'clip'; {how}")
 
 
 def _ema(recipe: RecipeSections) -> Iterator[Problem]:
@@ -304,6 +319,7 @@ RULES: tuple[Rule, ...] = (
     _micro_batches,
     _compiled_step,
     _several_devices,
+    _clipping,
     _ema,
     _validation,
     _doubled_callbacks,

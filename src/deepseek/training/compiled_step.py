@@ -201,6 +201,7 @@ class CompiledStep(TrainingStep):
             f"precision {self.precision.name}": self.precision.name != "fp32",
             "several ranks": self.sync is not None,
             "clip_value, l1, l2, max_norm": bool(rules.clip_value or rules.l1 or rules.l2 or rules.max_norm),
+            "clip, layer_rates": self.adaptive is not None,
             "on_nonfinite: skip": rules.on_nonfinite == "skip",
             "weights that are not float32": any(parameter.dtype != torch.float32 for parameter in self.parameters),
             "amsgrad or maximize": any(group.get("amsgrad") or group.get("maximize") for group in self.optimizer.param_groups),

@@ -109,6 +109,7 @@ class Keeper:
             "best": self._best,
             "carried": carried,
             "exchange": exchanged,
+            "adaptive": trainer.step.adaptive.state_dict() if trainer.step.adaptive is not None else {},
         }
         values = {
             "state": trainer.state.to_json(),
@@ -147,6 +148,10 @@ class Keeper:
         self._best = tensors.get("best", {})
         carry(trainer.model, tensors.get("carried", {}))
         resume_exchange(trainer.exchange, tensors.get("exchange", {}))
+        if trainer.step.adaptive is not None:
+            trainer.step.adaptive.load_state_dict(tensors.get("adaptive", {}))
+        elif "adaptive" in tensors:
+            raise CheckpointError(f"{loaded.path} has histories of gradients", hint="resume with that run's clip and layer_rates")
         trainer.schedule.load_state_dict(values["schedule"])
         trainer.precision.load_state_dict(values["precision"])
         for callback, saved in zip(trainer.callbacks, _matching(trainer, values["callbacks"]), strict=True):

@@ -34,6 +34,8 @@ class TrainSettings:
         steps_per_call: With `compile: step`, the most steps that one call makes; `auto` takes 4, or 1 where a callback looks at every step.
         clip_norm: The largest joint norm of the gradients.
         clip_value: The largest absolute value of a gradient element.
+        clip: `clipping` components in the order in which they act, in the place of `clip_norm` and `clip_value`.
+        layer_rates: A `layer_rates` component: rates and weight decays by layer; none for the optimizer's own.
         ema: Decay of a running average of the weights, which is then validated and kept; in (0, 1).
         l1: Strength of an absolute penalty on decayed weights.
         l2: Strength of a quadratic penalty on decayed weights.
@@ -71,6 +73,8 @@ class TrainSettings:
     steps_per_call: Count | Literal["auto"] = "auto"
     clip_norm: Positive | None = None
     clip_value: Positive | None = None
+    clip: list[Spec] | tuple[Spec, ...] | None = None
+    layer_rates: Spec | None = None
     ema: Annotated[float, Gt(0), Lt(1)] | None = None
     l1: Annotated[float, Ge(0)] = 0.0
     l2: Annotated[float, Ge(0)] = 0.0
@@ -101,6 +105,10 @@ class TrainSettings:
             if not any(_fits(value, option) for option in _options(hints[field.name])):
                 wanted = " or ".join(_words(option) for option in _options(hints[field.name]))
                 raise InputError(f"train.{field.name} is {value!r}", hint=f"allowed: {wanted}")
+        for name in ("clip_norm", "clip_value"):
+            if self.clip is not None and (limit := getattr(self, name)) is not None:
+                spec = f"{{type: {name.removeprefix('clip_')}, max_{name.removeprefix('clip_')}: {limit:g}}}"
+                raise InputError(f"train.clip and train.{name} are both given", hint=f"put {spec} into train.clip, and leave {name} out")
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, make_precision, sum_across
 from deepseek.distributed.devices import is_out_of_memory
 from deepseek.errors import InputError, NonFiniteError, TrainingError, UnknownNameError
-from deepseek.optim import OptimizerSpec, Schedule, WeightAverage, decay_groups
+from deepseek.optim import OptimizerSpec, Schedule, Told, WeightAverage, decay_groups, make_adaptive
 from deepseek.optim.schedules import PlateauSchedule
 from deepseek.registry import Spec, family, split_spec
 from deepseek.tasks.base import Task
@@ -67,6 +67,7 @@ class Progress:
         samples_per_s: Training rows a second since the fit began, validation not counted, over all ranks.
         data_wait_share: Part of that time in which the step waited for data, in [0, 1].
         skipped_steps: Steps not made because a gradient was NaN or infinite, since the fit began.
+        told: How gradients were clipped, which steps were left out for their size, and the rates by layer.
     """
 
     loss: float = float("nan")
@@ -74,6 +75,7 @@ class Progress:
     samples_per_s: float = 0.0
     data_wait_share: float = 0.0
     skipped_steps: int = 0
+    told: Told = field(default_factory=Told)
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ class Trainer:
             self.tuning.tell(self.tuning.groups(self.optimizer_spec.learning_rate))
         if loaded:
             self.keeper.restore(self, loaded)
-            self._spent_before = self.state.seconds
+            self._spent_before, self.progress = self.state.seconds, Progress(told=self.step.told())
         self._train_mode()
         self._validate_steps = settings.validate_every * (self.loader.steps if settings.validate_unit == "epochs" else 1)
         for callback in self.callbacks:
@@ -298,7 +300,8 @@ class Trainer:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         sync = None if ranks.is_single else GradientSync(trained, exchange=self.exchange)
         self.balance.watch(sync)
-        options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
+        adaptive = make_adaptive(self.model, self.optimizer, clip=settings.clip, layer_rates=settings.layer_rates)
+        options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average, "adaptive": adaptive}
         self.step: TrainingStep
         if compiled == "step":
             rows, most = min(self.loader.batch_size, self.loader.length), self._steps_per_call()
@@ -452,9 +455,10 @@ class Trainer:
         spent = max(time.perf_counter() - self._began_steps - self._aside_s, 1e-9)
         group = self.optimizer.param_groups[0]
         rate = float(group["lr"]) / float(group["learning_rate_factor"])
-        self.progress = Progress(
-            numerator / (denominator or 1.0), rate, rows / spent, min(self.loader.wait_s / spent, 1.0), self.step.skipped
-        )
+        waited, told = min(self.loader.wait_s / spent, 1.0), self.step.told()
+        if self.is_main and (line := told.left_out_since(self.progress.told)):
+            progress.log(line)
+        self.progress = Progress(numerator / (denominator or 1.0), rate, rows / spent, waited, self.step.skipped, told)
 
     def _validate(self) -> None:
         """Measure, remember the best weights, and start the training loss anew."""

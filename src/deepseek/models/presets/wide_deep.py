@@ -31,7 +31,7 @@ class WideDeepModel(Network):
         depth: How many blocks the perceptron has.
         width: The width of every block.
         dropout: The share of values dropped after each block, in [0, 1).
-        normalization: `none`, `batch` or `layer`.
+        normalization: `none`, `batch`, `layer` or `group` (of 8).
         activation: `relu`, `gelu` or `silu`.
         embedding: The numeric embedding of the table's numbers.
         category_width: The width of a category's vector, or `auto` by cardinality.

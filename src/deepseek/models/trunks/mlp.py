@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from annotated_types import Ge
 from torch import Tensor, nn
 
-from deepseek.errors import InputError
 from deepseek.models.base import Trunk
 from deepseek.models.layers import (
     ActivationName,
     Depth,
     NormalizationName,
     Probability,
+    ResidualEvery,
     Width,
+    checked_residual,
     make_activation,
     make_normalization,
 )
@@ -30,7 +28,7 @@ class MlpTrunk(Trunk):
         depth: How many blocks.
         width: The width of every block.
         dropout: The share of values dropped after each block, in [0, 1).
-        normalization: `none`, `batch` or `layer`.
+        normalization: `none`, `batch`, `layer` or `group` (of 8).
         activation: `relu`, `gelu` or `silu`.
         residual_every: A residual connection around every so many blocks; 0 for none. Blocks left over at the end have none.
 
@@ -48,12 +46,10 @@ class MlpTrunk(Trunk):
         dropout: Probability = 0.1,
         normalization: NormalizationName = "none",
         activation: ActivationName = "relu",
-        residual_every: Annotated[int, Ge(0)] = 0,
+        residual_every: ResidualEvery = 0,
     ) -> None:
         super().__init__(width_in)
-        if residual_every > depth:
-            raise InputError(f"residual_every is {residual_every} with a depth of {depth}", hint="it must be at most the depth, or 0")
-        self.width, self.residual_every = width, residual_every
+        self.width, self.residual_every = width, checked_residual(residual_every, depth)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.Linear(width_in if index == 0 else width, width),

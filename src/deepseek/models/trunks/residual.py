@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Gt
 from torch import Tensor, nn
 
 from deepseek.models.base import Trunk
-from deepseek.models.layers import ActivationName, Depth, Probability, Width, make_activation, make_normalization
+from deepseek.models.layers import ActivationName, Depth, NormalizationName, Probability, Width, make_activation, make_normalization
 
 
 class ResidualTrunk(Trunk):
@@ -23,7 +23,7 @@ class ResidualTrunk(Trunk):
         expansion: The width inside a block, as a multiple of `width`.
         dropout: The share of values dropped inside a block, in [0, 1).
         residual_dropout: The share of values dropped at a block's end, in [0, 1).
-        normalization: `batch`, as in the paper, or `layer`.
+        normalization: `batch`, as in the paper, `layer`, `group` (of 8) or `none`.
         activation: `relu`, `gelu` or `silu`.
     """
 
@@ -37,7 +37,7 @@ class ResidualTrunk(Trunk):
         expansion: Annotated[float, Gt(0.0)] = 2.0,
         dropout: Probability = 0.2,
         residual_dropout: Probability = 0.0,
-        normalization: Literal["batch", "layer"] = "batch",
+        normalization: NormalizationName = "batch",
         activation: ActivationName = "relu",
     ) -> None:
         super().__init__(width_in)

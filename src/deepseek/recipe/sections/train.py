@@ -10,8 +10,10 @@ from deepseek.recipe.values import (
     AUTO,
     Auto,
     CallbackSpec,
+    ClippingSpecs,
     Count,
     ExchangeSpec,
+    LayerRatesSpec,
     NotNegative,
     OptimizerSpec,
     Positive,
@@ -66,6 +68,10 @@ class TrainSection(Section):
     """Largest global norm of the gradient; null for no clipping."""
     clip_value: Positive | None = None
     """Largest absolute value of a gradient's element."""
+    clip: ClippingSpecs | None = None
+    """How gradients are limited by their history, in the place of `clip_norm` and `clip_value`: one clipping, or several in order."""
+    layer_rates: LayerRatesSpec | None = None
+    """How each layer's learning rate and weight decay follow its gradient; null for one rate for all."""
     ema: Number | Auto | None = AUTO
     """Decay of the moving average of the weights, between 0 and 1; null for none."""
     l1: NotNegative = 0.0

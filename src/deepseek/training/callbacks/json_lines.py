@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deepseek.artifacts.files import plain_disk_errors
+from deepseek.optim import Told
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.communication import exchange_figures
 
@@ -51,6 +52,7 @@ class JsonLines(Callback):
             data_wait_share=progress.data_wait_share,
             skipped_steps=progress.skipped_steps,
             **exchange_figures(trainer),
+            **_of_gradients(progress.told),
         )
 
     def on_validation(self, trainer: Trainer) -> None:
@@ -84,3 +86,10 @@ class JsonLines(Callback):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _of_gradients(told: Told) -> dict[str, Any]:
+    """Return what clippings and rates by layer tell, where there are any."""
+    clipped = {} if told.clipped_share is None else {"clipped_share": told.clipped_share}
+    spikes = {} if told.left_out is None else {"spikes": told.left_out.steps}
+    return {**clipped, **spikes, **({"layer_rates": dict(told.layer_rates)} if told.layer_rates else {})}
