@@ -18,6 +18,7 @@ _AUGMENT = "deepseek.data.augment"
 _ENCODERS = "deepseek.models.encoders"
 _FUSION = "deepseek.models.fusion"
 _TRUNKS = "deepseek.models.trunks"
+_OPERATORS = "deepseek.models.operators"
 _FORECASTING = "deepseek.models.forecasting"
 _TASKS = "deepseek.tasks"
 _CALLBACKS = "deepseek.training.callbacks"
@@ -269,6 +270,14 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "residual": f"{_TRUNKS}.residual:ResidualTrunk",
             "tabm": f"{_TRUNKS}.tabm:TabMTrunk",
             "identity": f"{_TRUNKS}.identity:IdentityTrunk",
+            "operators": f"{_TRUNKS}.operators:OperatorsTrunk",
+        },
+    ),
+    "operator": (
+        f"{_OPERATORS}.base:Operator",
+        {
+            "squared_relu": f"{_OPERATORS}.squared_relu:SquaredReluOperator",
+            "geglu": f"{_OPERATORS}.geglu:GegluOperator",
         },
     ),
     "model": (

@@ -13,7 +13,7 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Encoded
 from deepseek.models.encoders.image import ImageEncoder, init_convolutions
-from deepseek.models.layers import ActivationName, Probability, Width, make_activation
+from deepseek.models.layers import ActivationName, Probability, Width, make_map_activation
 
 SMALLEST_MAP = 3
 LARGEST_MAP = 8
@@ -34,7 +34,7 @@ class CnnEncoder(ImageEncoder):
         blocks: The residual blocks of the stem and of each stage, as many numbers as `channels`.
         downsample: How a stage halves: `pool_first` (max-pooling, then the convolution; the cheapest), `pool_last`, or `stride`.
         normalization: `batch`, `group` (8 channels a group: independent of the batch) or `none`.
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator that is pointwise.
         pooling: How the last map becomes a vector: `mean` or `max`; with `none` each of its places is a token.
         dropout: The share of the pooled values that are dropped, in [0, 1).
 
@@ -157,7 +157,7 @@ def _convolution(
 ) -> list[nn.Module]:
     size = max(3, 2 * stride - 1)
     convolution = nn.Conv2d(before, width, size, stride, size // 2, bias=normalization == "none")
-    return [convolution, _normalization(normalization, width), make_activation(activation)]
+    return [convolution, _normalization(normalization, width), make_map_activation(activation, width)]
 
 
 def _normalization(name: ConvolutionNormalization, width: int) -> nn.Module:

@@ -20,7 +20,7 @@ from deepseek.models.encoders.causal import CausalTextEncoder, Past
 from deepseek.models.encoders.text import Pooling, Scale, make_pooling, pooled, token_vectors
 from deepseek.models.encoders.text_transformer import rotated, turns
 from deepseek.models.encoders.transformer_xl import later
-from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation
+from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation, width_behind
 
 
 class TextDecoderEncoder(CausalTextEncoder):
@@ -34,7 +34,7 @@ class TextDecoderEncoder(CausalTextEncoder):
         depth: How many blocks.
         heads: How many heads attend side by side; with rotary positions each must have an even width.
         expansion: The width inside the feed-forward network as a multiple of `width`.
-        activation: `gelu`, `relu` or `silu`.
+        activation: `gelu`, `relu`, `silu`, or an operator.
         positions: How a token knows its place: `rotary`, or `learned`.
         length: The most tokens that are read at once.
         pool: How the tokens become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
@@ -125,7 +125,7 @@ class CausalBlock(nn.Module):
         width: `w`.
         heads: `h`.
         expansion: The width inside the feed-forward network as a multiple of `w`.
-        activation: `gelu`, `relu` or `silu`.
+        activation: `gelu`, `relu`, `silu`, or an operator.
         dropout: The share dropped at the end of each branch.
     """
 
@@ -135,8 +135,8 @@ class CausalBlock(nn.Module):
         self.heads = heads
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.queries_keys_values, self.attention_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.feed_in, self.feed_out = nn.Linear(width, inner), nn.Linear(inner, width)
-        self.activation, self.dropout = make_activation(activation), QuickDropout(dropout)
+        self.activation, self.dropout = make_activation(activation, inner), QuickDropout(dropout)
+        self.feed_in, self.feed_out = nn.Linear(width, inner), nn.Linear(width_behind(self.activation, inner), width)
 
     def forward(self, x: Tensor, past: tuple[Tensor, ...] | None, rotation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """Map `[b, l, w]` to the same shape; return also the keys and values of all tokens so far, `[b, h, m + l, d]`.

@@ -19,7 +19,7 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Encoded
 from deepseek.models.encoders.text import Pooling, Scale, TextEncoder, make_pooling, pooled, token_vectors
-from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation
+from deepseek.models.layers import Depth, Probability, QuickDropout, TextActivation, Width, make_activation, width_behind
 
 Positions = Literal["rotary", "learned", "sinusoidal", "none"]
 BASE = 10_000.0
@@ -39,7 +39,7 @@ class TextTransformerEncoder(TextEncoder):
         heads: How many heads attend side by side; with rotary positions each must have an even width.
         expansion: The width inside the feed-forward network as a multiple of `width`; a `swiglu` has two thirds of it, so that it costs
             the same.
-        activation: `gelu`, `relu`, `silu` or `swiglu`.
+        activation: `gelu`, `relu`, `silu`, `swiglu`, or an operator.
         positions: How a token knows its place: `rotary` (Su et al., 2021, https://arxiv.org/abs/2104.09864: any length), `learned`,
             `sinusoidal`, or `none`.
         length: How many places `learned` tells apart; tokens behind them share the last.
@@ -61,7 +61,7 @@ class TextTransformerEncoder(TextEncoder):
         depth: Depth = 2,
         heads: Annotated[int, Ge(1)] = 4,
         expansion: Annotated[float, Gt(0.0)] = 4.0,
-        activation: ActivationName | Literal["swiglu"] = "gelu",
+        activation: TextActivation = "gelu",
         positions: Positions = "rotary",
         length: Annotated[int, Ge(1)] = 512,
         pool: Pooling = "attention",
@@ -112,11 +112,11 @@ class TransformerBlock(nn.Module):
         width: `w`.
         heads: `h`.
         expansion: The width inside the feed-forward network as a multiple of `w`.
-        activation: `gelu`, `relu`, `silu` or `swiglu`.
+        activation: `gelu`, `relu`, `silu`, `swiglu`, or an operator.
         dropout: The share dropped at the end of each branch.
     """
 
-    def __init__(self, width: int, heads: int, *, expansion: float, activation: ActivationName | Literal["swiglu"], dropout: float) -> None:
+    def __init__(self, width: int, heads: int, *, expansion: float, activation: TextActivation, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -124,9 +124,9 @@ class TransformerBlock(nn.Module):
         self.attention_out = nn.Linear(width, width)
         gated = activation == "swiglu"
         inner = max(8, round(width * expansion * 2 / 3 / 8) * 8) if gated else max(1, round(width * expansion))
+        self.activation = SwiGlu() if gated else make_activation(activation, inner)
         self.feed_in = nn.Linear(width, 2 * inner if gated else inner)
-        self.feed_out = nn.Linear(inner, width)
-        self.activation = SwiGlu() if activation == "swiglu" else make_activation(activation)
+        self.feed_out = nn.Linear(width_behind(self.activation, inner), width)
         self.dropout = QuickDropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -21,7 +21,7 @@ class CnnModel(Network):
         blocks: The residual blocks of the stem and of each stage.
         downsample: How a stage halves the image: `pool_first`, `pool_last` or `stride`.
         normalization: `batch`, `group` or `none`.
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator that is pointwise.
         pooling: How the last map becomes a vector: `mean` or `max`.
         dropout: The share of the pooled values that are dropped, in [0, 1).
         trunk: What works on the vectors of all inputs.

@@ -20,7 +20,7 @@ class TransformerXlModel(SequenceNetwork):
         depth: How many layers.
         heads: How many heads attend side by side.
         expansion: The width inside the feed-forward network as a multiple of `width`.
-        activation: `gelu`, `relu` or `silu`.
+        activation: `gelu`, `relu`, `silu`, or an operator.
         mem_len: How many tokens every layer remembers; 0 for none.
         norm: Whether layers are normalised before each branch (`pre`) or behind it (`post`, as published).
         dropout: The share of values dropped behind the embedding and at the end of each branch, in [0, 1).
@@ -69,7 +69,7 @@ class TextDecoderModel(SequenceNetwork):
         depth: How many blocks.
         heads: How many heads attend side by side; with rotary positions each must have an even width.
         expansion: The width inside the feed-forward network as a multiple of `width`.
-        activation: `gelu`, `relu` or `silu`.
+        activation: `gelu`, `relu`, `silu`, or an operator.
         positions: How a token knows its place: `rotary`, or `learned`.
         length: The most tokens that are read at once.
         dropout: The share of values dropped behind the embedding and at the end of each branch, in [0, 1).
