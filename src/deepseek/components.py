@@ -19,6 +19,7 @@ _EXCHANGE = "deepseek.distributed.exchange"
 _ENCODERS = "deepseek.models.encoders"
 _FUSION = "deepseek.models.fusion"
 _TRUNKS = "deepseek.models.trunks"
+_OPERATORS = "deepseek.models.operators"
 _FORECASTING = "deepseek.models.forecasting"
 _TASKS = "deepseek.tasks"
 _CLIPPINGS = "deepseek.optim.clippings"
@@ -273,6 +274,14 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "residual": f"{_TRUNKS}.residual:ResidualTrunk",
             "tabm": f"{_TRUNKS}.tabm:TabMTrunk",
             "identity": f"{_TRUNKS}.identity:IdentityTrunk",
+            "operators": f"{_TRUNKS}.operators:OperatorsTrunk",
+        },
+    ),
+    "operator": (
+        f"{_OPERATORS}.base:Operator",
+        {
+            "squared_relu": f"{_OPERATORS}.squared_relu:SquaredReluOperator",
+            "geglu": f"{_OPERATORS}.geglu:GegluOperator",
         },
     ),
     "model": (

@@ -20,12 +20,11 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without being named
 
 from deepseek import errors
-from deepseek.distributed.devices import limit_threads, pick_device
+from deepseek.distributed.devices import collective_backend, limit_threads, pick_device, set_device
 from deepseek.distributed.ranks import RankContext
 from deepseek.errors import DeepSeekError, RunError
 
@@ -120,7 +119,7 @@ def _let_save(processes: Sequence[Any], *, told: bool) -> None:
 def join_group(context: RankContext) -> None:
     """Join the process group that torchrun's environment variables describe, where there are several ranks and none is joined yet."""
     if not context.is_single and not dist.is_initialized():
-        dist.init_process_group(_backend(context.device), timeout=_TIMEOUT)
+        dist.init_process_group(collective_backend(context.device), timeout=_TIMEOUT)
 
 
 def _collect(pipes: list[Connection]) -> Any:
@@ -184,9 +183,9 @@ def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]
         limit_threads(place.ranks)
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: never over a network card
     else:
-        torch.accelerator.set_device_index(device)
+        set_device(device)
     store = TCPStore("127.0.0.1", place.port, is_master=False)
-    dist.init_process_group(_backend(device), store=store, rank=place.rank, world_size=place.ranks, timeout=_TIMEOUT)
+    dist.init_process_group(collective_backend(device), store=store, rank=place.rank, world_size=place.ranks, timeout=_TIMEOUT)
     result = function(RankContext(place.rank, place.ranks, device), *args)
     dist.destroy_process_group()
     return result if place.rank == 0 else None
@@ -198,7 +197,3 @@ def die_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)  # not sys.exit: the main thread may be inside a collective that will never return
-
-
-def _backend(device: torch.device) -> str:
-    return {"cpu": "gloo", "cuda": "nccl"}.get(device.type) or dist.get_default_backend_for_device(device)

@@ -12,7 +12,8 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from deepseek.errors import UnknownNameError
+from deepseek.distributed.xla import KIND
+from deepseek.errors import InputError, UnknownNameError
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 _FIRST_SCALE = 2.0**10
@@ -121,7 +122,10 @@ def make_precision(name: str, device: torch.device) -> Precision:
 
     Raises:
         UnknownNameError: It is none of `fp32`, `bf16`, `fp16`.
+        InputError: It is `fp16` and the device a TPU, which has none.
     """
     if name not in _PRECISIONS:
         raise UnknownNameError("precision", name, _PRECISIONS)
+    if name == "fp16" and device.type == KIND:
+        raise InputError("precision is fp16, and TPUs compute in bfloat16", hint="say precision: bf16, or auto")
     return _PRECISIONS[name](device)

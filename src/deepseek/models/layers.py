@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Lt
@@ -16,8 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepseek.errors import InputError
+from deepseek.models.operators.base import Operator
+from deepseek.registry import component, family
 
-ActivationName = Literal["relu", "gelu", "silu"]
+if TYPE_CHECKING:
+    ActivationName = str | dict[str, Any]
+    TextActivation = str | dict[str, Any]
+else:
+    ActivationName = component("operator", "relu", "gelu", "silu")
+    TextActivation = component("operator", "relu", "gelu", "silu", "swiglu")
 NormalizationName = Literal["none", "batch", "layer", "group"]
 """Over the batch, over each row's values, over each row's values in groups of 8, or none."""
 ConvolutionNormalization = Literal["batch", "layer", "group", "none"]
@@ -30,9 +37,32 @@ Probability = Annotated[float, Ge(0.0), Lt(1.0)]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
-def make_activation(name: ActivationName) -> nn.Module:
-    """Return a fresh activation."""
-    return _ACTIVATIONS[name]()
+def make_activation(name: ActivationName, width: int) -> nn.Module:
+    """Return a fresh activation of `[…, width]`: one of PyTorch's, or an operator, behind which the width may be another."""
+    if isinstance(name, str) and name in _ACTIVATIONS:
+        return _ACTIVATIONS[name]()
+    operator: Operator = family("operator").build(name, width)
+    return operator
+
+
+def make_map_activation(name: ActivationName, width: int) -> nn.Module:
+    """Return a fresh activation of maps `[b, width, …]`.
+
+    Raises:
+        InputError: It is an operator that does not map each value by itself.
+    """
+    activation = make_activation(name, width)
+    if isinstance(activation, Operator) and not activation.pointwise:
+        raise InputError(
+            f"the operator {name!r} works on the last dimension, and the channels of a convolution are not the last",
+            hint="take an activation, or an operator that is pointwise",
+        )
+    return activation
+
+
+def width_behind(activation: nn.Module, width: int) -> int:
+    """Return how wide `[…, width]` is behind an activation: operators may halve it, or make more of it."""
+    return activation.width if isinstance(activation, Operator) else width
 
 
 def make_normalization(name: NormalizationName, width: int) -> nn.Module:

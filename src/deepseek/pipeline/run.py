@@ -295,9 +295,9 @@ def _decided(value: Any) -> Any:
 
 
 def _devices(devices: Any) -> int:
-    import torch
+    from deepseek.distributed.devices import count_devices
 
-    there = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    there = count_devices()
     if devices == AUTO:
         return max(there, 1)
     most = there or max(cpu_count() or 1, LEAST_PROCESSES)

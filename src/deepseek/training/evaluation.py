@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepseek.data.batch import Batch
+from deepseek.distributed.devices import step_end
 from deepseek.distributed.precision import Precision
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.sync import concatenate_across, sum_across
@@ -97,7 +98,7 @@ def evaluate(
         DataError: A metric cannot be computed from these rows.
     """
     context = context or RankContext()
-    forward = precision.wrap(model.forward) if precision else model.forward
+    forward, queued = precision.wrap(model.forward) if precision else model.forward, step_end(context.device)
     metrics = task.metrics()
     training = model.training
     model.eval()
@@ -115,6 +116,7 @@ def evaluate(
                     metric.update(decoded, moved)
             if spill is not None:
                 spill.write(decoded, batch)
+            queued()
     finally:
         model.train(training)
     states: list[Any] = [tensor for metric in metrics.values() for name, tensor in metric.state.items() if name not in metric.listed]

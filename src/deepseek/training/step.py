@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from deepseek.data.batch import Batch
+from deepseek.distributed.devices import has_float64, step_end
 from deepseek.distributed.precision import Precision
 from deepseek.distributed.sync import GradientSync
 from deepseek.optim import Adaptive, Told, WeightAverage, clip_norm_, clip_value_, limit_norm_, make_update, penalise_
@@ -103,7 +104,8 @@ class TrainingStep:
         self._matrices = [parameter for group in regular for parameter in group["params"] if parameter.ndim > 1]
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self._factor = 1.0
-        wide = torch.float32 if device.type == "mps" else torch.float64
+        self._queued = step_end(device)
+        wide = torch.float64 if has_float64(device.type) else torch.float32
         self.numerator, self.denominator = torch.zeros(2, dtype=wide, device=device).unbind()
         self._one = torch.ones((), device=device)
         whole = all(group["params"] for group in optimizer.param_groups)
@@ -142,6 +144,7 @@ class TrainingStep:
         else:
             self._backward_parts(batch)
         self._apply()
+        self._queued()
 
     def many(self, batches: Sequence[Batch], begin: Callable[[int], None]) -> None:
         """Make a step with each of several batches.

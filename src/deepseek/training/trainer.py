@@ -25,7 +25,7 @@ from deepseek.data.batch import Batch, with_channels_last
 from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, make_precision, sum_across
-from deepseek.distributed.devices import is_out_of_memory
+from deepseek.distributed.devices import empty_cache, is_out_of_memory
 from deepseek.errors import InputError, NonFiniteError, TrainingError, UnknownNameError
 from deepseek.optim import OptimizerSpec, Schedule, Told, WeightAverage, decay_groups, make_adaptive
 from deepseek.optim.schedules import PlateauSchedule
@@ -414,8 +414,7 @@ class Trainer:
         self.step.micro_batches = min(self.step.micro_batches * 2, rows)
         self.state.decisions["micro_batches"] = self.step.micro_batches
         self.optimizer.zero_grad()
-        if self.ranks.device.type != "cpu":
-            torch.accelerator.empty_cache()
+        empty_cache(self.ranks.device)
 
     def _event(self) -> None:
         """Look at the loss, call back, validate, save, and plan the next event."""

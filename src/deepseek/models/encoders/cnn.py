@@ -18,8 +18,8 @@ from deepseek.models.layers import (
     ConvolutionNormalization,
     Probability,
     Width,
-    make_activation,
     make_convolution_normalization,
+    make_map_activation,
 )
 
 SMALLEST_MAP = 3
@@ -40,7 +40,7 @@ class CnnEncoder(ImageEncoder):
         residual_every: A way round every so many convolutions of the blocks; 0 for none. Those left over at a stage's end have none.
         downsample: How a stage halves: `pool_first` (max-pooling, then the convolution; the cheapest), `pool_last`, or `stride`.
         normalization: `batch`, `group` (8 channels a group), `layer` (all channels) or `none`; all but `batch` are independent of it.
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator that is pointwise.
         pooling: How the last map becomes a vector: `mean` or `max`; with `none` each of its places is a token.
         dropout: The share of the pooled values that are dropped, in [0, 1).
 
@@ -180,4 +180,4 @@ def _convolution(
 ) -> list[nn.Module]:
     size = max(3, 2 * stride - 1)
     convolution = nn.Conv2d(before, width, size, stride, size // 2, bias=normalization == "none")
-    return [convolution, make_convolution_normalization(normalization, width), make_activation(activation)]
+    return [convolution, make_convolution_normalization(normalization, width), make_map_activation(activation, width)]

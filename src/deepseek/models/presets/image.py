@@ -21,7 +21,7 @@ class CnnModel(Network):
         residual_every: A way round every so many convolutions of the blocks; 0 for none.
         downsample: How a stage halves the image: `pool_first`, `pool_last` or `stride`.
         normalization: `batch`, `group` (8 channels a group), `layer` or `none`.
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator that is pointwise.
         pooling: How the last map becomes a vector: `mean` or `max`.
         dropout: The share of the pooled values that are dropped, in [0, 1).
         trunk: What works on the vectors of all inputs.

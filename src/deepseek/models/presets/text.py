@@ -11,7 +11,7 @@ from deepseek.models.encoders.text import Pooling, Scale
 from deepseek.models.encoders.text_bag import MOST_BUCKETS, Pool
 from deepseek.models.encoders.text_rnn import Cell
 from deepseek.models.encoders.text_transformer import Positions
-from deepseek.models.layers import ActivationName, Depth, Probability, ResidualEvery, Width
+from deepseek.models.layers import Depth, Probability, ResidualEvery, TextActivation, Width
 from deepseek.models.network import Network, TrunkSpec
 from deepseek.models.presets.base import Graph, Inputs, for_kind
 
@@ -123,7 +123,7 @@ class TextTransformerModel(Network):
         depth: How many blocks.
         heads: How many heads attend side by side.
         expansion: The width inside the feed-forward network as a multiple of `width`.
-        activation: `gelu`, `relu`, `silu` or `swiglu`.
+        activation: `gelu`, `relu`, `silu`, `swiglu`, or an operator.
         positions: How a token knows its place: `rotary`, `learned`, `sinusoidal` or `none`.
         length: How many places `learned` tells apart; tokens behind them share the last.
         pool: How the tokens become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
@@ -143,7 +143,7 @@ class TextTransformerModel(Network):
         depth: Depth = 2,
         heads: Annotated[int, Ge(1)] = 4,
         expansion: Annotated[float, Gt(0.0)] = 4.0,
-        activation: ActivationName | Literal["swiglu"] = "gelu",
+        activation: TextActivation = "gelu",
         positions: Positions = "rotary",
         length: Annotated[int, Ge(1)] = 512,
         pool: Pooling = "attention",

@@ -15,6 +15,7 @@ from deepseek.models.layers import (
     checked_residual,
     make_activation,
     make_normalization,
+    width_behind,
 )
 
 
@@ -29,7 +30,7 @@ class MlpTrunk(Trunk):
         width: The width of every block.
         dropout: The share of values dropped after each block, in [0, 1).
         normalization: `none`, `batch`, `layer` or `group` (of 8).
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator.
         residual_every: A residual connection around every so many blocks; 0 for none. Blocks left over at the end have none.
 
     Raises:
@@ -49,21 +50,17 @@ class MlpTrunk(Trunk):
         residual_every: ResidualEvery = 0,
     ) -> None:
         super().__init__(width_in)
-        self.width, self.residual_every = width, checked_residual(residual_every, depth)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width_in if index == 0 else width, width),
-                make_normalization(normalization, width),
-                make_activation(activation),
-                nn.Dropout(dropout),
-            )
-            for index in range(depth)
-        )
-        bypass = residual_every > 0 and width_in != width
-        self.bypass: nn.Module = nn.Linear(width_in, width, bias=False) if bypass else nn.Identity()
+        self.residual_every = checked_residual(residual_every, depth)
+        self.blocks, self.width = nn.ModuleList(), width_in
+        for _ in range(depth):
+            layers = [nn.Linear(self.width, width), make_normalization(normalization, width), make_activation(activation, width)]
+            self.blocks.append(nn.Sequential(*layers, nn.Dropout(dropout)))
+            self.width = width_behind(layers[-1], width)
+        bypass = residual_every > 0 and width_in != self.width
+        self.bypass: nn.Module = nn.Linear(width_in, self.width, bias=False) if bypass else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[b, width_in]` to `[b, 1, width]`."""
+        """Map `[b, width_in]` to `[b, 1, width]`, or as much of it as the activation leaves."""
         way_round: Tensor = self.bypass(x)
         for index, block in enumerate(self.blocks, start=1):
             x = block(x)
