@@ -123,6 +123,15 @@ def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
     yield from (Problem(f"train.{key}", why) for key, given in wrong.items() if given)
 
 
+def _saved_memory(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    if train.activation_checkpointing != "off" and train.compile not in (AUTO, "off"):
+        why = f"does not go with compile: {train.compile}, whose compiler decides itself what it keeps; take one of them"
+        yield Problem("train.activation_checkpointing", why)
+    if train.cuda_graphs and train.compile != "step":
+        yield Problem("train.cuda_graphs", "needs compile: step")
+
+
 def _ema(recipe: RecipeSections) -> Iterator[Problem]:
     decay = recipe.train.ema
     if isinstance(decay, float) and not 0 < decay < 1:
@@ -279,6 +288,7 @@ RULES: tuple[Rule, ...] = (
     _written,
     _micro_batches,
     _compiled_step,
+    _saved_memory,
     _ema,
     _validation,
     _doubled_callbacks,
