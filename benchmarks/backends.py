@@ -136,6 +136,7 @@ def measured(name: str, *, rows: int, side: int, small: bool, forms: str) -> dic
         if forms == "all":
             candidates += int8_candidates(Int8Settings(max_drop=MAX_DROP["int8"], calibration_rows=min(rows, 128)))
         made, refused = make(whole, candidates, folder, stack=stack)
+        print(f"{name}: timing", file=sys.stderr, flush=True)
         timings = timed(whole, made)
         agreement = {
             form: {
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300, help="rows that all forms are asked; twice as many are learned from")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--small", action="store_true", help="ResNet-18 and a two-layer encoder, to see that it runs")
-    parser.add_argument("--forms", choices=["all", "floats"], default="all", help="floats leaves INT8 out, whose gates take an hour")
+    parser.add_argument("--forms", choices=["all", "floats"], default="all", help="floats leaves INT8 out, whose gates take most of the time")
     parser.add_argument("--isa", choices=["all", "avx2"], default="all")
     arguments = parser.parse_args()
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "all")

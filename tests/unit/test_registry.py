@@ -315,4 +315,4 @@ def test_an_unknown_family_is_an_error() -> None:
 
 def test_list_components_names_every_family() -> None:
     assert "adamw" in list_components()["optimizer"]
-    assert list_components("fusion") == {"fusion": ["concat"]}
+    assert list_components("fusion") == {"fusion": ["concat", "cross_attention", "gated", "late"]}

@@ -15,7 +15,7 @@ from deepseek.compression.calibration import Calibration
 from deepseek.compression.quantizer import NOTHING, Quantizer
 from deepseek.compression.settings import Int8Settings
 from deepseek.errors import ExportError, MissingExtraError
-from deepseek.inference.backends.openvino import OPENVINO_FILE
+from deepseek.inference.backends.openvino import OPENVINO_FILE, inputs_of
 
 _WEIGHTED = {"Convolution": 1, "GroupConvolution": 1, "MatMul": 1, "Gather": 0}
 _BETWEEN = {"Add", "MaxPool", "AvgPool"}
@@ -48,7 +48,7 @@ class OpenVinoQuantizer(Quantizer):
         self._calibration, self._settings = calibration, settings
         self._core, self._path = openvino.Core(), path
         model = self._core.read_model(str(path))
-        self._inputs = [value.any_name for value in model.inputs]
+        self._inputs = inputs_of(model)
         self._nodes = list(model.get_ordered_ops())
         self.layers = tuple(node.get_friendly_name() for node in self._nodes if _has_weights(node))
         self._tables = {node.get_friendly_name() for node in self._nodes if _has_weights(node) and node.get_type_name() == "Gather"}

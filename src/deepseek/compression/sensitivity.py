@@ -12,7 +12,8 @@ from deepseek.compression.quantizer import NOTHING, Quantizer
 
 MOST_GROUPS = 16
 """Networks of more layers are measured by so many groups of consecutive ones: each costs a graph."""
-SENSITIVITY_ROWS = 128
+SENSITIVITY_ROWS = 32
+"""So few suffice to rank the groups, and a graph is asked them for every group."""
 STEPS = (1, 2, 3, 5, 8)
 """So many groups fall back, the worst ones first, until what is left is good enough."""
 

@@ -17,7 +17,7 @@ from deepseek.errors import ExportError
 from deepseek.exporters.base import AnswerGraph, Exporter
 from deepseek.exporters.onnx import OnnxExporter
 from deepseek.inference.backends.onnxruntime import ONNX_FILE
-from deepseek.inference.backends.openvino import OPENVINO_FILE
+from deepseek.inference.backends.openvino import LOOP, OPENVINO_FILE, has_loop
 
 
 class OpenVinoExporter(Exporter):
@@ -54,6 +54,8 @@ class OpenVinoExporter(Exporter):
                 converted = openvino.Core().read_model(str(Path(between) / ONNX_FILE))
             except RuntimeError as error:
                 raise ExportError(f"OpenVINO cannot read the graph: {error}", hint="export to onnx, and run it with onnxruntime") from error
+            if has_loop(converted):
+                raise ExportError(LOOP, hint="export to onnx, and run it with onnxruntime")
             layers = _layer_names(Path(between) / ONNX_FILE)
             for place, node in enumerate(converted.get_ordered_ops()):
                 if node.get_type_name() not in {"Parameter", "Result"} and node.get_friendly_name() not in layers:

@@ -22,7 +22,7 @@ SCHEMA = Schema(
         Field("age", Kind.NUMBER),
         Field("town", Kind.CATEGORY),
         Field("at", Kind.TIMESTAMP),
-        Field("note", Kind.AUDIO),
+        Field("note", Kind.BOXES),
         Field("id", Kind.ID),
         Field("y", Kind.BINARY),
     ),
@@ -62,7 +62,7 @@ def test_the_road_from_table_to_tensors(tmp_path):
     assert len(data) == 300
     assert data.source_rows[7] == 14
     assert list(data.inputs) == list(preparation.inputs) == ["numbers", "categories", "timestamps"]
-    assert preparation.left_out == {"note": "no transform turns audio columns into arrays"}
+    assert preparation.left_out == {"note": "no transform turns boxes columns into arrays"}
     assert preparation.columns == ("age", "town", "at")
     batch = data.take([0, 299])
     expected = preparation.apply(rows.take([0, 299]).to_batches()[0])

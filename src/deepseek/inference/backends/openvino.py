@@ -17,6 +17,8 @@ from deepseek.inference.backends.references import require_own_files
 from deepseek.inference.reading import AGAIN, read_export
 
 OPENVINO_FILE = "model.xml"
+_LOOPS = frozenset({"Loop", "TensorIterator"})
+LOOP = "the network goes over its steps in a loop of its own, on which OpenVINO crashes where there are few of them"
 
 
 class OpenVinoBackend(Backend):
@@ -41,7 +43,7 @@ class OpenVinoBackend(Backend):
         export = read_export(bundle)
         self._outputs = export.outputs
         self._model = _compiled(bundle, export.precision, threads or told_threads())
-        self._inputs = [value.any_name for value in self._model.inputs]
+        self._inputs = inputs_of(self._model)
         self._local = threading.local()
         require_same(bundle, self._inputs, outputs=len(self._model.outputs), wanted=self._outputs)
 
@@ -57,6 +59,16 @@ class OpenVinoBackend(Backend):
         return [np.array(answers[place]) for place in range(len(self._outputs))]
 
 
+def inputs_of(model: Any) -> list[str]:
+    """Return the names of a graph's inputs; a tensor may have several, where what did nothing to it was taken out of the graph."""
+    return [value.node.friendly_name for value in model.inputs]
+
+
+def has_loop(model: Any) -> bool:
+    """Whether a graph has a loop over steps, as a recurrent layer of one's own becomes."""
+    return any(node.get_type_name() in _LOOPS for node in model.get_ops())
+
+
 def _compiled(bundle: Bundle, precision: str, threads: int | None) -> Any:
     try:
         import openvino
@@ -70,7 +82,11 @@ def _compiled(bundle: Bundle, precision: str, threads: int | None) -> Any:
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
+    core = openvino.Core()
     try:
-        return openvino.Core().compile_model(str(path), "CPU", settings)
+        model = core.read_model(str(path))
+        if has_loop(model):
+            raise BundleError(f"{path}: {LOOP}", hint="run it with the backend onnxruntime")
+        return core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise BundleError(f"{path} cannot be run: {error}", hint=AGAIN) from None
