@@ -37,7 +37,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def watched(trainer: Trainer) -> Iterator[None]:
+def reported_stalls(trainer: Trainer) -> Iterator[None]:
     """Report, while the block runs in this thread, when neither a step nor a batch nor a validation has been made for a time."""
     limit_s = trainer.settings.stall_s
     if limit_s is None:

@@ -29,7 +29,7 @@ from deepseek.distributed.devices import is_out_of_memory
 from deepseek.errors import InputError, NonFiniteError, TrainingError, UnknownNameError
 from deepseek.optim import OptimizerSpec, Schedule, WeightAverage, decay_groups
 from deepseek.optim.schedules import PlateauSchedule
-from deepseek.registry import Spec, family, split_spec
+from deepseek.registry import family
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
 from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
@@ -41,14 +41,14 @@ from deepseek.training.decisions import decide
 from deepseek.training.evaluation import evaluate
 from deepseek.training.fine_tuning import FineTuning
 from deepseek.training.guards import NonFiniteGuard
-from deepseek.training.implied import implied_callbacks
+from deepseek.training.implied import callbacks_of, optimizer_of
 from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
 from deepseek.training.memory_choice import apply_recomputation
 from deepseek.training.post_mortem import explained, first_weights
 from deepseek.training.remarks import Remarks
 from deepseek.training.settings import TrainSettings
-from deepseek.training.stalls import watched
+from deepseek.training.stalls import reported_stalls
 from deepseek.training.state import Best, State, kept_generators, only_reproducible, seed_generators, seed_of
 from deepseek.training.step import StepRules, TrainingStep
 from deepseek.training.usage import Usage
@@ -149,11 +149,11 @@ class Trainer:
         self.settings, self.ranks, self.folder = settings or TrainSettings(), ranks or RankContext(), folder
         self.model, self.task, self.train, self.validation, self.augment = model, task, train, validation, tuple(augment)
         self.remarks, self.usage = Remarks(), Usage(peak_tflops=self.settings.peak_tflops)
-        self.callbacks = [self.usage, *implied_callbacks(self.settings), *callbacks]
+        self.callbacks = [self.usage, *callbacks_of(self.settings), *callbacks]
         self.state, self.progress, self.guard = State(), Progress(), NonFiniteGuard()
         self.keeper = Keeper(folder / "checkpoints" if folder else None, keep=self.settings.keep)
         self.schedule: Schedule = family("schedule").build(self.settings.schedule)
-        self.optimizer_spec: OptimizerSpec = family("optimizer").build(_optimizer(self.settings))
+        self.optimizer_spec: OptimizerSpec = family("optimizer").build(optimizer_of(self.settings))
         metrics = task.metrics()
         self.metric_names = tuple(metrics)
         self.monitor = self.settings.monitor or task.monitor
@@ -210,7 +210,7 @@ class Trainer:
         self._began = time.perf_counter()
         try:
             reproducible = only_reproducible(self.settings.deterministic, compiled=self.settings.compile != "off")
-            with kept_generators(self.ranks.device), reproducible, watched(self), explained(self):
+            with kept_generators(self.ranks.device), reproducible, reported_stalls(self), explained(self):
                 self._start(resume)
                 with Interruption(self.stop, terminable=self.ranks.is_single) as interruption:
                     self._run()
@@ -580,10 +580,3 @@ class Trainer:
             raise InputError("there are no rows to train on or to validate with", hint="look at the split and at what the checks set aside")
         if settings.batch_size != "auto":
             self._make_loader(settings.batch_size)  # raises where batches would be too small for the model
-
-
-def _optimizer(settings: TrainSettings) -> Spec:
-    if settings.learning_rate is None:
-        return settings.optimizer
-    name, arguments = split_spec("optimizer", settings.optimizer)
-    return {"type": name, **arguments, "learning_rate": settings.learning_rate}
