@@ -61,9 +61,10 @@ def table(model: dict[str, Any], batch: int) -> Any:
     return recipe
 
 
-def of_example(name: str, rows: int, target: str, model: dict[str, Any], batch: int) -> Any:
+def of_example(name: str, rows: int, target: str, model: dict[str, Any], batch: int, **data: Any) -> Any:
     def recipe(folder: Path) -> dict[str, Any]:
-        return {"data": {"source": example(folder, name, rows), "target": target}, "model": model, "train": {"batch_size": batch}}
+        given = {"source": example(folder, name, rows), "target": target, **data}
+        return {"data": given, "model": model, "train": {"batch_size": batch}}
 
     return recipe
 
@@ -133,27 +134,29 @@ def forecast(folder: Path) -> dict[str, Any]:
 
     hours, random = np.arange(6_000), np.random.default_rng(0)
     waves = np.sin(hours / 24 * 2 * np.pi) + 0.5 * np.sin(hours / 168 * 2 * np.pi) + random.normal(0, 0.1, len(hours))
-    moments = np.datetime64("2020-01-01T00", "s") + hours.astype("timedelta64[h]")
+    moments = pa.array((np.datetime64("2020-01-01T00", "h") + hours).astype("datetime64[us]"))
     file = folder / "waves.parquet"
     pa.parquet.write_table(pa.table({"time": moments, "load": waves}), file)
-    task = {"type": "forecasting", "time": "time", "horizon": 24, "context_length": 96}
-    data = {"source": str(file), "target": "load", "split": {"time": "time"}}
+    task = {"type": "forecasting", "horizon": 24, "context_length": 96}
+    data = {"source": str(file), "time": "time", "target": "load", "known": ["time"]}
     return {"data": data, "task": task, "model": {"type": "tft", "width": 32, "heads": 4}, "train": {"batch_size": 128}}
 
 
 RECIPES: dict[str, Any] = {
-    "table, TabM": table({"type": "tabm"}, 1024),
-    "table, MLP": table({"type": "mlp", "width": 1024, "depth": 4}, 4096),
+    "table, TabM": table({"type": "tabm"}, 4096),
+    "table, MLP": table({"type": "mlp", "width": 1024, "depth": 6}, 8192),
     "images, ResNet-18": of_example("photos", 600, "label", {"type": "resnet", "depth": 18}, 64),
-    "images, EfficientNet": of_example("photos", 600, "label", {"type": "efficientnet"}, 32),
-    "texts, Transformer": of_example("reviews", 3_000, "label", {"type": "text_transformer", "width": 128, "depth": 4}, 256),
-    "texts, GRU": of_example("reviews", 3_000, "label", {"type": "text_rnn"}, 256),
+    "images, EfficientNet": of_example("photos", 600, "label", {"type": "efficientnet"}, 64),
+    "texts, Transformer": of_example(
+        "reviews", 3_000, "content", {"type": "text_transformer", "width": 128, "depth": 4}, 512, drop=["stars"]
+    ),
+    "texts, GRU": of_example("reviews", 3_000, "content", {"type": "text_rnn"}, 512, drop=["stars"]),
     "sounds, CNN": of_example("sounds", 300, "label", {"type": "audio_cnn"}, 32),
     "masks, U-Net": masks,
     "volumes, 3-D U-Net": volumes,
     "boxes, detector": boxes,
     "series, TFT": forecast,
-    "several senses": of_example("machines", 300, "fault", {"type": "network"}, 64),
+    "several senses": of_example("machines", 300, "state", {"type": "network"}, 64),
 }
 
 

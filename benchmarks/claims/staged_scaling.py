@@ -115,7 +115,10 @@ def networks(folder: Path) -> dict[str, Truth]:
         "TabM": {"data": {"source": customers, "target": "churned"}, "model": {"type": "tabm"}},
         "MLP": {"data": {"source": customers, "target": "churned"}, "model": {"type": "mlp", "width": 512, "depth": 6}},
         "CNN": {"data": {"source": photos, "target": "label"}, "model": {"type": "cnn"}},
-        "Transformer": {"data": {"source": reviews, "target": "label"}, "model": {"type": "text_transformer", "depth": 4}},
+        "Transformer": {
+            "data": {"source": reviews, "target": "content", "drop": ["stars"]},
+            "model": {"type": "text_transformer", "depth": 4},
+        },
     }
     found = {}
     for name, recipe in recipes.items():
