@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, is_grad_enabled, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -71,7 +71,7 @@ def recompute_activations(model: nn.Module, every: int) -> list[nn.Module]:
             hint=f"allowed: 1 to {len(blocks)}",
         )
     for block in chosen:
-        block.__class__ = _recomputed(type(block))
+        _become(block, _recomputed(type(block)))
     return chosen
 
 
@@ -79,7 +79,11 @@ def keep_activations(model: nn.Module) -> None:
     """Undo `recompute_activations`."""
     for module in model.modules():
         if isinstance(module, RecomputedBlock):
-            module.__class__ = type(module).__bases__[1]
+            _become(module, type(module).__bases__[1])
+
+
+def _become(module: Any, kind: type) -> None:
+    module.__class__ = kind
 
 
 def _name(model: nn.Module) -> str:
@@ -106,10 +110,11 @@ def _recomputed(kind: type[nn.Module]) -> type[nn.Module]:
         run: Callable[..., Any] = partial(kind.forward, self)
         if not (self.training and is_grad_enabled()):
             return run(*args, **kwargs)
-        return checkpoint(run, *args, use_reentrant=False, context_fn=partial(_contexts, self), **kwargs)
+        return cast("Any", checkpoint)(run, *args, use_reentrant=False, context_fn=partial(_contexts, self), **kwargs)
 
     # the same name: what goes by the name of a class (decay, reports) must not change with how memory is saved
-    return type(kind.__name__, (RecomputedBlock, kind), {"forward": forward, "__doc__": kind.__doc__, "__module__": kind.__module__})
+    made = type(kind.__name__, (RecomputedBlock, kind), {"forward": forward, "__doc__": kind.__doc__, "__module__": kind.__module__})
+    return cast("type[nn.Module]", made)
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -147,7 +147,8 @@ def _taken_apart(trainer: Trainer, batch: Batch) -> Finding:
     with _watching(model, found), torch.enable_grad():
         numerator, _ = trainer.precision.wrap(lambda rows: task.loss(model(rows.inputs), rows))(batch)
     rows = _source_rows(trainer, batch)
-    layer, bad = None, []
+    layer: str | None = None
+    bad: list[int] = []
     if found:
         layer, bad = found[0][0], _bad_rows(found[0][1], rows)
         given = [name for name, tensor in batch.inputs.items() if not _is_finite(tensor) and set(_bad_rows(tensor, rows)) >= set(bad)]

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,7 +143,7 @@ def _updated(model: nn.Module, spec: OptimizerSpec, clip_norm: float | None, dev
 
 def _hollow(model: nn.Module) -> nn.Module:
     """Return a copy of a network whose parameters have shapes and no memory."""
-    known: dict[int, object] = {}
+    known: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         empty = torch.empty_like(tensor, device="meta")
         known[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty

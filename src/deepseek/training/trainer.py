@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -305,12 +305,14 @@ class Trainer:
         )
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         sync = None if ranks.is_single else GradientSync(trained)
-        options: dict[str, Any] = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
+        options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
         self.step: TrainingStep
         if compiled == "step":
             rows, most = min(self.loader.batch_size, self.loader.length), self._steps_per_call()
-            options["cuda_graphs"] = settings.cuda_graphs
-            self.step = CompiledStep(self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, **options)
+            graphs = settings.cuda_graphs
+            self.step = CompiledStep(
+                self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, cuda_graphs=graphs, **options
+            )
         else:
             forward = torch.compile(self.model) if compiled == "model" else self.model
             self.step = TrainingStep(forward, self.task.loss, self.optimizer, **options)  # type: ignore[arg-type]

@@ -107,7 +107,7 @@ class _Plan:
         self.budget = int((1 - FREE_SHARE) * self.free) - self.baseline
         self.precision = "fp32" if settings.precision == AUTO else settings.precision
         there = torch.accelerator.device_count() if torch.accelerator.is_available() else 1
-        wanted = recipe.train.devices
+        wanted: Any = recipe.train.devices
         self.most_devices = devices or (there if wanted == AUTO else max(there, wanted))
         self.memory: RunMemory = memory_of(subject, device=self.device, precision=self.precision, looked=self.looked, observe=measure)
         self.rows, self.accumulate = subject.batch_size, min(settings.accumulate, subject.batch_size)
@@ -127,10 +127,11 @@ class _Plan:
 
     def to_json(self) -> dict[str, Any]:
         model, time = self.subject.model, self.time
+        spec: Any = self.subject.recipe.model
         return {
             "name": self.subject.recipe.name,
             "task": self.subject.dataset.task["type"],
-            "model": dict(self.subject.recipe.model)["type"],
+            "model": spec["type"],
             "rows": len(self.subject.rows),
             "fits": self.fits,
             "sentence": self.sentence(),
