@@ -8,7 +8,7 @@ from benchmarks import planner
 pytestmark = [pytest.mark.quality, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("name", ["images, ResNet-18", "texts, Transformer", "masks, U-Net"])
+@pytest.mark.parametrize("name", ["images, ResNet-18"])
 def test_a_run_holds_what_was_planned(name, tmp_path):
-    found = planner.measured(name, tmp_path, threads=1)
+    found = planner.measured(name, tmp_path, threads=2)
     assert 0.85 <= found["ratio"] <= 1.15, found
