@@ -71,7 +71,8 @@ def recompute_activations(model: nn.Module, every: int) -> list[nn.Module]:
             hint=f"allowed: 1 to {len(blocks)}",
         )
     for block in chosen:
-        _become(block, _recomputed(type(block)))
+        kind: Any = type(block)
+        _become(block, _recomputed(kind))
     return chosen
 
 

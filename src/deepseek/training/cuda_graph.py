@@ -78,7 +78,7 @@ def record(run: Run) -> Run:
 
 def run_aside(run: Run) -> None:
     """Call a function on a CUDA stream of its own, after what was launched before and before what is launched next."""
-    stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+    stream, current = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
         run()

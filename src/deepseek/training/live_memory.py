@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class LiveMemory(TorchDispatchMode):
+class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts, while its block runs, the bytes of every storage that was made in it and is still alive.
 
     What was there before (weights, a batch) is not counted, and neither is what a kernel takes for itself and gives back.
@@ -44,7 +44,7 @@ class LiveMemory(TorchDispatchMode):
     """
 
     def __init__(self, *, limit_bytes: int | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.limit_bytes = limit_bytes
         self.live_bytes = 0
         self.moments: list[int] = []
