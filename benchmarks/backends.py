@@ -169,7 +169,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300, help="rows that all forms are asked; twice as many are learned from")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--small", action="store_true", help="ResNet-18 and a two-layer encoder, to see that it runs")
-    parser.add_argument("--forms", choices=["all", "floats"], default="all", help="floats leaves INT8 out, whose gates take most of the time")
+    parser.add_argument(
+        "--forms", choices=["all", "floats"], default="all", help="floats leaves INT8 out, whose gates take most of the time"
+    )
     parser.add_argument("--isa", choices=["all", "avx2"], default="all")
     arguments = parser.parse_args()
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "all")

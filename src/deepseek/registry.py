@@ -16,7 +16,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
@@ -45,14 +45,18 @@ class ArgumentsOf:
 
     What a component hands on to its parts is so written, and documented, where it is used alone. Those without a default come first.
 
+    Args:
+        components: The parts.
+        without: The names of those of their arguments that it settles itself.
+
     Example:
         ```python
         def __init__(self, folder: Path, /, **arguments: Annotated[Any, ArgumentsOf(KafkaStream, SnapshotSource)]) -> None: ...
         ```
     """
 
-    def __init__(self, *components: type) -> None:
-        self.components = components
+    def __init__(self, *components: type, without: Sequence[str] = ()) -> None:
+        self.components, self.without = components, tuple(without)
 
     def __repr__(self) -> str:
         return f"ArgumentsOf({', '.join(component.__name__ for component in self.components)})"
@@ -285,7 +289,7 @@ def describe(component: type) -> tuple[str, dict[str, str]]:
     """Return a component's first sentence and the help of each argument, from its docstring and those of its bases and parts."""
     summary = (inspect.getdoc(component) or "").split("\n\n", 1)[0].replace("\n", " ").strip()
     help_of: dict[str, str] = {}
-    for part in _parts_of(component):
+    for part in _parts_of(component)[0]:
         help_of |= describe(part)[1]
     for base in reversed(component.__mro__):
         text = inspect.cleandoc(base.__doc__ or "")
@@ -318,21 +322,23 @@ def _arguments_of(component: type) -> dict[str, tuple[Any, Any]]:
         if key not in hints:
             raise PluginError(f"{component.__qualname__}: the argument {key!r} has no type annotation", hint="recipe keys are typed")
         arguments[key] = (hints[key], ... if parameter.default is inspect.Parameter.empty else parameter.default)
-    parts = _parts_of(component)
+    parts, without = _parts_of(component)
     for part in parts:
         for key, argument in _arguments_of(part).items():
-            arguments.setdefault(key, argument)
+            if key not in without:
+                arguments.setdefault(key, argument)
     return dict(sorted(arguments.items(), key=lambda one: one[1][1] is not ...)) if parts else arguments
 
 
-def _parts_of(component: type) -> tuple[type, ...]:
-    """Return the components whose arguments a constructor takes and hands on."""
+def _parts_of(component: type) -> tuple[tuple[type, ...], frozenset[str]]:
+    """Return the components whose arguments a constructor takes and hands on, and which of the arguments it does not take."""
     constructor = cast(Any, component).__init__
     for key, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             marks = getattr(get_type_hints(constructor, include_extras=True).get(key), "__metadata__", ())
-            return tuple(part for mark in marks if isinstance(mark, ArgumentsOf) for part in mark.components)
-    return ()
+            found = [mark for mark in marks if isinstance(mark, ArgumentsOf)]
+            return tuple(part for mark in found for part in mark.components), frozenset(name for mark in found for name in mark.without)
+    return (), frozenset()
 
 
 def _import_file(path: Path, name: str) -> None:

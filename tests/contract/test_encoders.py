@@ -86,9 +86,17 @@ SPECS = {
     "keras": {"type": "keras", "builder": "build_deepseek_model", "arguments": {"num_classes": 2}},
     "image_timm": {"type": "image_timm", "architecture": "test_resnet"},
     "image_timm, transformer": {"type": "image_timm", "architecture": "test_vit"},
+    "series_cnn": {"type": "series_cnn", "width": 8, "depth": 2, "dropout": 0.0},
     "series_rnn": {"type": "series_rnn", "width": 8, "dropout": 0.0},
     "series_rnn, two layers of gru": {"type": "series_rnn", "cell": "gru", "width": 8, "depth": 2, "pool": "none", "dropout": 0.0},
 }
+STEPS = {
+    "series_rnn": {"type": "series_rnn", "width": 8},
+    "series_rnn, two layers of gru": {"type": "series_rnn", "cell": "gru", "width": 8, "depth": 2, "pool": "none"},
+    "series_cnn": {"type": "series_cnn", "width": 8, "depth": 3, "kernel": 3},
+    "series_cnn, not pooled": {"type": "series_cnn", "width": 8, "depth": 1, "pool": "none"},
+}
+PULSE = {"pulse": InputSpec("pulse", Kind.SERIES, ("pulse_0", "pulse_1"), (2,), "float32", ragged=True)}
 SERIES = {"history": InputSpec("history", Kind.SERIES, ("load", "heat"), (7, 2), "float32")}
 
 
@@ -153,3 +161,19 @@ class TestBuiltinSoundEncoders(RaggedEncoderContract):
         lengths = torch.linspace(1, 9, rows).round().long().unsqueeze(1)
         mask = torch.arange(9) < lengths
         return {"call": torch.randn(rows, 9, 12) * mask.unsqueeze(-1), "call_mask": mask}
+
+
+@pytest.mark.parametrize("case", STEPS)
+class TestBuiltinSeriesEncoders(RaggedEncoderContract):
+    @pytest.fixture(autouse=True)
+    def _case(self, case):
+        torch.manual_seed(0)
+        self.spec = {**STEPS[case], "dropout": 0.0}
+
+    def build(self):
+        return family("encoder").build(self.spec, PULSE)
+
+    def batch(self, rows):
+        lengths = torch.linspace(1, 9, rows).round().long().unsqueeze(1)
+        mask = torch.arange(9) < lengths
+        return {"pulse": torch.randn(rows, 9, 2) * mask.unsqueeze(-1), "pulse_mask": mask}

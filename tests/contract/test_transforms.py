@@ -14,6 +14,7 @@ from deepseek.data.transforms.category import CategoryTransform
 from deepseek.data.transforms.contract import TransformContract
 from deepseek.data.transforms.image import ImageTransform
 from deepseek.data.transforms.number import NumberTransform
+from deepseek.data.transforms.series import SeriesTransform
 from deepseek.data.transforms.text import TextTransform
 from deepseek.data.transforms.text_pretrained import PretrainedTextTransform
 from deepseek.data.transforms.timestamp import TimestampTransform
@@ -112,6 +113,19 @@ class TestSounds(TransformContract):
     def unseen(self):
         noise = np.random.default_rng(0).uniform(-1, 1, 3000)
         return pa.record_batch({"call": [wav(noise, rate=16_000), None, wav(np.zeros(500)), wav(noise, bits=24, channels=2)]})
+
+
+class TestSeries(TransformContract):
+    exact_batches = False
+
+    def build(self):
+        return SeriesTransform((Field("pulse", Kind.SERIES),), steps=5)
+
+    def training(self):
+        return pa.record_batch({"pulse": [[[1.0, 2.0]] * 7, None, [[3.0, None], [4.0, 9.0]], [[5.0, 6.0]], []]})
+
+    def unseen(self):
+        return pa.record_batch({"pulse": [[[1e30, -1e300]], None, [[None, None]], [[0.0, 0.0]] * 9]})
 
 
 @pytest.mark.parametrize("scaling", ["standard", "quantile", "robust", "min_max", "none"])

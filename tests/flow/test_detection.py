@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 import deepseek
 from deepseek.cli import main
@@ -130,3 +131,30 @@ def test_measured_again_the_bundle_is_as_good_as_the_run_says(trained, exported)
         again = deepseek.load(bundle).evaluate(rows)
         assert again["metrics"]["map50"] == pytest.approx(run.metrics["test"]["map50"], abs=1e-6)
         assert again["rows"] == 40
+        assert again["warnings"] == []
+
+
+def test_boxes_that_are_left_out_when_measuring_are_told_of(trained, tmp_path):
+    _, run = trained
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("10 10 20 20 disc\n30 30 30 40 disc\n")
+    told = deepseek.load(run).evaluate({"type": "box_files", "path": str(tmp_path), "form": "pixels"})["warnings"]
+    assert told == ["1 boxes were left out: without height or width; the first is 'disc' at [30.0, 30.0, 30.0, 40.0]"]
+
+
+def test_a_report_shows_boxes_over_pictures(trained, tmp_path):
+    folder, run = trained
+    page = deepseek.report(run, tmp_path / "report.html")
+    told = page.facts.pictures
+    assert dict(told.colours).keys() == CLASSES.keys()
+    assert page.output.read_text().count("answer of row") == len(told.shown) == 8
+    best, colours = told.shown[-1], dict(told.colours)
+    found, there = (int(part) for part in best.measure.split(" found")[0].split(" of "))
+    assert (found, best.measure.endswith("0 wrong")) == (there, True)
+    pictures = sorted((folder / "shapes").rglob("*.png"))
+    boxes = [line.split() for line in pictures[best.row].with_suffix(".txt").read_text().splitlines()]
+    assert len(boxes) == there
+    drawn = np.asarray(Image.open(io.BytesIO(best.truth)).convert("RGB")).astype(int)
+    for left, top, *_, label in boxes:
+        x, y = (int(float(edge) * drawn.shape[0] / 64) for edge in (left, top))
+        assert np.abs(drawn[y + 1, x + 8] - np.array(ImageColor.getrgb(colours[label]))).max() < 90

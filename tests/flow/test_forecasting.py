@@ -54,6 +54,18 @@ def test_the_steps_ahead_come_as_a_long_table(run, tmp_path):
     assert pa.parquet.read_table(tmp_path / "out.parquet").equals(answers)
 
 
+def test_what_is_doubtful_of_the_steps_that_are_given_is_said(run, tmp_path):
+    table = asked()
+    price = [None if place % 240 > 238 else value for place, value in enumerate(table["price"].to_pylist())]
+    shop = ["east" if one == "south" else one for one in table["shop"].to_pylist()]
+    table = table.set_column(3, "price", pa.array(price)).set_column(1, "shop", pa.array(shop))
+    first, second = deepseek.predict(run, table, tmp_path / "out.parquet")["warnings"]
+    assert first.startswith("2 of 6 values of 'price' that are to be known ahead are missing")
+    assert second.startswith("50% of the values of 'shop' in the rows were never seen in training")
+    whole = sales().set_column(1, "shop", pa.array(["east" if one == "south" else one for one in sales()["shop"].to_pylist()]))
+    assert deepseek.evaluate(run, whole)["warnings"] == ["50% of" + second.removeprefix("50% of")]
+
+
 def test_a_frame_is_answered_with_a_frame(run):
     frame = deepseek.load(run).predict(asked().to_pandas())
     assert len(frame) == 6

@@ -52,6 +52,16 @@ def test_the_end_of_the_text_is_what_it_is_measured_on(written):
     assert deepseek.evaluate(written.run, {"text": [VERSE]})["metrics"]["bits_per_character"] < 1.5
 
 
+def test_a_text_file_is_measured_as_the_corpus_that_it_is(written, tmp_path, capsys):
+    (tmp_path / "more.txt").write_text(VERSE * 3)
+    from_corpus = deepseek.evaluate(written.run, {"type": "corpus", "path": str(tmp_path / "more.txt"), "piece": 40})
+    output = run_app(["evaluate", str(written.run), str(tmp_path / "more.txt")])
+    assert output.result["metrics"] == pytest.approx(from_corpus["metrics"], rel=1e-6)
+    assert from_corpus["metrics"]["bits_per_character"] < 1.0
+    deepseek.generate(written.run, "the 王", tokens=1)
+    assert "1 characters to go on from were not met in training" in capsys.readouterr().err
+
+
 def test_a_language_model_says_that_it_answers_no_rows(written):
     with pytest.raises(InputError, match="no answer to a row"):
         deepseek.load(written.run).predict({"text": ["the king"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
@@ -105,6 +106,26 @@ def test_reports_and_comparisons_say_what_they_leave_out(images):
     assert read_json(run.bundle / "reference.json")["metrics"] == {}
 
 
+def decoded(content):
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def test_a_report_shows_masks_over_pictures(images, tmp_path):
+    source, run = images
+    page = deepseek.report(run, tmp_path / "report.html")
+    told = page.facts.pictures
+    assert (told.split, [name for name, _ in told.colours]) == ("test", ["100", "200"])
+    assert len({colour for _, colour in told.colours}) == 2
+    html = page.output.read_text()
+    assert html.count("truth of row") == html.count("answer of row") == len(told.shown) > 2
+    one = told.shown[0]
+    plain = np.asarray(Image.open(source / "images" / f"cell{one.row:02d}.png").resize(decoded(one.truth).shape[1::-1], 0)).astype(int)
+    mask = np.asarray(Image.open(source / "masks" / f"cell{one.row:02d}.png").resize(decoded(one.truth).shape[1::-1], 0))
+    tinted = np.abs(decoded(one.truth) - plain[..., None]).max(axis=-1) > 25
+    assert (tinted == (mask > 0)).mean() > 0.95
+    assert deepseek.report(run, tmp_path / "bare.html", examples=False).facts.pictures is None
+
+
 def test_the_same_recipe_gives_the_same_weights(images, tmp_path):
     _, run = images
     again = deepseek.run(run.run, out=tmp_path / "runs")
@@ -180,3 +201,10 @@ def test_a_network_that_returns_no_map_is_refused(tmp_path):
     recipe = {"name": "cells", "data": {"source": str(source), "target": "mask"}, "model": {"type": "cnn"}, **RECIPE}
     with pytest.raises(InputError, match="takes a vector for each place"):
         deepseek.run(recipe, out=tmp_path / "runs")
+
+
+def test_a_report_shows_the_slice_of_a_volume_with_most_in_it(volumes, tmp_path):
+    _, run = volumes
+    told = deepseek.report(run, tmp_path / "report.html").facts.pictures
+    assert all("Dice" in one.measure for one in told.shown)
+    assert (np.abs(np.diff(decoded(told.shown[-1].truth), axis=-1)) > 25).any(), "a grey slice has colours where something is"

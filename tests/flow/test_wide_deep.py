@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pyarrow.parquet
 import pytest
 
 import deepseek
+from deepseek.artifacts import StageCache
+from deepseek.pipeline.dataset import make_dataset
+from deepseek.recipe import load_recipe
 
 PROBABILITY = "probability_yes"
 
@@ -44,6 +48,22 @@ def test_what_is_exported_answers_as_what_was_trained(run, to):
     torch, exported = (deepseek.load(bundle).predict(rows) for bundle in (run.run, Path(run.run) / "export" / to))
     assert np.ptp(torch[PROBABILITY].to_numpy()) > 0.05
     np.testing.assert_allclose(exported[PROBABILITY].to_numpy(), torch[PROBABILITY].to_numpy(), atol=1e-4)
+
+
+def test_combinations_that_share_a_weight_are_counted_before_training(run):
+    dataset = make_dataset(load_recipe(Path(run.run) / "recipe.yaml"), StageCache(Path(run.run).parents[1] / ".cache"))
+    codes = dataset.open("train").take(np.arange(len(dataset.open("train")))).inputs
+    told = json.loads((Path(run.run) / "decisions.json").read_text())["crosses"]
+    assert [one["columns"] for one in told] == [["user", "item"], ["user", "item", "sex"]]
+    model = deepseek.load(run.run).backend.model
+    weights = model.beside.codes.hashed(model.network.ready(codes, only=model.beside.reads))
+    for one in told:
+        rows = [tuple(row) for row in weights[tuple(one["columns"])].tolist()]
+        by_weight = {}
+        for *combination, weight in rows:
+            by_weight.setdefault(weight, set()).add(tuple(combination))
+        assert one["combinations"] == len({row[:-1] for row in rows})
+        assert one["sharing"] == sum(len(alike) for alike in by_weight.values() if len(alike) > 1) > 0
 
 
 def test_the_wide_part_has_learnt_something(run):

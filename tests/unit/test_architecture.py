@@ -33,7 +33,7 @@ BROAD_EXCEPTS = {
     "data/transforms/text_pretrained.py": "the library of tokenizers raises `Exception` itself for a file that it does not understand",
     "data/streams/rows.py": "decoders are foreign code: a message that one cannot bear is set aside with what it raised",
     "data/sources/sql/drain.py": "the edge of a thread: the error is handed to the reader, who raises it",
-    "models/keras/encoder.py": "a builder is foreign code: whatever it raises is its failure",
+    "models/keras/making.py": "a builder is foreign code: whatever it raises is its failure",
     "training/callbacks/tracker.py": "trackers are foreign code before foreign servers: none of their failures may end a training",
     "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
     "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
@@ -206,6 +206,8 @@ PARAMETERS_EXEMPT = {
     "cli/watch.py": "the verb's options",
     "data/materialize.py": "which rows, in which role, and what becomes of those that cannot be prepared",
     "pipeline/embed.py": "embed() is the public function whose arguments are the verb's options",
+    "pipeline/keras_training.py": "what is trained, on what, and how",
+    "pipeline/recipes.py": "a recipe's parts as train() is given them",
     "pipeline/suspects.py": "suspects() is the public function whose arguments are the verb's options",
     "pipeline/train.py": "train() is the public function whose arguments are a recipe in short",
 }

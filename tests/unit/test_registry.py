@@ -61,6 +61,13 @@ class Joined(Part):
         self.glue, self.mode, self.arguments = glue, mode, arguments
 
 
+class Half(Part):
+    """Settles one of its part's arguments itself."""
+
+    def __init__(self, **arguments: Annotated[Any, ArgumentsOf(Part, without=("mode",))]) -> None:
+        super().__init__(mode="b", **arguments)
+
+
 class Untyped(Part):
     """Lacks an annotation."""
 
@@ -142,6 +149,14 @@ def test_arguments_that_are_handed_on_are_those_of_the_parts() -> None:
     assert parts.build({"type": "joined", "length": 3}).arguments == {"length": 3, "size": 2}
 
 
+def test_an_argument_that_a_component_settles_itself_is_none_of_its_keys() -> None:
+    parts = make(half=f"{__name__}:Half")
+    assert list(parts.schema("half").model_fields) == ["size"]
+    assert (parts.build({"type": "half", "size": 3}).size, parts.build("half").mode) == (3, "b")
+    with pytest.raises(RecipeError, match="mode"):
+        parts.validate({"type": "half", "mode": "a"})
+
+
 @pytest.mark.parametrize(("given", "path"), [({}, "length"), ({"length": 0}, "length"), ({"length": 1, "mode": "a"}, "mode")])
 def test_arguments_that_are_handed_on_are_checked_as_the_parts_check_them(given: dict, path: str) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -174,6 +189,7 @@ def test_an_argument_without_a_type_is_refused(parts: Registry[Part]) -> None:
 
 def test_help_comes_from_the_docstring_and_its_bases() -> None:
     assert describe(Part) == ("A part.", {"size": "How big it is, in metres."})
+    assert describe(Half)[1] == describe(Part)[1]
     assert describe(Whole) == ("A whole of parts.", {"size": "How big it is, in metres.", "inner": "The part inside."})
 
 

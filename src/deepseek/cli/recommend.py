@@ -34,11 +34,12 @@ def _text(advice: Mapping[str, Any]) -> str:
     lines = [("model", "parameters", "memory to train", "where")]
     lines.append((advice["model"]["type"], *_sizes(advice), "recommended"))
     lines += [(other["shown"], *_sizes(other), other["where"]) for other in advice["alternatives"]]
+    rests = "; ".join(f"{one['said']}, {one['link'].removeprefix('../')}" for one in advice["evidence"])
     said = [
         f"{advice['task']}, {advice['rows']:,} training rows of {' and '.join(advice['inputs'])}",
         f"row      {advice['row']}",
         f"model    {advice['model']['type']}: {advice['why']}",
-        f"because  {advice['because']}",
+        f"because  {advice['because']} ({rests})",
     ]
     return "\n".join([*said, "", as_table(lines)])
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,8 @@ from deepseek.statistics import Moments
 if TYPE_CHECKING:
     from torch import nn
 
+_SENSES = frozenset({Kind.TEXT, Kind.IMAGE, Kind.VOLUME, Kind.AUDIO})
+"""Kinds whose absence a network meets as such, without a median or a code in its place."""
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 """Gives the training rows from their beginning, in the same order each time it is called."""
 
@@ -108,6 +110,7 @@ class Preparation:
         self.types: dict[str, pa.DataType] = {}
         self._unknown: Unknown | None = None
         self._weight_mean = 1.0
+        self._complete: tuple[str, ...] = ()
         self._begin()
 
     def _new_target(self) -> TargetTransform | None:
@@ -181,10 +184,12 @@ class Preparation:
             cleaner.finish()
         aside = Aside()
         weights = Moments()
-        seen = 0
+        seen, senses = 0, [field.name for field in self.schema.inputs if field.kind in _SENSES and field.name in self.columns]
+        lacking: set[str] = set()
         with AtOnce(threads_here()) as at_once:
             for batch, _ in self.training_rows(batches(), aside=aside):
                 seen += batch.num_rows
+                lacking.update(name for name in senses if get_column(batch, name).null_count)
                 self._observe(batch, at_once)
                 if self.weight is not None:
                     weights.update(self._raw_weights(batch, self.weight))
@@ -194,6 +199,7 @@ class Preparation:
             self._weight_mean = float(weights.mean[0])
             if not self._weight_mean:
                 raise DataError(f"the weights {self.weight!r} of all training rows are 0", hint="leave data.weight out to weigh rows alike")
+        self._complete = tuple(name for name in senses if name not in lacking)
         self._finish(batches)
         self.dropped = aside.counts
         return self
@@ -253,6 +259,8 @@ class Preparation:
         """Return the arrays of rows that the cleaners have been through; raises as `apply` does."""
         arrays = {name: array for transform in self.transforms for name, array in transform.apply(batch).items()}
         self.count_unknown(self.unknown(batch))
+        if self._unknown is not None:
+            self._unknown.lack({name: (get_column(batch, name).null_count, batch.num_rows) for name in self._complete})
         return arrays
 
     def without_target(self) -> Preparation:
@@ -261,7 +269,7 @@ class Preparation:
         made.target, made.weight = None, None
         return made
 
-    def watched(self, unknown: Unknown) -> Preparation:
+    def watched(self, unknown: Unknown) -> Self:
         """Return the same preparation, which tells of the categories that training did not know in the rows that it prepares."""
         made = copy(self)
         made._unknown = unknown  # noqa: SLF001 - a copy of itself
@@ -321,6 +329,7 @@ class Preparation:
             "spellings": self.spellings,
             "types": {name: type_name(kind) for name, kind in self.types.items()},
             "weight_mean": self._weight_mean,
+            "complete": list(self._complete),
             "cleaners": [{"spec": spec, "state": part.to_json()} for spec, part in zip(self._specs, self.cleaners, strict=True)],
             "overrides": self._overrides,
             "transforms": [
@@ -357,6 +366,7 @@ class Preparation:
         made.dropped = dict(value["dropped"])
         made.types = {name: named_type(kind) for name, kind in value["types"].items()}
         made._weight_mean = float(value["weight_mean"])
+        made._complete = tuple(value.get("complete", ()))
         return made
 
     def _observe(self, batch: pa.RecordBatch, at_once: AtOnce) -> None:

@@ -9,10 +9,13 @@ Legend of shapes: `d`, `h`, `w` depth, height and width · `c` channels.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable
+import io
+import math
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,8 +23,13 @@ from deepseek.errors import DataError, InputError, MissingExtraError
 
 NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom")
-_UNREADABLE = (OSError, ValueError, EOFError, KeyError, AttributeError, IndexError, TypeError)
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, AttributeError, IndexError, TypeError, zlib.error)
 _EXTRA = "volumes"
+_SIDES = 3
+_GZIP = b"\x1f\x8b"
+_HEAD_BYTES = 352
+_LEAST_GAP = 1e-3
+"""Millimetres: slices that lie closer together lie at one place."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,27 @@ class Volume:
     affine: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class VolumeHead:
+    """What is known of a volume before its voxels are read.
+
+    Attributes:
+        size: Depth, height and width.
+        spacing: The distance from voxel to voxel along these, in millimetres.
+        affine: As of `Volume`.
+    """
+
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    affine: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, volume: Volume) -> VolumeHead:
+        """Return that of a volume that was read."""
+        depth, height, width = volume.values.shape[:3]
+        return cls((depth, height, width), volume.spacing, volume.affine)
+
+
 def is_volume(name: str) -> bool:
     """Whether a file's name is that of a volume.
 
@@ -47,6 +76,18 @@ def is_volume(name: str) -> bool:
         (True, False)
     """
     return name.lower().endswith((*NIFTI, *DICOM))
+
+
+def with_series(names: Iterable[str]) -> list[str]:
+    """Return the names of files with those of a series of DICOM, the files of one folder, as the folder that they lie in, sorted.
+
+    Example:
+        >>> with_series(["a/1.dcm", "a/2.dcm", "a/notes.txt", "b.nii.gz"])
+        ['a', 'b.nii.gz']
+    """
+    listed = list(names)
+    folders = {Path(name).parent.as_posix() for name in listed if name.lower().endswith(DICOM)}
+    return sorted(folders | {name for name in listed if Path(name).parent.as_posix() not in folders})
 
 
 def stem_of(name: str) -> str:
@@ -72,7 +113,7 @@ def read_volume(path: Path | str) -> Volume:
     place = Path(path)
     try:
         if place.is_dir():
-            return _read_series(sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith(".")), place)
+            return _read_series(_slices_in(place), place)
         if place.name.lower().endswith(DICOM):
             return _read_series([place], place)
         return _of_nifti(_nibabel().load(place))
@@ -83,29 +124,83 @@ def read_volume(path: Path | str) -> Volume:
 
 
 def read_volume_bytes(content: bytes) -> Volume:
-    """Read a NIfTI file that is held in memory, packed by gzip or not; raises as `read_volume` does."""
+    """Read a NIfTI file that is held in memory, packed by gzip or not; raises as `read_volume` does.
+
+    No more is unpacked than the head announces: what a stranger sent may be zeros for gigabytes.
+    """
     try:
-        plain = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-        return _of_nifti(_nibabel().Nifti1Image.from_bytes(plain))
+        with _opened(content) as file:
+            start = file.read(_HEAD_BYTES)
+            head = _nibabel().Nifti1Header.from_fileobj(io.BytesIO(start))
+            size = int(head.get_data_offset()) + math.prod(head.get_data_shape()) * head.get_data_dtype().itemsize
+            return _of_nifti(_nibabel().Nifti1Image.from_bytes(start + file.read(max(size - len(start), 0))))
     except _foreign() as error:
         raise DataError(
             f"{len(content)} bytes cannot be read as a volume: {error}", hint="give the content of a .nii or .nii.gz"
         ) from error
 
 
-def volume_size(path: Path | str) -> tuple[int, int, int]:
-    """Return depth, height and width of a volume; of a NIfTI file its header alone is read. Raises as `read_volume` does."""
+def read_head_bytes(content: bytes) -> VolumeHead:
+    """Return what the first bytes of a NIfTI file say of it, unpacking no more than these; raises as `read_volume` does."""
+    try:
+        with _opened(content) as file:
+            head = _nibabel().Nifti1Header.from_fileobj(io.BytesIO(file.read(_HEAD_BYTES)))
+        width, height, depth = (float(one) or 1.0 for one in head.get_zooms()[:_SIDES])
+        return VolumeHead(_size_of(head.get_data_shape()), (depth, height, width), head.get_best_affine())
+    except _foreign() as error:
+        raise DataError(
+            f"{len(content)} bytes cannot be read as a volume: {error}", hint="give the content of a .nii or .nii.gz"
+        ) from error
+
+
+def _opened(content: bytes) -> IO[bytes]:
+    plain = io.BytesIO(content)
+    return gzip.GzipFile(fileobj=plain) if content[:2] == _GZIP else plain  # type: ignore[return-value]
+
+
+def _size_of(shape: Sequence[int]) -> tuple[int, int, int]:
+    if len(shape) < _SIDES:
+        raise ValueError(f"it has {len(shape)} dimensions, a volume has 3, or 4 with channels")
+    return int(shape[2]), int(shape[1]), int(shape[0])
+
+
+def read_head(path: Path | str) -> VolumeHead:
+    """Return a volume's size and the distance of its voxels; of a NIfTI file its header alone is read. Raises as `read_volume` does."""
     place = Path(path)
     if place.is_dir() or place.name.lower().endswith(DICOM):
-        depth, height, width = read_volume(place).values.shape[:3]
-        return depth, height, width
+        return VolumeHead.of(read_volume(place))
     try:
-        shape = _nibabel().load(place).shape
-        return int(shape[2]), int(shape[1]), int(shape[0])
+        image = _nibabel().load(place)
+        return VolumeHead(_size_of(image.shape), _spacing_of(image), np.asarray(image.affine, dtype=np.float64))
     except _foreign() as error:
         raise DataError(
             f"the volume {str(place)!r} cannot be read: {error}", hint="a volume is .nii, .nii.gz, or a folder of DICOM"
         ) from error
+
+
+def volume_size(path: Path | str) -> tuple[int, int, int]:
+    """Return depth, height and width of a volume; of a NIfTI file its header alone is read. Raises as `read_volume` does."""
+    return read_head(path).size
+
+
+def same_axes(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Whether two volumes lie alike in the body: the same axes of the body along their sides, in the same directions.
+
+    Args:
+        one: The 4×4 matrix of the one, as of `Volume`; one that is not known is taken to lie as the other does.
+        other: That of the other.
+    """
+    if one is None or other is None:
+        return True
+    first, second = (_axes_of(affine) for affine in (one, other))
+    return bool(np.array_equal(first, second))
+
+
+def _axes_of(affine: np.ndarray) -> np.ndarray:
+    """Return along which axis of the body, and in which direction, each side of a volume runs: 1 to 3, or less than 0 against it."""
+    sides = affine[:3, :3]
+    axes = np.abs(sides).argmax(axis=0)
+    return np.asarray((axes + 1) * np.where(sides[axes, np.arange(3)] < 0, -1, 1))
 
 
 def write_volume(path: Path | str, values: np.ndarray, *, like: Volume | None = None) -> None:
@@ -127,6 +222,17 @@ def write_volume(path: Path | str, values: np.ndarray, *, like: Volume | None = 
     library.save(library.Nifti1Image(np.ascontiguousarray(values.transpose(2, 1, 0)), affine), path)
 
 
+def blank_volume(channels: int) -> bytes:
+    """Return the content of a NIfTI file of 8×8×8 zeros.
+
+    Args:
+        channels: How many numbers each voxel has.
+    """
+    shape = (8, 8, 8) if channels == 1 else (8, 8, 8, channels)
+    content: bytes = _nibabel().Nifti1Image(np.zeros(shape, dtype=np.int16), np.eye(4)).to_bytes()
+    return content
+
+
 def _of_nifti(image: Any) -> Volume:
     values = np.asanyarray(image.dataobj)
     while values.ndim > 3 and values.shape[-1] == 1:
@@ -134,30 +240,75 @@ def _of_nifti(image: Any) -> Volume:
     if values.ndim not in (3, 4):
         raise ValueError(f"it has {values.ndim} dimensions, a volume has 3, or 4 with channels")
     turned = values.transpose(2, 1, 0, *range(3, values.ndim))
+    return Volume(turned, _spacing_of(image), np.asarray(image.affine, dtype=np.float64))
+
+
+def _spacing_of(image: Any) -> tuple[float, float, float]:
     width, height, depth = (float(one) or 1.0 for one in image.header.get_zooms()[:3])
-    return Volume(turned, (depth, height, width), np.asarray(image.affine, dtype=np.float64))
+    return depth, height, width
+
+
+def _slices_in(folder: Path) -> list[Path]:
+    """Return the files of a series: where any is called as DICOM is, not what has another suffix, such as a description."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not any(file.name.lower().endswith(DICOM) for file in files):
+        return files
+    return [file for file in files if file.suffix.lower() in (*DICOM, "") or file.suffix[1:].isdigit()]
+
+
+def _read_slice(library: Any, file: Path) -> Any:
+    try:
+        return library.dcmread(file)
+    except library.errors.InvalidDicomError as error:
+        raise ValueError(f"{file.name} is no DICOM: {error}") from error
 
 
 def _read_series(files: list[Path], place: Path) -> Volume:
     library = _pydicom()
-    slices = [library.dcmread(file) for file in files]
+    slices = [_read_slice(library, file) for file in files]
     slices = [one for one in slices if "PixelData" in one]
     if not slices:
         raise DataError(f"{str(place)!r} holds no picture of DICOM", hint="give the folder of one series")
     series = {str(one.get("SeriesInstanceUID", "")) for one in slices}
     if len(series) > 1:
         raise DataError(f"{str(place)!r} holds {len(series)} series of DICOM", hint="put each series into a folder of its own")
+    if len(slices) > 1 and any(int(one.get("NumberOfFrames", 1) or 1) > 1 for one in slices):
+        what = f"{str(place)!r} holds {len(slices)} files of DICOM, and one of them is a volume of several frames"
+        raise DataError(what, hint="put each volume into a folder of its own")
+    if any(int(one.get("SamplesPerPixel", 1) or 1) > 1 for one in slices):
+        raise DataError(f"the slices of {str(place)!r} are in colours", hint="a volume has one number a voxel; give pictures as images")
     slices.sort(key=_position)
     planes = [
         one.pixel_array.astype(np.float32) * float(one.get("RescaleSlope", 1)) + float(one.get("RescaleIntercept", 0)) for one in slices
     ]
     if len({plane.shape for plane in planes}) > 1:
         raise DataError(f"the slices of {str(place)!r} are of unequal size", hint="give the folder of one series")
-    values = planes[0] if planes[0].ndim == 3 else np.stack(planes)
-    height, width = (float(one) for one in slices[0].get("PixelSpacing", (1, 1)))
     gaps = np.diff([_position(one) for one in slices])
+    if len(gaps) and "ImagePositionPatient" in slices[0] and gaps.min() < _LEAST_GAP:
+        what = f"two slices of {str(place)!r} lie at the same place"
+        raise DataError(what, hint="a series holds each place once: put echoes, phases and repeats into folders of their own")
+    values = planes[0] if planes[0].ndim == _SIDES else np.stack(planes)
+    height, width = (float(one) for one in slices[0].get("PixelSpacing", (1, 1)))
     depth = float(np.median(gaps)) if len(gaps) and np.median(gaps) > 0 else float(slices[0].get("SliceThickness", 1) or 1)
-    return Volume(values, (depth, height, width))
+    spacing = (depth, height, width)
+    return Volume(values, spacing, _affine_of(slices[0], spacing))
+
+
+def _affine_of(first: Any, spacing: tuple[float, float, float]) -> np.ndarray | None:
+    """Return the matrix from voxels to the body's millimetres, as NIfTI has it; nothing where the first slice does not say where it lies.
+
+    DICOM counts towards the left and the back, NIfTI towards the right and the front.
+    """
+    position, turned = first.get("ImagePositionPatient"), first.get("ImageOrientationPatient")
+    if position is None or turned is None:
+        return None
+    depth, height, width = spacing
+    across, down = np.asarray(turned[:3], dtype=np.float64), np.asarray(turned[3:], dtype=np.float64)
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([across * width, down * height, np.cross(across, down) * depth], axis=1)
+    affine[:3, 3] = np.asarray(position, dtype=np.float64)
+    affine[:2] *= -1
+    return affine
 
 
 def _position(one: Any) -> float:

@@ -78,3 +78,15 @@ def looks(network: FeatureNetwork, inputs: Mapping[str, Tensor]) -> Looks:
         tuple(owner[one] for one in real),
         tuple(place[one] for one in real),
     )
+
+
+def mean_between(between: np.ndarray) -> np.ndarray:
+    """Return the mean `[s, s + 1]` of `Looks.between` over the rows that have each sense; NaN for a sense that no row has.
+
+    Args:
+        between: `[b, s, s + 1]`.
+    """
+    has = ~np.isnan(between[..., :1])
+    count = has.sum(axis=0)
+    mean: np.ndarray = np.where(count > 0, np.nansum(between, axis=0) / np.maximum(count, 1), np.nan)
+    return mean

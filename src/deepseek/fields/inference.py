@@ -41,6 +41,8 @@ NAMES_NO_FILE = b"deepseek.names_no_file"
 _IMAGE = r"(?i)\.(jpe?g|png|bmp|gif|tiff?|webp)$"
 _AUDIO = r"(?i)\.(wav|flac|ogg|mp3)$"
 _VOLUME = r"(?i)\.(nii|nii\.gz|dcm)$"
+_SERIES = r"(?i)\.(npy|csv)$"
+_FILES = ((_IMAGE, Kind.IMAGE, "image"), (_AUDIO, Kind.AUDIO, "audio"), (_VOLUME, Kind.VOLUME, "volume"), (_SERIES, Kind.SERIES, "series"))
 _BOX_NAMES = [
     {"left", "top"},
     {"x1", "y1", "x2", "y2"},
@@ -293,8 +295,8 @@ def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
         return Kind.SERIES, f"arrays of shape {shape}"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner = kind.value_type
-        if _numeric(inner):
-            return Kind.SERIES, "lists of numbers"
+        if _numeric(inner) or _is_lists_of_numbers(kind):
+            return Kind.SERIES, "lists of numbers" if _numeric(inner) else "lists of lists of numbers"
         if pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner):
             return Kind.TAGS, "lists of names"
         if pa.types.is_struct(inner) and any({field.name for field in inner} >= names for names in _BOX_NAMES):
@@ -345,7 +347,7 @@ def _integer_kind(values: pa.ChunkedArray, name: str, unique: int) -> tuple[Kind
 def _text_kind(values: pa.ChunkedArray, unique: int, *, names_files: bool) -> tuple[Kind, str]:
     rows = len(values)
     look = values.slice(0, _LOOK).combine_chunks()
-    for pattern, kind, what in ((_IMAGE, Kind.IMAGE, "image"), (_AUDIO, Kind.AUDIO, "audio"), (_VOLUME, Kind.VOLUME, "volume")):
+    for pattern, kind, what in _FILES:
         if rows and names_files and pc.all(pc.match_substring_regex(look, pattern)).as_py():
             return kind, f"paths of {what} files"
     if unique == 2:

@@ -13,16 +13,20 @@ import torch
 from deepseek.data.batch import Batch, labelled_pieces
 from deepseek.data.columns import require_columns
 from deepseek.data.loader import ANSWERED_BYTES, Loader
+from deepseek.data.padding import rows_of
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.sources.base import Source, rooted_batches
-from deepseek.data.transforms.text import joined
+from deepseek.data.targets.mask import MaskTarget
+from deepseek.data.transforms.text_columns import joined
 from deepseek.data.unknown_categories import Unknown
+from deepseek.data.whole_pictures import cut_rows, whole_rows
 from deepseek.data.windows.making import windows_of
 from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.torch import TorchBackend
+from deepseek.inference.whole_measuring import WindowedBackend, WindowedModel, whole_batch
 from deepseek.tasks.base import Task
 from deepseek.tasks.metrics import MeanLoss
 from deepseek.training.evaluation import ScoreFile, evaluate_exactly
@@ -67,16 +71,27 @@ def measure_batches(backend: Backend, task: Task, preparation: Preparation, *, t
     if preparation.target is not None and preparation.target.in_inputs:
         return _measure_text(backend, task, preparation.watched(unknown), tables, unknown)
     batches = _batches(preparation.watched(unknown), _checked(preparation, tables), counts)
-    if isinstance(backend, TorchBackend):
-        metrics = evaluate_exactly(backend.model, task, batches)
-    else:
-        metrics = measure_backend(backend, task, batches)
+    metrics = _measured(backend, task, preparation, batches)
     rows = counts.pop("rows", 0)
     if rows == 0:
         aside = ", ".join(f"{reason}: {count}" for reason, count in counts.items()) or "there is none"
         raise DataError(f"no row can be measured ({aside})", hint="give rows with the target and of classes that training knew")
     set_aside = {reason: count for reason, count in counts.items() if count}
-    return {"metrics": metrics, "rows": rows, "set_aside": set_aside, "warnings": unknown.warnings("rows")}
+    told = [] if preparation.target is None else preparation.target.take_left_out()
+    return {"metrics": metrics, "rows": rows, "set_aside": set_aside, "warnings": [*unknown.warnings("rows"), *told]}
+
+
+def _measured(backend: Backend, task: Task, preparation: Preparation, batches: Iterator[Batch]) -> dict[str, float]:
+    """Return the metrics of batches, which of a segmentation may hold pictures larger than the network's size."""
+    target = preparation.target
+    if not isinstance(target, MaskTarget):
+        return (
+            evaluate_exactly(backend.model, task, batches) if isinstance(backend, TorchBackend) else measure_backend(backend, task, batches)
+        )
+    name, space = target.picture.inputs[0].name, target.picture.space
+    if isinstance(backend, TorchBackend):
+        return evaluate_exactly(WindowedModel(backend.model, name=name, space=space), task, batches)
+    return measure_backend(WindowedBackend(backend, name=name, space=space), task, batches)
 
 
 def _measure_text(
@@ -112,14 +127,15 @@ def measure_windows(backend: Backend, task: Task, preparation: WindowPreparation
     source = source.as_text(preparation.text_columns)
     rules, schema = preparation.rules, source.schema()
     require_columns((rules.time, *rules.series, *rules.inputs), schema.names, what="a forecast")
-    windows = windows_of(pa.Table.from_batches(source.read(), schema), preparation)
+    unknown = Unknown()
+    windows = windows_of(pa.Table.from_batches(source.read(), schema), preparation.watched(unknown))
     batches = (
         windows.take(np.arange(start, min(start + _BATCH_WINDOWS, len(windows)))) for start in range(0, len(windows), _BATCH_WINDOWS)
     )
     measured = (
         evaluate_exactly(backend.model, task, batches) if isinstance(backend, TorchBackend) else measure_backend(backend, task, batches)
     )
-    return {"metrics": measured, "rows": len(windows), "set_aside": {}, "warnings": []}
+    return {"metrics": measured, "rows": len(windows), "set_aside": {}, "warnings": unknown.warnings("rows")}
 
 
 def _checked(preparation: Preparation, tables: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -190,7 +206,20 @@ def _measurable(preparation: Preparation, batch: pa.RecordBatch, counts: Counter
             return
         arrays, targets = preparation.arrays(batch), target.apply(batch)
     counts["rows"] += batch.num_rows
+    cut = cut_rows(preparation, batch)
+    if cut.any():
+        yield from _wholes(preparation, batch.filter(pa.array(cut)))
+        batch = batch.filter(pa.array(~cut))
+        arrays, targets = (rows_of(held, np.flatnonzero(~cut)) for held in (arrays, targets))
     weight = preparation.weights(batch)
     for rows, inputs, truth in labelled_pieces(arrays, targets):
         part = slice(None) if rows is None else rows
         yield Batch(inputs, truth, weight=None if weight is None else torch.from_numpy(weight[part]))
+
+
+def _wholes(preparation: Preparation, batch: pa.RecordBatch) -> Iterator[Batch]:
+    """Yield rows that are larger than the network's size, one at a time."""
+    weight = preparation.weights(batch)
+    (name,) = [spec.name for transform in preparation.transforms for spec in transform.inputs]
+    for place, whole in enumerate(whole_rows(preparation, batch, np.arange(batch.num_rows))):
+        yield whole_batch(whole, name=name, weight=None if weight is None else torch.from_numpy(weight[place : place + 1]))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepseek import progress
 from deepseek.data.preparation import Preparation
 from deepseek.data.transforms.tokenizer import MISSING, START, UNKNOWN
 from deepseek.data.transforms.tokens import TokensTransform
@@ -97,6 +98,8 @@ def write_all(backend: Backend, preparation: Preparation, prompts: Sequence[str]
     Reader(backend.model)
     (transform,) = preparation.transforms
     assert isinstance(transform, TokensTransform)
+    if unknown := sum(transform.ids_of(text).count(UNKNOWN) for text in prompts):
+        progress.warn(f"{unknown} characters to go on from were not met in training: they are read as unknown ones")
     seeds = [given.seed, *(seed_of(given.seed, place) for place in range(1, len(prompts)))]
     return [write(backend.model, transform, text, sampling=replace(given, seed=seed)) for text, seed in zip(prompts, seeds, strict=True)]
 

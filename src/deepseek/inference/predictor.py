@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from deepseek import progress
 from deepseek.artifacts import Bundle
 from deepseek.data.padding import as_arrays, in_array_pieces, rows_together
 from deepseek.data.sources import open_source
@@ -194,7 +195,7 @@ class Predictor:
         """Measure the model on rows that have the target.
 
         Args:
-            table: A path or a table.
+            table: A path or a table; of a language model also the text files themselves.
 
         Returns:
             `metrics` by name (of an exported bundle all but the loss, as its graph returns answers only), `rows` measured, `set_aside`: how
@@ -207,7 +208,8 @@ class Predictor:
         """
         from deepseek.inference.evaluation import measure_source, measure_windows
 
-        source = open_source(table)
+        # of a language model the text itself is what is predicted: a file of it is a row
+        source = self.open(table) if self._target.kind == "tokens" else open_source(table)
         if isinstance(self._preparation, WindowPreparation):
             return measure_windows(self.backend, self.task, self._preparation, source=source)
         self.require_columns(source.schema().names)
@@ -234,13 +236,13 @@ class Predictor:
             yield from stream_tiled(self, source, tiles_of(tiles))
             return
         source = source.as_text(self._preparation.text_columns)
-        if self._forecasts(source):
-            yield from self._forecast(source, batch_rows)
-            return
-        self.require_columns(source.schema().names)
         preparation = self._preparation.started()
         if unknown is not None:
             preparation = preparation.watched(unknown)
+        if self._forecasts(source):
+            yield from self._forecast(source, preparation, batch_rows)
+            return
+        self.require_columns(source.schema().names)
         rows = rooted_batches(source.read(columns=self.columns, batch_rows=batch_rows), source.root)
         yield from with_names(source, (answer for batch in rows for answer in self._answer(preparation, batch).to_batches()))
 
@@ -248,13 +250,15 @@ class Predictor:
         """Whether the rows are single steps of series, of which the next are asked for."""
         return isinstance(self._preparation, WindowPreparation) and is_long(source.schema(), self._preparation.rules)
 
-    def _forecast(self, source: Source, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    def _forecast(self, source: Source, preparation: Preparation, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Answer the steps that follow each series of a long table, which is held in memory."""
-        assert isinstance(self._preparation, WindowPreparation)
-        latest = LatestWindows(pa.Table.from_batches(source.read(), source.schema()), self._preparation)
+        assert isinstance(preparation, WindowPreparation)
+        latest = LatestWindows(pa.Table.from_batches(source.read(), source.schema()), preparation)
+        for said in latest.warnings:
+            progress.warn(said)
         for start in range(0, len(latest), batch_rows):
             stop = min(start + batch_rows, len(latest))
-            yield latest.answers(self.answer(latest.rows(start, stop)), start, stop)
+            yield latest.answers(self._answer(preparation, latest.rows(start, stop)), start, stop)
 
     def answer(self, batch: pa.RecordBatch) -> pa.Table:
         """Answer one Arrow batch that has at least the columns needed; it is a table of its own."""

@@ -65,7 +65,9 @@ def distribution(log_probability: Tensor, sampling: Sampling) -> Tensor:
     scores = log_probability.double()
     if sampling.temperature == 0:
         return torch.zeros_like(scores).scatter_(1, scores.argmax(dim=1, keepdim=True), 1.0)
-    ranked, ids = torch.sort(scores / sampling.temperature, dim=1, descending=True, stable=True)
+    # the likeliest stays 0 whatever it is divided by: a tiny temperature would else make all of them minus infinity
+    scores = (scores - scores.amax(dim=1, keepdim=True)) / sampling.temperature
+    ranked, ids = torch.sort(scores, dim=1, descending=True, stable=True)
     if sampling.top_k is not None:
         ranked[:, sampling.top_k :] = -torch.inf
     chances = ranked.softmax(dim=1)

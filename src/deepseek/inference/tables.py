@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from deepseek.data.sources import open_source
-from deepseek.data.sources.folder import FolderSource
+from deepseek.data.sources.folder import SUFFIXES, FolderSource
 from deepseek.data.sources.listed_files import ListedFiles
+from deepseek.data.volumes import is_volume
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Kind
 from deepseek.registry import family
@@ -151,8 +153,15 @@ def _listed(given: Any, schema: Schema, columns: Sequence[str]) -> ListedFiles |
     try:
         listed = ListedFiles(given, column=columns[0], kind=kind)
     except DataError:
+        if kind != "text" and _is_path(given) and _is_named(str(given), kind):
+            raise  # no table is called like that: the file is not there
         return None
     return None if kind == "text" and _is_table(given, columns[0]) else listed
+
+
+def _is_named(path: str, kind: str) -> bool:
+    """Whether a path is that of an image, a sound or a volume, by its suffix."""
+    return is_volume(path) if kind == "volume" else Path(path).suffix.lower() in SUFFIXES[kind]
 
 
 def _is_table(given: Any, column: str) -> bool:

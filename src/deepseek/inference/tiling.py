@@ -5,7 +5,6 @@ Legend of shapes: `n` answers of a picture.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -13,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from annotated_types import Ge, Lt
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepseek.data.columns import get_column
 from deepseek.data.placement import frames
 from deepseek.data.sources.base import ROOT_KEY, rooted_batches
-from deepseek.data.transforms.image import ImageTransform
+from deepseek.data.transforms.image import ImageTransform, read_pixels
 from deepseek.errors import DataError, InputError
 from deepseek.inference.tables import with_names
 from deepseek.tasks.box_answers import Found, candidates, found_table, in_pixels, intersections, overlaps, survivors
@@ -98,12 +96,12 @@ def _pictures(batch: pa.RecordBatch, column: str) -> Iterator[np.ndarray]:
         return
     root = Path((batch.schema.field(column).metadata or {}).get(ROOT_KEY, b"").decode())
     for item in values.to_pylist():
-        try:
-            with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as picture:
-                shown = ImageOps.exif_transpose(picture)
-                yield np.asarray(shown.convert("L" if shown.mode in ("1", "L", "LA") else "RGB"))
-        except (OSError, SyntaxError, ValueError, TypeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise DataError(f"the picture {item!r} cannot be read: {error}", hint="replace or remove the file") from None
+        if item is None:
+            raise DataError(f"a picture in column {column!r} is missing", hint="leave rows without a picture out")
+        read = read_pixels(item, root, column)
+        if isinstance(read, str):
+            raise DataError(read, hint="replace or remove the file")
+        yield read
 
 
 def _found(predictor: Predictor, image: ImageTransform, picture: np.ndarray, tiles: Tiles) -> Found:
@@ -168,7 +166,16 @@ def merged(parts: list[Found], cut: list[np.ndarray], *, overlap: float, most: i
 
 
 def tiles_of(value: Any) -> Tiles:
-    """Return tiles from what a caller gave: a size, a mapping with `size` and `overlap`, or tiles."""
+    """Return tiles from what a caller gave: a size, a mapping with `size` and `overlap`, or tiles.
+
+    Raises:
+        InputError: It is none of these.
+    """
     if isinstance(value, Tiles):
         return value
-    return Tiles(**value) if isinstance(value, dict) else Tiles(int(value))
+    given = value if isinstance(value, dict) else {"size": value}
+    size, overlap = given.get("size", Tiles().size), given.get("overlap", Tiles().overlap)
+    numbers = type(size) is int and isinstance(overlap, int | float)
+    if not numbers or not set(given) <= set(Tiles._fields):
+        raise InputError(f"tiles are {value!r}", hint="give a size in pixels, or a mapping with size and overlap")
+    return Tiles(size, overlap)

@@ -39,7 +39,7 @@ DEFAULT_ENCODERS: Mapping[str, str] = {
     Kind.IMAGE.value: "cnn",
     Kind.TEXT.value: "text_cnn",
     Kind.AUDIO.value: "audio_cnn",
-    Kind.SERIES.value: "series_rnn",
+    Kind.SERIES.value: "series_cnn",
 }
 """What encodes the inputs of a group (the table, or a kind) unless the recipe says otherwise."""
 
@@ -291,7 +291,7 @@ def parameter_count(module: nn.Module, *, trainable: bool = False) -> int:
 
 
 def without_pretrained(spec: Mapping[str, Any], network: nn.Module | None = None) -> dict[str, Any]:
-    """Return a model's spec with every `pretrained` emptied.
+    """Return a model's spec with every `pretrained` and `begins_with` emptied.
 
     A bundle holds the weights itself, and must not look for files of the training machine.
 
@@ -305,7 +305,8 @@ def without_pretrained(spec: Mapping[str, Any], network: nn.Module | None = None
     def emptied(value: Any) -> Any:
         if isinstance(value, Mapping):
             alone = {"pretrained": None, **needed.get(value["pretrained"], {})} if "pretrained" in value else {}
-            return {**{key: emptied(part) for key, part in value.items()}, **alone}
+            begun = {"begins_with": None} if "begins_with" in value else {}
+            return {**{key: emptied(part) for key, part in value.items()}, **alone, **begun}
         return [emptied(part) for part in value] if isinstance(value, list) else value
 
     return dict(emptied(spec))

@@ -97,6 +97,7 @@ class WideCodes(nn.Module):
         # Not saved, all of them: they follow from the description of the inputs, which is saved.
         self.register_buffer("starts", _whole([0, *np.cumsum(sizes[: len(coded)])][:-1] if coded else []), persistent=False)
         self.rows = sum(sizes[: len(coded)])
+        named = {place: name for name, place in places.items()}
         kinds: dict[tuple[int, bool], list[tuple[int, ...]]] = {}
         for cross in crosses:
             members = tuple(places[name] for name in cross)
@@ -104,6 +105,7 @@ class WideCodes(nn.Module):
         self.crosses = nn.ModuleList()
         for (_, exact), alike in sorted(kinds.items()):
             group: _Crosses = _ExactCrosses(alike, sizes, self.rows) if exact else _HashedCrosses(alike, sizes, self.rows, buckets)
+            group.names = [tuple(named[place] for place in cross) for cross in alike]
             self.rows += group.rows
             self.crosses.append(group)
         if self.rows > MOST_BUCKETS:
@@ -117,11 +119,33 @@ class WideCodes(nn.Module):
         single = torch.cat(parts, dim=1).int() if parts else None
         found = [] if single is None else [single + self.starts]
         if self.crosses:
-            coded = [] if single is None else [single]
-            binned = [] if self._binned is None else [self._binned(torch.cat([inputs[name] for name in self.numbers], dim=1))]
-            codes = torch.cat([*coded, *binned], dim=1)
+            codes = self._crossed(inputs, single)
             found += [group(codes) for group in self.crosses]
         return torch.cat(found, dim=1).long()
+
+    def _crossed(self, inputs: Mapping[str, Tensor], single: Tensor | None) -> Tensor:
+        """Return the codes of all columns that may be crossed, `[b, c]`: those of categories, then those of numbers that are cut."""
+        coded = [] if single is None else [single]
+        binned = [] if self._binned is None else [self._binned(torch.cat([inputs[name] for name in self.numbers], dim=1))]
+        return torch.cat([*coded, *binned], dim=1)
+
+    def hashed(self, inputs: Mapping[str, Tensor]) -> dict[tuple[str, ...], Tensor]:
+        """Return, for each cross whose combinations share weights, the combinations of rows and their weights, `[b, n + 1]`.
+
+        Args:
+            inputs: The table's inputs, as they leave their graph transforms.
+        """
+        groups = [group for group in self.crosses if isinstance(group, _HashedCrosses)]
+        if not groups:
+            return {}
+        parts = [inputs[name] for name in self._coded]
+        codes = self._crossed(inputs, torch.cat(parts, dim=1).int() if parts else None)
+        found = {}
+        for group in groups:
+            weights = group(codes)
+            for place, (names, members) in enumerate(zip(group.names, group.members, strict=True)):
+                found[names] = torch.cat((codes[:, members], weights[:, place, None]), dim=1)
+        return found
 
 
 class WideLayer(Beside):
@@ -174,6 +198,7 @@ class _Crosses(nn.Module):
     members: Tensor
     starts: Tensor
     rows: int
+    names: Sequence[tuple[str, ...]]
 
     def __init__(self, members: Sequence[tuple[int, ...]], counts: Sequence[int], first: int) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from deepseek.data.padding import mask_name
 from deepseek.data.sources.base import rooted_batches
 from deepseek.data.transforms.text import TextTransform
 from deepseek.errors import InputError
-from deepseek.explainers.attention import Looks, looks
+from deepseek.explainers.attention import Looks, looks, mean_between
 from deepseek.inference import Predictor
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.reporting.attention import attention_page
@@ -58,7 +58,7 @@ def attention(run: str | PathLike[str], table: Any, *, rows: int = 8, output: st
     found = {
         "run": str(run),
         "senses": list(seen.senses),
-        "between": _listed(_mean(seen.between)),
+        "between": _listed(mean_between(seen.between)),
         "rows": [
             {
                 "values": {name: _plain(value) for name, value in values.items()},
@@ -81,13 +81,6 @@ def _first(predictor: Predictor, table: Any, rows: int) -> pa.RecordBatch:
     if batch is None or not batch.num_rows:
         raise InputError("there is no row to look at", hint="give a table with one row at least")
     return batch.slice(0, rows)
-
-
-def _mean(between: np.ndarray) -> np.ndarray:
-    """Return the mean `[s, s + 1]` over the rows that have the sense; NaN where none has."""
-    has = ~np.isnan(between[..., :1])
-    count = has.sum(axis=0)
-    return np.where(count > 0, np.nansum(between, axis=0) / np.maximum(count, 1), np.nan)
 
 
 def _listed(matrix: np.ndarray) -> list[list[float] | None]:

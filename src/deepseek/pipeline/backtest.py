@@ -34,7 +34,7 @@ from deepseek.pipeline.windows import time_split
 from deepseek.recipe import Recipe
 from deepseek.recipe.load import keep_recipe
 from deepseek.reporting.backtest import render
-from deepseek.reporting.forecast import ForecastFacts
+from deepseek.reporting.forecast import ForecastFacts, mean_over
 
 Training = Literal["expanding", "sliding"]
 REASON = "a rolling origin"
@@ -61,7 +61,7 @@ class Origin:
 
 @dataclass(frozen=True, repr=False)
 class BacktestResult:
-    """What a back-test came to.
+    """What a back-test came to; errors are in standard deviations of the recipe's own training period.
 
     Attributes:
         folder: Its folder: `backtest.json`, `backtest.html`, the recipe, and a run for each origin.
@@ -101,7 +101,8 @@ def backtest(
     """Train a forecast's recipe at several moments of the past, and measure each on what came next.
 
     The recipe's test period is cut into as many stretches of equal length as there are origins. Validation is the stretch before each, as
-    long as the recipe's own, and training all that lies before that.
+    long as the recipe's own, and training all that lies before that. Each origin standardises by its own training period; the errors of all
+    are told in standard deviations of the recipe's, so that they can be compared and averaged.
 
     Args:
         recipe: A recipe's file, its content as a mapping, or the folder of a run.
@@ -121,13 +122,13 @@ def backtest(
     if not is_forecast(checked) or checked.tune is not None:
         raise InputError("only the recipe of a forecast without 'tune' can be back-tested", hint="task: {type: forecasting, horizon: …}")
     cache = StageCache(Path(out) / CACHE)
-    periods = _periods(checked, cache, origins=origins, training=training)
+    periods, unit = _periods(checked, cache, origins=origins, training=training)
     folder = next_numbered(Path(out) / checked.name, "backtest-")
     keep_recipe(checked, folder / "recipe.yaml")
     found: list[Origin] = []
     for number, period in enumerate(periods, 1):
         progress.log(f"origin {number} of {len(periods)}: {period['test_from']}")
-        found.append(_at_origin(checked, period, folder / "origins" / f"{number:03d}", cache))
+        found.append(_at_origin(checked, period, folder / "origins" / f"{number:03d}", cache, unit=unit))
     result = BacktestResult(folder, training, tuple(found), _over_all([one.facts for one in found]))
     write_json(folder / "backtest.json", result.to_json())
     told = [(one.test_from, one.until, one.facts) for one in found]
@@ -135,8 +136,10 @@ def backtest(
     return result
 
 
-def _periods(recipe: Recipe, cache: StageCache, *, origins: int, training: Training) -> list[dict[str, str | None]]:
-    """Return `train_from`, `validation_from`, `test_from` and `until` of each origin, as recipes write them."""
+def _periods(
+    recipe: Recipe, cache: StageCache, *, origins: int, training: Training
+) -> tuple[list[dict[str, str | None]], tuple[float, ...]]:
+    """Return `train_from`, `validation_from`, `test_from` and `until` of each origin, as recipes write them, and the errors' units."""
     dataset = make_dataset(recipe, cache)
     preparation, windows = dataset.preparation(), dataset.open("train")
     assert isinstance(preparation, WindowPreparation)
@@ -160,7 +163,7 @@ def _periods(recipe: Recipe, cache: StageCache, *, origins: int, training: Train
         value = grid.as_arrow(grid.moments(np.array([number])))[0].as_py()
         return str(value)
 
-    return [
+    periods = [
         {
             "train_from": moment(begin + (int(start) - first if training == "sliding" else 0)),
             "validation_from": moment(int(start) - validating) if validating else None,
@@ -169,9 +172,10 @@ def _periods(recipe: Recipe, cache: StageCache, *, origins: int, training: Train
         }
         for start, stop in pairwise(cuts)
     ]
+    return periods, preparation.spec.std
 
 
-def _at_origin(recipe: Recipe, period: Mapping[str, str | None], path: Path, cache: StageCache) -> Origin:
+def _at_origin(recipe: Recipe, period: Mapping[str, str | None], path: Path, cache: StageCache, *, unit: tuple[float, ...]) -> Origin:
     began = time.perf_counter()
     then = recipe.with_decisions({f"data.split.{key}": (value, REASON) for key, value in period.items()})
     run = RunFolder(path)
@@ -182,21 +186,23 @@ def _at_origin(recipe: Recipe, period: Mapping[str, str | None], path: Path, cac
     windows, preparation = dataset.open("test"), dataset.preparation()
     assert isinstance(windows, WindowDataset)
     assert isinstance(preparation, WindowPreparation)
-    facts = horizon_facts(TorchBackend(Bundle.open(run.bundle)).model, windows, season=preparation.rules.season)
+    facts = horizon_facts(TorchBackend(Bundle.open(run.bundle)).model, windows, season=preparation.rules.season, unit=unit)
     return Origin(str(period["train_from"]), str(period["test_from"]), str(period["until"]), facts, time.perf_counter() - began)
 
 
 def _over_all(facts: Sequence[ForecastFacts]) -> ForecastFacts:
-    """Return the errors over the windows of all origins, each counted once."""
-    total = sum(one.windows for one in facts)
+    """Return the errors over the values of all origins, each counted once."""
+    counts = list(zip(*(one.known for one in facts), strict=True))
 
     def mean(of: str) -> dict[str, list[float]]:
         return {
-            who: [sum(one.windows * getattr(one, of)[who][step] for one in facts) / total for step in range(len(values))]
-            for who, values in getattr(facts[0], of).items()
+            who: [mean_over([getattr(one, of)[who][step] for one in facts], count) for step, count in enumerate(counts)]
+            for who in getattr(facts[0], of)
         }
 
-    return ForecastFacts(total, facts[0].season, mean("squared"), mean("absolute"))
+    return ForecastFacts(
+        sum(one.windows for one in facts), facts[0].season, [sum(count) for count in counts], mean("squared"), mean("absolute")
+    )
 
 
 def _facts_json(facts: ForecastFacts) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -23,7 +24,7 @@ from deepseek.fields import Kind, Schema
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 
-_FILE_KINDS = {Kind.IMAGE, Kind.VOLUME, Kind.MASK, Kind.AUDIO}
+_FILE_KINDS = {Kind.IMAGE, Kind.VOLUME, Kind.MASK, Kind.AUDIO, Kind.SERIES}
 
 
 @cache
@@ -55,7 +56,7 @@ def check_version(check: Check) -> str:
 
 
 def file_version(table: LandedTable, schema: Schema) -> str:
-    """Return a hash of the names, sizes and times of change of the files that a table's columns of images, volumes or audio name.
+    """Return a hash of the names, sizes and times of change of the files that a table's columns of images, volumes, audio or series name.
 
     Files below a folder that is itself the source are passed over: their contents are in the source's fingerprint.
     """
@@ -92,6 +93,9 @@ def checkpoint_versions(transforms: Mapping[str, Any]) -> dict[str, str]:
 def _stamp(path: str) -> str:
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat, for millions of files
+        if stat.S_ISDIR(status.st_mode):  # a series of DICOM: a slice that is replaced leaves the folder as old as it was
+            with os.scandir(path) as files:
+                return str(sorted((one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in files))
     except (OSError, ValueError):
         return "absent"
     return f"{status.st_size} {status.st_mtime_ns}"

@@ -30,6 +30,7 @@ from deepseek.data.suspects import LabelEdits, SuspectRules, edits_json, read_ed
 from deepseek.data.targets import PLAIN_KINDS
 from deepseek.data.unknown_categories import Unknown
 from deepseek.data.versions import manifest
+from deepseek.data.whole_pictures import keep_wholes
 from deepseek.data.windows.opening import open_prepared, preparation_of
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Kind, Schema, infer_schema
@@ -435,6 +436,9 @@ class _Road:
                         factors=self._edits.factors(rows) if training else None,
                     )
             left_out = preparation.target.take_left_out() if preparation.target else []
+            if not training:
+                again = table.batches(rows=made.source_rows, columns=[name for name in wanted if name in table.schema.names])
+                left_out += _told_of_wholes(keep_wholes(preparation, again, folder / name), len(made))
             counts[name] = {"rows": len(made), "set_aside": aside, "left_out": left_out}
         test_table = test.table if test is not None else None
         counts["leaks"] = check_leaks(landed.table, split, columns=preparation.columns, test=test_table, typed=preparation.typed).to_json()
@@ -474,6 +478,16 @@ def copy_rejects(dataset: Dataset, target: Path) -> None:
             with plain_disk_errors(target):
                 (target / name).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target / name / file.name)
+
+
+def _told_of_wholes(wholes: int, rows: int) -> list[str]:
+    """Return what is to be said of rows whose picture is larger than the network's size."""
+    if not wholes:
+        return []
+    return [
+        f"{wholes} of {rows} pictures are larger than the network's size: the metrics at the end are of the whole pictures, window by "
+        "window; those while training goes on are of what is left about the centre"
+    ]
 
 
 def _require_inputs(preparation: Preparation, test: LandedTable) -> None:

@@ -21,7 +21,10 @@ from deepseek.distributed import RankContext
 from deepseek.inference import build_model
 from deepseek.inference.reading import FEATURES_FILE
 from deepseek.inference.saving import documents_of, write_model
+from deepseek.inference.whole_measuring import WindowedModel, with_wholes
 from deepseek.monitoring.reference import REFERENCE_FILE
+from deepseek.pipeline.crosses import said, shared_weights
+from deepseek.pipeline.keras_training import train_on_tensorflow, trains_elsewhere
 from deepseek.pipeline.reference import reference_of
 from deepseek.registry import family, load_plugin
 from deepseek.tasks.base import Task
@@ -86,8 +89,13 @@ class DecisionFile(Callback):
     def on_fit_start(self, trainer: Trainer) -> None:
         """Write the file."""
         if trainer.is_main:
-            known = read_json(self._run.decisions) if self._run.decisions.is_file() else {}
-            write_json(self._run.decisions, {**known, "measured": trainer.state.decisions})
+            keep_decision(self._run, "measured", trainer.state.decisions)
+
+
+def keep_decision(run: RunFolder, name: str, value: Any) -> None:
+    """Write something that was measured or decided to a run's `decisions.json`, beside what stands there."""
+    known = read_json(run.decisions) if run.decisions.is_file() else {}
+    write_json(run.decisions, {**known, name: value})
 
 
 class FinalMeasurement(Callback):
@@ -135,7 +143,13 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     task: Task = model.task
     run = RunFolder(job.run)
     data = {name: open_prepared(job.dataset / name) for name in ("train", "validation", "test") if (job.dataset / name).is_dir()}
+    if ranks.is_main and (crosses := shared_weights(model, data["train"])):
+        keep_decision(run, "crosses", crosses)
+        for cross in crosses:
+            progress.log(said(cross))
     measurement = FinalMeasurement(data, job.measured)
+    if trains_elsewhere(job.model):
+        return _fitted_elsewhere(ranks, job, model, preparation, data)
     trainer = Trainer(
         model,
         task,
@@ -164,15 +178,45 @@ def _fit(ranks: RankContext, job: Job) -> dict[str, Any]:
     return outcome
 
 
+def _fitted_elsewhere(
+    ranks: RankContext, job: Job, model: TaskModel, preparation: Preparation, data: Mapping[str, PreparedDataset]
+) -> dict[str, Any]:
+    """Let Keras train on TensorFlow; measuring and the bundle are those of every network."""
+    outcome = train_on_tensorflow(
+        model,
+        spec=job.model,
+        task=job.task,
+        dataset=job.dataset,
+        settings=job.settings,
+        augment=job.augment,
+        callbacks=job.callbacks,
+        plugins=job.plugins,
+        plugin_folder=job.plugin_folder,
+    )
+    run = RunFolder(job.run)
+    measured = {"batch_size": job.settings.batch_size, "precision": "fp32", "channels_last": False, "compile": "off"}
+    write_json(run.decisions, {**(read_json(run.decisions) if run.decisions.is_file() else {}), "measured": measured})
+    started = time.perf_counter()
+    metrics = {name: measure(model, data[name], ranks) if name in data else None for name in job.measured}
+    outcome |= {"metrics": metrics, "evaluation_s": time.perf_counter() - started}
+    _write(run, model, preparation, job, outcome, data)
+    return outcome
+
+
 def measure(model: TaskModel, dataset: PreparedDataset, ranks: RankContext) -> dict[str, float]:
     """Return a model's metrics on all rows of a dataset, in float32, exact on any number of ranks.
 
-    The area under the ROC curve is computed from every score on a single rank, and from bins on several.
+    Pictures that a segmentation's network is too small for are measured whole, window by window, as they are answered. The area under the
+    ROC curve is computed from every score on a single rank, and from bins on several.
     """
     dataset = model.task.measured_rows(dataset)
     size = rows_within(dataset, EVALUATION_ROWS) * ranks.ranks
     loader = Loader(dataset, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
-    return evaluate_exactly(model, model.task, loader.batches(0), context=ranks)
+    wholes = dataset.wholes
+    if wholes is None:
+        return evaluate_exactly(model, model.task, loader.batches(0), context=ranks)
+    batches = with_wholes(loader.batches(0), dataset, wholes, rank=ranks.rank, ranks=ranks.ranks)
+    return evaluate_exactly(WindowedModel(model, name=wholes.name, space=wholes.space), model.task, batches, context=ranks)
 
 
 def known_of(preparation: Preparation, train: PreparedDataset) -> Known:

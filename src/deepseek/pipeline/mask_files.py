@@ -14,6 +14,9 @@ from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.volumes import NIFTI, Volume, read_volume, stem_of, write_volume
 from deepseek.errors import DataError, InputError
 
+_PICTURE_SIDES = 2
+_LARGEST_PNG = 65_535
+
 
 class MaskWriter:
     """Writes masks into a folder: PNG in shades of grey for images, `.nii.gz` for volumes, in the place of the body that its volume has.
@@ -54,7 +57,7 @@ class MaskWriter:
         with plain_disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for mask, path in zip(masks, paths, strict=True):
-                name = str(self.written) if path is None else stem_of(path)
+                name = str(self.written) if path is None else Path(path).name if (root / path).is_dir() else stem_of(path)
                 if name in self._names:
                     raise DataError(f"two pictures are called {name!r}: their masks would be one file", hint="write .parquet instead")
                 self._names.add(name)
@@ -62,10 +65,14 @@ class MaskWriter:
                 self.written += 1
 
     def _write(self, name: str, mask: np.ndarray, picture: Path | None) -> None:
-        if mask.ndim == 2:
+        if mask.ndim == _PICTURE_SIDES:
+            if mask.max(initial=0) > _LARGEST_PNG:
+                what = f"the mask {name!r} holds {int(mask.max())}, and a PNG numbers up to {_LARGEST_PNG:,}"
+                raise DataError(what, hint="write .parquet instead")
             Image.fromarray(mask if mask.dtype == np.uint8 else mask.astype(np.uint16)).save(self.folder / f"{name}.png")
             return
         like: Volume | None = None
         if picture is not None and (picture.is_dir() or str(picture).lower().endswith(NIFTI)):
             like = read_volume(picture)
-        write_volume(self.folder / f"{name}.nii.gz", mask, like=like)
+        # NIfTI's readers know no whole numbers of 64 bits
+        write_volume(self.folder / f"{name}.nii.gz", mask.astype(np.int32) if mask.dtype == np.int64 else mask, like=like)

@@ -66,7 +66,12 @@ def predict(
     opened = predictor.open(source)
     partial = target.with_name(f".{target.name}.part")
     try:
-        with plain_disk_errors(target), ExitStack() as stack, progress.task("predicting") as advance:
+        with (
+            plain_disk_errors(target),
+            ExitStack() as stack,
+            progress.collected_warnings() as said,
+            progress.task("predicting") as advance,
+        ):
             target.parent.mkdir(parents=True, exist_ok=True)
             writer: TableWriter | None = None
             for batch in predictor.stream(opened, unknown=unknown, tiles=tiles):
@@ -82,7 +87,7 @@ def predict(
     finally:
         if partial.exists():
             partial.unlink()
-    return {"output": str(target), "rows": rows, "warnings": [*skipped_files(opened), *_unread(opened), *unknown.warnings("rows")]}
+    return {"output": str(target), "rows": rows, "warnings": [*said, *skipped_files(opened), *_unread(opened), *unknown.warnings("rows")]}
 
 
 def _masks_to_folder(run: str | PathLike[str], source: Any, folder: Path, *, plugins: Sequence[str]) -> dict[str, Any]:

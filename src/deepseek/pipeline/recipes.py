@@ -11,6 +11,7 @@ from typing import Any
 from deepseek.artifacts import RunFolder
 from deepseek.data.sources import open_source
 from deepseek.errors import ColumnError, InputError, UnknownNameError
+from deepseek.pipeline.keras_models import model_spec
 from deepseek.pipeline.sources import check_sources, named_source, reading_hint, source_of
 from deepseek.recipe import Recipe, load_recipe
 
@@ -35,7 +36,7 @@ def open_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, overri
     return given, load_recipe(given.recipe, overrides=overrides)  # relative paths start where the recipe came from
 
 
-def recipe_of(
+def recipe_of(  # noqa: PLR0913 (what `deepseek.train` is told)
     source: Any,
     *,
     target: str | Sequence[str] | None = None,
@@ -44,6 +45,7 @@ def recipe_of(
     time_limit: str | float | None = None,
     overrides: Sequence[str] = (),
     name: str | None = None,
+    model: Any = None,
 ) -> Recipe:
     """Return the recipe that a bare file or table comes to; the arguments are those of `deepseek.train`.
 
@@ -53,6 +55,8 @@ def recipe_of(
     """
     data: dict[str, Any] = {"source": named_source(source, Path(out)), **_split_of(source, overrides)}
     recipe: dict[str, Any] = {"name": name or _name_of(source), "data": data}
+    if model is not None:
+        recipe["model"] = model_spec(model, Path(out))
     first = load_recipe(recipe, overrides=overrides)  # an override may say how the source is to be read
     data["target"] = _target(target, source_of(first, first.data.source).schema().names, source)
     if test is not None:

@@ -45,8 +45,9 @@ def recommend(
 
     Returns:
         Plain JSON values: `inputs` and `rows`; `row`, the inputs that the row of the table is for; `model`, `why`, `parameters` and
-        `training_bytes` (weights, gradients and moments, without activations); and `alternatives`, each `shown` and `where`, with its sizes
-        where it can be built with nothing else said.
+        `training_bytes` (weights, gradients and moments, without activations); `because`, the row's own reason, and `evidence`, what that
+        rests on, each `said` and `link` (of the documentation: a page and its section); and `alternatives`, each `shown` and `where`, with
+        its sizes where it can be built with nothing else said.
 
     Raises:
         InputError: The target is missing or misspelt, or an override is wrong.
@@ -85,6 +86,7 @@ def recommend(
         "model": model,
         "why": why,
         "because": row.why,
+        "evidence": [{"said": one.said, "link": one.link} for one in row.evidence],
         **_sizes(dataset, model),
         "alternatives": others,
     }

@@ -31,6 +31,7 @@ from deepseek.pipeline.analysis.examples import examples, worst_rows
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.horizons import horizon_facts
 from deepseek.pipeline.analysis.importance import importance_facts
+from deepseek.pipeline.analysis.pictures import DRAWN_KINDS, picture_facts
 from deepseek.pipeline.analysis.predictions import REPEATS, Predictions, metric_intervals, predict_split, table_rows
 from deepseek.pipeline.analysis.quality import class_facts, label_facts, value_facts
 from deepseek.pipeline.analysis.slices import slice_facts
@@ -44,6 +45,7 @@ from deepseek.reporting.facts import (
     CurveFacts,
     DataFacts,
     Figure,
+    PicturesFacts,
     ReportFacts,
     RoundFact,
     RowFacts,
@@ -136,6 +138,7 @@ class _Collector:
         self._preparation = read_preparation(run.bundle)
         self._missing: list[str] = []
         self._forecast: tuple[str, ForecastFacts] | None = None
+        self._pictures: PicturesFacts | None = None
         self._found_columns: dict[str, float] = {}
 
     def facts(self) -> ReportFacts:
@@ -169,6 +172,7 @@ class _Collector:
             seed=resolved.seed,
             self_training=self._self_training(),
             forecast=self._forecast,
+            pictures=self._pictures,
         )
 
     def _self_training(self) -> SelfTrainingFacts | None:
@@ -201,6 +205,7 @@ class _Collector:
         model = self._run.model()
         if not model.task.target.is_plain:
             self._missing.append(f"a row's target is no single answer ({model.task.target.kind}): what single rows would tell is left out")
+            self._pictures = self._drawn(dataset, model) if self._examples else None
             return None, figures
         opened = {name: data for name in NAMES[1:] if (data := dataset.open(name)) is not None}
         if not opened:
@@ -214,6 +219,15 @@ class _Collector:
         ends = {(name, metric): end for name, one in predictions.items() for metric, end in metric_intervals(model.task, one).items()}
         figures = [_with_interval(one, ends.get((one.split, one.metric))) for one in figures]
         return self._row_facts(dataset, model, opened[split], predictions[split]), figures
+
+    def _drawn(self, dataset: Dataset, model: TaskModel) -> PicturesFacts | None:
+        """Return pictures of test rows with masks or boxes, of validation rows where there are none; nothing for other targets."""
+        if model.task.target.kind not in DRAWN_KINDS:
+            return None
+        for split in ("test", "validation"):
+            if (data := dataset.open(split)) is not None:
+                return picture_facts(model, data, split, seed=self._recipe.seed)
+        return None
 
     def _row_facts(self, dataset: Dataset, model: TaskModel, data: PreparedDataset, predictions: Predictions) -> RowFacts:
         spec = model.task.target

@@ -79,7 +79,7 @@ def run(
         if folder.metrics.is_file():
             progress.log(f"{folder.path} is finished already")
             deliver(checked, folder)
-            return _finished(folder)
+            return finished(folder)
     else:
         folder = RunFolder.create(Path(out), checked.name)
         keep_recipe(checked, folder.recipe)
@@ -109,7 +109,7 @@ def _in_rounds(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, began: fl
         follow(recipe, dataset, folder, began=time.perf_counter(), measured=("validation",))
 
     self_train(recipe, dataset, folder, cache=cache, train=train, began=began)
-    return _finished(folder)
+    return finished(folder)
 
 
 def follow(
@@ -142,7 +142,7 @@ def follow(
     resolved = _resolve(recipe, dataset, folder)
     outcome = _train(resolved, dataset, folder, measured=tuple(measured), callbacks=callbacks)
     write_json(folder.metrics, {**outcome, "seconds": time.perf_counter() - began, "warnings": warnings})
-    return _finished(folder)
+    return finished(folder)
 
 
 def resolve(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, Choices]:
@@ -284,7 +284,8 @@ def _train(
     return outcome
 
 
-def _finished(folder: RunFolder) -> RunResult:
+def finished(folder: RunFolder) -> RunResult:
+    """Return what a finished run came to."""
     outcome = read_json(folder.metrics)
     return RunResult(folder.path, folder.bundle, outcome["metrics"], outcome["seconds"], tuple(outcome["warnings"]))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepseek import progress as display
+from deepseek.artifacts import RunFolder
+from deepseek.pipeline.keras_models import keras_elsewhere, run_elsewhere
 from deepseek.pipeline.recipes import recipe_of
 from deepseek.pipeline.result import RunResult
-from deepseek.pipeline.run import run
+from deepseek.pipeline.run import finished, run
 
 if TYPE_CHECKING:
     pass
@@ -20,6 +23,7 @@ def train(  # noqa: PLR0913 (what is said on the command line)
     *,
     target: str | Sequence[str] | None = None,
     test: Any = None,
+    model: Any = None,
     out: str | PathLike[str] = "runs",
     time_limit: str | float | None = None,
     overrides: Sequence[str] = (),
@@ -34,6 +38,8 @@ def train(  # noqa: PLR0913 (what is said on the command line)
             `{"type": "sql", "url": "…", "table": "customers"}`.
         target: The column to predict, or several, in a list or with commas. A folder of classes needs none.
         test: Test rows of their own, given like `source`; else a part of `source` is kept for testing.
+        model: The network: its name, a mapping with the key `type`, or a `keras.Model` of Keras' own layers, which is trained on from the
+            numbers that it has; chosen by the data where not given.
         out: The folder that holds the runs.
         time_limit: Time after which training ends with the best weights so far: `"90s"`, `"5m"`, or seconds.
         overrides: Keys of the recipe, each `PATH=VALUE`: `train.epochs=5`.
@@ -54,5 +60,7 @@ def train(  # noqa: PLR0913 (what is said on the command line)
         ```
     """
     with display.hushed(not progress):
-        recipe = recipe_of(source, target=target, test=test, out=out, time_limit=time_limit, overrides=overrides, name=name)
+        recipe = recipe_of(source, target=target, test=test, out=out, time_limit=time_limit, overrides=overrides, name=name, model=model)
+        if keras_elsewhere() and isinstance(recipe.model, Mapping) and recipe.model["type"] == "keras":
+            return finished(RunFolder(run_elsewhere(recipe, Path(out))))
         return run(recipe, out=out)

@@ -9,6 +9,9 @@ from deepseek.reporting.forecast import MODEL, ForecastFacts, forecast_parts
 from deepseek.reporting.html import Html
 from deepseek.reporting.page import Page, Tile, table, tiles
 
+UNIT = "standard deviations of the recipe's own training period"
+"""Each origin standardises by a training period of its own: told in those, errors of different origins would be of different units."""
+
 
 def render(name: str, origins: Sequence[tuple[str, str, ForecastFacts]], *, training: str, whole: ForecastFacts) -> str:
     """Return a back-test's page.
@@ -25,7 +28,7 @@ def render(name: str, origins: Sequence[tuple[str, str, ForecastFacts]], *, trai
         "Result", tiles([Tile("MSE", whole.mse(MODEL), "standard deviations"), Tile("MAE", whole.mae(MODEL), "standard deviations")])
     )
     page.section("Origin by origin", _table(origins), _course(origins))
-    page.section("Step by step", *forecast_parts(whole), note="Over all origins.")
+    page.section("Step by step", *forecast_parts(whole, unit=UNIT), note="Over all origins.")
     return page.render()
 
 
@@ -35,7 +38,7 @@ def _table(origins: Sequence[tuple[str, str, ForecastFacts]]) -> Html:
         [begin, end, facts.windows, *(facts.mse(one) for one in who), *(facts.mae(one) for one in who)] for begin, end, facts in origins
     ]
     heads = ["from", "until", "windows", *(f"MSE {one}" for one in who), *(f"MAE {one}" for one in who)]
-    return table(heads, rows, caption="Errors in standard deviations of each origin's own training period")
+    return table(heads, rows, caption=f"Errors in {UNIT}")
 
 
 def _course(origins: Sequence[tuple[str, str, ForecastFacts]]) -> Html:

@@ -234,7 +234,10 @@ class ImportanceFacts:
 
 @dataclass(frozen=True)
 class AttentionFacts:
-    """Between which senses a network looks, on average over some rows: for each how its looks are shared among all, and nowhere."""
+    """Between which senses a network looks, on average over some rows: for each how its looks are shared among all, and nowhere.
+
+    NaN for a sense that none of the rows has.
+    """
 
     rows: int
     senses: Sequence[str]
@@ -330,6 +333,44 @@ class CompressionFacts:
 
 
 @dataclass(frozen=True)
+class PictureFact:
+    """One picture with what is in it and what was answered.
+
+    Attributes:
+        row: Its row in the table.
+        measure: How right the answer is, in words.
+        truth: The picture with what is there, as JPEG.
+        answer: The picture with what was answered, as JPEG.
+    """
+
+    row: int
+    measure: str
+    truth: bytes
+    answer: bytes
+
+
+@dataclass(frozen=True)
+class PicturesFacts:
+    """Some pictures of a split with masks or boxes drawn over them.
+
+    Attributes:
+        split: The split's name.
+        looked_at: From among how many rows.
+        of: The split's rows.
+        how: What the pictures are ordered by, in words.
+        colours: Each class that is drawn, and its colour.
+        shown: The pictures, from the worst answered to the best.
+    """
+
+    split: str
+    looked_at: int
+    of: int
+    how: str
+    colours: Sequence[tuple[str, str]]
+    shown: Sequence[PictureFact]
+
+
+@dataclass(frozen=True)
 class ReportFacts:
     """Everything that a report says.
 
@@ -356,6 +397,7 @@ class ReportFacts:
         seed: The recipe's seed.
         self_training: How rounds of self-training went, where there were any.
         forecast: A forecast's errors step by step, and the split that they are of; nothing for other tasks.
+        pictures: Pictures with masks or boxes; nothing for other tasks, and where raw rows were not to be shown.
     """
 
     name: str
@@ -380,3 +422,4 @@ class ReportFacts:
     seed: int
     self_training: SelfTrainingFacts | None = None
     forecast: tuple[str, ForecastFacts] | None = None
+    pictures: PicturesFacts | None = None

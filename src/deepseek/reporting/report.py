@@ -14,6 +14,7 @@ from deepseek.reporting.facts import (
     Figure,
     FormFact,
     ImportanceFacts,
+    PicturesFacts,
     ReportFacts,
     SelfTrainingFacts,
     SliceFacts,
@@ -73,6 +74,8 @@ def report_page(facts: ReportFacts) -> str:
                 "Where its senses look", between_chart(seen.senses, seen.between, title=f"attention, mean over {seen.rows:,} rows")
             )
         page.section("Rows it gets wrong", *_examples(facts))
+    if facts.pictures is not None:
+        page.section("Pictures", *_pictures(facts.pictures))
     page.section("Compressed", *(part for one in facts.compressed for part in _compressed(one)))
     page.section("Time", *_timing(facts))
     page.section("Do it again", *_again(facts))
@@ -246,6 +249,26 @@ def _examples(facts: ReportFacts) -> list[Html]:
         made.append(card(f"row {one.row:,}", [pair for pair in values if pair[0]], *pictures, paragraph(one.measure, quiet=True), shown))
     option = element("code", "--no-examples")
     return [paragraph(join(["Raw rows of your data: mind who gets this file. ", option, " leaves them out."]), quiet=True), cards(made)]
+
+
+def _pictures(facts: PicturesFacts) -> list[Html]:
+    made = []
+    for one in facts.shown:
+        drawn = [
+            picture(content, "image/jpeg", description=f"{what} of row {one.row}", width=224)
+            for what, content in (("truth", one.truth), ("answer", one.answer))
+        ]
+        made.append(card(f"row {one.row:,}", [("truth, then answer", one.measure)], *drawn))
+    looked = f"{len(facts.shown)} of {facts.looked_at:,} {facts.split} rows that were looked at, of {facts.of:,}"
+    order = f"{looked}: from the worst answered to the best, evenly among them, by {facts.how}. "
+    option = element("code", "--no-examples")
+    said = [order, "Pictures of your data: mind who gets this file. ", option, " leaves them out."]
+    swatches = [[element("span", "■", style=f"color:{colour}"), name] for name, colour in facts.colours]
+    return [
+        paragraph(join(said), quiet=True),
+        table(["", "class"], swatches, caption="Colours"),
+        cards(made),
+    ]
 
 
 def _compressed(facts: CompressionFacts) -> list[Html]:

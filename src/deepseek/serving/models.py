@@ -10,7 +10,7 @@ import time
 import wave
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from deepseek.artifacts import Bundle, sha256_file
 from deepseek.data.cleaning.base import Cleaner
+from deepseek.data.volumes import blank_volume
 from deepseek.data.windows.opening import preparation_of
 from deepseek.errors import DataError, InputError, UnknownNameError
 from deepseek.fields import Kind
@@ -89,6 +90,7 @@ class ServedModel:
         self.outcome = None if preparation.target is None else Target.of(preparation.target)
         self.feedback = FeedbackReader(preparation.target, max_rows=settings.max_rows)
         self.reader = RowReader(preparation, max_rows=settings.max_rows)
+        self._channels = {spec.columns[0]: spec.shape[-1] for spec in preparation.inputs.values() if spec.kind is Kind.VOLUME}
         # a step that looks at rows before would mix the rows of different clients
         alone = any(type(cleaner).start is not Cleaner.start for cleaner in preparation.cleaners)
         self.in_use = 0
@@ -119,6 +121,8 @@ class ServedModel:
     def _blank(self) -> pa.RecordBatch:
         blank = {Kind.IMAGE: _blank_image, Kind.AUDIO: _blank_sound}
         values = {one.name: blank[one.kind]() if one.kind in blank else None for one in self.reader.fields}
+        values |= {one.name: one.convert(one.example) for one in self.reader.fields if one.needed}
+        values |= {name: blank_volume(channels) for name, channels in self._channels.items()}
         return pa.RecordBatch.from_arrays([pa.array([values[one.name]], one.type) for one in self.reader.fields], schema=self.reader.schema)
 
     def begin(self) -> None:
@@ -265,9 +269,10 @@ def named_paths(runs: Sequence[str | PathLike[str]]) -> dict[str, str]:
         raise InputError("there is nothing to serve", hint="name a run: deepseek serve runs/NAME")
     found: dict[str, str] = {}
     for given in runs:
-        name, separator, path = str(given).partition("=")
+        text = fspath(given)  # what a run came to is a path too, and says more than that as text
+        name, separator, path = text.partition("=")
         if not separator:
-            name, path = _name_of(Path(str(given))), str(given)
+            name, path = _name_of(Path(text)), text
         if not NAME.fullmatch(name):
             raise InputError(
                 f"the model's name {name!r} cannot stand in an address", hint="give it one of letters, digits, . _ -: NAME=PATH"

@@ -19,10 +19,10 @@ document.addEventListener("DOMContentLoaded", () => {
     return value;
   };
   const types = (field) => [].concat(field.schema.type);
-  const isFile = (field) => ["image", "audio"].includes(field.kind);
+  const isFile = (field) => ["image", "audio", "volume"].includes(field.kind);
   const input = (field, id) => {
     const kinds = types(field), example = field.example === null || field.example === undefined ? "" : String(field.example);
-    if (isFile(field)) return make("input", {id, type: "file", accept: `${field.kind}/*`});
+    if (isFile(field)) return make("input", {id, type: "file", accept: field.kind === "volume" ? ".nii,.gz" : `${field.kind}/*`});
     if (kinds.includes("boolean")) {
       const select = make("select", {id}, make("option", {value: ""}, "(no value)"), make("option", {}, "true"), make("option", {}, "false"));
       select.value = example;

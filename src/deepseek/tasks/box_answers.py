@@ -127,7 +127,7 @@ def box_table(target: TargetSpec, decoded: Mapping[str, np.ndarray], selection: 
     frames = decoded.get("frame", np.tile([0.0, 0.0, width, height, width, height], (len(decoded["box"]), 1)))
     rows = [select(boxes, scores, selection) for boxes, scores in zip(decoded["box"], decoded["score"], strict=True)]
     placed = [row._replace(boxes=in_pixels(row.boxes, frame)) for row, frame in zip(rows, frames, strict=True)]
-    return found_table(target, placed)
+    return found_table(target, [_within(row) for row in placed])
 
 
 def found_table(target: TargetSpec, rows: list[Found]) -> pa.Table:
@@ -148,6 +148,12 @@ def found_table(target: TargetSpec, rows: list[Found]) -> pa.Table:
     columns["score"] = pa.array(scores.astype(np.float32))
     structs = pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
     return pa.table({"prediction": pa.ListArray.from_arrays(pa.array(offsets), structs)})
+
+
+def _within(found: Found) -> Found:
+    """Return the objects of which something lies in the picture: a letterboxed one has a border, where nothing can be shown."""
+    there = _area(found.boxes) > 0
+    return found if there.all() else Found(*(part[there] for part in found))
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
@@ -76,8 +77,16 @@ class SegmentationTask(Task):
         return _CONVOLUTION[len(self.target.shape)](width, self.outputs, 1)
 
     def row_losses(self, out: Tensor, target: Tensor) -> Tensor:
-        """Return one loss a row, `[b]`, for `[b, o, *space]` and codes `[b, *space]`."""
-        return self._loss.rows(out, target)
+        """Return one loss a row, `[b]`, for `[b, o, *space]` and codes `[b, *space]`.
+
+        Of several answers one behind the other, as deep supervision gives them, each counts half as much as the one before.
+        """
+        answers = torch.split(out, self.outputs, dim=1)
+        if len(answers) == 1:
+            return self._loss.rows(out, target)
+        whole = 2.0 - 2.0 ** (1 - len(answers))
+        losses = [self._loss.rows(answer, target) * (2.0**-place / whole) for place, answer in enumerate(answers)]
+        return torch.stack(losses).sum(dim=0)
 
     def decode(self, out: Tensor) -> dict[str, Tensor]:
         """Return `probability`, float32 `[b, o, *space]`."""

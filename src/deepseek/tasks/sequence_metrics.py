@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepseek.data.targets import TargetSpec
-from deepseek.data.targets.tags import are_spans
+from deepseek.data.targets.tags import LETTERS, are_spans
 from deepseek.errors import InputError
 from deepseek.tasks.metrics import mean_defined, quotient
 from deepseek.tasks.sequence import SequenceMetric
@@ -97,7 +97,7 @@ class SpanF1(SequenceMetric):
         if not are_spans(target.classes):
             raise InputError(
                 f"the metric span_f1 is asked for, and the tags are no spans: {', '.join(target.classes[:5])}",
-                hint="spans are said by O and by B-, I-, E- or S- with a label; measure token_accuracy",
+                hint="spans are said by O and by B-, I-, E- or S- (L-, U-) with a label; measure token_accuracy",
             )
         self._scheme = Scheme.of(target.classes)
         count = (len(self._scheme.labels),)
@@ -144,7 +144,7 @@ class Scheme(NamedTuple):
     """How tags say spans.
 
     Attributes:
-        letter: int64 `[v]`: `O` is 0, `B` 1, `I` 2, `E` 3, `S` 4.
+        letter: int64 `[v]`: `O` is 0, `B` 1, `I` 2, `E` and `L` 3, `S` and `U` 4.
         label: int64 `[v]`: which label a tag is of; 0 for `O`.
         labels: The labels, in their order.
     """
@@ -157,7 +157,7 @@ class Scheme(NamedTuple):
     def of(cls, classes: tuple[str, ...]) -> Scheme:
         """Return the scheme of tags."""
         labels = tuple(dict.fromkeys(tag[2:] for tag in classes if tag != "O"))
-        letters = torch.tensor(["OBIES".index(tag[0]) for tag in classes])
+        letters = torch.tensor([0 if tag == "O" else LETTERS[tag[0]] for tag in classes])
         return cls(letters, torch.tensor([labels.index(tag[2:]) if tag != "O" else 0 for tag in classes]), labels)
 
     def spans(self, codes: Tensor, real: Tensor) -> Spans:

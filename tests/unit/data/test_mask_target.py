@@ -89,14 +89,28 @@ def test_augmentations_keep_picture_and_mask_together(tmp_path, specs):
         batch = read
         for part in build_augmentations(specs, inputs):
             batch = part.apply(batch, Draw(torch.Generator().manual_seed(4), 0, 6))
-        return batch.inputs["image"], batch.inputs["image"][..., 0].shape == batch.targets["target"].shape and torch.equal(
-            batch.targets["target"] * 100, batch.inputs["image"][..., 0]
-        )
+        image, mask = batch.inputs["image"][..., 0], batch.targets["target"]
+        known = mask != IGNORED
+        return batch.inputs["image"], image.shape == mask.shape and torch.equal(mask[known] * 100, image[known])
 
     image, agree = together(preparation.placed)
     assert image.shape != read.inputs["image"].shape or not torch.equal(image, read.inputs["image"])
     assert agree
     assert not together(preparation.inputs)[1], "without the mask among what moves they must fall apart"
+
+
+def test_what_moves_in_from_outside_of_the_picture_is_of_no_class(tmp_path):
+    preparation, dataset, _ = prepared(pictures(tmp_path), tmp_path / "rows")
+    (read,) = Loader(dataset, batch_size=6, seed=1).batches(0)
+    bright = {**read.inputs, "image": torch.full_like(read.inputs["image"], 255)}
+    read.inputs = bright
+    for spec in ({"type": "shift", "pixels": 4}, {"type": "rotate", "degrees": 40.0}):
+        (part,) = build_augmentations([spec], preparation.placed)
+        batch = part.apply(read, Draw(torch.Generator().manual_seed(4), 0, 6))
+        outside = batch.inputs["image"][..., 0] == 0
+        assert outside.any()
+        assert (batch.targets["target"][outside] == IGNORED).all(), "0 would be a class"
+        assert (batch.targets["target"] != IGNORED).any()
 
 
 def test_mixing_pictures_with_masks_is_refused(tmp_path):
@@ -120,8 +134,11 @@ def test_a_palette_gives_its_numbers_and_colours_are_refused(tmp_path):
     image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
     image.save(tmp_path / "palette.png")
     image.convert("RGB").save(tmp_path / "colours.png")
+    for mode in ("RGB", "RGBA"):
+        Image.fromarray(np.array([[0, 1], [2, 1]], dtype=np.uint8)).convert(mode).save(tmp_path / "grey.png")
+        assert target(tmp_path, [str(tmp_path / "grey.png")]).spec.classes == ("0", "1", "2")
     assert target(tmp_path, [str(tmp_path / "palette.png")]).spec.classes == ("0", "1", "2")
-    with pytest.raises(DataError, match="no training row has a readable mask"):
+    with pytest.raises(DataError, match=r"no training row has a readable mask in 'mask'; the first: .*colours.png is in colours"):
         target(tmp_path, [str(tmp_path / "colours.png")])
 
 
@@ -176,3 +193,67 @@ def test_masks_need_one_picture():
     batch = pa.record_batch({"x": [1.0, 2.0], "mask": masks})
     with pytest.raises(InputError, match="masks belong to one picture, and 0 of the inputs"):
         Preparation(schema, target="mask").fit(lambda: iter([batch]))
+
+
+def scans(folder, spacing, mask_affine):
+    """A volume whose bright half says where its mask is, with voxels of some distance, and the mask with a matrix of its own."""
+    nibabel = pytest.importorskip("nibabel")
+    values = np.zeros((8, 4, 4), dtype=np.uint8)  # width, height, depth, as NIfTI has them
+    values[5:] = 200
+    values[0] = 100
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), np.diag([*spacing[::-1], 1.0])), folder / "scan.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(values, mask_affine), folder / "mask.nii.gz")
+    return pa.record_batch({"image": [str(folder / "scan.nii.gz")], "mask": [str(folder / "mask.nii.gz")]})
+
+
+@pytest.mark.parametrize("sides", [(3.0, 1.0, 1.0), (1.0, 1.0, 1.0)], ids=["as its volume", "not said"])
+def test_a_mask_is_resampled_as_its_volume_is_whatever_its_own_file_says(tmp_path, sides):
+    batch = scans(tmp_path, (1.0, 1.0, 3.0), np.diag([*sides, 1.0]))
+    schema = Schema((Field("image", Kind.VOLUME), Field("mask", Kind.MASK)), ("mask",))
+    transform = {"image": {"type": "volume", "spacing": [1.0, 1.0, 1.0], "normalize": "none", "clip": None}}
+    preparation = Preparation(schema, target="mask", transforms=transform).fit(lambda: iter([batch]))
+    image, codes = preparation.apply(batch)["image"][0, ..., 0], preparation.target.apply(batch)["target"][0]
+    assert image.shape == codes.shape == (4, 4, 24)
+    assert np.array_equal(codes == 2, image > 100), "a mask of its own spacing would lie elsewhere"
+
+
+def test_a_mask_that_lies_otherwise_in_the_body_is_told_of(tmp_path):
+    batch = scans(tmp_path, (1.0, 1.0, 1.0), np.diag([-1.0, 1.0, 1.0, 1.0]))
+    schema = Schema((Field("image", Kind.VOLUME), Field("mask", Kind.MASK)), ("mask",))
+    preparation = Preparation(schema, target="mask").fit(lambda: iter([batch]))
+    preparation.target.apply(batch)
+    (told,) = preparation.target.take_left_out()
+    assert "1 masks say that they lie otherwise" in told
+    assert "mask.nii.gz" in told
+    assert preparation.target.take_left_out() == []
+    preparation.target.apply(scans(tmp_path, (1.0, 1.0, 1.0), np.diag([1.0, 1.0, 1.0, 1.0])))
+    assert preparation.target.take_left_out() == []
+
+
+def test_a_volume_with_numbers_that_are_none_is_set_aside(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    batch = scans(tmp_path, (1.0, 1.0, 1.0), np.eye(4))
+    values = np.zeros((8, 4, 4), dtype=np.float32)
+    values[3, 2, 1] = np.nan
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "broken.nii.gz")
+    both = pa.record_batch({"image": [batch["image"][0].as_py(), str(tmp_path / "broken.nii.gz")], "mask": [batch["mask"][0].as_py()] * 2})
+    schema = Schema((Field("image", Kind.VOLUME), Field("mask", Kind.MASK)), ("mask",))
+    preparation = Preparation(schema, target="mask").fit(lambda: iter([both]))
+    _, aside = prepare(preparation, iter([both]), tmp_path / "rows", rows=2, training=True)
+    assert aside == {"image cannot be read": 1}
+    with pytest.raises(DataError, match=r"broken\.nii\.gz holds numbers that are none"):
+        preparation.apply(both)
+
+
+def test_images_that_padding_cuts_are_counted(tmp_path):
+    preparation, _, _ = prepared(pictures(tmp_path), tmp_path / "rows", size=(12, 10), fit="pad")
+    assert any("6 of 6 training images of 'image' are larger than 12×10 pixels" in one for one in preparation.warnings)
+
+
+def test_slices_of_one_patient_stay_on_one_side_of_a_split(tmp_path):
+    pictures(tmp_path, count=4)
+    for folder in ("images", "masks"):
+        for number in range(4):
+            (tmp_path / folder / f"{number}.png").rename(tmp_path / folder / f"p{number // 2}_{number}.png")
+    source = open_source({"type": "masks", "path": str(tmp_path), "group": "(p[0-9])_"})
+    assert pa.Table.from_batches(source.read())["group"].to_pylist() == ["p0", "p0", "p1", "p1"]

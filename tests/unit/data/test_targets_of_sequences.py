@@ -50,6 +50,7 @@ def test_what_was_fitted_is_the_same_from_json():
 def test_a_label_has_all_tags_of_its_scheme_even_where_training_had_not():
     assert scheme({"B-PER": 1, "O": 1, "E-LOC": 1}) == ("O", *(f"{letter}-{label}" for label in ("LOC", "PER") for letter in "BIES"))
     assert scheme({"NOUN": 2, "B": 1}) == ("B", "NOUN")
+    assert scheme({"O": 1, "B-PER": 1, "U-PER": 1}) == ("O", "B-PER", "I-PER", "L-PER", "U-PER")
 
 
 def test_rows_that_cannot_be_labelled_are_named():

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from deepseek.data.volumes import Volume, centred, read_volume, read_volume_bytes, resampled, stem_of, volume_size, write_volume
+from deepseek.data.volumes import (
+    Volume,
+    centred,
+    read_head_bytes,
+    read_volume,
+    read_volume_bytes,
+    resampled,
+    stem_of,
+    volume_size,
+    write_volume,
+)
 from deepseek.errors import DataError
 
 nibabel = pytest.importorskip("nibabel")
@@ -104,6 +115,52 @@ def test_two_series_in_a_folder_are_refused(tmp_path, values):
     series(tmp_path / "scan", values, order=[0, 1, 2], uid="1.2.4")
     with pytest.raises(DataError, match="2 series"):
         read_volume(tmp_path / "scan")
+
+
+def test_a_series_lies_where_its_slices_say(tmp_path, values):
+    series(tmp_path / "scan", values, order=[2, 0, 1])
+    affine = read_volume(tmp_path / "scan").affine
+    np.testing.assert_allclose(affine, np.diag([-0.6, -0.7, 2.5, 1.0]))
+    write_volume(tmp_path / "mask.nii", np.zeros((3, 4, 5), np.uint8), like=read_volume(tmp_path / "scan"))
+    np.testing.assert_allclose(nibabel.load(tmp_path / "mask.nii").affine, affine, atol=1e-6)
+
+
+def test_two_slices_at_one_place_are_refused(tmp_path, values):
+    series(tmp_path / "scan", values, order=[0, 1, 2])
+    series(tmp_path / "other", values, order=[1])
+    (tmp_path / "other" / "03.dcm").rename(tmp_path / "scan" / "03again.dcm")
+    with pytest.raises(DataError, match=r"two slices of .* lie at the same place"):
+        read_volume(tmp_path / "scan")
+
+
+def test_slices_in_colours_and_several_volumes_are_refused(tmp_path, values):
+    colours = values.repeat(3, axis=2)
+    series(tmp_path / "colours", colours, order=[0], SamplesPerPixel=3, PhotometricInterpretation="RGB", Columns=5, PlanarConfiguration=0)
+    with pytest.raises(DataError, match="in colours"):
+        read_volume(tmp_path / "colours")
+    series(tmp_path / "frames", values, order=[0, 1], NumberOfFrames=2, Rows=2)
+    with pytest.raises(DataError, match="a volume of several frames"):
+        read_volume(tmp_path / "frames")
+
+
+def test_the_head_of_bytes_says_how_large_they_are(tmp_path, values):
+    nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), np.diag([0.5, 2.0, 3.0, 1.0])), tmp_path / "scan.nii")
+    content = (tmp_path / "scan.nii").read_bytes()
+    for given in (content, gzip.compress(content)):
+        assert (read_head_bytes(given).size, read_head_bytes(given).spacing) == ((3, 4, 5), (3.0, 2.0, 0.5))
+    for wrong in (b"", b"no volume at all", gzip.compress(b"short")):
+        with pytest.raises(DataError, match="cannot be read as a volume"):
+            read_head_bytes(wrong)
+
+
+def test_no_more_is_unpacked_than_the_head_announces(tmp_path, values):
+    nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), np.eye(4)), tmp_path / "scan.nii")
+    bomb = gzip.compress((tmp_path / "scan.nii").read_bytes()) + gzip.compress(bytes(1 << 26))
+    tracemalloc.start()
+    np.testing.assert_array_equal(read_volume_bytes(bomb).values, values)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 24
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):

@@ -149,6 +149,7 @@ def test_the_distribution_is_as_asked():
     assert distribution(log_p, Sampling(top_p=0.7)).tolist()[0] == pytest.approx([4 / 7, 3 / 7, 0, 0])
     assert distribution(log_p, Sampling(top_p=0.71)).tolist()[0] == pytest.approx([4 / 9, 3 / 9, 2 / 9, 0])
     assert distribution(log_p, Sampling(temperature=0.0)).tolist() == [[1, 0, 0, 0]]
+    assert distribution(log_p, Sampling(temperature=1e-310)).tolist() == [[1, 0, 0, 0]]
     squared = [p * p / 0.3 for p in (0.4, 0.3, 0.2, 0.1)]
     assert distribution(log_p, Sampling(temperature=0.5)).tolist()[0] == pytest.approx(squared)
 

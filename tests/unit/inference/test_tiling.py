@@ -121,3 +121,16 @@ def test_tiles_end_with_the_picture_and_are_checked(preparation):
     assert tiles_of({"size": 512, "overlap": 0.5}) == Tiles(512, 0.5)
     with pytest.raises(InputError, match="a size from 1 on"):
         found(preparation, painted(), Tiles(64, 1.0))
+
+
+def test_pictures_of_sixteen_bits_are_read_as_without_tiles(preparation):
+    deep = np.zeros((SIDE, 2 * SIDE), np.uint16)
+    deep[8:20, 70:90] = 65_535
+    deep[40:50, 5:15] = 20_000  # dark, of sixteen bits; cut at 255 it would be as bright
+    assert edges(found(preparation, deep, Tiles(SIDE, 0.0))) == [[70, 8, 90, 20]]
+
+
+@pytest.mark.parametrize("wrong", ["large", {"size": 64, "overlp": 0.1}, {"size": "64"}, 64.5, None, True])
+def test_what_is_no_tile_is_said(wrong):
+    with pytest.raises(InputError, match="tiles are"):
+        tiles_of(wrong)

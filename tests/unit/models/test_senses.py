@@ -12,7 +12,7 @@ from deepseek.data.transforms.image import ImageTransform
 from deepseek.data.transforms.log_mel import Bands, LogMel
 from deepseek.data.transforms.modules import ImageModule
 from deepseek.errors import InputError
-from deepseek.explainers.attention import looks
+from deepseek.explainers.attention import looks, mean_between
 from deepseek.fields import Field, Kind
 from deepseek.models.base import Encoded
 from deepseek.models.network import Network
@@ -167,6 +167,9 @@ def test_cross_attention_looks_at_other_senses_by_the_weights_that_it_uses():
         assert not weights[..., :-1][~seen.mask[:, None, None].expand_as(weights[..., :-1])].any()
     found = looks(model, inputs)
     assert np.isnan(found.between[:, found.senses.index("note")]).all()
+    mean = mean_between(found.between)
+    assert np.isnan(mean[found.senses.index("note")]).all()  # no row looks from there: that is no zero
+    np.testing.assert_allclose(np.delete(mean, found.senses.index("note"), axis=0).sum(axis=1), 1.0, rtol=1e-6)
     own = [found.between[:, place, place] for place in range(4) if found.senses[place] != "note"]
     assert not np.array(own).any()
     # turned off, they change the answer: what is shown is what is used

@@ -68,6 +68,15 @@ class TestCodes:
         mean = 90 * 170 / 4096
         assert (counts - mean).square().mean() < 1.5 * mean  # a Poisson count has its mean for variance
 
+    def test_combinations_that_share_a_weight_are_counted(self):
+        codes = codes_of([["user", "item"], ["sex", "user"], ["age", "item"]], buckets=1000)
+        batch = {**grid(), "numbers": torch.linspace(-2, 2, 90 * 170)[:, None].repeat(1, 2)}
+        found = codes.hashed(batch)
+        assert set(found) == {("user", "item"), ("age", "item")}  # the sexes' users have a weight each
+        assert torch.equal(found["user", "item"][:, :2], batch["codes"][:, :2])
+        assert torch.equal(found["user", "item"][:, 2].long(), codes(batch)[:, 3])
+        assert torch.equal(found["age", "item"][:, 2].long(), codes(batch)[:, 4])
+
     def test_the_hash_is_what_it_says_and_whole_numbers_stay_below_2_to_the_23(self):
         triples = torch.randint(0, 90, (50,)), torch.randint(0, 170, (50,)), torch.randint(0, 3, (50,))
         found = codes_of([["user", "item", "sex"]], buckets=1000)(rows(*(one.tolist() for one in triples)))[:, 3]

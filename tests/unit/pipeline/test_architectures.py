@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ LARGE = {"photo": InputSpec("photo", Kind.IMAGE, ("photo",), (97, 28, 3), "uint8
 SCAN = {"scan": InputSpec("scan", Kind.VOLUME, ("scan",), (8, 8, 8, 1), "float32")}
 SOUND = {"call": InputSpec("call", Kind.AUDIO, ("call",), (), "int16", ragged=True)}
 SECOND = {"reply": InputSpec("reply", Kind.AUDIO, ("reply",), (), "int16", ragged=True)}
+CURVE = {"curve": InputSpec("curve", Kind.SERIES, ("curve",), (1,), "float32", ragged=True)}
 STEPS = {"history": InputSpec("history", Kind.SERIES, ("load",), (48, 1), "float32", horizon=12)}
 LOAD = TargetSpec("values", ("load",), (), (), 10, (5.0,), (2.0,))
 TOKENS = TargetSpec("tokens", ("note",), rows=3, lengths=(0, 1, 1))
@@ -47,6 +50,8 @@ CASES = [
     (SOUND, BINARY, "sounds", "audio_cnn"),
     ({**SOUND, **SECOND}, BINARY, "several sounds", "network"),
     ({**SOUND, **TABLE, **TEXT}, BINARY, "several sounds", "network"),
+    (CURVE, BINARY, "a series of numbers", "network"),
+    ({**CURVE, **TABLE}, BINARY, "several sounds or series", "network"),
     (STEPS, LOAD, "steps of series", "dlinear"),
     ({**STEPS, **TABLE}, LOAD, "steps of series", "dlinear"),
     (TEXT, TOKENS, "one long text", "text_decoder"),
@@ -82,6 +87,45 @@ def test_every_row_applies_somewhere_and_names_components_that_exist():
 
 def test_what_no_row_is_for_falls_to_the_last():
     assert architecture_of(situation(SCAN, BINARY)) is ARCHITECTURES[-1]
+
+
+def test_every_reason_says_where_it_was_measured_or_who_says_so():
+    """A reason that was measured names a section of the benchmarks that holds figures."""
+    pages = GUIDE.parent
+    for row in ARCHITECTURES:
+        assert row.evidence, row.inputs
+        for one in row.evidence:
+            assert one.said in {"measured", "tested", "nanoGPT"} or re.fullmatch(r"[^,]+, \d{4}", one.said)
+            if one.link.startswith("https://"):
+                continue
+            page, _, section = one.link.partition("#")
+            headings = re.split(r"^#+ ", (pages / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+            bodies = {part.partition("\n")[0].lower().replace(" ", "-"): part for part in headings}
+            assert section in bodies, one.link
+            assert "Not measured yet" not in bodies[section], one.link
+
+
+def test_of_several_images_the_largest_decides():
+    small, large = SMALL["photo"], replace(LARGE["photo"], name="plan", columns=("plan",))
+    for inputs in ({"photo": small, "plan": large}, {"plan": large, "photo": small}):
+        found = architecture_of(situation(inputs, BINARY))
+        assert found.inputs.startswith("larger images")
+        assert found.choose(situation(inputs, BINARY))[0]["type"] == "resnet"
+        assert "beside a table" not in found.choose(situation(inputs, BINARY))[1]
+
+
+def test_columns_that_the_forecasts_default_is_blind_to_are_named():
+    columns = ("price", "date", "date_day_sin")
+    ahead = InputSpec("known_numbers", Kind.SERIES, columns, (60, 3), "float32", horizon=12)
+    for inputs, said in (({**STEPS, "known_numbers": ahead}, "; price, date: not looked at"), (STEPS, "")):
+        _, why = architecture_of(situation(inputs, LOAD)).choose(situation(inputs, LOAD))
+        assert ("not looked at" in why) == bool(said)
+        assert said in why
+
+
+def test_where_words_begin_is_part_of_their_text():
+    starts = InputSpec("note_words", Kind.ID, ("note",), (), "int32", ragged=True)
+    assert situation({**TEXT, "note_words": starts}, TAGS).senses == {"text"}
 
 
 def test_the_guide_shows_the_table():
@@ -121,3 +165,4 @@ class TestRecommend:
         assert "tabm: a table of 2 columns and 140 training rows" in shown
         assert "wide_deep" in shown
         assert "single combinations" in shown
+        assert "(measured, benchmarks.md#tables; Gorishniy et al., 2024, https://" in shown

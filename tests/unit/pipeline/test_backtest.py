@@ -54,6 +54,31 @@ def test_an_origin_knows_nothing_of_what_came_after(given, tmp_path):
     assert first[0].origins[2].facts.mse("model") != first[1].origins[2].facts.mse("model")
 
 
+def test_origins_with_other_spreads_are_measured_in_one_unit(tmp_path):
+    """Training periods of sales that grow have ever larger spreads: in those each, the same error would be ever smaller."""
+    table = sales()
+    hour = np.arange(table.num_rows) % 240
+    sold = np.asarray(table["sold"]) * (1 + hour / 24)
+    gone = (hour >= 228) & (hour % 2 == 0)
+    column = pyarrow.array([None if lost else value for lost, value in zip(gone, sold, strict=True)])
+    pyarrow.parquet.write_table(table.set_column(2, "sold", column), tmp_path / "sales.parquet")
+    value = {**recipe(str(tmp_path / "sales.parquet")), "model": "nlinear"}
+    found = deepseek.backtest(value, origins=3, out=tmp_path / "runs")
+    dataset = make_dataset(load_recipe(value), StageCache(tmp_path / "runs" / ".cache"))
+    errors = []
+    for number, one in enumerate(found.origins):
+        begins = np.arange(204 + 12 * number, 216 + 12 * number - 3 + 1)
+        places = np.concatenate([240 * shop + begins for shop in (0, 1)])
+        filled = np.where(gone, np.roll(sold, 1), sold)  # every other hour is gone: the one before it is carried forward
+        apart = np.where(gone, np.nan, sold)[places[:, None] + np.arange(3)] - filled[places - 1][:, None]
+        errors.append(apart / dataset.preparation().spec.std[0])
+        assert one.facts.mse("repeat last") == pytest.approx(np.nanmean(errors[-1] ** 2), rel=1e-5)
+    whole = np.concatenate(errors)
+    assert found.whole.mse("repeat last") == pytest.approx(np.nanmean(whole**2), rel=1e-5)
+    assert found.whole.squared["repeat last"] == pytest.approx(np.nanmean(whole**2, axis=0), rel=1e-5)
+    assert found.whole.mae("repeat last") == pytest.approx(np.nanmean(np.abs(whole)), rel=1e-5)
+
+
 def test_errors_of_all_steps_are_the_runs_metrics(given):
     value, folder = given
     run = deepseek.run(value, out=folder / "runs")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepseek.reporting.pictures import LARGEST, SHEET_CELL, SHEET_COLUMNS, THUMBNAIL, contact_sheet, picture, thumbnail
+from deepseek.reporting.pictures import LARGEST, MARKED, SHEET_CELL, SHEET_COLUMNS, THUMBNAIL, contact_sheet, marked, picture, thumbnail
 
 
 def opened(data):
@@ -40,3 +40,16 @@ def test_boxes_are_outlined_in_a_picture_made_smaller():
     assert (down.min(), across.min(), down.max() + 1, across.max() + 1) == (40, 20, 80, 60)
     assert shown[60, 40].tolist() == [0, 0, 0]
     assert not np.asarray(opened(picture(pixels))).any()
+
+
+def test_what_is_in_a_picture_is_drawn_over_it():
+    pixels = np.full((20, 40, 1), 100, np.uint8)
+    places = np.zeros((20, 40), bool)
+    places[5:15, 20:30] = True
+    image = np.asarray(opened(marked(pixels, tints=[(places, "#ff0000")]))).astype(int)
+    assert image.shape == (MARKED // 2, MARKED, 3)
+    assert image[55, 140, 0] > 150 > image[55, 140, 1]
+    assert np.abs(image[10, 10] - 100).max() < 6
+    outlined = np.asarray(opened(marked(pixels, boxes=[((10, 5, 30, 15), "#0000ff")]))).astype(int)
+    assert outlined[28, 100, 2] > 180
+    assert np.abs(outlined[56, 112] - 100).max() < 6

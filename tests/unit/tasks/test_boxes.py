@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepseek.tasks.box_answers import Selection, select
+from deepseek.data.targets import TargetSpec
+from deepseek.tasks.box_answers import Selection, box_table, select
 from deepseek.tasks.boxes import assign, complete_overlaps, overlaps, suppress
 
 
@@ -117,3 +118,13 @@ def test_nothing_is_asked_in_a_crowd():
     found = asked([[0.0, 0.0, 17.0, 17.0, 0.0, 1.0]])
     assert found.ignored[0].sum() == 4
     assert not (found.quality > 0).any()
+
+
+def test_what_lies_in_the_border_of_a_letterboxed_picture_is_no_answer():
+    target = TargetSpec("boxes", ("boxes",), ("a",), (1,), 1, shape=(100, 100))
+    box = np.array([[[0.1, 0.0, 0.3, 0.2], [0.1, 0.4, 0.3, 0.6]]], np.float32)
+    decoded = {"box": box, "score": np.array([[[0.9], [0.8]]], np.float32)}
+    frame = np.array([[0.0, -50.0, 200.0, 200.0, 200.0, 100.0]])  # a picture twice as wide as high
+    (row,) = box_table(target, {**decoded, "frame": frame}, Selection())["prediction"].to_pylist()
+    assert [one["top"] for one in row] == pytest.approx([30.0])
+    assert len(box_table(target, decoded, Selection())["prediction"].to_pylist()[0]) == 2

@@ -88,9 +88,9 @@ def test_answers_are_in_pixels_of_the_picture_and_of_its_own_class_type():
     }
     (row,) = task.answer(decoded)["prediction"].to_pylist()
     assert row == [{"left": 16.0, "top": 8.0, "right": 48.0, "bottom": 16.0, "label": 7, "score": pytest.approx(0.9)}]
-    letterboxed = {**decoded, "frame": np.array([[0.0, -40.0, 160.0, 80.0, 160.0, 100.0]])}
+    letterboxed = {**decoded, "frame": np.array([[0.0, -30.0, 160.0, 80.0, 160.0, 100.0]])}
     (row,) = task.answer(letterboxed)["prediction"].to_pylist()
-    assert [row[0][edge] for edge in ("left", "top", "right", "bottom")] == [40.0, 0.0, 120.0, 0.0]
+    assert [row[0][edge] for edge in ("left", "top", "right", "bottom")] == [40.0, 0.0, 120.0, 10.0]
 
 
 def test_the_selection_of_a_bundle_is_that_of_its_task():

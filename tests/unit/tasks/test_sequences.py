@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from deepseek.data.batch import Batch
 from deepseek.data.targets import TargetSpec
-from deepseek.data.targets.tags import spans_of
+from deepseek.data.targets.tags import are_spans, scheme, spans_of
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.fields import Kind
@@ -83,6 +83,18 @@ def test_spans_are_read_as_the_conference_read_them(row, spans):
     labels = Scheme.of(CLASSES).labels
     starts = found.starts[0].nonzero().flatten().tolist()
     assert [(start, int(found.last[0, start]) + 1, labels[found.label[0, start]]) for start in starts] == spans
+
+
+@pytest.mark.parametrize("row", ["B-PER I-PER L-PER U-LOC", "U-PER L-PER", "B-PER L-PER I-PER", "L-LOC L-LOC O I-PER", "B-PER U-PER I-PER"])
+def test_the_letters_of_bilou_are_read_as_those_of_iobes(row):
+    classes = scheme(dict.fromkeys(("O", "B-PER", "L-PER", "U-LOC"), 1))
+    other = row.replace("L-", "E-").replace("U-", "S-")
+    assert are_spans(classes)
+    assert spans_of(row.split()) == spans_of(other.split())
+    codes = torch.tensor([[classes.index(tag) for tag in row.split()]])
+    mine, theirs = Scheme.of(classes).spans(codes, torch.ones_like(codes, dtype=torch.bool)), Scheme.of(CLASSES).spans(*tags(other))
+    for one, same in ((mine.starts, theirs.starts), (mine.last, theirs.last)):
+        torch.testing.assert_close(one, same)
 
 
 def test_span_f1_counts_whole_spans_over_all_labels():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -63,13 +65,14 @@ def test_slow_steps_are_tried_with_fewer_rows_and_quick_ones_with_all(small, mon
     assert autotune._enough_rows(lambda given: met.append(len(given)), batch) is batch
     assert met == [2, 8, 32]
     clock = iter(range(1000))
-    monkeypatch.setattr(autotune.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(autotune.time, "process_time", lambda: torch.get_num_threads() * next(clock))
     assert len(autotune._enough_rows(lambda given: None, batch)) == 2
 
 
 def test_a_hopeless_candidate_gets_one_step(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(autotune.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(autotune.time, "process_time", lambda: torch.get_num_threads() * now[0])
     taken = {Way(): [], Way("bf16"): []}
 
     def step(way, seconds):
@@ -85,6 +88,11 @@ def test_a_hopeless_candidate_gets_one_step(monkeypatch):
     quick = {Way(): step(Way(), 0.01), Way("bf16"): step(Way("bf16"), 0.09)}  # a slow first step may be a stall
     autotune._milliseconds(quick, Batch({"x": torch.zeros(2, 1)}))
     assert len(taken[Way("bf16")]) == 1 + autotune._MOST_TURNS
+
+
+def test_what_other_work_takes_of_a_processor_is_not_counted():
+    waited = autotune._seconds(lambda _: time.sleep(0.3), Batch({"x": torch.zeros(2, 1)}))
+    assert waited < 0.1
 
 
 def test_stored_pixels_are_left_as_they_lie():

@@ -79,7 +79,9 @@ class Geometric(Augmentation):
         for name in self.of_kind(*_PLACED):
             kind, held = self.inputs[name].kind, _holder(name, inputs, targets)
             if held is not None:
-                held[name] = self._moved(held[name], drawn, kind)
+                outside = self.padding == "zero" and held is targets and kind is Kind.MASK and held[name].dtype == torch.uint8
+                # a mask's 0 is a class, and what moves in from outside of the picture is of none: complements have zeros for 255
+                held[name] = 255 - self._moved(255 - held[name], drawn, kind) if outside else self._moved(held[name], drawn, kind)
                 size = size or _size(held[name], kind)
         for name in self.of_kind(Kind.BOXES):
             held = _holder(name, inputs, targets)

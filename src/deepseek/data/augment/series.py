@@ -17,6 +17,7 @@ from deepseek.data.augment.affine import ordered
 from deepseek.data.augment.base import Augmentation, Draw
 from deepseek.data.batch import Batch
 from deepseek.data.transforms.base import InputSpec
+from deepseek.errors import InputError
 from deepseek.fields import Kind
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -29,6 +30,12 @@ class _Series(Augmentation):
     def __init__(self, inputs: Mapping[str, InputSpec], /, *, probability: float) -> None:
         super().__init__(inputs)
         self.require("series", Kind.SERIES)
+        ragged = [name for name in self.of_kind(Kind.SERIES) if inputs[name].ragged]
+        if ragged:
+            raise InputError(
+                f"the rows of the series {', '.join(ragged)} are of unequal length, and {type(self).__name__} bends time for one length",
+                hint="leave it out of data.augment",
+            )
         self.probability = probability
 
     def apply(self, batch: Batch, draw: Draw) -> Batch:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from deepseek.errors import DataError
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 OUTSIDE = "O"
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f"  # Thai, Lao; Myanmar; Khmer; Myanmar's extensions
+    "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana, also of half width
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"  # Han
+)
+"""The scripts without spaces, as blocks: `re` knows no scripts by name. They are those of `deepseek.fields.UNSPACED`."""
+_LAST_MARK = 0x1F000
+"""Beyond it there are only variation selectors, which follow ideographs and stand by themselves there."""
 
 
 @dataclass(frozen=True, order=True)
@@ -28,8 +38,24 @@ class Span:
 
 
 def tokens_of(text: str) -> list[tuple[int, int]]:
-    """Return where the words and marks of a text stand: start and end of each."""
-    return [match.span() for match in _TOKEN.finditer(text)]
+    """Return where the words and marks of a text stand: start and end of each.
+
+    Of scripts without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) each character stands by itself: who cuts such texts into words
+    disagrees with the next, and a span could begin inside of one. Combining marks, as the vowels of Hindi, belong to what they stand on.
+
+    Example:
+        >>> [text[start:end] for text in ("Ada 在北京。",) for start, end in tokens_of(text)]
+        ['Ada', '在', '北', '京', '。']
+    """
+    pattern = _TOKEN if text.isascii() else _any_script()
+    return [match.span() for match in pattern.finditer(text)]
+
+
+@cache
+def _any_script() -> re.Pattern[str]:
+    mark = "".join(chr(code) for code in range(0x300, _LAST_MARK) if unicodedata.category(chr(code))[0] == "M")
+    letter = rf"(?![{_UNSPACED}])[\w{mark}\u200c\u200d]"  # with the joiners that Persian and Hindi words hold
+    return re.compile(rf"[{_UNSPACED}][{mark}]*|(?:{letter})+|[^\w\s][{mark}]*")
 
 
 def exact_span(text: str, start: int, end: int, *, said: str | None) -> tuple[int, int]:

@@ -7,6 +7,7 @@ broken-off folder is never opened.
 
 from deepseek.data.prepared.dataset import PreparedDataset
 from deepseek.data.prepared.layout import Column, Layout, layout_of
+from deepseek.data.prepared.wholes import WholeRow, Wholes, write_wholes
 from deepseek.data.prepared.writer import PreparedWriter
 
-__all__ = ["Column", "Layout", "PreparedDataset", "PreparedWriter", "layout_of"]
+__all__ = ["Column", "Layout", "PreparedDataset", "PreparedWriter", "WholeRow", "Wholes", "layout_of", "write_wholes"]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deepseek.data.batch import Batch, mask_name, pad
 from deepseek.data.prepared.layout import FORMAT_VERSION, Column, Layout, Role, column_of, widths
+from deepseek.data.prepared.wholes import Wholes
 from deepseek.data.transforms.base import Array, InputSpec, Ragged
 from deepseek.errors import DataError, InputError
 
@@ -34,6 +35,7 @@ class PreparedDataset:
     Attributes:
         inputs: What the inputs are, by name.
         source_rows: Where each row came from, or nothing.
+        wholes: The rows whose picture is larger than the input, whole; nothing where there is none.
 
     Example:
         >>> import numpy as np
@@ -41,6 +43,8 @@ class PreparedDataset:
         >>> data.take(np.array([2, 0])).targets["y"]
         tensor([2, 0])
     """
+
+    wholes: Wholes | None = None
 
     def __init__(
         self,
@@ -128,7 +132,9 @@ class PreparedDataset:
                 _map(folder / f"ragged_{index}.values.bin", column.dtype, (int(offsets[-1]), *column.shape)), offsets
             )
         inputs = {entry["name"]: InputSpec.from_json(entry) for entry in manifest["inputs"]}
-        return cls(layout, blocks, ragged=ragged, inputs=inputs, source_rows=_map(folder / "rows.bin", "int64", (rows,)))
+        made = cls(layout, blocks, ragged=ragged, inputs=inputs, source_rows=_map(folder / "rows.bin", "int64", (rows,)))
+        made.wholes = Wholes.open(folder)
+        return made
 
     def __len__(self) -> int:
         return self._rows

@@ -178,7 +178,10 @@ class JsonSource(_RecordSource):
         """Yield the elements' texts, found by decoding each once."""
         text = _Text(utf8_blocks(file, encoding=self.encoding))
         if text.peek() != "[":
-            raise DataError(f"{str(file)!r} is no array of objects: it begins with {text.rest[text.at :][:20]!r}", hint=self._hint)
+            raise DataError(
+                f"{str(file)!r} is no array of objects: it begins with {text.rest[text.at :][:20]!r}",
+                hint=_coco_hint(text.rest) or self._hint,
+            )
         text.at += 1
         if text.peek() == "]":
             text.at += 1
@@ -197,6 +200,13 @@ class JsonSource(_RecordSource):
                     )
         if text.peek():
             raise DataError(f"{str(file)!r}, line {text.line()}: there is text after the array", hint=self._hint)
+
+
+def _coco_hint(start: str) -> str | None:
+    """Return how a file of COCO is read, where a text begins as one."""
+    if '"images"' not in start or not any(f'"{name}"' in start for name in ("annotations", "categories", "licenses", "info")):
+        return None
+    return "a file of COCO is read by data.source={type: coco, path: …, images: FOLDER}, with data.target=boxes"
 
 
 class _Text:

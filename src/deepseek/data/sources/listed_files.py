@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source
 from deepseek.data.sources.files import check_request, deliver, hash_files
-from deepseek.data.sources.folder import SUFFIXES, walk
+from deepseek.data.sources.folder import SUFFIXES
+from deepseek.data.sources.folder_files import walk
 from deepseek.data.sources.remote.cache import fetch
 from deepseek.data.sources.remote.urls import is_remote, local_path
 from deepseek.data.sources.text import utf8_blocks
-from deepseek.data.volumes import NIFTI, is_volume
+from deepseek.data.volumes import NIFTI, is_volume, with_series
 from deepseek.errors import DataError
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class ListedFiles(Source):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of every file's place and whole content."""
-        return hash_files([path.absolute() for path in self._paths], Path("/"))
+        files = [file for path in self._paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+        return hash_files([file.absolute() for file in files], Path("/"))
 
     def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(self._paths), rows):
@@ -83,7 +85,8 @@ class ListedFiles(Source):
         if is_remote(fspath(item)):
             found = [(file.name, file) for file in fetch([fspath(item)])]
         elif path.is_dir():
-            found = [(name, path / name) for name in walk(path)]
+            names = with_series(walk(path)) if self.kind == "volume" else walk(path)
+            found = [(str(path) if name == "." else name, path / name) for name in names]
         elif path.exists() or not glob.has_magic(str(path)):
             found = [(str(path), path)]
         else:
@@ -91,7 +94,8 @@ class ListedFiles(Source):
         for name, file in found:
             if not file.exists():
                 raise DataError(f"there is no file {str(file)!r}")
-            if is_volume(file.name) if self.kind == "volume" else file.suffix.lower() in SUFFIXES[self.kind]:
+            volume = self.kind == "volume" and (file.is_dir() or is_volume(file.name))
+            if volume or (self.kind != "volume" and file.suffix.lower() in SUFFIXES[self.kind]):
                 self.names.append(name)
                 self._paths.append(file)
             else:

@@ -2,79 +2,71 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from deepseek.data.sources.base import HASHED_KEY, ROOT_KEY
-from deepseek.data.sources.files import FileSource, hash_files, reject_batch
-from deepseek.data.sources.folder import SUFFIXES, walk
-from deepseek.data.sources.remote.urls import local_path
-from deepseek.data.volumes import is_volume, stem_of
+from deepseek.data.sources.folder import SUFFIXES
+from deepseek.data.sources.folder_files import FolderFilesSource, walk
+from deepseek.data.sources.groups import GROUP, NamedGroups
+from deepseek.data.volumes import is_volume, stem_of, with_series
 from deepseek.errors import DataError
 
 PAIRS = (("images", "masks"), ("images", "labels"), ("imagesTr", "labelsTr"))
 """The folders of pictures and of masks that are known, the first that are there being taken."""
 _CHANNEL = re.compile(r"_(\d{4})$")
-_BATCH_ROWS = 4_096
 
 
-class MasksSource(FileSource):
+class MasksSource(FolderFilesSource[tuple[str, str]]):
     """Read a folder of pictures or volumes with a folder of their masks: `images/NAME` with `masks/NAME`.
 
     The folder of masks may also be called `labels/`; `imagesTr/` with `labelsTr/`, as the Medical Segmentation Decathlon and nnU-Net lay
     volumes out, are known too. The columns are `image` and `mask`, paths relative to the folder. A picture and its mask have the same name,
     but for the suffix and the `_0000` that nnU-Net puts behind the name of a volume; suffixes are those of pictures, `.nii` and `.nii.gz`.
+    A folder of DICOM within them is one volume, `images/NAME/` with `masks/NAME.nii.gz`.
     Pictures without a mask and masks without a picture are set aside (`rejects`).
 
     Args:
         folder: What a relative path is relative to.
-        path: The folder.
+        path: The folder, also one of an object store by its URL.
         images: The subfolder of the pictures, where it is called otherwise.
         masks: The subfolder of the masks, where it is called otherwise.
+        group: A regular expression that says from a file's name whose it is, such as `(patient[0-9]+)_`: what its first group finds is
+            the column `group`, which `split.group` keeps together.
     """
 
-    def __init__(self, folder: Path = Path(), /, *, path: str | Path, images: str | None = None, masks: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path = Path(),
+        /,
+        *,
+        path: str | Path,
+        images: str | None = None,
+        masks: str | None = None,
+        group: str | None = None,
+    ) -> None:
         super().__init__(folder, path=path)
-        self.images, self.masks = images, masks
-
-    @property
-    def root(self) -> Path:
-        """The folder that the paths in the table are relative to."""
-        assert not isinstance(self.path, list)
-        return Path(os.path.normpath((self.folder / local_path(self.path)).expanduser().absolute()))
+        self.images, self.masks, self.group = images, masks, group
+        self._groups = None if group is None else NamedGroups(group)
 
     def files(self) -> list[Path]:
-        """Return all files that rows name, in order."""
-        return [self.root / name for pair in self._items()[0] for name in pair]
+        """Return all files that rows name, in order; of a series of DICOM those in its folder."""
+        named = [self.root / name for pair in self._items()[0] for name in pair]
+        return [file for path in named for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
 
     def schema(self) -> pa.Schema:
         """Return the columns `image` and `mask`."""
-        metadata = {ROOT_KEY: os.fsencode(self.root), HASHED_KEY: b"1"}
-        return pa.schema([pa.field(name, pa.string(), metadata=metadata) for name in ("image", "mask")])
+        fields = [pa.field(name, pa.string(), metadata=self._metadata()) for name in ("image", "mask")]
+        return pa.schema(fields if self._groups is None else [*fields, pa.field(GROUP, pa.string())])
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of every file's name and whole content."""
-        return hash_files(self.files(), self.root, digests=self.digests())
-
-    def rejects(self) -> Iterator[pa.RecordBatch]:
-        """Yield the files that are no rows, and why; `line` is null."""
-        _, bad = self._items()
-        if bad:
-            yield reject_batch([None] * len(bad), list(bad.values()), list(bad))
-
-    def _batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-        schema = self.schema()
-        names = schema.names if columns is None else columns
-        target = pa.schema([schema.field(name) for name in names])
-        pairs, _ = self._items()
-        for start in range(0, len(pairs), _BATCH_ROWS):
-            part = pairs[start : start + _BATCH_ROWS]
-            values = {"image": [image for image, _ in part], "mask": [mask for _, mask in part]}
-            yield pa.record_batch([pa.array(values[name], pa.string()) for name in names], schema=target)
+    def _values(self, rows: Sequence[tuple[str, str]], column: str) -> list[str | None]:
+        if column == GROUP:
+            assert self._groups is not None
+            return [*self._groups.of([image for image, _ in rows])]
+        place = ("image", "mask").index(column)
+        return [pair[place] for pair in rows]
 
     def _items(self) -> tuple[list[tuple[str, str]], dict[str, str]]:
         """Return pairs of paths, and the other files with the reason why they are none."""
@@ -102,12 +94,15 @@ class MasksSource(FileSource):
     def _named(self, subfolder: str, bad: dict[str, str]) -> dict[str, str]:
         """Return the files of a subfolder by what a picture and its mask have in common."""
         found: dict[str, str] = {}
-        for name in walk(self.root / subfolder):
+        listed = walk(self.root / subfolder)
+        apart = [name for name in listed if "/" not in name]  # slices are of one volume where they have a folder of their own
+        for name in sorted([*apart, *with_series(name for name in listed if "/" in name)]):
             path = f"{subfolder}/{name}"
-            if not (is_volume(name) or Path(name).suffix.lower() in SUFFIXES["image"]):
+            series = (self.root / path).is_dir()
+            if not (series or is_volume(name) or Path(name).suffix.lower() in SUFFIXES["image"]):
                 bad[path] = f"no picture: its suffix is {Path(name).suffix or 'missing'}"
                 continue
-            stem = stem_of(name)
+            stem = Path(name).name if series else stem_of(name)
             channel = _CHANNEL.search(stem) if is_volume(name) else None
             if channel and channel[1] != "0000":
                 bad[path] = f"a further channel ({channel[1]}) of a volume: volumes are read with one channel"

@@ -6,6 +6,7 @@ Legend of shapes: `*space` height and width, or depth, height and width.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from deepseek.data.targets.spec import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.data.transforms.pictured import PicturedTransform
 from deepseek.data.transforms.volume import root_of
-from deepseek.data.volumes import is_volume, read_volume
+from deepseek.data.volumes import is_volume, read_volume, same_axes
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind
 
@@ -33,15 +34,16 @@ if TYPE_CHECKING:
 IGNORED = 255
 """The code of places whose class is not known, or that lie outside of the picture: they are neither trained nor measured on."""
 _READ_ERRORS = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
-_Mask = tuple[np.ndarray, tuple[float, ...] | None]
+_Mask = tuple[np.ndarray, np.ndarray | None]
 
 
 class MaskTarget(TargetTransform):
     """One column of masks, each of the size of its row's picture.
 
-    A mask is a picture of whole numbers: a PNG (or BMP, TIFF, GIF) in shades of grey or with a palette, whose numbers are the classes; a
-    NIfTI file or a folder of DICOM; or an array. Classes are the numbers that training masks hold, whatever they are: of 0 and 255 the
-    first class is 0 and the second 255, and answers are 0 and 255 again. The smallest one is taken for the background.
+    A mask is a picture of whole numbers: a PNG (or BMP, TIFF, GIF) in shades of grey, also where these are written as equal red, green and
+    blue, or with a palette, whose numbers are the classes; a NIfTI file or a folder of DICOM; or an array. Classes are the numbers that
+    training masks hold, whatever they are: of 0 and 255 the first class is 0 and the second 255, and answers are 0 and 255 again. The
+    smallest one is taken for the background.
 
     A batch holds codes from 0, uint8 `[rows, *space]` of the network's size, brought to it as the picture is; 255 where the class is not
     known or the picture ends.
@@ -64,7 +66,10 @@ class MaskTarget(TargetTransform):
         self._column = self.columns[0]
         self._counts: dict[int, int] = {}
         self._rows = 0
+        self._unread: str | None = None
         self._picture: PicturedTransform | None = None
+        self._turned: tuple[int, str] = (0, "")
+        self._lock = threading.Lock()
 
     @property
     def picture(self) -> PicturedTransform:
@@ -97,14 +102,20 @@ class MaskTarget(TargetTransform):
         """Look at training masks; those that cannot be read are passed over here and named by `bad`."""
         self._rows += batch.num_rows
         for mask in self._masks(batch):
-            for number in () if isinstance(mask, str) else _numbers(mask[0]):
+            if isinstance(mask, str):
+                self._unread = self._unread or mask
+                continue
+            for number in _numbers(mask[0]):
                 self._counts[number] = self._counts.get(number, 0) + 1
 
     def finish(self) -> None:
         """Settle the classes."""
         counts = {number: count for number, count in sorted(self._counts.items()) if number != self.ignore}
         if not counts:
-            raise DataError(f"no training row has a readable mask in {self._column!r}", hint="are the paths right?")
+            first = f"; the first: {self._unread}" if self._unread else ""
+            raise DataError(
+                f"no training row has a readable mask in {self._column!r}{first}", hint=None if first else "are the paths right?"
+            )
         if len(counts) < 2:
             raise DataError(f"all places of all training masks are {next(iter(counts))}", hint="there is nothing to tell apart")
         if len(counts) >= IGNORED:
@@ -125,27 +136,64 @@ class MaskTarget(TargetTransform):
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return `target`, uint8 `[rows, *space]`."""
         out = np.empty((batch.num_rows, *self.picture.space), dtype=np.uint8)
-        numbers = np.array([int(name) for name in self.spec.classes])
-        for row, (given, size) in enumerate(zip(self._masks(batch), self.picture.sizes(batch), strict=True)):
-            mask = _checked(given, size)
-            if isinstance(mask, str):
-                raise DataError(f"row {row} of the batch: {mask}", hint="replace the file; preparing data sets such rows aside")
-            values, spacing = mask
-            places = np.searchsorted(numbers, values).clip(max=len(numbers) - 1)
-            unknown = (values != self.ignore) & (numbers[places] != values)
-            if unknown.any():
-                what = f"row {row} of the batch: the mask holds {int(values[unknown][0])}, which no training mask of {self._column!r} does"
-                raise DataError(
-                    what, hint=f"known: {', '.join(self.spec.classes[:20])}; or name the number for unknown places as task.ignore"
-                )
-            codes = places.astype(np.uint8)
-            if self.ignore is not None:
-                codes[values == self.ignore] = IGNORED
-            out[row] = self.picture.lay(codes, outside=IGNORED, spacing=spacing)
+        turned = []
+        for row, (codes, lies_alike) in enumerate(self._laid(batch)):
+            out[row] = self.picture.lay(codes, outside=IGNORED)
+            turned += [] if lies_alike else [row]
+        self._count_turned(batch, turned)  # once all is read: a batch with a broken mask comes again without it
         return {"target": out}
 
+    def wholes(self, batch: pa.RecordBatch) -> Iterator[np.ndarray]:
+        """Yield each row's codes, uint8 `[*space]`, in the size that its picture has before it is brought to the network's.
+
+        Raises:
+            DataError: A mask is missing, cannot be read, is not of its picture's size, or holds a class that training did not know.
+        """
+        return (codes for codes, _ in self._laid(batch))
+
+    def _laid(self, batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray, bool]]:
+        """Yield each row's codes, and whether mask and volume say that they lie alike in the body."""
+        for row, (given, head) in enumerate(zip(self._masks(batch), self.picture.heads(batch), strict=True)):
+            mask = _checked(given, None if head is None else head.size)
+            if isinstance(mask, str):
+                raise DataError(f"row {row} of the batch: {mask}", hint="replace the file; preparing data sets such rows aside")
+            values, lies = mask
+            own = None if head is None else head.own
+            yield self.picture.scaled(self._codes(values, row), own), head is None or same_axes(head.affine, lies)
+
+    def take_left_out(self) -> list[str]:
+        """Return how many masks lie otherwise in the body than their volumes since this was last asked, in words."""
+        with self._lock:
+            (count, first), self._turned = self._turned, (0, "")
+        if not count:
+            return []
+        return [
+            f"{count} masks say that they lie otherwise in the body than their volume does, the first in {first}: they are taken voxel by "
+            "voxel, as they are stored; look whether they fit, and bring both to one orientation where they do not"
+        ]
+
+    def _count_turned(self, batch: pa.RecordBatch, rows: Sequence[int]) -> None:
+        if not rows:
+            return
+        name = get_column(batch, self._column)[rows[0]].as_py()
+        with self._lock:
+            count, first = self._turned
+            self._turned = (count + len(rows), first or (repr(name) if isinstance(name, str) else f"row {rows[0]} of a batch"))
+
+    def _codes(self, values: np.ndarray, row: int) -> np.ndarray:
+        numbers = np.array([int(name) for name in self.spec.classes])
+        places = np.searchsorted(numbers, values).clip(max=len(numbers) - 1)
+        unknown = (values != self.ignore) & (numbers[places] != values)
+        if unknown.any():
+            what = f"row {row} of the batch: the mask holds {int(values[unknown][0])}, which no training mask of {self._column!r} does"
+            raise DataError(what, hint=f"known: {', '.join(self.spec.classes[:20])}; or name the number for unknown places as task.ignore")
+        codes = places.astype(np.uint8)
+        if self.ignore is not None:
+            codes[values == self.ignore] = IGNORED
+        return codes
+
     def _masks(self, batch: pa.RecordBatch) -> Iterator[_Mask | str]:
-        """Yield each row's mask, whole numbers `[*space]`, with the distance of its places where known; or why it cannot be read."""
+        """Yield each row's mask, whole numbers `[*space]`, with its place in the body where known; or why it cannot be read."""
         import pyarrow as pa
 
         column, root = get_column(batch, self._column), root_of(batch, self._column)
@@ -166,10 +214,13 @@ def _read_mask(item: Any, root: Path, column: str) -> _Mask | str:
     try:
         if isinstance(item, str) and (is_volume(item) or (root / item).is_dir()):
             volume = read_volume(root / item)
-            return _whole_numbers(volume.values, f"the mask {where}", volume.spacing)
+            return _whole_numbers(volume.values, f"the mask {where}", volume.affine)
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as image:
             if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
-                return f"the mask {where} is in colours: a mask has one number a pixel, in shades of grey or with a palette"
+                grey = _one_channel(np.asarray(image))
+                if image.mode in ("CMYK", "YCbCr") or grey is None:
+                    return f"the mask {where} is in colours: a mask has one number a pixel, in shades of grey or with a palette"
+                return _whole_numbers(grey, f"the mask {where}", None)
             return _whole_numbers(np.asarray(image), f"the mask {where}", None)
     except DataError as error:
         return error.message
@@ -177,7 +228,13 @@ def _read_mask(item: Any, root: Path, column: str) -> _Mask | str:
         return f"the mask {where} in column {column!r} cannot be read: {error}"
 
 
-def _whole_numbers(values: np.ndarray, what: str, spacing: tuple[float, ...] | None) -> _Mask | str:
+def _one_channel(values: np.ndarray) -> np.ndarray | None:
+    """Return the one number that red, green and blue share at every pixel of `[h, w, 3 or 4]`, or nothing where they differ."""
+    same = (values[..., :1] == values[..., 1:3]).all()
+    return values[..., 0] if same else None
+
+
+def _whole_numbers(values: np.ndarray, what: str, affine: np.ndarray | None) -> _Mask | str:
     if values.ndim > 2 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.dtype == bool:
@@ -189,7 +246,7 @@ def _whole_numbers(values: np.ndarray, what: str, spacing: tuple[float, ...] | N
         values = rounded.astype(np.int64)
     if values.size and values.min() < 0:
         return f"{what} holds {int(values.min())}; classes are numbered from 0 on"
-    return values, spacing
+    return values, affine
 
 
 def _numbers(values: np.ndarray) -> list[int]:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from deepseek.data.transforms.base import Array, Transform
 
-_SPAN_TAG = re.compile(r"([BIES])-(.+)", re.DOTALL)
+_SPAN_TAG = re.compile(r"([BIESLU])-(.+)", re.DOTALL)
+LETTERS = {"B": 1, "I": 2, "E": 3, "L": 3, "S": 4, "U": 4}
+"""What a tag's letter says: its word begins a span, goes on with one, ends one, or is one alone. `L` (last) and `U` (unit) are what
+BILOU calls `E` and `S` (Ratinov and Roth, CoNLL 2009, https://aclanthology.org/W09-1119/)."""
 
 
 class TagsTarget(TargetTransform):
@@ -32,8 +35,8 @@ class TagsTarget(TargetTransform):
     Label Studio gives it, which become `B-LABEL` and `I-LABEL` for the words and marks inside, `O` outside. A span that no tags can say,
     since it cuts through a word or overlaps another, is left out, and how many are is said in the warnings.
 
-    Where all tags are `O` or begin with `B-`, `I-`, `E-` or `S-`, they are spans: each label then has all of its tags among the classes,
-    `O` is the first, and a row's spans are answered too.
+    Where all tags are `O` or begin with `B-`, `I-`, `E-` or `S-` (`L-` and `U-` are read like the last two), they are spans: each label
+    then has all of its tags among the classes, `O` is the first, and a row's spans are answered too.
 
     Args:
         fields: The one column.
@@ -201,19 +204,19 @@ def scheme(tags: Mapping[str, int]) -> tuple[str, ...]:
     if not parts or not all(parts):
         return tuple(sorted(tags))
     found = [(part[1], part[2]) for part in parts if part]
-    letters = "BIES" if any(letter in "ES" for letter, _ in found) else "BI"
+    letters = "BI" + "".join(pair for pair in ("ES", "LU") if any(letter in pair for letter, _ in found))
     return (OUTSIDE, *(f"{letter}-{label}" for label in sorted({label for _, label in found}) for letter in letters))
 
 
 def are_spans(classes: Sequence[str]) -> bool:
-    """Whether tags say spans: each is `O`, or `B`, `I`, `E` or `S` with a label."""
+    """Whether tags say spans: each is `O`, or `B`, `I`, `E` or `S` (or `L` or `U`) with a label."""
     return OUTSIDE in classes and all(tag == OUTSIDE or _SPAN_TAG.fullmatch(tag) for tag in classes)
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     """Return the spans that a row's tags say: first word, the word behind the last, label.
 
-    An `I` or `E` that goes on with nothing of its label begins a span.
+    An `I`, `E` or `L` that goes on with nothing of its label begins a span.
 
     Example:
         >>> spans_of(["B-PER", "I-PER", "O", "I-LOC", "S-LOC"])
@@ -223,7 +226,7 @@ def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     before = OUTSIDE
     for place, tag in enumerate(tags):
         if tag != OUTSIDE:
-            joined = tag[0] in "IE" and before[0] in "BI" and before[2:] == tag[2:]
+            joined = tag[0] in "IEL" and before[0] in "BI" and before[2:] == tag[2:]
             if joined:
                 spans[-1] = (spans[-1][0], place + 1, tag[2:])
             else:

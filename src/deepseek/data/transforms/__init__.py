@@ -21,10 +21,11 @@ TRANSFORM_OF = {
     Kind.VOLUME: "volume",
     Kind.TEXT: "text",
     Kind.AUDIO: "audio",
+    Kind.SERIES: "series",
 }
 """Which transform treats a kind unless the recipe says otherwise; kinds that are not here are left out, and named."""
 
-_BY_FILE = {TRANSFORM_OF[Kind.IMAGE], TRANSFORM_OF[Kind.AUDIO]}
+_MAY_LACK = {TRANSFORM_OF[kind] for kind in (Kind.IMAGE, Kind.AUDIO, Kind.SERIES)}
 """Transforms of what a row may lack, and says nothing without where it is the only input."""
 
 
@@ -46,7 +47,7 @@ class Grouped:
 
 
 def group_fields(schema: Schema, specs: Mapping[str, Spec] | None = None, *, weighted: bool = False) -> Grouped:
-    """Sort a schema's input columns by transform: one for a kind's columns, one for each image, text, sound and column in `specs`.
+    """Sort a schema's input columns by transform: one for a kind's columns, one for each image, text, sound, series and column in `specs`.
 
     Args:
         schema: The columns after cleaning.
@@ -76,7 +77,7 @@ def group_fields(schema: Schema, specs: Mapping[str, Spec] | None = None, *, wei
         _add_shared(
             grouped, given.get(key, TRANSFORM_OF.get(fields[0].kind, key)), fields, name=None if key in set(TRANSFORM_OF.values()) else key
         )
-    if len(grouped.parts) == 1 and grouped.parts[0][0]["type"] in _BY_FILE and not given:
+    if len(grouped.parts) == 1 and grouped.parts[0][0]["type"] in _MAY_LACK and not given:
         spec, alone, name = grouped.parts[0]
         grouped.parts = [({**spec, "missing": "fail"}, alone, name)]  # without its only input a row says nothing
     if not grouped.parts:
@@ -95,7 +96,7 @@ def _key(field: Field, given: Mapping[str, Spec]) -> str:
 
 def _add_shared(grouped: Grouped, spec: Spec, fields: Sequence[Field], *, name: str | None) -> None:
     validated = family("transform").validate(spec)
-    if fields[0].kind in {Kind.IMAGE, Kind.VOLUME, Kind.TEXT, Kind.AUDIO, Kind.TAGS}:
+    if fields[0].kind in {Kind.IMAGE, Kind.VOLUME, Kind.TEXT, Kind.AUDIO, Kind.SERIES, Kind.TAGS}:
         grouped.parts += [(validated, (field,), None) for field in fields]
     else:
         grouped.parts.append((validated, tuple(fields), name))

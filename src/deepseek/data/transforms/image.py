@@ -131,6 +131,7 @@ class ImageTransform(PicturedTransform):
             mean, square = mean.mean(keepdims=True), square.mean(keepdims=True)
         std = np.sqrt(np.maximum(square - mean**2, 0))
         size = (self.size, self.size) if isinstance(self.size, int) else self.size or self._common_size()
+        warnings = [self._told_of_cut(size)] if self.fit == "pad" else []
         std = np.where(std > 0.5, std, 1.0)
         measured = {"mean": mean.tolist(), "std": std.tolist()}
         given = {"mean": self.mean, "std": self.std}
@@ -141,9 +142,20 @@ class ImageTransform(PicturedTransform):
         self._state = {"size": list(size), "channels": channels, **measured, **own}
         if self._absent and self.missing == "mean":
             share = self._absent / self._rows
-            self.warnings = (f"{share:.1%} of the training rows have no image in {self._column!r} and get the mean colour of the others",)
+            warnings.append(f"{share:.1%} of the training rows have no image in {self._column!r} and get the mean colour of the others")
+        self.warnings = tuple(filter(None, warnings))
         self._sizes, self._sums, self._grey = {}, {}, True
         self._rows = self._absent = 0
+
+    def _told_of_cut(self, size: tuple[int, int]) -> str:
+        """Return what is to be said of training images that lose pixels to the size, or nothing."""
+        cut = sum(count for one, count in self._sizes.items() if one[0] > size[0] or one[1] > size[1])
+        if not cut:
+            return ""
+        return (
+            f"{cut} of {sum(self._sizes.values())} training images of {self._column!r} are larger than {size[0]}×{size[1]} pixels: what is "
+            "cut off around the centre is not trained on; answers are for the whole image"
+        )
 
     def _common_size(self) -> tuple[int, int]:
         sizes = np.array(list(self._sizes), dtype=np.int64)
@@ -220,7 +232,7 @@ class ImageTransform(PicturedTransform):
         root = self._root(batch)
         return [picture_size(item, root) for item in column.to_pylist()]
 
-    def lay(self, mask: np.ndarray, *, outside: int, spacing: tuple[float, ...] | None = None) -> np.ndarray:
+    def lay(self, mask: np.ndarray, *, outside: int) -> np.ndarray:
         """Return a mask shrunk or stretched to the nearest pixel, or cut and filled up, as its image is."""
         if self.fit == "letterbox":
             raise InputError("a mask beside an image with fit: letterbox", hint="take resize or pad, which masks can follow")
@@ -303,6 +315,17 @@ def _read(item: np.ndarray | str | bytes, root: Path, fit: _Wanted | None, colum
         return f"the image {where} in column {column!r} cannot be read: {error}"
 
 
+def read_pixels(item: bytes | str, root: Path, column: str) -> np.ndarray | str:
+    """Return an image in its own size, uint8 `[h, w, 1 or 3]`, as it is shown, or why it cannot be read.
+
+    Args:
+        item: The file's bytes, or its path.
+        root: The folder that the path is relative to.
+        column: The column that it stands in.
+    """
+    return _read(item, root, None, column)
+
+
 def picture_size(item: Any, root: Path) -> tuple[int, int] | None:
     """Return an image's height and width as it is shown, from the head of its file; nothing where that cannot be read.
 
@@ -332,6 +355,8 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
 def _fit(image: Image.Image, fit: _Wanted | None) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         deep = np.asarray(image, dtype=np.float64)
+        if image.mode == "F" and (deep.max(initial=0) <= 1 and (deep % 1).any()):
+            raise ValueError("it holds parts of full brightness, from 0 to 1: write whole numbers of 8 or 16 bits")
         image = Image.fromarray((deep / (257.0 if deep.max(initial=0) > 255 else 1.0)).clip(0, 255).round().astype(np.uint8))
     grey = image.mode in ("1", "L", "LA") if fit is None else fit.channels == 1
     image = image.convert("L" if grey else "RGB")

@@ -6,13 +6,14 @@ Legend of shapes: `*space` height and width, or depth, height and width · `c` c
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepseek.data.transforms.base import Transform
+from deepseek.data.volumes import resampled
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +32,21 @@ class Whole:
     values: np.ndarray
     size: tuple[int, ...]
     fill: float
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is known of one row's picture before it is decoded.
+
+    Attributes:
+        size: `*space` as the file has it.
+        own: `*space` as `wholes` yields it: `size`, but where voxels are brought to another distance.
+        affine: Where a volume lies in the body, as of `data.volumes.Volume`, where it says so.
+    """
+
+    size: tuple[int, ...]
+    own: tuple[int, ...]
+    affine: np.ndarray | None = None
 
 
 class PicturedTransform(Transform):
@@ -60,12 +76,33 @@ class PicturedTransform(Transform):
             DataError: One is missing or cannot be read.
         """
 
-    @abstractmethod
-    def lay(self, mask: np.ndarray, *, outside: int, spacing: tuple[float, ...] | None = None) -> np.ndarray:
-        """Return a row's mask brought to the network's size as its picture is.
+    def heads(self, batch: pa.RecordBatch) -> list[Head | None]:
+        """Return what is known of each row's picture before it is decoded; nothing for one that is missing or cannot be read."""
+        return [None if size is None else Head(size, size) for size in self.sizes(batch)]
+
+    def scaled(self, mask: np.ndarray, size: tuple[int, ...] | None) -> np.ndarray:
+        """Return a row's mask in the size that its picture has in `wholes`: each place the nearest one's code.
 
         Args:
             mask: Codes, uint8 `[*space]` of the original size.
-            outside: The code of places where the picture has none.
-            spacing: The distance between its places, in millimetres, where its file says it.
+            size: That of its row in `wholes`.
         """
+        return mask if size is None or mask.shape == size else resampled(mask, size, nearest=True)
+
+    @abstractmethod
+    def lay(self, mask: np.ndarray, *, outside: int) -> np.ndarray:
+        """Return a row's mask brought from the size that its picture has in `wholes` to the network's size, as the picture is.
+
+        Args:
+            mask: Codes, uint8 `[*space]`, as `scaled` returned it.
+            outside: The code of places where the picture has none.
+        """
+
+    def is_cut(self, heads: Sequence[Head | None]) -> np.ndarray:
+        """Return which rows lose places to the network's size, bool `[rows]`: those that are larger and not resized.
+
+        Args:
+            heads: What `heads` says of the rows.
+        """
+        cut = [one is not None and any(there > wanted for there, wanted in zip(one.own, self.space, strict=True)) for one in heads]
+        return np.array(cut, dtype=bool) & (not self.resizes)

@@ -15,6 +15,8 @@ PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 """The codes of a WAV file's `fmt ` chunk."""
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)
 """What stands for the size of samples that were written to a stream: they go on to the file's end."""
+HIGHEST_RATE = 768_000
+"""Samples a second of the quickest converters. What claims more is damaged, and the filter to another rate could take any memory."""
 _HALF_WIDTH = 10
 """Zero crossings of the low-pass filter to either side."""
 _KAISER = 5.0
@@ -37,6 +39,8 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
         MissingExtraError: It is in a format for which `soundfile` is needed, and that is not installed.
     """
     samples, rate = _decode_wav(data) if data[:4] == b"RIFF" and data[8:12] == b"WAVE" else _decode_other(data)
+    if rate > HIGHEST_RATE:
+        raise SoundError(f"it says that it has {rate:,} samples a second; up to {HIGHEST_RATE:,} are read")
     if not len(samples):
         raise SoundError("it holds no samples")
     if not np.isfinite(samples).all():
@@ -106,7 +110,8 @@ def _decode_other(data: bytes) -> tuple[np.ndarray, int]:
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise SoundError(str(error)) from error
+        # what the library says itself, without the place in memory that stands for the file's name
+        raise SoundError(str(getattr(error, "error_string", error))) from error
     return samples, int(rate)
 
 

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge
-from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel
 
-from deepseek.data.columns import get_column, is_number, is_text, plain
-from deepseek.data.transforms.base import Array, InputSpec, Ragged, Transform
+from deepseek.data.transforms.base import Array, InputSpec, Ragged
 from deepseek.data.transforms.sample import TextSample
-from deepseek.data.transforms.tokenizer import LEAST_BPE, MISSING, RESERVED, START, UNKNOWN, Vocabulary, encode, train_tokenizer
-from deepseek.errors import ColumnError, InputError
+from deepseek.data.transforms.text_columns import MEASURED_TEXTS, joined, text_chunks, text_column
+from deepseek.data.transforms.tokenized import TokenizedTransform
+from deepseek.data.transforms.tokenizer import MISSING, RESERVED, START, UNKNOWN, Vocabulary, encode
 from deepseek.fields import Field, Kind
 
-CHUNK_BYTES = 4 << 20
-"""Text that is cut into tokens at once: the library holds some hundred bytes a token meanwhile."""
-MEASURED_TEXTS = 10_000
 LARGEST_UNKNOWN_SHARE = 0.25
-MEASURED_CHARACTERS = 500
-"""Of one text: enough to meet the characters that are frequent."""
-MOST_WORDS = 20_000
-PIECES, PIECES_POWER = 0.24, 0.6
 
 
-class TextTransform(Transform):
+class TextTransform(TokenizedTransform):
     """Turns a column of texts into one ragged int32 input: the ids of each text's tokens.
 
     Every row begins with the id 2, so that none is empty; a missing text is `[2, 3]`, an empty one `[2]`. Id 1 stands for tokens that
@@ -59,8 +49,6 @@ class TextTransform(Transform):
         [2, 5, 4, 2, 3]
     """
 
-    ragged = True
-
     def __init__(  # noqa: PLR0913  its arguments are its keys in a recipe
         self,
         fields: Sequence[Field],
@@ -74,17 +62,8 @@ class TextTransform(Transform):
         keep: Literal["start", "end", "both"] = "start",
         min_count: Annotated[int, Ge(1)] = 2,
     ) -> None:
-        if len(fields) != 1:
-            raise InputError(f"a text transform is given {len(fields)} columns", hint="each column of texts has a transform of its own")
-        if tokenizer == "bpe" and vocabulary != "auto" and vocabulary < LEAST_BPE:
-            raise InputError(f"vocabulary is {vocabulary}", hint=f"the tokenizer bpe has an id for each byte: at least {LEAST_BPE}")
-        super().__init__(fields, name or fields[0].name)
-        self.tokenizer, self.vocabulary, self.lowercase = tokenizer, vocabulary, lowercase
-        self.max_tokens, self.keep, self.min_count = max_tokens, keep, min_count
-        self._column = self.fields[0].name
-        self._sample = TextSample()
-        self._state: dict[str, str] = {}
-        self._trained: Tokenizer | None = None
+        super().__init__(fields, name, tokenizer=tokenizer, vocabulary=vocabulary, min_count=min_count)
+        self.lowercase, self.max_tokens, self.keep = lowercase, max_tokens, keep
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Take up some of a batch's texts to train the tokenizer on."""
@@ -93,11 +72,7 @@ class TextTransform(Transform):
     def finish(self) -> None:
         """Train the tokenizer."""
         texts = self._sample.texts()
-        size = self.vocabulary
-        if size == "auto":
-            size = pieces_for(texts) if self.tokenizer == "bpe" else MOST_WORDS
-        trained = train_tokenizer(self.tokenizer, _strings(texts), size=size, lowercase=self.lowercase, min_count=self.min_count)
-        self.load_json({"kind": self.tokenizer, "tokenizer": trained})
+        self.load_json({"kind": self.tokenizer, "tokenizer": self.trained(texts, lowercase=self.lowercase)})
         self.warnings = tuple(self._warnings(texts))
         self._sample = TextSample()
 
@@ -111,26 +86,21 @@ class TextTransform(Transform):
         if cut:
             which = "" if len(looked) == self._sample.seen else "about "
             yield (
-                f"{which}{max(cut, 0.001):.1%} of the training texts of {self._column!r} have over {self.max_tokens} tokens and are cut "
+                f"{which}{max(cut, 0.001):.1%} of the training texts of {self.column!r} have over {self.max_tokens} tokens and are cut "
                 f"(keep: {self.keep}); raise max_tokens of the transform text to read more"
             )
         unknown = float((rows.values == UNKNOWN).mean()) if len(rows.values) else 0.0
         if unknown > LARGEST_UNKNOWN_SHARE:
             yield (
-                f"{unknown:.0%} of the tokens of {self._column!r} in the training rows get no id of their own; "
+                f"{unknown:.0%} of the tokens of {self.column!r} in the training rows get no id of their own; "
                 "lower min_count, raise vocabulary, or take tokenizer: bpe"
             )
-
-    def _fitted(self) -> Tokenizer:
-        if self._trained is None:
-            raise InputError("the transform of texts is not fitted", hint="call observe and finish, or load_json, first")
-        return self._trained
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """The one input, ragged."""
         size = self._fitted().get_vocab_size()
-        return (InputSpec(str(self.name), Kind.TEXT, (self._column,), (), "int32", cardinalities=(size,), ragged=True),)
+        return (InputSpec(str(self.name), Kind.TEXT, (self.column,), (), "int32", cardinalities=(size,), ragged=True),)
 
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the ids, int32, each row from 1 to `max_tokens` long."""
@@ -172,18 +142,7 @@ class TextTransform(Transform):
             lengths = np.diff(rows.offsets)
             unknown += int((2 * np.diff(known[rows.offsets]) > lengths).sum())
             texts += int((lengths > 0).sum())
-        return {self._column: (unknown, texts)}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the tokenizer, whole."""
-        self._fitted()
-        return dict(self._state)
-
-    def load_json(self, state: Mapping[str, Any]) -> Self:
-        """Take up what `to_json` returned."""
-        self._state = dict(state)
-        self._trained = Tokenizer.from_str(state["tokenizer"])
-        return self
+        return {self.column: (unknown, texts)}
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return what each id stands for; the reserved ones stand in brackets, and a piece that begins a word begins with its space."""
@@ -195,60 +154,4 @@ class TextTransform(Transform):
         return [name if name in RESERVED else spell([name]) for name in names]
 
     def _texts(self, batch: pa.RecordBatch) -> pa.Array:
-        return text_column(batch, self._column)
-
-
-def text_column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """Return a column as strings; numbers, dates and booleans as they are written.
-
-    Raises:
-        ColumnError: It is not there, or holds what is no text.
-    """
-    column = plain(get_column(batch, name))
-    kind = column.type
-    if pa.types.is_string(kind):
-        return column
-    if is_text(kind) or is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_temporal(kind):
-        return column.cast(pa.string())
-    raise ColumnError(
-        f"the column {name!r} of type {kind} stands where texts are needed",
-        hint="say what it is in the recipe under data.fields",
-    )
-
-
-def pieces_for(texts: pa.Array) -> int:
-    """Return how many pieces suit an amount of text: one for each byte and frequent character, and some by its length.
-
-    A piece must come often enough for the network to learn from it, and the number of words that do grows with a power of the length,
-    between 0.4 and 0.6 (Heaps 1978). In bags of n-grams on 7,000 sentences a thousand pieces classify 1.5 points better than four thousand
-    do, and than words; on 20,000 long reviews two to sixteen thousand are within half a point.
-
-    Args:
-        texts: The texts to learn from.
-    """
-    size_bytes = int(pc.sum(pc.binary_length(texts)).as_py() or 0)
-    looked = "".join(pc.utf8_slice_codeunits(texts.slice(0, MEASURED_TEXTS), 0, MEASURED_CHARACTERS).to_pylist())
-    frequent = sum(count > 1 for count in Counter(looked).values())
-    return LEAST_BPE + frequent + round(PIECES * math.pow(size_bytes, PIECES_POWER))
-
-
-def text_chunks(texts: pa.Array) -> Iterator[pa.Array]:
-    """Yield a column in parts of a few megabytes, at least one text each; one empty part where there is nothing."""
-    sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    parts = np.cumsum(sizes) // CHUNK_BYTES
-    starts = [0, *(np.flatnonzero(np.diff(parts)) + 1)] if len(parts) else [0]
-    for start, stop in zip(starts, [*starts[1:], len(texts)], strict=True):
-        yield texts.slice(start, stop - start)
-
-
-def _strings(texts: pa.Array) -> Iterator[str]:
-    for part in text_chunks(texts):
-        yield from part.to_pylist()
-
-
-def joined(parts: Sequence[Ragged]) -> Ragged:
-    """Return the rows of several parts, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-    return Ragged(np.concatenate([part.values for part in parts]), np.concatenate([[0], np.cumsum(lengths)]))
+        return text_column(batch, self.column)

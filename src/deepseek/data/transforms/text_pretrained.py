@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from deepseek.data.checkpoints import checkpoint_folder, read_checkpoint_config, read_checkpoint_json
 from deepseek.data.transforms.base import Array, InputSpec, Ragged, Transform
-from deepseek.data.transforms.text import MEASURED_TEXTS, joined, text_chunks, text_column
+from deepseek.data.transforms.text_columns import MEASURED_TEXTS, joined, text_chunks, text_column
 from deepseek.errors import InputError, MissingExtraError
 from deepseek.fields import Field, Kind
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge
-from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel
 
-from deepseek.data.transforms.base import Array, InputSpec, Ragged, Transform
+from deepseek.data.transforms.base import Array, InputSpec, Ragged
 from deepseek.data.transforms.sample import TextSample
-from deepseek.data.transforms.text import MEASURED_TEXTS, MOST_WORDS, joined, pieces_for, text_chunks, text_column
-from deepseek.data.transforms.tokenizer import LEAST_BPE, RESERVED, START, UNKNOWN, encode, train_tokenizer
-from deepseek.errors import InputError
+from deepseek.data.transforms.text_columns import MEASURED_TEXTS, joined, text_chunks, text_column
+from deepseek.data.transforms.tokenized import TokenizedTransform
+from deepseek.data.transforms.tokenizer import RESERVED, START, UNKNOWN, encode
 from deepseek.fields import Field, Kind
 
 _CONTINUES = 0b10
 """How the two highest bits of a byte begin that goes on with a character of UTF-8."""
 
 
-class TokensTransform(Transform):
+class TokensTransform(TokenizedTransform):
     """Turns a column of texts into one ragged int32 input: the ids of each text's tokens, none of them cut off.
 
     Unlike the transform `text`, it changes no character before cutting (no lower case, no Unicode form), and `text_of` writes ids as text
@@ -48,8 +47,6 @@ class TokensTransform(Transform):
         'not to be'
     """
 
-    ragged = True
-
     def __init__(
         self,
         fields: Sequence[Field],
@@ -61,35 +58,22 @@ class TokensTransform(Transform):
         documents: bool = True,
         min_count: Annotated[int, Ge(1)] = 1,
     ) -> None:
-        if len(fields) != 1:
-            raise InputError(f"a text transform is given {len(fields)} columns", hint="each column of texts has a transform of its own")
-        if tokenizer == "bpe" and vocabulary != "auto" and vocabulary < LEAST_BPE:
-            raise InputError(f"vocabulary is {vocabulary}", hint=f"the tokenizer bpe has an id for each byte: at least {LEAST_BPE}")
-        super().__init__(fields, name or fields[0].name)
-        self.tokenizer, self.vocabulary, self.documents, self.min_count = tokenizer, vocabulary, documents, min_count
-        self._column = self.fields[0].name
-        self._sample = TextSample()
-        self._state: dict[str, Any] = {}
-        self._trained: Tokenizer | None = None
+        super().__init__(fields, name, tokenizer=tokenizer, vocabulary=vocabulary, min_count=min_count)
+        self.documents = documents
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Take up some of a batch's texts to train the tokenizer on."""
-        self._sample.add(text_column(batch, self._column))
+        self._sample.add(text_column(batch, self.column))
 
     def finish(self) -> None:
         """Train the tokenizer."""
         texts = self._sample.texts()
-        size = self.vocabulary
-        if size == "auto":
-            size = pieces_for(texts) if self.tokenizer == "bpe" else MOST_WORDS
-        strings = (text for part in text_chunks(texts) for text in part.to_pylist())
-        trained = train_tokenizer(self.tokenizer, strings, size=size, lowercase=False, min_count=self.min_count, exact=True)
-        self.load_json({"kind": self.tokenizer, "tokenizer": trained})
+        self.load_json({"kind": self.tokenizer, "tokenizer": self.trained(texts, lowercase=False, exact=True)})
         rows = joined([encode(self._fitted(), part.to_pylist()) for part in text_chunks(texts.slice(0, MEASURED_TEXTS))])
         unknown = float((rows.values == UNKNOWN).mean()) if len(rows.values) else 0.0
         if unknown:
             self.warnings = (
-                f"{unknown:.2%} of the characters of {self._column!r} in the training rows get no id of their own: lower min_count, raise "
+                f"{unknown:.2%} of the characters of {self.column!r} in the training rows get no id of their own: lower min_count, raise "
                 "vocabulary, or take tokenizer: bpe",
             )
         self._sample = TextSample()
@@ -98,11 +82,11 @@ class TokensTransform(Transform):
     def inputs(self) -> tuple[InputSpec, ...]:
         """The one input, ragged."""
         size = self._fitted().get_vocab_size()
-        return (InputSpec(str(self.name), Kind.TEXT, (self._column,), (), "int32", cardinalities=(size,), ragged=True),)
+        return (InputSpec(str(self.name), Kind.TEXT, (self.column,), (), "int32", cardinalities=(size,), ragged=True),)
 
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the ids, int32; a row that is missing or empty is the id 2 alone."""
-        texts = pc.fill_null(text_column(batch, self._column), "")
+        texts = pc.fill_null(text_column(batch, self.column), "")
         return {str(self.name): joined([self._rows(part) for part in text_chunks(texts)])}
 
     def _rows(self, texts: pa.Array) -> Ragged:
@@ -146,26 +130,10 @@ class TokensTransform(Transform):
         """Return how many texts consist mostly of characters that training did not know, and how many there are; `bpe` knows all."""
         if self._state.get("kind") == "bpe":
             return {}
-        rows = joined([encode(self._fitted(), part.to_pylist()) for part in text_chunks(text_column(batch, self._column).drop_null())])
+        rows = joined([encode(self._fitted(), part.to_pylist()) for part in text_chunks(text_column(batch, self.column).drop_null())])
         known = np.concatenate([[0], np.cumsum(rows.values == UNKNOWN)])
         lengths = np.diff(rows.offsets)
-        return {self._column: (int((2 * np.diff(known[rows.offsets]) > lengths).sum()), int((lengths > 0).sum()))}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the tokenizer, whole."""
-        self._fitted()
-        return dict(self._state)
-
-    def load_json(self, state: Mapping[str, Any]) -> Self:
-        """Take up what `to_json` returned."""
-        self._state = dict(state)
-        self._trained = Tokenizer.from_str(state["tokenizer"])
-        return self
-
-    def _fitted(self) -> Tokenizer:
-        if self._trained is None:
-            raise InputError("the transform of texts is not fitted", hint="call observe and finish, or load_json, first")
-        return self._trained
+        return {self.column: (int((2 * np.diff(known[rows.offsets]) > lengths).sum()), int((lengths > 0).sum()))}
 
 
 def _bytes() -> dict[str, int]:

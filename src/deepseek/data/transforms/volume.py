@@ -16,8 +16,8 @@ from annotated_types import Ge, Gt, Le
 from deepseek.data.columns import get_column
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.transforms.base import Array, InputSpec
-from deepseek.data.transforms.pictured import PicturedTransform, Whole
-from deepseek.data.volumes import Volume, centred, read_volume, read_volume_bytes, resampled, volume_size
+from deepseek.data.transforms.pictured import Head, PicturedTransform, Whole
+from deepseek.data.volumes import Volume, VolumeHead, centred, read_head, read_volume, read_volume_bytes, resampled
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind
 
@@ -70,6 +70,7 @@ class VolumeTransform(PicturedTransform):
         self.size, self.spacing, self.normalize, self.clip = size, spacing, normalize, clip
         self._column = self.fields[0].name
         self._sizes: list[tuple[int, ...]] = []
+        self._unread: str | None = None
         self._channels: set[int] = set()
         self._samples: list[np.ndarray] = []
         self._state: dict[str, Any] = {}
@@ -78,6 +79,7 @@ class VolumeTransform(PicturedTransform):
         """Look at a batch of training rows; volumes that cannot be read are passed over here and named by `bad`."""
         for item in self._read(batch):
             if isinstance(item, str):
+                self._unread = self._unread or item
                 continue
             values = self._spaced(item)
             self._sizes.append(values.shape[:3])
@@ -89,7 +91,11 @@ class VolumeTransform(PicturedTransform):
     def finish(self) -> None:
         """Settle size, channels, and where brightness lies; every volume counts alike, whatever its size."""
         if not self._sizes:
-            raise DataError(f"no readable volume was seen in the training rows of {self._column!r}", hint="are the paths right?")
+            first = f"; the first: {self._unread}" if self._unread else ""
+            raise DataError(
+                f"no readable volume was seen in the training rows of {self._column!r}{first}",
+                hint=None if first else "are the paths right?",
+            )
         if len(self._channels) > 1:
             raise DataError(f"the volumes of {self._column!r} have {sorted(self._channels)} channels", hint="all must have equally many")
         largest = tuple(int(side) for side in np.max(self._sizes, axis=0))
@@ -98,7 +104,7 @@ class VolumeTransform(PicturedTransform):
         if cut:
             self.warnings = (
                 f"{cut} of {len(self._sizes)} training volumes of {self._column!r} are larger than {'×'.join(map(str, size))} voxels: "
-                "what is cut off around the centre is neither trained nor measured on; answers are for the whole volume",
+                "what is cut off around the centre is not trained on; answers are for the whole volume",
             )
         self._state = {"size": list(size), "channels": self._channels.pop(), **self._brightness()}
         self._sizes, self._channels, self._samples = [], set(), []
@@ -146,19 +152,24 @@ class VolumeTransform(PicturedTransform):
 
     def sizes(self, batch: pa.RecordBatch) -> list[tuple[int, ...] | None]:
         """Return each row's original depth, height and width."""
+        return [None if head is None else head.size for head in self.heads(batch)]
+
+    def heads(self, batch: pa.RecordBatch) -> list[Head | None]:
+        """Return each row's size, its size once voxels lie at the wanted distance, and where it lies; of NIfTI files from their heads."""
         column, root = get_column(batch, self._column), root_of(batch, self._column)
-        found: list[tuple[int, ...] | None] = []
+        found: list[Head | None] = []
         for item in _items(column):
             try:
-                found.append(volume_size(root / item) if isinstance(item, str) else _as_volume(item, root, self._column).values.shape[:3])
+                head = read_head(root / item) if isinstance(item, str) else VolumeHead.of(_as_volume(item, root, self._column))
             except DataError:
                 found.append(None)
+                continue
+            own = head.size if self.spacing is None else spaced_size(head.size, head.spacing, self.spacing)
+            found.append(Head(head.size, own, head.affine))
         return found
 
-    def lay(self, mask: np.ndarray, *, outside: int, spacing: tuple[float, ...] | None = None) -> np.ndarray:
-        """Return a mask cut and filled up about its centre as its volume is, resampled before where the volume is."""
-        if self.spacing is not None and spacing is not None:
-            mask = resampled(mask, spaced_size(mask.shape, spacing, self.spacing), nearest=True)
+    def lay(self, mask: np.ndarray, *, outside: int) -> np.ndarray:
+        """Return a mask cut and filled up about its centre as its volume is."""
         return centred(mask, self.space, fill=outside)
 
     def bad(self, batch: pa.RecordBatch) -> np.ndarray:
@@ -248,4 +259,9 @@ def _as_volume(item: Any, root: Path, column: str) -> Volume:
     values = found.values if found.values.ndim == 4 else found.values[..., None]
     if values.ndim != 4:
         raise ColumnError(f"the column {column!r} holds arrays of {values.ndim} dimensions", hint="a volume has 3, or 4 with channels last")
+    if not np.issubdtype(values.dtype, np.integer) and not np.isfinite(values).all():
+        where = str(root / item) if isinstance(item, str) else f"in column {column!r}"
+        raise DataError(
+            f"the volume {where} holds numbers that are none (NaN or infinite)", hint="write a number there, such as that of the background"
+        )
     return Volume(values, found.spacing, found.affine)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from annotated_types import Ge
-from tokenizers import Tokenizer
 
 from deepseek.data.checkpoints import checkpoint_folder, read_checkpoint_config
 from deepseek.data.columns import get_column, plain
 from deepseek.data.labelling.spans import tokens_of
-from deepseek.data.transforms.base import Array, InputSpec, Ragged, Transform
+from deepseek.data.transforms.base import Array, InputSpec, Ragged
 from deepseek.data.transforms.sample import TextSample
-from deepseek.data.transforms.text import MOST_WORDS, pieces_for, text_column
+from deepseek.data.transforms.text_columns import text_column
 from deepseek.data.transforms.text_pretrained import MOST_TOKENS, longest_text, read_tokenizer
-from deepseek.data.transforms.tokenizer import START, Vocabulary, train_tokenizer
-from deepseek.errors import InputError
+from deepseek.data.transforms.tokenized import TokenizedTransform
+from deepseek.data.transforms.tokenizer import START, Vocabulary
 from deepseek.fields import Field, Kind
 
 
@@ -29,7 +28,7 @@ def starts_name(name: str) -> str:
     return f"{name}_words"
 
 
-class WordsTransform(Transform):
+class WordsTransform(TokenizedTransform):
     """Turns a column of words (lists of texts, or texts, which are cut into words and marks) into two ragged int32 inputs.
 
     `NAME` holds the ids of the words' pieces behind a start token, and `NAME_words` a 0 and then the place of each word's first piece: 0,
@@ -55,7 +54,7 @@ class WordsTransform(Transform):
         [0, 1, 2, 0, 1]
     """
 
-    ragged = True
+    what = "word"
 
     def __init__(  # noqa: PLR0913  its arguments are its keys in a recipe
         self,
@@ -70,15 +69,8 @@ class WordsTransform(Transform):
         min_count: Annotated[int, Ge(1)] = 2,
         pretrained: str | None = None,
     ) -> None:
-        if len(fields) != 1:
-            raise InputError(f"a transform of words is given {len(fields)} columns", hint="name the one column under data.transforms")
-        super().__init__(fields, name or fields[0].name)
-        self.tokenizer, self.vocabulary, self.lowercase = tokenizer, vocabulary, lowercase
-        self.max_tokens, self.min_count, self.pretrained = max_tokens, min_count, pretrained
-        self.column = self.fields[0].name
-        self._sample = TextSample()
-        self._state: dict[str, Any] = {}
-        self._trained: Tokenizer | None = None
+        super().__init__(fields, name, tokenizer=tokenizer, vocabulary=vocabulary, min_count=min_count)
+        self.lowercase, self.max_tokens, self.pretrained = lowercase, max_tokens, pretrained
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Take up some of a batch's words to train the tokenizer on."""
@@ -94,12 +86,7 @@ class WordsTransform(Transform):
         if self.pretrained is not None:
             self._from_checkpoint(self.pretrained)
         else:
-            texts = self._sample.texts()
-            size = self.vocabulary
-            if size == "auto":
-                size = pieces_for(texts) if self.tokenizer == "bpe" else MOST_WORDS
-            strings = (text for text in texts.to_pylist())
-            trained = train_tokenizer(self.tokenizer, strings, size=size, lowercase=self.lowercase, min_count=self.min_count)
+            trained = self.trained(self._sample.texts(), lowercase=self.lowercase)
             most = 1024 if self.max_tokens == "auto" else self.max_tokens
             self.load_json({"tokenizer": trained, "max_tokens": most, "before": [START], "after": []})
         most = self._state["max_tokens"] - len(self._state["before"]) - len(self._state["after"])
@@ -176,22 +163,6 @@ class WordsTransform(Transform):
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Return what each id stands for."""
         return [self._fitted().id_to_token(int(number)) or "" for number in ids]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the tokenizer, whole, and what stands around the words."""
-        self._fitted()
-        return dict(self._state)
-
-    def load_json(self, state: Mapping[str, Any]) -> Self:
-        """Take up what `to_json` returned."""
-        self._state = dict(state)
-        self._trained = Tokenizer.from_str(state["tokenizer"])
-        return self
-
-    def _fitted(self) -> Tokenizer:
-        if self._trained is None:
-            raise InputError("the transform of words is not fitted", hint="call observe and finish, or load_json, first")
-        return self._trained
 
 
 def _pieces(encoding: Any) -> tuple[list[int], list[int]]:

@@ -174,13 +174,19 @@ class WindowPreparation(Preparation):
         arrays: dict[str, np.ndarray] = {HISTORY: self.standardized(self._targets(batch))}
         for role, part in self.roles.items():
             if self.rules.length(role):
-                arrays |= _named(part.apply(self.of_role(batch, role)), role)
+                arrays |= _named(self._prepared(part, self.of_role(batch, role)), role)
         return arrays
 
     def static_arrays(self, batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         """Return the arrays of what never changes, of one row for each series."""
         part = self.roles.get("static")
-        return {} if part is None else _named(part.apply(self.of_role(batch, "static")), "static")
+        return {} if part is None else _named(self._prepared(part, self.of_role(batch, "static")), "static")
+
+    def _prepared(self, part: Preparation, batch: pa.RecordBatch) -> dict[str, Array]:
+        """Return the arrays of a role's columns, and count their values that training did not know."""
+        if self._unknown is None:
+            return part.apply(batch)
+        return part.watched(self._unknown).apply(batch)
 
     def standardized(self, values: np.ndarray) -> np.ndarray:
         """Return targets `[…, c]` in standard deviations from the training mean, float32; reckoned in float64, as a large mean demands."""
@@ -214,7 +220,7 @@ class WindowPreparation(Preparation):
             columns = {name: _flat(batch, name, length) if length else get_column(batch, name) for name in rules.columns(role)}
             if length and rules.time in columns:
                 columns[rules.time] = self._times(columns[rules.time])
-            made = _named(part.apply(pa.RecordBatch.from_pydict(columns)), role)
+            made = _named(self._prepared(part, pa.RecordBatch.from_pydict(columns)), role)
             arrays |= {name: array.reshape(rows, length, *array.shape[1:]) if length else array for name, array in made.items()}
         return arrays
 
@@ -237,7 +243,7 @@ class WindowPreparation(Preparation):
         raise InputError("windows cannot be measured row by row", hint="measure a long table: deepseek evaluate RUN TABLE")
 
     def unknown(self, batch: pa.RecordBatch) -> dict[str, tuple[int, int]]:
-        """Return nothing: what training did not know is code 0 in windows, and not counted."""
+        """Return nothing: what training did not know is counted role by role, while the arrays are made."""
         return {}
 
     def unreadable(self, batch: pa.RecordBatch) -> np.ndarray:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from deepseek.data.windows.grid import Grid, infer_grid, parse_frequency
 from deepseek.errors import DataError
+from deepseek.fields.timestamps import is_compact
 
 Gaps = Literal["fill", "fail"]
 NO_ROW = -1
@@ -124,7 +125,9 @@ def lay_out(
         moment = grid.as_arrow(moments[after : after + 1])[0].as_py()
         raise DataError(
             f"{filled:,} of {total:,} steps of {grid.name} have no row; the first gap is after {moment}",
-            hint="say data.frequency where it is another, data.gaps: fill to take them for missing values, or fill the table",
+            hint="numbers such as 20240131 are no regular steps: write dates as 2024-01-31"
+            if numbers and is_compact(pa.array(moments))
+            else "say data.frequency where it is another, data.gaps: fill to take them for missing values, or fill the table",
         )
     places = starts[np.repeat(np.arange(len(ends)), ends - begins)] + steps - np.repeat(steps[begins], ends - begins)
     rows = np.full(total, NO_ROW, dtype=np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -88,6 +88,9 @@ class LatestWindows:
         table: Rows of the long table, in any order.
         preparation: The fitted preparation.
 
+    Attributes:
+        warnings: What the user should know, in words: values that are to be known ahead, and are missing.
+
     Raises:
         ColumnError: A column is missing.
         DataError: A series is too short, or lacks what must be known of the future.
@@ -100,6 +103,7 @@ class LatestWindows:
         self.steps = steps_of(table, preparation)
         self.starts = self._starts()
         self._require_future()
+        self.warnings = tuple(self._missing_ahead())
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -136,6 +140,21 @@ class LatestWindows:
                 f"and {self._named(int(lacking[0]))} has {ahead}",
                 hint="add rows with these columns, and with the targets missing",
             )
+
+    def _missing_ahead(self) -> Iterator[str]:
+        rules, steps = self._preparation.rules, self.steps
+        places = (self.starts[:, None] + rules.context + np.arange(rules.horizon)).ravel()
+        for name in rules.known:
+            if name == rules.time or not len(places):
+                continue
+            rows = steps.rows[places]
+            lacking = rows == NO_ROW
+            lacking[~lacking] = missing(self._table[name].combine_chunks())[rows[~lacking]]
+            if lacking.any():
+                yield (
+                    f"{int(lacking.sum()):,} of {len(places):,} values of {name!r} that are to be known ahead are missing: they are filled "
+                    "as missing values of training are"
+                )
 
     def _named(self, place: int) -> str:
         key = self.steps.keys[place]

@@ -50,7 +50,7 @@ class ResNetEncoder(ImageEncoder):
         small = self.side <= SMALL_SIDE if stem == "auto" else stem == "small"
         self.conv1 = nn.Conv2d(self.channels, 64, 3, 1, 1, bias=False) if small else nn.Conv2d(self.channels, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)  # backward needs its result alone, so that no second map has to be kept
         self.maxpool: nn.Module = nn.Identity() if small else nn.MaxPool2d(3, 2, 1)
         block = BasicBlock if depth < 50 else Bottleneck
         counts, before = _STAGES[depth], 64
@@ -91,7 +91,7 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = _projection(before, width, stride)
@@ -100,8 +100,10 @@ class BasicBlock(nn.Module):
         """Map `[b, before, h, w]` to `[b, width, h/stride, w/stride]`."""
         way_round = x if self.downsample is None else self.downsample(x)
         inner = self.relu(self.bn1(self.conv1(x)))
-        out: Tensor = self.relu(self.bn2(self.conv2(inner)) + way_round)
-        return out
+        out: Tensor = self.bn2(self.conv2(inner))
+        out += way_round
+        activated: Tensor = self.relu(out)
+        return activated
 
 
 class Bottleneck(nn.Module):
@@ -123,7 +125,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, width * 4, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(width * 4)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.downsample = _projection(before, width * 4, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,8 +133,10 @@ class Bottleneck(nn.Module):
         way_round = x if self.downsample is None else self.downsample(x)
         inner = self.relu(self.bn1(self.conv1(x)))
         inner = self.relu(self.bn2(self.conv2(inner)))
-        out: Tensor = self.relu(self.bn3(self.conv3(inner)) + way_round)
-        return out
+        out: Tensor = self.bn3(self.conv3(inner))
+        out += way_round
+        activated: Tensor = self.relu(out)
+        return activated
 
 
 def _projection(before: int, after: int, stride: int) -> nn.Sequential | None:

@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from deepseek.data.transforms.base import InputSpec
-from deepseek.errors import InputError
-from deepseek.models.base import Encoded, Encoder
+from deepseek.models.base import Encoded
+from deepseek.models.encoders.series import SeriesEncoder
 from deepseek.models.encoders.text import Pooling, make_pooling, pooled
 from deepseek.models.encoders.text_rnn import Cell, run
 from deepseek.models.layers import Depth, Probability, Width
 
 
-class SeriesRnnEncoder(Encoder):
+class SeriesRnnEncoder(SeriesEncoder):
     """Layers of LSTM or GRU over the steps of a series of numbers, then attention over the steps.
 
     Source: LSTM, Hochreiter and Schmidhuber 1997, https://doi.org/10.1162/neco.1997.9.8.1735; GRU, Cho et al. 2014,
@@ -31,9 +30,6 @@ class SeriesRnnEncoder(Encoder):
         depth: How many layers.
         pool: How the steps become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
         dropout: The share of values dropped behind every layer and behind the pooling, in [0, 1).
-
-    Raises:
-        InputError: There are several inputs, or the one is no series of numbers `[l, k]`.
     """
 
     def __init__(
@@ -48,25 +44,17 @@ class SeriesRnnEncoder(Encoder):
         dropout: Probability = 0.1,
     ) -> None:
         super().__init__(inputs)
-        (self.input_name, spec), *others = inputs.items()
-        if others or len(spec.shape) != 2 or spec.cardinalities:
-            raise InputError(
-                f"the encoder series_rnn takes one series of numbers, and was given {', '.join(inputs)} of shape {spec.shape}",
-                hint="name another encoder for this input under model.encoders",
-            )
         make = nn.GRU if cell == "gru" else nn.LSTM
-        self.layers = nn.ModuleList(make(spec.shape[1] if layer == 0 else width, width, batch_first=True) for layer in range(depth))
+        self.layers = nn.ModuleList(make(self.columns if layer == 0 else width, width, batch_first=True) for layer in range(depth))
         self.dropout = nn.Dropout(dropout)
         self.pooling = make_pooling(width, pool)
         self.width = width
-        self.tokens = spec.shape[0] if pool == "none" else 1
+        self.tokens = self.length if pool == "none" else 1
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
+    def encode(self, x: Tensor, mask: Tensor) -> Encoded:
         """Return `[b, 1, w]`, or `[b, l, w]` where nothing is pooled."""
-        x = inputs[self.input_name]
         *layers, last = (cast("nn.RNNBase", layer) for layer in self.layers)
         for layer in layers:
             x = self.dropout(run(layer, x))
-        states = run(last, x)
-        encoded = pooled(self.pooling, states, torch.ones_like(states[..., 0], dtype=torch.bool))
-        return Encoded(self.dropout(encoded.tokens), None)
+        encoded = pooled(self.pooling, run(last, x), mask)
+        return Encoded(self.dropout(encoded.tokens), encoded.mask)

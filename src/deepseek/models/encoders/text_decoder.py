@@ -16,11 +16,10 @@ from torch.nn import functional
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Encoded
+from deepseek.models.encoders.attention import PreNormBlock, Rotation, later, learned_places, require_heads, turns
 from deepseek.models.encoders.causal import CausalTextEncoder, Past
 from deepseek.models.encoders.text import Pooling, Scale, make_pooling, pooled, token_vectors
-from deepseek.models.encoders.text_transformer import rotated, turns
-from deepseek.models.encoders.transformer_xl import later
-from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation
+from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width
 
 
 class TextDecoderEncoder(CausalTextEncoder):
@@ -72,13 +71,9 @@ class TextDecoderEncoder(CausalTextEncoder):
         embedding_scale: Scale = 0.02,
     ) -> None:
         super().__init__(inputs, token_dropout=token_dropout)
-        if width % heads or (positions == "rotary" and width // heads % 2):
-            even = " of even width, as rotary positions need it" if positions == "rotary" else ""
-            raise InputError(f"width is {width}, which is not {heads} heads{even}", hint="give a width that is a multiple of 2 · heads")
+        require_heads(width, heads, rotary=positions == "rotary")
         self.embedding = token_vectors(self.vocabulary_size, width, embedding_scale)
-        self.places = nn.Embedding(length, width) if positions == "learned" else None
-        if self.places is not None:
-            nn.init.normal_(self.places.weight, std=embedding_scale)
+        self.places = learned_places(length, width, embedding_scale) if positions == "learned" else None
         self.blocks = nn.ModuleList(
             CausalBlock(width, heads, expansion=expansion, activation=activation, dropout=dropout) for _ in range(depth)
         )
@@ -101,7 +96,7 @@ class TextDecoderEncoder(CausalTextEncoder):
         if not torch.compiler.is_exporting() and before + length > self.span:
             raise InputError(
                 f"a text of {before + length} tokens; the decoder reads {self.span} at once",
-                hint="raise its length, or cut texts: max_tokens",
+                hint="raise the model's length, or give shorter texts: max_tokens of the transform text cuts them",
             )
         x = self.embedding(ids)
         rotation = None
@@ -118,27 +113,10 @@ class TextDecoderEncoder(CausalTextEncoder):
         return self.dropout(self.norm(x)), tuple(kept)
 
 
-class CausalBlock(nn.Module):
-    """One pre-norm block: `x + attention(norm(x))` over the tokens up to each, then `x + feed_forward(norm(x))`.
+class CausalBlock(PreNormBlock):
+    """One pre-norm block: `x + attention(norm(x))` over the tokens up to each, then `x + feed_forward(norm(x))`."""
 
-    Args:
-        width: `w`.
-        heads: `h`.
-        expansion: The width inside the feed-forward network as a multiple of `w`.
-        activation: `gelu`, `relu` or `silu`.
-        dropout: The share dropped at the end of each branch.
-    """
-
-    def __init__(self, width: int, heads: int, *, expansion: float, activation: ActivationName, dropout: float) -> None:
-        super().__init__()
-        inner = max(1, round(width * expansion))
-        self.heads = heads
-        self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.queries_keys_values, self.attention_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.feed_in, self.feed_out = nn.Linear(width, inner), nn.Linear(inner, width)
-        self.activation, self.dropout = make_activation(activation), QuickDropout(dropout)
-
-    def forward(self, x: Tensor, past: tuple[Tensor, ...] | None, rotation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, past: tuple[Tensor, ...] | None, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Map `[b, l, w]` to the same shape; return also the keys and values of all tokens so far, `[b, h, m + l, d]`.
 
         Args:
@@ -146,25 +124,12 @@ class CausalBlock(nn.Module):
             past: The keys and values of the tokens before; nothing for none.
             rotation: The `turns` of the window's places where positions are rotary.
         """
-        seen, keys, values = self._attend(self.attention_norm(x), past, rotation)
-        x = x + self.dropout(seen)
-        out: Tensor = x + self.dropout(self.feed_out(self.activation(self.feed_in(self.feed_norm(x)))))
-        return out, keys, values
-
-    def _attend(self, x: Tensor, past: tuple[Tensor, ...] | None, rotation: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        rows, length, width = x.shape
-        joined = self.queries_keys_values(x).view(rows, length, 3, self.heads, width // self.heads)
-        if rotation is None:
-            queries, keys, values = joined.unbind(2)
-        else:
-            (queries, keys), values = rotated(joined[:, :, :2], rotation).unbind(2), joined[:, :, 2]
-        queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
+        queries, keys, values = self.asked(x, rotation)
         if past is None:
             seen = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         else:
             before = past[0].shape[2]
             keys, values = torch.cat((past[0], keys), dim=2), torch.cat((past[1], values), dim=2)
-            mask = ~later(length, before, x.device)
+            mask = ~later(x.shape[1], before, x.device)
             seen = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        out: Tensor = self.attention_out(seen.transpose(1, 2).reshape(rows, length, width))
-        return out, keys, values
+        return self.told(x, seen), keys, values

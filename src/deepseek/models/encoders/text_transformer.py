@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepseek.data.transforms.base import InputSpec
-from deepseek.errors import InputError
 from deepseek.models.base import Encoded
+from deepseek.models.encoders.attention import PreNormBlock, Rotation, angles, learned_places, require_heads, turns
 from deepseek.models.encoders.text import Pooling, Scale, TextEncoder, make_pooling, pooled, token_vectors
-from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation
+from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width
 
 Positions = Literal["rotary", "learned", "sinusoidal", "none"]
-BASE = 10_000.0
 LONGEST_MATRIX = 1024
 """Tokens up to which half-precision attention on a processor without matrix units keeps the whole matrix of scores."""
 
@@ -70,13 +69,9 @@ class TextTransformerEncoder(TextEncoder):
         embedding_scale: Scale = 0.1,
     ) -> None:
         super().__init__(inputs, token_dropout=token_dropout)
-        if width % heads or (positions == "rotary" and width // heads % 2):
-            even = " of even width, as rotary positions need it" if positions == "rotary" else ""
-            raise InputError(f"width is {width}, which is not {heads} heads{even}", hint="give a width that is a multiple of 2 · heads")
+        require_heads(width, heads, rotary=positions == "rotary")
         self.embedding = token_vectors(self.vocabulary_size, width, embedding_scale)
-        self.places = nn.Embedding(length, width) if positions == "learned" else None
-        if self.places is not None:
-            nn.init.normal_(self.places.weight, std=embedding_scale)
+        self.places = learned_places(length, width, embedding_scale) if positions == "learned" else None
         self.positions, self.embedding_scale, self.head_width = positions, embedding_scale, width // heads
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, expansion=expansion, activation=activation, dropout=dropout) for _ in range(depth)
@@ -105,31 +100,10 @@ class TextTransformerEncoder(TextEncoder):
         return Encoded(self.dropout(encoded.tokens), encoded.mask)
 
 
-class TransformerBlock(nn.Module):
-    """One pre-norm block: `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.
+class TransformerBlock(PreNormBlock):
+    """One pre-norm block: `x + attention(norm(x))`, then `x + feed_forward(norm(x))`."""
 
-    Args:
-        width: `w`.
-        heads: `h`.
-        expansion: The width inside the feed-forward network as a multiple of `w`.
-        activation: `gelu`, `relu`, `silu` or `swiglu`.
-        dropout: The share dropped at the end of each branch.
-    """
-
-    def __init__(self, width: int, heads: int, *, expansion: float, activation: ActivationName | Literal["swiglu"], dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.queries_keys_values = nn.Linear(width, 3 * width)  # one product of three times the width instead of three
-        self.attention_out = nn.Linear(width, width)
-        gated = activation == "swiglu"
-        inner = max(8, round(width * expansion * 2 / 3 / 8) * 8) if gated else max(1, round(width * expansion))
-        self.feed_in = nn.Linear(width, 2 * inner if gated else inner)
-        self.feed_out = nn.Linear(inner, width)
-        self.activation = SwiGlu() if activation == "swiglu" else make_activation(activation)
-        self.dropout = QuickDropout(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, rotation: Rotation | None) -> Tensor:
         """Map `[b, l, w]` to the same shape.
 
         Args:
@@ -137,50 +111,7 @@ class TransformerBlock(nn.Module):
             mask: Boolean `[b, 1, 1, l]`, true where a token may be looked at.
             rotation: The `turns` of rotary positions, or nothing.
         """
-        x = x + self.dropout(self._attend(self.attention_norm(x), mask, rotation))
-        out: Tensor = x + self.dropout(self.feed_out(self.activation(self.feed_in(self.feed_norm(x)))))
-        return out
-
-    def _attend(self, x: Tensor, mask: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
-        rows, length, width = x.shape
-        joined = self.queries_keys_values(x).view(rows, length, 3, self.heads, width // self.heads)
-        if rotation is None:
-            queries, keys, values = joined.unbind(2)
-        else:
-            (queries, keys), values = rotated(joined[:, :, :2], rotation).unbind(2), joined[:, :, 2]
-        seen = attention(queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), mask=mask)
-        out: Tensor = self.attention_out(seen.transpose(1, 2).reshape(rows, length, width))
-        return out
-
-
-class SwiGlu(nn.Module):
-    """`silu(gate) · x` of the two halves of its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[…, 2n]` to `[…, n]`."""
-        gate, value = x.chunk(2, dim=-1)
-        return functional.silu(gate) * value
-
-
-def angles(length: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return sine and cosine `[l, ceil(width / 2)]` of every place's angles, from one radian a place down to a ten-thousandth."""
-    exponent = torch.arange(0, width, 2, device=like.device, dtype=torch.float32) / width
-    turn = torch.outer(torch.arange(length, device=like.device, dtype=torch.float32), BASE**-exponent)
-    return turn.sin(), turn.cos()
-
-
-def turns(length: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what `rotated` multiplies by, `[l, 1, 1, width]` each: sines, negative for the first half of a head, and cosines."""
-    sin, cos = angles(length, width, like)
-    return torch.cat((-sin, sin), dim=-1)[:, None, None, :], torch.cat((cos, cos), dim=-1)[:, None, None, :]
-
-
-def rotated(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair of entries of `[b, l, 2, h, d]` by its place's angle; entry `i` is paired with entry `i + d / 2`."""
-    sin, cos = (part.to(x.dtype) for part in rotation)
-    first, second = x.chunk(2, dim=-1)
-    # one whole multiply-add instead of four half products and two sums: a third less time
-    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
+        return self.told(x, attention(*self.asked(x, rotation), mask=mask))
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, *, mask: Tensor) -> Tensor:

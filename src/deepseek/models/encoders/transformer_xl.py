@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Encoded
+from deepseek.models.encoders.attention import BASE, later
 from deepseek.models.encoders.causal import CausalTextEncoder, Past
 from deepseek.models.encoders.text import Pooling, Scale, make_pooling, pooled, token_vectors
 from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation
 
-BASE = 10_000.0
 _STATES, _KNOWN = "states", "known"
 
 
@@ -252,9 +252,3 @@ def distances(count: int, width: int, like: Tensor) -> Tensor:
     rate = BASE ** -(torch.arange(0, width, 2, device=like.device, dtype=torch.float32) / width)
     turn = torch.outer(torch.arange(count - 1, -1, -1, device=like.device, dtype=torch.float32), rate)
     return torch.cat((turn.sin(), turn.cos()), dim=-1).to(like.dtype)
-
-
-def later(length: int, before: int, device: torch.device) -> Tensor:
-    """Return bool `[l, m + l]`: true where a place lies ahead of a window's token."""
-    place = torch.arange(before + length, device=device)
-    return place[None, :] > place[before:, None]

@@ -45,9 +45,10 @@ class UNet(nn.Module):
         activation: As of the models.
         dropout: The share of values that are dropped at the smallest size, in [0, 1).
         attention_gates: Whether the ways across are gated.
+        supervised: How many of the coarser sizes on the way up also give features while training, 0 to `depth`.
 
     Shape:
-        `[b, c, *space]` to `[b, w, *space]`.
+        `[b, c, *space]` to `[b, w, *space]`; while training to `[b, (1 + supervised) · w, *space]`, the finest first.
     """
 
     def __init__(  # noqa: PLR0913 - a component's arguments are its schema
@@ -62,6 +63,7 @@ class UNet(nn.Module):
         activation: ActivationName,
         dropout: float,
         attention_gates: bool,
+        supervised: int = 0,
     ) -> None:
         super().__init__()
         widths = [min(width << level, max(most, width)) for level in range(depth + 1)]
@@ -81,10 +83,12 @@ class UNet(nn.Module):
         self.merge = nn.ModuleList(
             double_convolution(2 * two, two, dimensions=dimensions, normalization=normalization, activation=activation) for _, two in pairs
         )
+        # of the smallest size, of the one after it, and so on; the last of all is the answer itself
+        self.supervised = nn.ModuleList(_CONVOLUTION[dimensions](one, width, 1) for one in widths[1 : supervised + 1][::-1])
         _initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `[b, w, *space]`."""
+        """Return `[b, w, *space]`, and while training what coarser sizes say behind it."""
         size = x.shape[2:]
         x = _filled(x, self.multiple)
         ways = []
@@ -92,13 +96,50 @@ class UNet(nn.Module):
             x = block(self.pool(x) if level else x)
             ways.append(x)
         x = self.dropout(ways.pop())
+        coarse = [x]
         for level, (up, merge) in enumerate(zip(self.up, self.merge, strict=True)):
             x, across = up(x), ways.pop()
             if len(self.gates):
                 across = self.gates[level](across, x)
             x = merge(cat([across, x], dim=1))
+            coarse.append(x)
+        if self.training and len(self.supervised):
+            x = self._with_coarser(coarse)
         inside: tuple[slice, ...] = (slice(None), slice(None), *(slice(0, side) for side in size))
         return x[inside]
+
+    def _with_coarser(self, maps: list[Tensor]) -> Tensor:
+        """Return the finest map with those before it, each brought to the width and the size of the finest."""
+        finest = maps[-1]
+        chosen = zip(self.supervised, maps[-1 - len(self.supervised) : -1], strict=True)
+        large = [functional.interpolate(one(x), size=finest.shape[2:], mode="nearest") for one, x in chosen]
+        return cat([finest, *reversed(large)], dim=1)
+
+
+class DeepDecision(nn.Module):
+    """The decision layer of a network whose coarser sizes answer as well while it trains (deep supervision).
+
+    Source: Lee et al., "Deeply-Supervised Nets", AISTATS 2015, https://arxiv.org/abs/1409.5185; for volumes Dou et al., 2016,
+    https://arxiv.org/abs/1607.00582.
+
+    Args:
+        width: `w`.
+        outputs: `o`.
+        dimensions: 2 or 3.
+        supervised: How many coarser sizes there are.
+
+    Shape:
+        `[b, w, *space]` to `[b, o, *space]`, and `[b, (1 + supervised) · w, *space]` to `[b, (1 + supervised) · o, *space]`.
+    """
+
+    def __init__(self, width: int, outputs: int, *, dimensions: int, supervised: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(_CONVOLUTION[dimensions](width, outputs, 1) for _ in range(1 + supervised))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the answers, the finest first."""
+        parts = x.chunk(len(self.heads), dim=1) if self.training else (x,)
+        return cat([head(part) for head, part in zip(self.heads, parts, strict=False)], dim=1)
 
 
 class AttentionGate(nn.Module):
@@ -145,13 +186,23 @@ class _UNetNetwork(FeatureNetwork):
         super().__init__(inputs, graph)
         name, channels = self._only_picture(type(self).__name__)
         self.input_name = name
-        self.body = UNet(channels, dimensions=2 if self.kind is Kind.IMAGE else 3, **arguments)  # type: ignore[arg-type]
+        dimensions, supervised = (2 if self.kind is Kind.IMAGE else 3), int(arguments["supervised"])  # type: ignore[call-overload]
+        if supervised > int(arguments["depth"]):  # type: ignore[call-overload]
+            raise InputError(
+                f"deep_supervision is {supervised}, and the network has {arguments['depth']} coarser sizes", hint="at most depth"
+            )
+        self.body = UNet(channels, dimensions=dimensions, **arguments)  # type: ignore[arg-type]
         self.width = int(arguments["width"])  # type: ignore[call-overload]
+        self._deep = {"dimensions": dimensions, "supervised": supervised}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return `[b, w, *space]`, of the picture's size."""
+        """Return `[b, w, *space]`, of the picture's size; more of `w` while training with deep supervision."""
         out: Tensor = self.body(self.ready(inputs)[self.input_name])
         return out
+
+    def decision(self, outputs: int) -> nn.Module | None:
+        """Return a decision layer of its own where coarser sizes answer too."""
+        return DeepDecision(self.width, outputs, **self._deep) if self._deep["supervised"] else None
 
     def _only_picture(self, model: str) -> tuple[str, int]:
         others = [f"{name!r} ({spec.kind.value})" for name, spec in self.seen.items() if spec.kind is not self.kind]
@@ -178,6 +229,8 @@ class UNetModel(_UNetNetwork):
         activation: `relu`, `gelu` or `silu`.
         dropout: The share of values that are dropped at the smallest size, in [0, 1).
         attention_gates: Whether gates weigh what comes across (Oktay et al., 2018, https://arxiv.org/abs/1804.03999).
+        deep_supervision: How many of the coarser sizes on the way up are also asked for masks while training, at most `depth`; each counts
+            half as much as the next finer one (Dou et al., 2016, https://arxiv.org/abs/1607.00582). Answers are the finest's alone.
 
     Example:
         >>> import torch
@@ -202,6 +255,7 @@ class UNetModel(_UNetNetwork):
         activation: ActivationName = "relu",
         dropout: Probability = 0.0,
         attention_gates: bool = False,
+        deep_supervision: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(
             inputs,
@@ -213,6 +267,7 @@ class UNetModel(_UNetNetwork):
             activation=activation,
             dropout=dropout,
             attention_gates=attention_gates,
+            supervised=deep_supervision,
         )
 
 
@@ -230,6 +285,8 @@ class UNet3dModel(_UNetNetwork):
         activation: `relu`, `gelu` or `silu`.
         dropout: The share of values that are dropped at the smallest size, in [0, 1).
         attention_gates: Whether gates weigh what comes across (Oktay et al., 2018, https://arxiv.org/abs/1804.03999).
+        deep_supervision: How many of the coarser sizes on the way up are also asked for masks while training, at most `depth`; each counts
+            half as much as the next finer one (Dou et al., 2016, https://arxiv.org/abs/1607.00582). Answers are the finest's alone.
 
     Example:
         >>> import torch
@@ -254,6 +311,7 @@ class UNet3dModel(_UNetNetwork):
         activation: ActivationName = "relu",
         dropout: Probability = 0.0,
         attention_gates: bool = False,
+        deep_supervision: Annotated[int, Ge(0)] = 0,
     ) -> None:
         super().__init__(
             inputs,
@@ -265,6 +323,7 @@ class UNet3dModel(_UNetNetwork):
             activation=activation,
             dropout=dropout,
             attention_gates=attention_gates,
+            supervised=deep_supervision,
         )
 
 
@@ -285,7 +344,8 @@ def double_convolution(
         layers += [
             _CONVOLUTION[dimensions](width, after, 3, padding=1, bias=normalization == "none"),
             make_map_normalization(normalization, after, dimensions),
-            make_activation(activation),
+            # in place: backward needs its result alone, and maps at full size are what fills memory
+            nn.ReLU(inplace=True) if activation == "relu" else make_activation(activation),
         ]
     return nn.Sequential(*layers)
 

@@ -7,7 +7,7 @@ import numpy as np
 from deepseek.data.batch import in_pieces
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.transforms.base import Array
-from deepseek.explainers.attention import looks
+from deepseek.explainers.attention import looks, mean_between
 from deepseek.models.fusion.cross_attention import CrossAttentionFusion
 from deepseek.models.network import Network
 from deepseek.pipeline.analysis.predictions import sample_of
@@ -35,6 +35,4 @@ def attention_facts(model: TaskModel, data: PreparedDataset, *, places: np.ndarr
     arrays |= {column.name: data.ragged(column.name, chosen) for column in data.layout if column.ragged}
     seen = [looks(network, inputs) for _, inputs in in_pieces(arrays)]
     between = np.concatenate([one.between for one in seen])
-    has = ~np.isnan(between[..., :1])
-    mean = np.nansum(between, axis=0) / np.maximum(has.sum(axis=0), 1)
-    return AttentionFacts(len(between), seen[0].senses, mean.tolist())
+    return AttentionFacts(len(between), seen[0].senses, mean_between(between).tolist())

@@ -5,7 +5,7 @@ Legend of shapes: `b` windows · `l` steps of the past · `h` steps ahead · `c`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,13 +24,15 @@ Forecast = Callable[[Batch], Tensor]
 """Returns `[b, h, c]` in standard deviations from the training mean."""
 
 
-def horizon_facts(model: TaskModel, data: WindowDataset, *, season: int) -> ForecastFacts:
+def horizon_facts(model: TaskModel, data: WindowDataset, *, season: int, unit: Sequence[float] | None = None) -> ForecastFacts:
     """Return a model's errors at each step ahead over all windows, beside those of the naive forecasts.
 
     Args:
         model: The trained model.
         data: The windows.
         season: How many steps a season has; where it is longer than the context, there is no seasonal forecast.
+        unit: What each target column's errors are counted in, in the data's own units; the standard deviations that the model was trained
+            with where not given.
     """
     horizon = data.inputs[HISTORY].horizon
     model.eval()
@@ -40,7 +42,9 @@ def horizon_facts(model: TaskModel, data: WindowDataset, *, season: int) -> Fore
     }
     if 1 < season <= data.inputs[HISTORY].shape[0]:
         forecasts[SEASONAL] = lambda batch: naive_forecast(batch.inputs[HISTORY], horizon, season=season)
-    sums = {who: _Sums(horizon) for who in forecasts}
+    spread = torch.tensor(model.task.target.std, dtype=torch.float64)
+    factor = torch.ones_like(spread) if unit is None else spread / torch.tensor(unit, dtype=torch.float64)
+    sums = {who: _Sums(horizon, factor) for who in forecasts}
     with torch.inference_mode():
         for start in range(0, len(data), BATCH_WINDOWS):
             batch = data.take(np.arange(start, min(start + BATCH_WINDOWS, len(data))))
@@ -49,6 +53,7 @@ def horizon_facts(model: TaskModel, data: WindowDataset, *, season: int) -> Fore
     return ForecastFacts(
         len(data),
         season,
+        [int(count) for count in sums[MODEL].known.tolist()],
         {who: one.mean(one.squared) for who, one in sums.items()},
         {who: one.mean(one.absolute) for who, one in sums.items()},
     )
@@ -71,14 +76,15 @@ def naive_forecast(history: Tensor, horizon: int, *, season: int) -> Tensor:
 
 
 class _Sums:
-    """Sums of errors at each step, in float64; what is missing counts nothing."""
+    """Sums of errors at each step, in float64, each column's multiplied by a factor; what is missing counts nothing."""
 
-    def __init__(self, horizon: int) -> None:
+    def __init__(self, horizon: int, factor: Tensor) -> None:
+        self._factor = factor
         self.squared, self.absolute, self.known = (torch.zeros(horizon, dtype=torch.float64) for _ in range(3))
 
     def add(self, forecast: Tensor, truth: Tensor) -> None:
         known = ~truth.isnan()
-        apart = torch.where(known, forecast.double() - truth.double(), 0.0)
+        apart = torch.where(known, forecast.double() - truth.double(), 0.0) * self._factor
         self.squared += apart.square().sum(dim=(0, 2))
         self.absolute += apart.abs().sum(dim=(0, 2))
         self.known += known.sum(dim=(0, 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 _PREDICTION, _PROBABILITY, _QUANTILE = "prediction", "probability_", "quantile_"
@@ -48,7 +49,7 @@ class AnswerWriter:
         ]
 
     def _written(self, table: pa.Table) -> Iterator[Any]:
-        columns = [table.column(place).to_pylist() for place in self._predictions]
+        columns = [_values(table.column(place)) for place in self._predictions]
         if len(columns) == 1:
             return iter(columns[0])
         return (dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True))
@@ -72,15 +73,23 @@ class AnswerWriter:
         return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column's values, the float32 numbers within boxes as such: as Python's they would be spelled to twice the digits."""
+    rows: list[Any] = column.to_pylist()
+    if not (pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type)):
+        return rows
+    names = [field.name for field in column.type.value_type if field.type == pa.float32()]
+    for box in (one for row in rows for one in row or ()):
+        box |= {name: np.float32(box[name]) for name in names}
+    return rows
+
+
 def _type_schema(kind: pa.DataType) -> dict[str, Any]:
     if pa.types.is_struct(kind):
         parts = {field.name: _type_schema(field.type) for field in kind}
         return {"type": "object", "properties": parts, "required": list(parts)}
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return {"type": "array", "items": _type_schema(kind.value_type)}
-    if pa.types.is_struct(kind):
-        parts = {field.name: _type_schema(field.type) for field in kind}
-        return {"type": "object", "properties": parts, "required": list(parts)}
     if pa.types.is_integer(kind):
         return {"type": "integer"}
     return {"type": "number"} if pa.types.is_floating(kind) else {"type": "string"}

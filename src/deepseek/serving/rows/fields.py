@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import io
+import math
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +16,22 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from deepseek.data.columns import is_number, is_text, plain
+from deepseek.data.transforms.series_files import holds_series
 from deepseek.data.transforms.sound_files import SoundError, decode
-from deepseek.errors import BundleError
+from deepseek.data.volumes import read_head_bytes
+from deepseek.errors import BundleError, DataError
 from deepseek.fields import Field, Kind
 
 LARGEST = float(np.finfo(np.float32).max)
 """Numbers beyond count as infinite: the network computes in float32."""
 LARGEST_PIXELS = 50_000_000
-FILE_KINDS = frozenset({Kind.IMAGE, Kind.AUDIO})
+LARGEST_VOXELS = 100_000_000
+FILE_KINDS = frozenset({Kind.IMAGE, Kind.AUDIO, Kind.VOLUME})
 """What is asked for as files: in base64 within JSON, as they are within forms."""
 _WHOLE = 2**63
 _MICROSECONDS = pa.timestamp("us")
+_STEPS = pa.list_(pa.list_(pa.float64()))
+"""A series as it is answered: its steps, each with its values."""
 
 Read = Callable[[Any], Any]
 
@@ -44,6 +50,7 @@ class FieldReader:
         allowed: What is allowed, in words.
         schema: The same as JSON Schema.
         example: A value that is right.
+        needed: Whether the example stands in for it where a row is made up, as it must not be missing.
     """
 
     name: str
@@ -55,6 +62,7 @@ class FieldReader:
     allowed: str
     schema: Mapping[str, Any]
     example: Any = None
+    needed: bool = False
 
     @property
     def direct(self) -> bool:
@@ -93,6 +101,10 @@ class FieldReader:
             ValueError: The whole column is of a type that is not allowed.
         """
         values = plain(column)
+        if self.type == _STEPS:
+            if not (pa.types.is_null(values.type) or holds_series(values.type)):
+                raise ValueError(str(column.type))
+            return self.read(values.to_pylist())
         if values.type == self.type and self.kind is not Kind.NUMBER:
             return values, []
         if not _related(values.type, self):
@@ -106,14 +118,17 @@ class FieldReader:
         return values, np.flatnonzero(np.abs(values.to_numpy(zero_copy_only=False)) > LARGEST).tolist()
 
 
-def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[Any] = (), optional: bool = True) -> FieldReader:
+def field_reader(
+    field: Field, kind: pa.DataType | None, *, examples: Sequence[Any] = (), optional: bool = True, width: int = 1
+) -> FieldReader:
     """Return the reader of a column.
 
     Args:
         field: The column.
         kind: The Arrow type that it had in training, where that is known.
         examples: Values that training knew, for the description; the first is the example.
-        optional: Whether an image or a sound may be missing; every other value may.
+        optional: Whether an image, a sound or a series may be missing; every other value may.
+        width: Of a series, how many values a step has.
 
     Raises:
         BundleError: Columns of this kind cannot be asked for over HTTP.
@@ -127,16 +142,25 @@ def field_reader(field: Field, kind: pa.DataType | None, *, examples: Sequence[A
         return _text(field, "text", "a text" if example is None else example)
     if field.kind is Kind.TIMESTAMP:
         return _timestamp(field, kind)
-    if field.kind is Kind.IMAGE:
-        what = f"an image file of at most {LARGEST_PIXELS:,} pixels"
-        return _file(field, _as_image, what, "an image file (PNG, JPEG, WebP …) in base64", optional=optional)
-    if field.kind is Kind.AUDIO:
-        return _file(field, _as_sound, "a sound file", "a sound file (WAV …) in base64", optional=optional)
+    if field.kind in FILE_KINDS:
+        return _file_field(field, optional=optional)
     if field.kind is Kind.TAGS:
         return _words(field)
-    if field.kind is Kind.SERIES and field.shape and kind is not None and pa.types.is_list(kind):
-        return _series(field, kind.value_type)
+    if field.kind is Kind.SERIES:
+        if field.shape and kind is not None and pa.types.is_list(kind):
+            return _window(field, kind.value_type)
+        return _series(field, width, optional=optional)
     raise BundleError(f"the column {field.name!r} is of the kind {field.kind.value!r}, which is not served over HTTP")
+
+
+def _file_field(field: Field, *, optional: bool) -> FieldReader:
+    if field.kind is Kind.AUDIO:
+        return _file(field, _as_sound, "a sound file", "a sound file (WAV …) in base64", optional=optional)
+    if field.kind is Kind.VOLUME:
+        what = f"a NIfTI file of at most {LARGEST_VOXELS:,} voxels"
+        return _file(field, _as_volume, what, "a NIfTI file (.nii, .nii.gz) in base64", optional=False)
+    what = f"an image file of at most {LARGEST_PIXELS:,} pixels"
+    return _file(field, _as_image, what, "an image file (PNG, JPEG, WebP …) in base64", optional=optional)
 
 
 def _number(field: Field, example: Any) -> FieldReader:
@@ -214,7 +238,31 @@ def _words(field: Field) -> FieldReader:
     return FieldReader(field.name, field.kind, pa.list_(pa.string()), types, fits, convert, allowed, schema, ["a", "list", "of", "words"])
 
 
-def _series(field: Field, kind: pa.DataType) -> FieldReader:
+def _series(field: Field, width: int, *, optional: bool) -> FieldReader:
+    """Return the reader of a series: a list of steps, each a number where a step has one value, else a list of `width` numbers."""
+    number = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
+    several = {"type": "array", "items": number, "minItems": width, "maxItems": width}
+    kinds: dict[str, Any] = {"type": ["array", "null"] if optional else "array", "items": number if width == 1 else several, "minItems": 1}
+    what = "finite numbers" if width == 1 else f"lists of {width} finite numbers"
+
+    def convert(value: Any) -> list[list[float | None]] | None:
+        if value is None and optional:
+            return None
+        if type(value) is not list or not value:
+            raise ValueError
+        steps = [step if type(step) is list else [step] for step in value]
+        if any(len(step) != width for step in steps):
+            raise ValueError
+        return [[_as_float(one) for one in step] for step in steps]
+
+    return FieldReader(
+        field.name, field.kind, _STEPS, frozenset(), None, convert,
+        f"a list of {what}, oldest first{', or null' if optional else ''}", kinds,
+        [0.0] * 2 if width == 1 else [[0.0] * width] * 2, not optional,
+    )  # fmt: skip
+
+
+def _window(field: Field, kind: pa.DataType) -> FieldReader:
     """Return the reader of a window's column: a list of as many values as the window has steps, oldest first."""
     length = field.shape[0]
     inner = (
@@ -304,6 +352,18 @@ def _as_sound(value: Any) -> bytes:
         decode(data)
     except SoundError as error:
         raise ValueError from error
+    return data
+
+
+def _as_volume(value: Any) -> bytes:
+    """Return the file's bytes, once its head says that it is a volume, and how large."""
+    data = _as_bytes(value)
+    try:
+        size = read_head_bytes(data).size
+    except DataError as error:
+        raise ValueError from error
+    if math.prod(size) > LARGEST_VOXELS:
+        raise ValueError
     return data
 
 

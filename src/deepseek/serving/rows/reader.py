@@ -15,6 +15,7 @@ from deepseek.data.transforms.audio import AudioTransform
 from deepseek.data.transforms.category import CategoryTransform
 from deepseek.data.transforms.image import ImageTransform
 from deepseek.data.transforms.number import NumberTransform
+from deepseek.data.transforms.series import SeriesTransform
 from deepseek.errors import closest
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.rows.fields import FILE_KINDS, FieldReader, field_reader
@@ -85,14 +86,16 @@ class RowReader:
     def __init__(self, preparation: Preparation, *, max_rows: int = 10_000) -> None:
         self.max_rows = max_rows
         known = known_values(preparation)
-        by_file = [transform for transform in preparation.transforms if isinstance(transform, ImageTransform | AudioTransform)]
-        needed = {field.name for transform in by_file if transform.missing == "fail" for field in transform.fields}
+        senses = [one for one in preparation.transforms if isinstance(one, ImageTransform | AudioTransform | SeriesTransform)]
+        needed = {field.name for transform in senses if transform.missing == "fail" for field in transform.fields}
+        widths = {transform.fields[0].name: transform.width for transform in senses if isinstance(transform, SeriesTransform)}
         self.fields: tuple[FieldReader, ...] = tuple(
             field_reader(
                 preparation.schema[name],
                 preparation.types.get(name),
                 examples=known.get(name, ()),
                 optional=name not in needed,
+                width=widths.get(name, 1),
             )
             for name in preparation.columns
         )

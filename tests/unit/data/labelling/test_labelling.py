@@ -55,6 +55,26 @@ class TestSpans:
         assert tags[0] == "B-PER"
         assert set(tags[1:]) == {"O"}
 
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("昨天王小明在北京。", [*"昨天王小明在北京。"]),
+            ("Ada は東京にいる", ["Ada", *"は東京にいる"]),
+            ("ที่กรุง", ["ที่", "ก", "รุ", "ง"]),
+            ("हिन्दी में, ok", ["हिन्दी", "में", ",", "ok"]),
+            ("cafe\u0301s ❤\ufe0f", ["cafe\u0301s", "❤\ufe0f"]),
+            ("می\u200cخواهم", ["می\u200cخواهم"]),
+            ("Zürich-Örebro 25°", ["Zürich", "-", "Örebro", "25", "°"]),
+        ],
+    )
+    def test_words_of_any_script(self, text, words):
+        assert [text[start:end] for start, end in tokens_of(text)] == words
+
+    def test_a_name_in_a_text_without_spaces_has_tags(self):
+        tags, lost = to_tags("昨天王小明在北京。", [Span(2, 5, "PER"), Span(6, 8, "LOC")])
+        assert lost == []
+        assert tags == ["O", "O", "B-PER", "I-PER", "I-PER", "O", "B-LOC", "I-LOC", "O"]
+
     def test_an_inside_tag_that_continues_nothing_begins(self):
         places = [(0, 1), (1, 2), (2, 3), (3, 4)]
         assert to_spans(["I-A", "I-A", "I-B", "B-B"], places) == [Span(0, 2, "A"), Span(2, 3, "B"), Span(3, 4, "B")]

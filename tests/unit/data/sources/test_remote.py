@@ -231,6 +231,15 @@ def test_a_folder_of_images(memory):
         open_source("memory://photo").schema()
 
 
+def test_a_folder_of_images_and_masks(memory):
+    for name in ("images/1.png", "masks/1.png", "images/2.png"):
+        memory.pipe(f"/scans/{name}", name.encode())
+    source = open_source({"type": "masks", "path": "memory://scans"})
+    assert pa.Table.from_batches(list(source.read())).to_pydict() == {"image": ["images/1.png"], "mask": ["masks/1.png"]}
+    assert (source.root / "masks/1.png").read_bytes() == b"masks/1.png"
+    assert next(source.rejects())["reason"].to_pylist() == ["there is no mask of this name"]
+
+
 def test_files_that_are_rows(memory, web):
     memory.pipe("/p/a.png", b"1")
     memory.pipe("/p/b.png", b"2")

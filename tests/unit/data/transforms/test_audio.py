@@ -89,12 +89,21 @@ def test_without_the_library_the_error_says_what_to_install(monkeypatch):
         (wav(TONE, bits=16, code=6), "of 16 bits in the form 6"),
         (wav([0.0, np.nan], bits=32, code=3), "infinite or not a number"),
         (wav(TONE, channels=1, rate=0), "0 samples a second"),
+        (wav(TONE, rate=768_001), "768,001 samples a second; up to 768,000 are read"),
         (b"", "empty"),
     ],
 )
 def test_damaged_files_are_told_by_what_is_wrong(file, message):
     with pytest.raises(SoundError, match=message):
         decode(file)
+
+
+def test_what_is_no_sound_is_said_without_a_place_in_memory():
+    pytest.importorskip("soundfile")
+    with pytest.raises(SoundError) as caught:
+        decode(b"this is no sound")
+    assert "0x" not in str(caught.value)
+    assert "ormat" in str(caught.value)
 
 
 @pytest.mark.parametrize(("rate", "wanted"), [(44_100, 16_000), (8_000, 16_000), (16_000, 8_000), (22_050, 8_000), (11_025, 16_000)])

@@ -122,3 +122,15 @@ def test_a_pre_trained_networks_mean_and_spread_take_the_place_of_the_measured_o
     assert not torch.allclose(fit(batch).module()(pixels), wanted, atol=1e-2)
     with pytest.raises(InputError, match="mean has 1 numbers, and the images 3 channels"):
         fit(batch, mean=[0.5])
+
+
+def test_parts_of_full_brightness_are_refused_instead_of_read_as_black(tmp_path):
+    Image.fromarray(np.array([[0.0, 0.4], [0.6, 1.0]], dtype=np.float32)).save(tmp_path / "parts.tif")
+    Image.fromarray(np.array([[0.0, 40.5], [60.0, 255.0]], dtype=np.float32)).save(tmp_path / "whole.tif")
+    batch = pa.record_batch({"photo": [str(tmp_path / "parts.tif"), str(tmp_path / "whole.tif")]})
+    transform = ImageTransform([Field("photo", Kind.IMAGE)])
+    transform.observe(batch)
+    transform.finish()
+    assert transform.bad(batch).tolist() == [True, False]
+    with pytest.raises(DataError, match="parts of full brightness"):
+        transform.apply(batch)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import deepseek.data.transforms.text as module
+import deepseek.data.transforms.text_columns as module
 from deepseek.data.transforms.sample import TextSample
-from deepseek.data.transforms.text import TextTransform, pieces_for
+from deepseek.data.transforms.text import TextTransform
+from deepseek.data.transforms.text_columns import pieces_for
 from deepseek.data.transforms.tokenizer import LEAST_BPE
 from deepseek.errors import ColumnError, InputError
 from deepseek.fields import Field, Kind

@@ -5,6 +5,7 @@ import pytest
 from tests.tiny_checkpoint import write_tokenizer
 
 from deepseek.data.transforms.words import WordsTransform
+from deepseek.errors import InputError
 from deepseek.fields import Field, Kind
 
 ROWS = [["Ada", "Lovelace", "wrote", "programs"], ["Adamantly"], []]
@@ -59,3 +60,17 @@ def test_a_checkpoint_puts_its_own_tokens_around(tmp_path):
     assert ids[: len(state["before"])] == state["before"]
     assert ids[-len(state["after"]) :] == state["after"]
     assert made["words_words"].values[1] == len(state["before"])
+
+
+def test_pieces_of_bytes_need_an_id_for_each_byte():
+    with pytest.raises(InputError, match="vocabulary is 100") as caught:
+        WordsTransform([Field("words", Kind.TAGS)], tokenizer="bpe", vocabulary=100)
+    assert "at least 260" in str(caught.value.hint)
+
+
+def test_a_text_without_spaces_is_cut_into_its_characters():
+    batch = pa.record_batch({"text": ["昨天王小明在北京。"]})
+    transform = WordsTransform([Field("text", Kind.TEXT)], tokenizer="characters", min_count=1)
+    transform.observe(batch)
+    transform.finish()
+    assert transform.apply(batch)["text_words"].values.tolist() == list(range(10))

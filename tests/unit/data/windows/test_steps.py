@@ -41,6 +41,12 @@ def test_more_gaps_than_rows_are_another_frequency():
     assert "data.frequency" in str(caught.value.hint)
 
 
+def test_dates_as_numbers_are_told_from_steps():
+    with pytest.raises(DataError, match="the first gap is after 20240131") as caught:
+        laid([0] * 5, [20240130, 20240131, 20240201, 20240202, 20240203])
+    assert "write dates as 2024-01-31" in str(caught.value.hint)
+
+
 def test_a_moment_that_stands_twice_is_refused():
     with pytest.raises(DataError, match="1 rows have a moment of 't' that their series has already, the first of them 2") as caught:
         laid([0, 0, 0], [1, 2, 2])

@@ -9,6 +9,7 @@ from tests.forecast_tables import asked, recipe, sales
 from deepseek.artifacts import StageCache
 from deepseek.data.landing import LandedTable
 from deepseek.data.loader import Loader
+from deepseek.data.unknown_categories import Unknown
 from deepseek.data.windows.dataset import WindowDataset
 from deepseek.data.windows.making import windows_of
 from deepseek.data.windows.preparation import WindowPreparation, carried_forward
@@ -168,6 +169,21 @@ class TestLatest:
     def test_what_is_known_ahead_must_be_given(self, made):
         with pytest.raises(DataError, match=r"the future of 'price' is an input: 3 steps .* are needed, and series north has 0"):
             LatestWindows(sales(), made.preparation())
+
+    def test_values_that_are_missing_ahead_are_counted(self, made):
+        table = asked()
+        price = [None if place in (237, 239, 478) else value for place, value in enumerate(table["price"].to_pylist())]
+        assert LatestWindows(table, made.preparation()).warnings == ()
+        (said,) = LatestWindows(changed(table, "price", price), made.preparation()).warnings
+        assert said.startswith("3 of 6 values of 'price' that are to be known ahead are missing")
+
+    def test_what_training_did_not_know_is_counted(self, made):
+        names = ["east" if one == "south" else one for one in asked()["shop"].to_pylist()]
+        unknown = Unknown()
+        preparation = made.preparation().watched(unknown)
+        preparation.apply(LatestWindows(changed(asked(), "shop", names), preparation).rows(0, 2))
+        (said,) = unknown.warnings("rows")
+        assert said.startswith("50% of the values of 'shop' in the rows were never seen in training (1 of 2)")
 
     def test_a_series_that_is_too_short_is_named(self, made):
         with pytest.raises(DataError, match=r"2 of 2 series have fewer than 12 steps .* the first of them series north with 5"):

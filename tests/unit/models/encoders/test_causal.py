@@ -7,8 +7,9 @@ import torch
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.fields import Kind
+from deepseek.models.encoders.attention import BASE
 from deepseek.models.encoders.text_decoder import TextDecoderEncoder
-from deepseek.models.encoders.transformer_xl import BASE, TransformerXlEncoder
+from deepseek.models.encoders.transformer_xl import TransformerXlEncoder
 
 VOCABULARY = 30
 TEXT = {"text": InputSpec("text", Kind.TEXT, ("text",), (), "int32", (VOCABULARY,), ragged=True)}

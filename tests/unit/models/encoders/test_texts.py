@@ -12,11 +12,12 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.fields import Kind
 from deepseek.models.encoders import text_transformer
+from deepseek.models.encoders.attention import rotated, turns
 from deepseek.models.encoders.text import TokenPooling
 from deepseek.models.encoders.text_bag import FACTORS, MOST_BUCKETS, PRIMES, TextBagEncoder
 from deepseek.models.encoders.text_cnn import TextCnnEncoder
 from deepseek.models.encoders.text_rnn import TextRnnEncoder
-from deepseek.models.encoders.text_transformer import TextTransformerEncoder, attention, rotated, turns
+from deepseek.models.encoders.text_transformer import TextTransformerEncoder, attention
 from deepseek.optim.optimizers import decay_groups
 
 TEXT = {"t": InputSpec("t", Kind.TEXT, ("t",), (), "int32", (40,), ragged=True)}

@@ -18,7 +18,7 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError, MissingExtraError, PluginError
 from deepseek.fields import Kind
 from deepseek.models.keras import backend
-from deepseek.models.keras.encoder import without_decision
+from deepseek.models.keras.making import without_decision
 from deepseek.registry import family, load_plugin
 
 keras = pytest.importorskip("keras")
@@ -59,6 +59,15 @@ class Own(keras.Model):
 
 def own(shape):
     return Own()
+
+def penalised(shape):
+    return keras.Sequential([layers.Input(shape), layers.Dense(8, kernel_regularizer="l2", name="first"), layers.Dense(4)])
+
+def limited(shape):
+    return keras.Sequential([layers.Input(shape), layers.Dense(4, kernel_constraint="max_norm", name="first")])
+
+def busy(shape):
+    return keras.Sequential([layers.Input(shape), layers.Dense(8, activity_regularizer="l1"), layers.Dense(4)])
 """
 
 
@@ -189,6 +198,16 @@ class TestEncoder:
         built, x = encoder("plain").eval(), {"numbers": torch.randn(4, 3)}
         zeros = {name: torch.zeros_like(parameter) for name, parameter in built.named_parameters()}
         assert not torch.func.functional_call(built, zeros, (x,)).tokens.any()
+
+    @pytest.mark.parametrize(
+        ("function", "said"),
+        [("penalised", "a penalty of .*first/kernel"), ("limited", "a limit of .*first/kernel"), ("busy", "losses of its own")],
+    )
+    def test_what_only_keras_training_heeds_is_not_dropped_in_silence(self, function, said):
+        built, x = encoder(function), {"numbers": torch.randn(4, 3)}
+        assert built.eval()(x).tokens.shape == (4, 1, 4)
+        with pytest.raises(InputError, match=said):
+            built.train()(x)
 
     @pytest.mark.parametrize(
         ("function", "message"),

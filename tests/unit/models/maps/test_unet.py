@@ -23,6 +23,7 @@ CASES = {
     "unet, layer": ({"type": "unet", "width": 4, "depth": 2, "normalization": "layer", "activation": "gelu"}, IMAGE),
     "unet3d": ({"type": "unet3d", "width": 4, "depth": 2}, SCAN),
     "unet3d, gates": ({"type": "unet3d", "width": 4, "depth": 2, "attention_gates": True, "most_width": 6}, SCAN),
+    "unet3d, deep": ({"type": "unet3d", "width": 4, "depth": 2, "deep_supervision": 2}, SCAN),
     "unet3d, plain": ({"type": "unet3d", "width": 4, "depth": 1, "normalization": "none", "dropout": 0.3}, SCAN),
 }
 
@@ -185,3 +186,45 @@ def test_blocks_and_gates_are_monais_with_the_same_weights(dimensions):
         other.psi[1].eps = 0.0
     ways, asks = torch.randn(2, 8, *[4, 5, 6][:dimensions]), torch.randn(2, 8, *[4, 5, 6][:dimensions])
     torch.testing.assert_close(gate.eval()(ways, asks), other.eval()(g=asks, x=ways), rtol=1e-5, atol=1e-5)
+
+
+class TestDeepSupervision:
+    """Coarser sizes answer too while training; answers are the finest's alone."""
+
+    @staticmethod
+    def model(count, classes=3):
+        torch.manual_seed(0)
+        target = TargetSpec("mask", ("mask",), tuple(map(str, range(classes))), (9,) * classes, 9, shape=(10, 12, 9))
+        model = {"type": "unet3d", "width": 4, "depth": 2, "deep_supervision": count}
+        return TaskModel(family("model").build(model, {"scan": SCAN}, {}), family("task").build("segmentation", target))
+
+    def test_each_size_has_a_say_in_the_loss_half_as_much_as_the_next_finer_one(self):
+        model, batch = self.model(2), {"scan": torch.randn(2, 1, 10, 12, 9)}
+        target = torch.randint(0, 3, (2, 10, 12, 9), dtype=torch.uint8)
+        out = model.train()(batch)
+        assert out.shape == (2, 9, 10, 12, 9)
+        each = [model.task.row_losses(part, target) for part in out.split(3, dim=1)]
+        torch.testing.assert_close(model.task.row_losses(out, target), (4 * each[0] + 2 * each[1] + each[2]) / 7)
+        model.task.row_losses(out, target).sum().backward()
+        assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.network.body.supervised.parameters())
+
+    def test_coarser_answers_are_those_of_their_own_maps(self):
+        model = self.model(2).train()
+        body, seen = model.network.body, []
+        for merge in body.merge:
+            merge.register_forward_hook(lambda _, __, out: seen.append(out))
+        out = model({"scan": torch.randn(1, 1, 10, 12, 9)})
+        coarse = body.supervised[1](seen[0])  # of the size before the finest
+        wanted = model.head.heads[1](functional.interpolate(coarse, size=(12, 12, 12), mode="nearest"))[:, :, :10, :12, :9]
+        torch.testing.assert_close(out[:, 3:6], wanted)
+
+    def test_answers_are_those_of_a_network_without_it(self):
+        deep, plain, batch = self.model(1), self.model(0), {"scan": torch.randn(2, 1, 10, 12, 9)}
+        plain.network.body.load_state_dict(deep.network.body.state_dict(), strict=False)
+        plain.head.load_state_dict(deep.head.heads[0].state_dict())
+        torch.testing.assert_close(deep.eval()(batch), plain.eval()(batch), rtol=0, atol=0)
+        assert not [name for name, _ in plain.named_parameters() if "supervised" in name]
+
+    def test_more_sizes_than_there_are_are_refused(self):
+        with pytest.raises(InputError, match="deep_supervision is 3"):
+            self.model(3)
