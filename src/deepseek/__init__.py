@@ -48,6 +48,7 @@ _PUBLIC = {
     "profile": "deepseek.pipeline.profile",
     "recommend": "deepseek.pipeline.recommend",
     "preview": "deepseek.pipeline.preview",
+    "plan": "deepseek.pipeline.planning.plan",
     "attention": "deepseek.pipeline.attention",
     "features": "deepseek.pipeline.features",
     "compare": "deepseek.pipeline.compare",
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.features import features as features
     from deepseek.pipeline.generate import generate as generate
     from deepseek.pipeline.learn import learn as learn
+    from deepseek.pipeline.planning.plan import plan as plan
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile

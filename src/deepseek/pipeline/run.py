@@ -35,7 +35,7 @@ LEAST_PROCESSES = 8
 _SAME = (
     *("epochs", "max_steps", "batch_size", "accumulate", "learning_rate", "optimizer", "schedule", "precision", "channels_last", "compile"),
     *("clip_norm", "clip_value", "clip", "layer_rates", "ema", "l1", "l2", "max_norm", "deterministic", "device", "on_nonfinite"),
-    *("communication", "shares"),
+    *("communication", "shares", "activation_checkpointing", "cuda_graphs", "loss_spikes", "peak_tflops"),
 )
 """The keys of a recipe's `train` that the trainer's settings have under the same name."""
 
@@ -186,6 +186,7 @@ def settings_of(recipe: Recipe) -> TrainSettings:
         checkpoint_every_s=train.checkpoint.every_s,
         keep=train.checkpoint.keep,
         time_limit_s=train.time_limit,
+        stall_s=train.stall,
         devices=_devices(train.devices),
         seed=recipe.seed if train.seed is None else train.seed,
         fine_tune=_fine_tune(recipe.fine_tune),

@@ -162,6 +162,15 @@ def _clipping(recipe: RecipeSections) -> Iterator[Problem]:
             yield Problem(f"train.clip_{key}", f"cannot be given together with 'clip'; {how}")
 
 
+def _saved_memory(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    if train.activation_checkpointing != "off" and train.compile not in (AUTO, "off"):
+        why = f"does not go with compile: {train.compile}, whose compiler decides itself what it keeps; take one of them"
+        yield Problem("train.activation_checkpointing", why)
+    if train.cuda_graphs and train.compile != "step":
+        yield Problem("train.cuda_graphs", "needs compile: step")
+
+
 def _ema(recipe: RecipeSections) -> Iterator[Problem]:
     decay = recipe.train.ema
     if isinstance(decay, float) and not 0 < decay < 1:
@@ -320,6 +329,7 @@ RULES: tuple[Rule, ...] = (
     _compiled_step,
     _several_devices,
     _clipping,
+    _saved_memory,
     _ema,
     _validation,
     _doubled_callbacks,

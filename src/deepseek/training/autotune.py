@@ -71,8 +71,8 @@ def choose_way(model: nn.Module, loss: Loss, batch: Batch, *, spec: OptimizerSpe
             "channels_last": ways[0].channels_last,
             "reason": "the only candidate for these settings, model and device",
         }
-    first = _trial(model, loss, spec, ways[0])
-    rest = {way: _trial(model, loss, spec, way) for way in ways[1:]}
+    first = trial_step(model, loss, spec=spec, way=ways[0])
+    rest = {way: trial_step(model, loss, spec=spec, way=way) for way in ways[1:]}
     times = _milliseconds({ways[0]: first, **rest}, _enough_rows(first, batch))
     fastest = min(times, key=lambda way: times[way])
     plain = [way for way in ways if way.precision == ways[0].precision]
@@ -86,7 +86,7 @@ def choose_way(model: nn.Module, loss: Loss, batch: Batch, *, spec: OptimizerSpe
 
 def step_seconds(model: nn.Module, loss: Loss, batch: Batch, *, spec: OptimizerSpec, way: Way) -> float:
     """Return how long a training step takes, made on a copy of the model: the median of five, after one to warm up."""
-    trial = _trial(model, loss, spec, way)
+    trial = trial_step(model, loss, spec=spec, way=way)
     taken = []
     for _ in range(6):
         began = time.perf_counter()
@@ -194,14 +194,22 @@ def largest_fit(peak_bytes: Callable[[int], int | None], free_bytes: int, *, mos
 def _peak_bytes(batch: Batch, model: nn.Module, loss: Loss, spec: OptimizerSpec) -> int | None:
     device = next(model.parameters()).device
     try:
-        return peak_bytes(device, lambda: _trial(model, loss, spec, Way())(batch))
+        return peak_bytes(device, lambda: trial_step(model, loss, spec=spec, way=Way())(batch))
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return None
 
 
-def _trial(model: nn.Module, loss: Loss, spec: OptimizerSpec, way: Way) -> Callable[[Batch], None]:
+def trial_step(model: nn.Module, loss: Loss, *, spec: OptimizerSpec, way: Way) -> Callable[[Batch], None]:
+    """Return what makes training steps in some way on a copy of a model.
+
+    Args:
+        model: Stays as it is.
+        loss: As for `TrainingStep`.
+        spec: The optimizer.
+        way: The number format and the layout.
+    """
     twin = copy.deepcopy(model).train()
     if way.channels_last:
         twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

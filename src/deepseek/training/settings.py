@@ -25,6 +25,8 @@ class TrainSettings:
         max_steps: The most optimizer steps; counts before `epochs` where both would end the run.
         batch_size: Rows of the *global* batch of one optimizer step, over all ranks and micro-batches; or `auto`.
         accumulate: Micro-batches that the batch is computed in, at least 1; changes memory, not results.
+        activation_checkpointing: Which repeated blocks of the network reckon activations again in the backward pass instead of keeping
+            them: `off` for none, 1 for every one, 2 for every second one …; `auto` for every one where memory would not suffice without.
         learning_rate: The peak learning rate; the optimizer's own where not given.
         optimizer: An `optimizer` component.
         schedule: A `schedule` component.
@@ -32,6 +34,7 @@ class TrainSettings:
         channels_last: Whether images are laid out with channels last; `auto` measures.
         compile: `model` compiles the network, `step` the whole step with loss, gradients and optimizer.
         steps_per_call: With `compile: step`, the most steps that one call makes; `auto` takes 4, or 1 where a callback looks at every step.
+        cuda_graphs: With `compile: step` on a CUDA device, whether calls are recorded and replayed as CUDA graphs.
         clip_norm: The largest joint norm of the gradients.
         clip_value: The largest absolute value of a gradient element.
         clip: `clipping` components in the order in which they act, in the place of `clip_norm` and `clip_value`.
@@ -55,6 +58,9 @@ class TrainSettings:
         seed: From which order, dropout and augmentation are derived.
         deterministic: Forbid operations that are not bit-reproducible on accelerators.
         on_nonfinite: What to do about a NaN or infinite loss: `raise`, or `skip` the step (which waits for the device every step).
+        loss_spikes: From how many deviations above what it was a training loss is named as having leapt; none for no such words.
+        stall_s: Seconds without a step, a batch or a validation after which is said what training waits for; none for no such words.
+        peak_tflops: What the device can do at most, in 10¹² operations a second, for the share of it that is used; known of some by name.
         restore_best: Put the best weights back at the end.
         log_every: The most steps between two looks at the running loss.
         fine_tune: How pre-trained encoders are trained; none to train them like everything else.
@@ -64,6 +70,7 @@ class TrainSettings:
     max_steps: Count | None = None
     batch_size: Count | Literal["auto"] = 256
     accumulate: Count = 1
+    activation_checkpointing: Count | Literal["off", "auto"] = "off"
     learning_rate: Positive | None = None
     optimizer: Spec = "adamw"
     schedule: Spec = "constant"
@@ -71,6 +78,7 @@ class TrainSettings:
     channels_last: bool | Literal["auto"] = "auto"
     compile: Literal["off", "model", "step"] = "off"
     steps_per_call: Count | Literal["auto"] = "auto"
+    cuda_graphs: bool = False
     clip_norm: Positive | None = None
     clip_value: Positive | None = None
     clip: list[Spec] | tuple[Spec, ...] | None = None
@@ -94,6 +102,9 @@ class TrainSettings:
     seed: Annotated[int, Ge(0)] = 0
     deterministic: bool = True
     on_nonfinite: Literal["raise", "skip"] = "raise"
+    loss_spikes: Positive | None = 8.0
+    stall_s: Positive | None = 600.0
+    peak_tflops: Positive | None = None
     restore_best: bool = True
     log_every: Annotated[int, Ge(1), Le(1000)] = 50
     fine_tune: FineTune | None = None
@@ -109,6 +120,8 @@ class TrainSettings:
             if self.clip is not None and (limit := getattr(self, name)) is not None:
                 spec = f"{{type: {name.removeprefix('clip_')}, max_{name.removeprefix('clip_')}: {limit:g}}}"
                 raise InputError(f"train.clip and train.{name} are both given", hint=f"put {spec} into train.clip, and leave {name} out")
+        if self.cuda_graphs and self.compile != "step":
+            raise InputError(f"cuda_graphs needs compile: step, and compile is {self.compile}", hint="say compile: step, or leave it out")
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

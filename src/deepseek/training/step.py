@@ -170,13 +170,16 @@ class TrainingStep:
         rows = len(batch)
         parts: Sequence[Batch] = batch.split(-(-rows // self.micro_batches), least=self.least_rows) if rows else ()
         total = torch.zeros_like(self._one)
+        sums: list[tuple[Tensor, Tensor]] = []
         for index, part in enumerate(parts):
             numerator, denominator = self._loss_of(part)
             total += denominator.detach()
             if self.sync is not None and index == len(parts) - 1:
                 self.sync.arm(total)
             torch.autograd.backward(numerator, self.precision.scale(self._one))
-            self._count(numerator, denominator)
+            sums.append((numerator.detach(), denominator.detach()))
+        for pair in sums:  # not before all are through: where memory runs out at the third part, all of them come again
+            self._count(*pair)
         if self.sync is not None:
             if not parts:
                 self.sync.arm(total)

@@ -29,13 +29,12 @@ from deepseek.distributed.devices import empty_cache, is_out_of_memory
 from deepseek.errors import InputError, NonFiniteError, TrainingError, UnknownNameError
 from deepseek.optim import OptimizerSpec, Schedule, Told, WeightAverage, decay_groups, make_adaptive
 from deepseek.optim.schedules import PlateauSchedule
-from deepseek.registry import Spec, family, split_spec
+from deepseek.registry import family
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
 from deepseek.training.balance import Balance, check_shares
 from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.callbacks.base import Callback
-from deepseek.training.callbacks.time_limit import TimeLimit
 from deepseek.training.carried import carried_of, remembering
 from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
 from deepseek.training.communication import begin_exchange, exchanged_of, make_exchange
@@ -44,11 +43,17 @@ from deepseek.training.decisions import decide
 from deepseek.training.evaluation import evaluate
 from deepseek.training.fine_tuning import FineTuning
 from deepseek.training.guards import NonFiniteGuard
+from deepseek.training.implied import callbacks_of, optimizer_of
 from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
+from deepseek.training.memory_choice import apply_recomputation
+from deepseek.training.post_mortem import explained, first_weights
+from deepseek.training.remarks import Remarks
 from deepseek.training.settings import TrainSettings
+from deepseek.training.stalls import reported_stalls
 from deepseek.training.state import Best, State, kept_generators, only_reproducible, seed_generators, seed_of
 from deepseek.training.step import StepRules, TrainingStep
+from deepseek.training.usage import Usage
 
 _EVENT_S = 0.5
 MEASURED_ROWS = 256
@@ -121,6 +126,8 @@ class Trainer:
         monitor: The name of the monitored metric.
         metric_names: All validation metrics.
         progress: How training goes, as of the last event.
+        usage: How well the device is used, as of the last event.
+        remarks: What was worth a word on the way.
         stopped_reason: Why training ends, once it does.
         final_metrics: What the finished model reaches, by split; whoever trains it measures that, and puts it here for the callbacks.
 
@@ -145,11 +152,12 @@ class Trainer:
         self.data_id = data_id
         self.settings, self.ranks, self.folder = settings or TrainSettings(), ranks or RankContext(), folder
         self.model, self.task, self.train, self.validation, self.augment = model, task, train, validation, tuple(augment)
-        self.callbacks = [*_implied(self.settings), *callbacks]
+        self.remarks, self.usage = Remarks(), Usage(peak_tflops=self.settings.peak_tflops)
+        self.callbacks = [self.usage, *callbacks_of(self.settings), *callbacks]
         self.state, self.progress, self.guard = State(), Progress(), NonFiniteGuard()
         self.keeper = Keeper(folder / "checkpoints" if folder else None, keep=self.settings.keep)
         self.schedule: Schedule = family("schedule").build(self.settings.schedule)
-        self.optimizer_spec: OptimizerSpec = family("optimizer").build(_optimizer(self.settings))
+        self.optimizer_spec: OptimizerSpec = family("optimizer").build(optimizer_of(self.settings))
         metrics = task.metrics()
         self.metric_names = tuple(metrics)
         self.monitor = self.settings.monitor or task.monitor
@@ -206,7 +214,7 @@ class Trainer:
         self._began = time.perf_counter()
         try:
             reproducible = only_reproducible(self.settings.deterministic, compiled=self.settings.compile != "off")
-            with kept_generators(self.ranks.device), reproducible:
+            with kept_generators(self.ranks.device), reproducible, reported_stalls(self), explained(self):
                 self._start(resume)
                 with Interruption(self.stop, terminable=self.ranks.is_single) as interruption:
                     self._run()
@@ -218,6 +226,8 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_error(self, error)
             raise
+        finally:
+            apply_recomputation(self.model, 0)
         state = self.state
         return FitResult(
             state.history, state.best, self.stopped_reason, state.seconds, self.progress.samples_per_s, self.progress.data_wait_share
@@ -247,6 +257,7 @@ class Trainer:
             known = settings.batch_size
             rows = self.task.training_rows(self.train, batch_size=MEASURED_ROWS if known == "auto" else known)
             self.state.decisions = decide(self.model, self.task.loss, rows, settings=settings, spec=self.optimizer_spec, ranks=self.ranks)
+            self.guard.first_weights = first_weights(self)
         self._build(self.state.decisions)
         if note := division_note(self.model, self.ranks.ranks):
             self.state.decisions["ranks"] = note
@@ -267,6 +278,7 @@ class Trainer:
 
     def _build(self, decisions: dict[str, object]) -> None:
         settings, ranks = self.settings, self.ranks
+        apply_recomputation(self.model, int(str(decisions.get("activation_checkpointing", 0))))
         self._channels_last = bool(decisions["channels_last"])
         if self._channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -305,7 +317,10 @@ class Trainer:
         self.step: TrainingStep
         if compiled == "step":
             rows, most = min(self.loader.batch_size, self.loader.length), self._steps_per_call()
-            self.step = CompiledStep(self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, **options)
+            graphs = settings.cuda_graphs
+            self.step = CompiledStep(
+                self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, cuda_graphs=graphs, **options
+            )
         else:
             forward = torch.compile(self.model) if compiled == "model" else self.model
             self.step = TrainingStep(forward, self.task.loss, self.optimizer, **options)  # type: ignore[arg-type]
@@ -366,13 +381,28 @@ class Trainer:
         ready = [self._ready(batch, step) for step, batch in enumerate(batches, first)]
         self._rows += sum(map(len, ready))
         if len(ready) > 1:
-            self.step.many(ready, lambda place: self._begin(first + place))
+            self.step.many(ready, lambda place: self.begin(first + place))
         else:
-            self._begin(first)
+            self.begin(first)
             self._make(ready[0])
         self.state.step += len(ready)
 
-    def _begin(self, step: int) -> None:
+    def rewind(self, step: int) -> None:
+        """Make loader, optimizer and step anew, to stand at a step; weights and state are put back by whoever rewinds."""
+        self.state.step = step
+        self._build(self.state.decisions)
+        self._train_mode()
+
+    def replay(self) -> Batch:
+        """Make the step at which the run stands as it is made in training; return its batch as the network met it."""
+        epoch, first = divmod(self.state.step, self.loader.steps)
+        self._unfreeze(epoch)
+        batch = self._ready(next(self.loader.batches(epoch, first)), self.state.step)
+        self.begin(self.state.step)
+        self._make(batch)
+        return batch
+
+    def begin(self, step: int) -> None:
         """Set what depends on the step's number alone."""
         self.step.set_factor(self.schedule.factor(step, self.total_steps))
         seed_generators(seed_of(self.settings.seed, _DROPOUT, step, self.ranks.rank), self.ranks.device)
@@ -413,6 +443,7 @@ class Trainer:
             raise TrainingError(f"out of memory with {self.step.micro_batches} micro-batches of {rows} rows: {error}", hint=hint) from error
         self.step.micro_batches = min(self.step.micro_batches * 2, rows)
         self.state.decisions["micro_batches"] = self.step.micro_batches
+        self.begin(self.state.step)  # the step begins anew, with the random numbers that it began with
         self.optimizer.zero_grad()
         empty_cache(self.ranks.device)
 
@@ -508,7 +539,7 @@ class Trainer:
         self.state.seconds = self.seconds
         carried, exchanged = carried_of(self.model, self.loader.dataset.batch_rows, self.ranks), exchanged_of(self.exchange)
         if self.is_main:
-            self.guard.checkpoint = self.keeper.save(self, carried, exchanged)
+            self.guard.saved(self.keeper.save(self, carried, exchanged))
         self._saved_at = time.perf_counter()
         self._aside_s += self._saved_at - began
         for callback in self.callbacks:
@@ -532,6 +563,9 @@ class Trainer:
 
     def _check(self) -> None:
         settings = self.settings
+        if settings.compile != "off" and settings.activation_checkpointing != "off":
+            what = f"activation_checkpointing does not go with compile: {settings.compile}, whose compiler decides what it keeps"
+            raise InputError(what, hint="take one of them")
         if settings.compile == "step" and settings.accumulate > 1:
             raise InputError(
                 f"compile: step does not go with accumulate: {settings.accumulate}", hint="take compile: model, or accumulate: 1"
@@ -560,20 +594,3 @@ class Trainer:
         check_shares(settings.shares, self.ranks.ranks, self.model)
         if settings.batch_size != "auto":
             self._make_loader(settings.batch_size)  # raises where batches would be too small for the model
-
-
-def _optimizer(settings: TrainSettings) -> Spec:
-    if settings.learning_rate is None:
-        return settings.optimizer
-    name, arguments = split_spec("optimizer", settings.optimizer)
-    return {"type": name, **arguments, "learning_rate": settings.learning_rate}
-
-
-def _implied(settings: TrainSettings) -> list[Callback]:
-    """Return the callbacks that settings ask for."""
-    callbacks: list[Callback] = []
-    if settings.early_stopping is not None:
-        callbacks.append(family("callback").build({"type": "early_stopping", **settings.early_stopping}))
-    if settings.time_limit_s is not None:
-        callbacks.append(TimeLimit(seconds=settings.time_limit_s))
-    return callbacks

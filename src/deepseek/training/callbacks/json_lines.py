@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class JsonLines(Callback):
-    """Appends events to `events.jsonl`: `start`, `log`, `validation`, `checkpoint`, `error`, `end`.
+    """Appends events to `events.jsonl`: `start`, `log`, `validation`, `checkpoint`, `loss_spike`, `stall`, `error`, `end`.
 
     Every line is whole and flushed, so that the file can be followed while training runs and survives a kill. A resumed run appends; where
     it repeats steps, the later line counts.
@@ -29,6 +29,7 @@ class JsonLines(Callback):
     def __init__(self, *, path: Path | None = None) -> None:
         self.path = path
         self._file: TextIO | None = None
+        self._told = 0
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Open the file and say what is about to happen."""
@@ -43,6 +44,7 @@ class JsonLines(Callback):
     def on_log(self, trainer: Trainer) -> None:
         """Write the running loss and the speed and, of several ranks, what they have sent."""
         progress = trainer.progress
+        self._tell(trainer)
         self._write(
             trainer,
             "log",
@@ -53,6 +55,7 @@ class JsonLines(Callback):
             skipped_steps=progress.skipped_steps,
             **exchange_figures(trainer),
             **_of_gradients(progress.told),
+            **trainer.usage.figures(),
         )
 
     def on_validation(self, trainer: Trainer) -> None:
@@ -65,14 +68,22 @@ class JsonLines(Callback):
 
     def on_error(self, trainer: Trainer, error: BaseException) -> None:
         """Write what went wrong, and close the file."""
+        self._tell(trainer)
         self._write(trainer, "error", error=type(error).__name__, message=str(error))
         self._close()
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Write how it ended, and close the file."""
+        self._tell(trainer)
         best = trainer.state.best
         self._write(trainer, "end", stopped_reason=trainer.stopped_reason, best=best.metrics if best else None)
         self._close()
+
+    def _tell(self, trainer: Trainer) -> None:
+        """Write what was said since the last time."""
+        for remark in trainer.remarks.since(self._told):
+            self._told += 1
+            self._write(trainer, remark.event, noticed_at_step=remark.step, **remark.values)
 
     def _write(self, trainer: Trainer, event: str, **values: Any) -> None:
         if self._file is None:

@@ -90,4 +90,5 @@ class ProgressBar(Callback):
 def _speed(trainer: Trainer) -> str:
     progress = trainer.progress
     waiting = f", {progress.data_wait_share:.0%} of it waiting for data" if progress.data_wait_share >= WORTH_SAYING else ""
-    return f"{progress.samples_per_s:,.0f} rows/s{waiting}"
+    used = f", {trainer.usage}" if str(trainer.usage) else ""
+    return f"{progress.samples_per_s:,.0f} rows/s{waiting}{used}"
