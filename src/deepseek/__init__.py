@@ -25,6 +25,7 @@ _PUBLIC = {
     "tune": "deepseek.pipeline.tune",
     "TuneResult": "deepseek.pipeline.tune",
     "show": "deepseek.pipeline.show",
+    "DynamicWeightScheduler": "deepseek.optim.dynamic",
     "build_deepseek_model": "deepseek.models.keras.article",
     "suspects": "deepseek.pipeline.suspects",
     "SuspectsResult": "deepseek.pipeline.suspects",
@@ -47,6 +48,7 @@ _PUBLIC = {
     "profile": "deepseek.pipeline.profile",
     "recommend": "deepseek.pipeline.recommend",
     "preview": "deepseek.pipeline.preview",
+    "plan": "deepseek.pipeline.planning.plan",
     "attention": "deepseek.pipeline.attention",
     "features": "deepseek.pipeline.features",
     "compare": "deepseek.pipeline.compare",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
     from deepseek.models.keras.article import build_deepseek_model as build_deepseek_model
+    from deepseek.optim.dynamic import DynamicWeightScheduler as DynamicWeightScheduler
     from deepseek.pipeline.annotate import pull_annotations as pull_annotations
     from deepseek.pipeline.annotate import push_tasks as push_tasks
     from deepseek.pipeline.attention import attention as attention
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
     from deepseek.pipeline.features import features as features
     from deepseek.pipeline.generate import generate as generate
     from deepseek.pipeline.learn import learn as learn
+    from deepseek.pipeline.planning.plan import plan as plan
     from deepseek.pipeline.predict import predict as predict
     from deepseek.pipeline.preview import preview as preview
     from deepseek.pipeline.profile import profile as profile

@@ -15,11 +15,14 @@ _CLEANING = "deepseek.data.cleaning"
 _TRANSFORMS = "deepseek.data.transforms"
 _TARGETS = "deepseek.data.targets"
 _AUGMENT = "deepseek.data.augment"
+_EXCHANGE = "deepseek.distributed.exchange"
 _ENCODERS = "deepseek.models.encoders"
 _FUSION = "deepseek.models.fusion"
 _TRUNKS = "deepseek.models.trunks"
+_OPERATORS = "deepseek.models.operators"
 _FORECASTING = "deepseek.models.forecasting"
 _TASKS = "deepseek.tasks"
+_CLIPPINGS = "deepseek.optim.clippings"
 _CALLBACKS = "deepseek.training.callbacks"
 _BACKENDS = "deepseek.inference.backends"
 _EXPORTERS = "deepseek.exporters"
@@ -271,6 +274,14 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "residual": f"{_TRUNKS}.residual:ResidualTrunk",
             "tabm": f"{_TRUNKS}.tabm:TabMTrunk",
             "identity": f"{_TRUNKS}.identity:IdentityTrunk",
+            "operators": f"{_TRUNKS}.operators:OperatorsTrunk",
+        },
+    ),
+    "operator": (
+        f"{_OPERATORS}.base:Operator",
+        {
+            "squared_relu": f"{_OPERATORS}.squared_relu:SquaredReluOperator",
+            "geglu": f"{_OPERATORS}.geglu:GegluOperator",
         },
     ),
     "model": (
@@ -365,6 +376,18 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "forecasting": f"{_TASKS}.forecasting:ForecastingTask",
         },
     ),
+    "exchange": (
+        f"{_EXCHANGE}.base:Exchange",
+        {
+            "all_reduce": f"{_EXCHANGE}.all_reduce:AllReduceExchange",
+            "fp16": f"{_EXCHANGE}.short_floats:Fp16Exchange",
+            "bf16": f"{_EXCHANGE}.short_floats:Bf16Exchange",
+            "qsgd": f"{_EXCHANGE}.qsgd:QsgdExchange",
+            "power_sgd": f"{_EXCHANGE}.power_sgd:PowerSgdExchange",
+            "hierarchical": f"{_EXCHANGE}.hierarchical:HierarchicalExchange",
+            "parameter_server": f"{_EXCHANGE}.parameter_server:ParameterServerExchange",
+        },
+    ),
     "optimizer": (
         "deepseek.optim.optimizers:OptimizerSpec",
         {
@@ -398,6 +421,21 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "linear": "deepseek.optim.schedules:LinearSchedule",
             "plateau": "deepseek.optim.schedules:PlateauSchedule",
         },
+    ),
+    "clipping": (
+        f"{_CLIPPINGS}.base:Clipping",
+        {
+            "norm": f"{_CLIPPINGS}.fixed:NormClipping",
+            "value": f"{_CLIPPINGS}.fixed:ValueClipping",
+            "autoclip": f"{_CLIPPINGS}.auto:AutoClipping",
+            "agc": f"{_CLIPPINGS}.agc:AgcClipping",
+            "zclip": f"{_CLIPPINGS}.zclip:ZClipping",
+            "skip_spikes": f"{_CLIPPINGS}.spikes:SpikeSkipping",
+        },
+    ),
+    "layer_rates": (
+        "deepseek.optim.layer_rates.base:LayerRates",
+        {"gradient_variance": "deepseek.optim.layer_rates.gradient_variance:GradientVariance"},
     ),
     "callback": (
         f"{_CALLBACKS}.base:Callback",

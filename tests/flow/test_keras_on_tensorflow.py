@@ -85,7 +85,9 @@ def test_tensorflow_trains_what_pytorch_goes_on_with(points, function):
 
 @there
 def test_numbers_are_predicted_too(points):
-    assert trained(points, target="z").metrics["test"]["r2"] > 0.8
+    # Keras' running statistics keep 0.99 of the old at each step: they lag for hundreds of them, which patience would take for the end
+    longer = {**QUICK, "epochs": 60, "monitor": "rmse", "early_stopping": False}
+    assert trained(points, target="z", train=longer).metrics["test"]["r2"] > 0.8
 
 
 @there

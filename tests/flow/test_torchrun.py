@@ -122,7 +122,7 @@ def test_one_ranks_error_reaches_the_console_and_all_stop(folder):
 @pytest.mark.slow
 def test_a_rank_that_is_stopped_is_named_and_torchrun_ends(folder):
     recipe(folder, "ddp", "{type: mishap, kind: SIGSTOP}")
-    text = (folder / "customers.yaml").read_text().replace("strategy: ddp", "strategy: ddp, stall_timeout: 3s")
+    text = (folder / "customers.yaml").read_text().replace("strategy: ddp", "strategy: ddp, stall: 3s")
     (folder / "customers.yaml").write_text(text)
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "deepseek", "run", "customers.yaml"]
     process = subprocess.Popen([sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True)

@@ -144,3 +144,25 @@ def _wait(condition, seconds: float) -> None:
     while not condition():
         assert time.monotonic() < end, "not in time"
         time.sleep(0.05)
+
+
+def test_clippings_and_rates_by_layer_decide_alike_on_every_rank(jobs, tmp_path):
+    changes = {
+        "epochs": 4,
+        "clip_norm": None,
+        "clip": [
+            {"type": "skip_spikes", "factor": 3.0, "warmup": 5},
+            {"type": "autoclip", "percentile": 40.0, "warmup": 3, "every": 2},
+            "agc",
+        ],
+        "layer_rates": {"type": "gradient_variance", "every": 2, "warmup": 2},
+    }
+    alone, _, _ = jobs.fit(RankContext(), **changes)
+    together, _, _ = launch(jobs.fit_with, 2, tmp_path, False, changes, device="cpu")
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name], value, rtol=0, atol=1e-5)
+    plain, _, _ = jobs.fit(RankContext(), **{**changes, "clip": None, "layer_rates": None})
+    assert max(np.abs(plain[name] - alone[name]).max() for name in alone) > 1e-3
+    resumed, _, _ = jobs.fit(RankContext(), tmp_path, resume=True, **changes)
+    for name, value in resumed.items():
+        np.testing.assert_array_equal(value, together[name])

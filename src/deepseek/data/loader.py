@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ class Loader:
     """Yields the batches of an epoch.
 
     There is no state: the rows of global batch `s` of epoch `e` follow from (seed, e, s), and rank `r` takes the `r`-th contiguous share of
-    them. So a resume starts anywhere, and N ranks see exactly what one would. The shares' sizes differ by at most one row; in the last
+    them. So a resume starts anywhere, and N ranks see exactly what one would. Even shares' sizes differ by at most one row; in the last
     batch of an epoch a rank's share may be empty, and a batch of 0 rows is yielded, so that all ranks make equally many steps. Where a
     share must not be that small, as batch statistics need two rows, `least` joins such a last batch to the one before.
 
@@ -45,6 +46,7 @@ class Loader:
         batch_size: Rows of a *global* batch, over all ranks.
         rank: Which share is taken.
         ranks: How many shares there are.
+        shares: In what proportion the ranks share a batch, a whole number a rank, at least 1; evenly where not given.
         shuffle: Whether the order is random; without, rows come in the dataset's order.
         least: The fewest rows of a share, at least 0: a last batch with smaller ones is joined to the batch before.
         prefetch: Whether a background thread gathers ahead; `auto` times the first batches and starts one if they are costly.
@@ -72,6 +74,7 @@ class Loader:
         batch_size: int,
         rank: int = 0,
         ranks: int = 1,
+        shares: Sequence[int] | None = None,
         shuffle: bool = True,
         least: int = 0,
         prefetch: bool | Literal["auto"] = "auto",
@@ -92,6 +95,7 @@ class Loader:
             )
         self.dataset, self.seed, self.batch_size, self.rank, self.ranks = dataset, seed, batch_size, rank, ranks
         self.shuffle, self.least, self.prefetch, self.pin = shuffle, least, prefetch, pin
+        self.divide(shares or [1] * ranks)
         self.wait_s = 0.0
         self.batches_read = 0
         self._costly: bool | None = None if prefetch == "auto" else bool(prefetch)
@@ -108,11 +112,31 @@ class Loader:
         """How many batches an epoch has, the same on every rank."""
         return self._steps
 
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """In what proportion the ranks share a batch."""
+        return self._shares
+
+    def divide(self, shares: Sequence[int]) -> None:
+        """Share batches in another proportion from now on; iterators that have begun are no longer to be used.
+
+        Args:
+            shares: A whole number a rank, at least 1.
+
+        Raises:
+            InputError: There are not as many as ranks, or one is less than 1.
+        """
+        if len(shares) != self.ranks or min(shares) < 1:
+            raise InputError(f"the shares of {self.ranks} ranks are {list(shares)}", hint="give a whole number of at least 1 for each rank")
+        self._shares, self._before = tuple(shares), (0, *accumulate(shares))
+
     def share(self, step: int) -> tuple[int, int, int]:
         """Return where this rank's rows begin and end in the global batch of a step, and how many rows that batch has."""
         left = self.length - step * self.batch_size
         total = left if self._joined and step == self._steps - 1 else min(self.batch_size, left)
-        return self.rank * total // self.ranks, (self.rank + 1) * total // self.ranks, total
+        rest = total - self.least * self.ranks  # what every rank must have comes first, the rest goes by the shares
+        start, stop = (self.least * rank + rest * self._before[rank] // self._before[-1] for rank in (self.rank, self.rank + 1))
+        return start, stop, total
 
     def rows(self, epoch: int, step: int) -> np.ndarray:
         """Return the rows of this rank's share of a batch, int64."""

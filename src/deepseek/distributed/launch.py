@@ -20,12 +20,11 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # re-exported without being named
 
 from deepseek import errors
-from deepseek.distributed.devices import limit_threads, pick_device
+from deepseek.distributed.devices import collective_backend, limit_threads, pick_device, set_device
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.watch import reporting_to
 from deepseek.errors import DeepSeekError, RunError
@@ -139,12 +138,12 @@ def join_group(context: RankContext, *, timeout_s: float = COLLECTIVE_S) -> None
     """
     if context.is_single or dist.is_initialized():
         return
-    limit = timedelta(seconds=timeout_s)
+    backend, limit = collective_backend(context.device), timedelta(seconds=timeout_s)
     if context.store is None:
-        dist.init_process_group(backend_of(context.device), timeout=limit)
+        dist.init_process_group(backend, timeout=limit)
     else:
         own = PrefixStore("deepseek/group", context.store)
-        dist.init_process_group(backend_of(context.device), store=own, rank=context.rank, world_size=context.ranks, timeout=limit)
+        dist.init_process_group(backend, store=own, rank=context.rank, world_size=context.ranks, timeout=limit)
 
 
 def _collect(pipes: list[Connection]) -> Any:
@@ -214,10 +213,10 @@ def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]
         limit_threads(place.ranks)
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: never over a network card
     else:
-        torch.accelerator.set_device_index(device)
+        set_device(device)
     store = TCPStore("127.0.0.1", place.port, is_master=False)
-    limit = timedelta(seconds=place.timeout_s)
-    dist.init_process_group(backend_of(device), store=store, rank=place.rank, world_size=place.ranks, timeout=limit)
+    backend, limit = collective_backend(device), timedelta(seconds=place.timeout_s)
+    dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.ranks, timeout=limit)
     result = function(RankContext(place.rank, place.ranks, device, store), *args)
     dist.destroy_process_group()
     return result if place.rank == 0 else None
@@ -229,8 +228,3 @@ def die_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)  # not sys.exit: the main thread may be inside a collective that will never return
-
-
-def backend_of(device: torch.device) -> str:
-    """Return the name of the collectives of a kind of device."""
-    return {"cpu": "gloo", "cuda": "nccl"}.get(device.type) or dist.get_default_backend_for_device(device)

@@ -12,7 +12,8 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from deepseek.errors import UnknownNameError
+from deepseek.distributed.xla import KIND
+from deepseek.errors import InputError, UnknownNameError
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 _FIRST_SCALE = 2.0**10
@@ -45,8 +46,14 @@ class Precision:
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Undo `scale` in the gradients."""
 
-    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer) -> None:
-        """Make the optimizer's step, unless the gradients forbid it."""
+    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer, refused: Tensor | None = None) -> None:
+        """Make the optimizer's step, unless the gradients forbid it.
+
+        Args:
+            step: Makes it, and looks at `refused` itself.
+            optimizer: The optimizer.
+            refused: A scalar on the device, over 0 where the step must not be made.
+        """
         step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,9 +99,10 @@ class Fp16(Bf16):
         """Divide the gradients by the loss scale and note whether any has overflowed."""
         self._scaler.unscale_(optimizer)
 
-    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer) -> None:
-        """Make the step unless a gradient has overflowed, then adapt the scale."""
-        self._scaler.step(optimizer)
+    def update(self, step: Callable[[], None], optimizer: torch.optim.Optimizer, refused: Tensor | None = None) -> None:
+        """Make the step unless a gradient has overflowed or it is refused, which waits for the device; then adapt the scale."""
+        if refused is None or not bool(refused):
+            self._scaler.step(optimizer)
         self._scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,7 +122,10 @@ def make_precision(name: str, device: torch.device) -> Precision:
 
     Raises:
         UnknownNameError: It is none of `fp32`, `bf16`, `fp16`.
+        InputError: It is `fp16` and the device a TPU, which has none.
     """
     if name not in _PRECISIONS:
         raise UnknownNameError("precision", name, _PRECISIONS)
+    if name == "fp16" and device.type == KIND:
+        raise InputError("precision is fp16, and TPUs compute in bfloat16", hint="say precision: bf16, or auto")
     return _PRECISIONS[name](device)

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without being named
 
-from deepseek.distributed.devices import limit_threads, pick_device
-from deepseek.distributed.launch import COLLECTIVE_S, Failure, backend_of, failure_of, rebuild
+from deepseek.distributed.devices import collective_backend, limit_threads, pick_device, set_device
+from deepseek.distributed.launch import COLLECTIVE_S, Failure, failure_of, rebuild
 from deepseek.distributed.ranks import RankContext
 from deepseek.errors import MissingExtraError, RunError
 
@@ -96,10 +95,10 @@ class _Rank:
             if host.startswith("127."):
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a cluster on one machine
         else:
-            torch.accelerator.set_device_index(self._device)
+            set_device(self._device)
         store = self._store or TCPStore(host, port, is_master=False)
         limit = timedelta(seconds=timeout_s)
-        backend = backend_of(self._device)
+        backend = collective_backend(self._device)
         dist.init_process_group(backend, store=store, rank=self._rank, world_size=self._ranks, timeout=limit)
         result = function(RankContext(self._rank, self._ranks, self._device, store), *args)
         dist.destroy_process_group()

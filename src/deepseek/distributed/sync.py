@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -10,9 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from deepseek.distributed.exchange.all_reduce import AllReduceExchange
+from deepseek.distributed.exchange.base import FLOAT32_BYTES, Bucket, Exchange, Waitable, ring_bytes
+from deepseek.distributed.pace import Pace
 from deepseek.distributed.ranks import RankContext
 
 _BUCKET_BYTES = 25 << 20
+
+_Run = tuple[Iterator[Waitable], Waitable]
+"""An exchange under way, and the collective that it waits for."""
 
 
 class GradientSync:
@@ -21,22 +27,35 @@ class GradientSync:
     Every parameter's gradient is a view into one of a few flat buckets, ordered as the backward pass fills them; when the last gradient of
     a bucket is there, its sum over the ranks starts (Li et al., 2020, https://arxiv.org/abs/2006.15704). Buckets are started strictly in
     order, so that a rank with no rows at all, which has no backward pass, takes part by starting them itself. The sum of the rows' weights
-    travels in the last bucket. Nothing is averaged: the step divides once, by the global denominator.
+    travels in the last bucket, or on its own where buckets do not arrive as they were sent. Nothing is averaged: the step divides once, by
+    the global denominator.
 
     A parameter that no row uses has a gradient of zero here, not none as on a single rank.
 
     Args:
         parameters: Those that are trained, in the model's order.
         bucket_bytes: The size at which a bucket is closed.
+        exchange: How a bucket is summed; as it is, in one collective, where not given.
+
+    Attributes:
+        pace: Where it is given, measures how long this rank takes for its rows.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], *, bucket_bytes: int = _BUCKET_BYTES) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], *, bucket_bytes: int = _BUCKET_BYTES, exchange: Exchange | None = None) -> None:
         groups = _split([*reversed(parameters)], bucket_bytes)
+        self.exchange = exchange or AllReduceExchange(RankContext(dist.get_rank(), dist.get_world_size()))
+        self.pace: Pace | None = None
         self._sizes = [len(group) for group in groups]
         self._flats = [_flatten(group, extra=int(index == len(groups) - 1)) for index, group in enumerate(groups)]
         self._views = [pair for flat, group in zip(self._flats, groups, strict=True) for pair in zip(group, _cut(flat, group), strict=True)]
+        self._buckets = [
+            _bucket(index, flat, group, own_weight=self.exchange.lossy)
+            for index, (flat, group) in enumerate(zip(self._flats, groups, strict=True))
+        ]
+        self.exchange.prepare(self._buckets)
         self._pending = list(self._sizes)
-        self._started: list[dist.Work] = []
+        self._started: list[_Run] = []
+        self._weight: Waitable | None = None
         self._armed = False
         self._hooks = [
             parameter.register_post_accumulate_grad_hook(partial(self._ready, index))  # type: ignore[no-untyped-call]
@@ -63,6 +82,8 @@ class GradientSync:
         for parameter, view in self._views:
             parameter.grad = view
         self._pending, self._armed = list(self._sizes), False
+        if self.pace is not None:
+            self.pace.begin()
 
     def arm(self, denominator: Tensor) -> None:
         """Announce that the next backward pass is the step's last, and with what weight this rank's rows come."""
@@ -71,11 +92,14 @@ class GradientSync:
 
     def finish(self) -> Tensor:
         """Start what has not been started, wait for all sums, and return the global denominator."""
+        if self.pace is not None:
+            self.pace.end()
         while len(self._started) < len(self._flats):
             self._start()
-        for work in self._started:
-            work.wait()
-        self._started = []
+        if self._weight is not None:
+            self._weight.wait()
+        _complete(self._started)
+        self._started, self._weight = [], None
         return self._flats[-1][-1]
 
     def _ready(self, index: int, _: Tensor) -> None:
@@ -86,14 +110,16 @@ class GradientSync:
             self._start()
 
     def _start(self) -> None:
-        index = len(self._started)
-        self._started.append(self._sum(self._flats[index], index))
-
-    def _sum(self, flat: Tensor, index: int) -> dist.Work:
-        """Start to sum a bucket over the ranks, in place."""
-        work: dist.Work | None = dist.all_reduce(flat, async_op=True)
-        assert work is not None
-        return work
+        exchange, weight = self.exchange, self._flats[-1][-1:]
+        if exchange.lossy and not self._started:
+            self._weight = exchange.sum_in_place(weight)
+            if exchange.remembers:
+                self._weight.wait()
+                self._weight = None
+        bucket = self._buckets[len(self._started)]
+        exchange.traffic.plain_bytes += ring_bytes(bucket.flat.numel() * FLOAT32_BYTES, exchange.context.ranks)
+        run = exchange.exchange(bucket, weight[0])
+        self._started.append((run, next(run)))
 
 
 @torch.no_grad()
@@ -145,6 +171,23 @@ def broadcast_message(values: Sequence[int], context: RankContext) -> list[int]:
     message = torch.tensor(values, dtype=torch.int64, device=context.device)
     dist.broadcast(message, src=0)
     return [int(value) for value in message.tolist()]
+
+
+def _complete(runs: Sequence[_Run]) -> None:
+    """Bring exchanges to their end, a collective of each in turn, so that those of one bucket run while another's are waited for."""
+    while runs:
+        further = []
+        for run, work in runs:
+            work.wait()
+            following = next(run, None)
+            if following is not None:
+                further.append((run, following))
+        runs = further
+
+
+def _bucket(index: int, flat: Tensor, group: Sequence[nn.Parameter], *, own_weight: bool) -> Bucket:
+    shapes = tuple(parameter.shape for parameter in group)
+    return Bucket(index, flat[: sum(shape.numel() for shape in shapes)] if own_weight else flat, shapes)
 
 
 def _split(parameters: Sequence[nn.Parameter], bucket_bytes: int) -> list[list[nn.Parameter]]:

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import Store, rendezvous  # type: ignore[attr-defined]  # re-exported without being named
 
-from deepseek.distributed.devices import pick_device
+from deepseek.distributed.devices import pick_device, set_device
 from deepseek.distributed.launch import join_group
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.strategies.horovod import horovod_store
@@ -88,7 +88,7 @@ class Team:
                 if here == self.ranks:
                     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: never over a network card
             else:
-                torch.accelerator.set_device_index(place)
+                set_device(place)
             self._context = RankContext(self.rank, self.ranks, place, self._store)
             join_group(self._context, timeout_s=timeout_s)
         return self._context

@@ -100,7 +100,7 @@ def reporting_to(report: Callable[[RunError], None]) -> Iterator[None]:
 
 
 @contextmanager
-def watched(ranks: RankContext, store: Store | None, *, timeout_s: float) -> Iterator[Watch]:
+def watched(ranks: RankContext, store: Store | None, *, timeout_s: float | None) -> Iterator[Watch]:
     """Watch over this rank for the length of a block.
 
     When nothing has moved for too long the process is ended, after it has been said why: the main thread cannot be woken.
@@ -108,10 +108,10 @@ def watched(ranks: RankContext, store: Store | None, *, timeout_s: float) -> Ite
     Args:
         ranks: This process's place in the job; a single rank is not watched, having nobody to wait for.
         store: Where ranks write to each other; none for no watch.
-        timeout_s: Seconds without any progress.
+        timeout_s: Seconds without any progress; none for no watch.
     """
     watch = Watch()
-    if ranks.is_single or store is None:
+    if ranks.is_single or store is None or timeout_s is None:
         yield watch
         return
     ended = threading.Event()
@@ -171,7 +171,7 @@ def verdict(before: dict[int, Beat], now: dict[int, Beat], *, still_s: float) ->
         state = "does not answer any more" if rank in silent else "waits for the others" if beat.waits else "is"
         lines.append(f"rank {rank} {state} at step {beat.step}, in {beat.where}")
     who = ", ".join(f"rank {rank} at step {now[rank].step}" for rank in sorted(late))
-    hint = "raise train.stall_timeout if a step may take that long; else look at what that rank does in that line"
+    hint = "raise train.stall if a step may take that long; else look at what that rank does in that line"
     return RunError(f"nothing has moved for {still_s:.0f} s; the others wait for {who} ({'; '.join(lines)})", hint=hint)
 
 

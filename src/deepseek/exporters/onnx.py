@@ -25,6 +25,7 @@ from deepseek.exporters.base import AnswerGraph, Exporter
 from deepseek.inference.backends.onnxruntime import ONNX_FILE
 from deepseek.models import recurrent
 from deepseek.models.encoders import text_rnn
+from deepseek.models.operators.tensor import onnx_forms
 
 _LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
@@ -79,7 +80,7 @@ class OnnxExporter(Exporter):
             except (torch.onnx.OnnxExporterError, RuntimeError) as error:
                 raise ExportError(
                     f"the network cannot be written as ONNX: {_reason(error)}",
-                    hint="an operation of it has no form there; its own operators are given one in exporters.onnx.OPERATORS",
+                    hint="an operation of it has no form there; an operator of a plugin is given one by tensor_operator(…, onnx=…)",
                 ) from error
             assert program is not None
             # where each operation stood in which file of this machine: nobody's business, and half of a small model's size
@@ -103,14 +104,15 @@ def _name_layers(graph: Any) -> None:
 
 
 OPERATORS: dict[Any, Callable[..., Any]] = {}
-"""The ONNX form of operators that ONNX's exporter does not know: by torch operator, a function in onnxscript of its arguments."""
+"""ONNX forms that go before all others: by torch operator, a function in onnxscript of its arguments."""
 
 
 def operators() -> dict[Any, Callable[..., Any]]:
-    """Return `OPERATORS` with the project's own."""
+    """Return the ONNX forms of operators that PyTorch's exporter does not know: the project's, plugins', `OPERATORS`."""
     assert text_rnn.recurrent is not None  # importing its file has registered the operator
     assert recurrent.lstm_from is not None
-    return {torch.ops.deepseek.recurrent.default: _recurrent, torch.ops.deepseek.lstm_from.default: _lstm_from, **OPERATORS}
+    own = {torch.ops.deepseek.recurrent.default: _recurrent, torch.ops.deepseek.lstm_from.default: _lstm_from}
+    return {**own, **onnx_forms(), **OPERATORS}
 
 
 def _lstm_from(x: Any, hidden: Any, cell: Any, weight_in: Any, weight: Any, bias_in: Any, bias: Any) -> Any:

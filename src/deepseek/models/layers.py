@@ -6,33 +6,71 @@ Legend of shapes: `b` rows · `m` members · `i` width in · `o` width out.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
-ActivationName = Literal["relu", "gelu", "silu"]
-NormalizationName = Literal["none", "batch", "layer"]
+from deepseek.errors import InputError
+from deepseek.models.operators.base import Operator
+from deepseek.registry import component, family
+
+if TYPE_CHECKING:
+    ActivationName = str | dict[str, Any]
+    TextActivation = str | dict[str, Any]
+else:
+    ActivationName = component("operator", "relu", "gelu", "silu")
+    TextActivation = component("operator", "relu", "gelu", "silu", "swiglu")
+NormalizationName = Literal["none", "batch", "layer", "group"]
+"""Over the batch, over each row's values, over each row's values in groups of 8, or none."""
+ConvolutionNormalization = Literal["batch", "layer", "group", "none"]
+"""The same for maps: all but `batch` are of each row alone, whatever the batch is."""
 Width = Annotated[int, Ge(1)]
 Depth = Annotated[int, Ge(1)]
+ResidualEvery = Annotated[int, Ge(0)]
 Probability = Annotated[float, Ge(0.0), Lt(1.0)]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
-def make_activation(name: ActivationName) -> nn.Module:
-    """Return a fresh activation."""
-    return _ACTIVATIONS[name]()
+def make_activation(name: ActivationName, width: int) -> nn.Module:
+    """Return a fresh activation of `[…, width]`: one of PyTorch's, or an operator, behind which the width may be another."""
+    if isinstance(name, str) and name in _ACTIVATIONS:
+        return _ACTIVATIONS[name]()
+    operator: Operator = family("operator").build(name, width)
+    return operator
+
+
+def make_map_activation(name: ActivationName, width: int) -> nn.Module:
+    """Return a fresh activation of maps `[b, width, …]`.
+
+    Raises:
+        InputError: It is an operator that does not map each value by itself.
+    """
+    activation = make_activation(name, width)
+    if isinstance(activation, Operator) and not activation.pointwise:
+        raise InputError(
+            f"the operator {name!r} works on the last dimension, and the channels of a convolution are not the last",
+            hint="take an activation, or an operator that is pointwise",
+        )
+    return activation
+
+
+def width_behind(activation: nn.Module, width: int) -> int:
+    """Return how wide `[…, width]` is behind an activation: operators may halve it, or make more of it."""
+    return activation.width if isinstance(activation, Operator) else width
 
 
 def make_normalization(name: NormalizationName, width: int) -> nn.Module:
     """Return a fresh normalisation of vectors `[b, width]`; the identity for `none`."""
     if name == "batch":
         return nn.BatchNorm1d(width)
+    if name == "group":
+        return nn.GroupNorm(_groups(width), width)
     return nn.LayerNorm(width) if name == "layer" else nn.Identity()
 
 
@@ -72,6 +110,53 @@ class WayRound(nn.Module):
             out = block(out)
         total: Tensor = out + way_round
         return total
+
+
+def make_convolution_normalization(name: ConvolutionNormalization, width: int) -> nn.Module:
+    """Return a fresh normalisation of maps `[b, width, h, w]`; the identity for `none`.
+
+    `layer` is one group of all channels: over all that a row has, as layer normalisation of convolutions is usually meant.
+    """
+    if name == "batch":
+        return nn.BatchNorm2d(width)
+    if name == "none":
+        return nn.Identity()
+    return nn.GroupNorm(1 if name == "layer" else _groups(width), width)
+
+
+def _groups(width: int) -> int:
+    return width // 8 if width % 8 == 0 else 1
+
+
+def checked_residual(every: int, depth: int) -> int:
+    """Return every how many layers there is a way round.
+
+    Raises:
+        InputError: It is more than there are layers, so that no way round would be made.
+    """
+    if every > depth:
+        raise InputError(f"residual_every is {every} with a depth of {depth}", hint="it must be at most the depth, or 0")
+    return every
+
+
+def stacked(layers: Sequence[Callable[[Tensor], Tensor]], x: Tensor, *, every: int, between: nn.Module) -> Tensor:
+    """Return what layers, one behind the other, make of `[…, width]`, with ways round.
+
+    Args:
+        layers: The layers.
+        x: What goes in.
+        every: Every so many layers, what came in is added to what comes out (He et al., 2015, https://arxiv.org/abs/1512.03385); 0 for
+            never. Where the width has changed nothing is added.
+        between: What stands behind every layer but the last, such as dropout.
+    """
+    way_round = x
+    for number, layer in enumerate(layers, start=1):
+        x = layer(x)
+        if every and number % every == 0:
+            x = way_round = x + way_round if x.shape[-1] == way_round.shape[-1] else x
+        if number < len(layers):
+            x = between(x)
+    return x
 
 
 def init_uniform(tensor: Tensor, fan_in: int) -> None:

@@ -7,11 +7,29 @@ calls the kernel. The state stays in the optimizer, so that saving, loading and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+
+@dataclass(frozen=True)
+class Limits:
+    """What the gradients' history says of a step.
+
+    Attributes:
+        refused: A float32 scalar on the device, 1 where the step must not be made; nothing where it may.
+        divisors: What each group's gradients are to be divided by, a scalar on the device each; nothing where they are as they are to be.
+    """
+
+    refused: Tensor | None = None
+    divisors: Sequence[Tensor] | None = None
+
+
+NO_LIMITS = Limits()
+"""The step is made with the gradients as they are."""
 _Lists = tuple[dict[str, Any], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 
@@ -20,14 +38,27 @@ class Update:
 
     Args:
         optimizer: Any optimizer of `torch.optim`.
+
+    Attributes:
+        divides: Whether it divides gradients itself, on its way.
     """
+
+    divides = False
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
 
-    def __call__(self) -> None:
-        """Make the step."""
-        self.optimizer.step()
+    @torch.no_grad()
+    def __call__(self, limits: Limits = NO_LIMITS) -> None:
+        """Make the step.
+
+        Args:
+            limits: Whether it must not be made, which this waits for, and what gradients are to be divided by.
+        """
+        for group, divisor in zip(self.optimizer.param_groups, limits.divisors or (), strict=False):
+            torch._foreach_div_([parameter.grad for parameter in group["params"] if parameter.grad is not None], divisor)
+        if limits.refused is None or not bool(limits.refused):
+            self.optimizer.step()
 
     def reset(self) -> None:
         """Forget what was kept; to be called when the optimizer's state was replaced."""
@@ -42,6 +73,7 @@ class AdamUpdate(Update):
 
     def __init__(self, optimizer: torch.optim.Adam) -> None:
         super().__init__(optimizer)
+        self.divides = True
         self._kernel = torch._fused_adamw_ if isinstance(optimizer, torch.optim.AdamW) else torch._fused_adam_
         self._groups: list[_Lists] = []
 
@@ -50,14 +82,19 @@ class AdamUpdate(Update):
         self._groups = []
 
     @torch.no_grad()
-    def __call__(self) -> None:
-        """Make the step; parameters without a gradient are left alone, as `Optimizer.step` leaves them."""
+    def __call__(self, limits: Limits = NO_LIMITS) -> None:
+        """Make the step; parameters without a gradient are left alone, as `Optimizer.step` leaves them.
+
+        Args:
+            limits: As of `Update`; the kernel looks at both on the device, and nothing waits.
+        """
         gathered = [[parameter.grad for parameter in lists[1]] for lists in self._groups]
         if not gathered or any(grad is None for grads in gathered for grad in grads):
-            self.optimizer.step()
+            super().__call__(limits)
             self._groups = self._gather()
             return
-        for (group, parameters, means, squares, steps), grads in zip(self._groups, gathered, strict=True):
+        refused, divisors = limits.refused, limits.divisors or [None] * len(gathered)
+        for (group, parameters, means, squares, steps), grads, divisor in zip(self._groups, gathered, divisors, strict=True):
             torch._foreach_add_(steps, 1)
             self._kernel(
                 parameters,
@@ -73,7 +110,11 @@ class AdamUpdate(Update):
                 eps=group["eps"],
                 amsgrad=False,
                 maximize=False,
+                grad_scale=divisor,
+                found_inf=refused,
             )
+            if refused is not None:
+                torch._foreach_sub_(steps, [refused] * len(steps))
 
     def _gather(self) -> list[_Lists]:
         state = self.optimizer.state

@@ -46,6 +46,8 @@ def choose(
     train = recipe.train
     if isinstance(train.optimizer, Mapping):
         defaults["learning_rate"] = (train.optimizer["learning_rate"], "the optimizer's own")
+    if train.clip is not None:
+        defaults["clip_norm"] = (None, "train.clip says how gradients are limited")
     if not validated:
         defaults["early_stopping"] = (False, "there are no validation rows")
     for key, choice in defaults.items():

@@ -37,6 +37,7 @@ def doctor() -> dict[str, Any]:
         "extras": {name: _extra(name, extra) for name, extra in _EXTRAS.items()},
         "cpu": _cpu(),
         "accelerators": _accelerators(),
+        "accelerator_libraries": _accelerator_libraries(),
         "memory": _memory(),
         "disk": {"folder": str(Path.cwd()), "free_bytes": shutil.disk_usage(Path.cwd()).free},
         "environment": {name: os.environ.get(name) for name in ("DEEPSEEK_DATA", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")},
@@ -69,13 +70,16 @@ def _cpu() -> dict[str, Any]:
 
 
 def _accelerators() -> list[dict[str, Any]]:
-    import torch
+    from deepseek.distributed.devices import list_devices
 
-    if not torch.accelerator.is_available():
-        return []
-    kind = torch.accelerator.current_accelerator()
-    names = torch.cuda.get_device_name if kind is not None and kind.type == "cuda" else str
-    return [{"kind": str(kind), "index": index, "name": names(index)} for index in range(torch.accelerator.device_count())]
+    return list_devices()
+
+
+def _accelerator_libraries() -> dict[str, bool]:
+    """Return which of the libraries are there that add a kind of device to PyTorch, by the name that a recipe says."""
+    from deepseek.distributed.devices import LIBRARIES, has_library
+
+    return {kind: has_library(kind) for kind in LIBRARIES}
 
 
 def _memory() -> dict[str, int | None]:

@@ -13,16 +13,17 @@ from deepseek import progress
 from deepseek.artifacts import RunFolder, read_json, write_json
 from deepseek.artifacts.run import standing_runs
 from deepseek.distributed import launch
+from deepseek.distributed.launch import COLLECTIVE_S
 from deepseek.distributed.ray_cluster import launch_on_ray
 from deepseek.distributed.team import team_of_environment
 from deepseek.errors import DeepSeekError, InputError
 from deepseek.pipeline.fitting import Job, fit
 from deepseek.recipe.sections import ClusterSection
+from deepseek.training import TrainSettings
 
 FIT, END, FAIL = "fit", "end", "fail"
 """What rank 0 tells the others: train with me; we are done; I have failed."""
-SPARE_S = 60.0
-"""How much longer a collective may take than the watch waits, so that the watch says which rank hangs before it fails."""
+_SPARE_S = 60.0
 _STARTED_BY = "job.json"
 
 
@@ -41,7 +42,7 @@ def fit_everywhere(
         InputError: The recipe asks for another number of devices than torchrun has started.
     """
     settings, team = job.settings, team_of_environment()
-    limit = settings.stall_timeout_s + SPARE_S
+    limit = collective_s(settings)
     if cluster is not None:
         if team is not None:
             raise InputError("the recipe has a section 'cluster', and torchrun has started this process", hint="take one of them")
@@ -60,6 +61,11 @@ def fit_everywhere(
     team.tell({"do": FIT, **message, "callbacks": [dict(spec) for spec in callbacks]})
     with named(team.rank):
         return fit(team.join(settings.device, timeout_s=limit), replace(job, settings=replace(settings, devices=team.ranks)))
+
+
+def collective_s(settings: TrainSettings) -> float:
+    """Return how long a collective may take: longer than the watch waits, so that it says which rank hangs before one fails."""
+    return max(COLLECTIVE_S, (settings.stall_s or 0.0) + _SPARE_S)
 
 
 @contextmanager

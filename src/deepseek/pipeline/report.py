@@ -326,6 +326,7 @@ class _Collector:
         checks = {event["step"]: event["metrics"] for event in self._run.events() if event["event"] == "validation"}
         steps, places = sorted(logs), sorted(checks)
         names = dict.fromkeys(name for step in places for name in checks[step] if name not in _NO_METRICS)
+        layers = dict.fromkeys(name for step in steps for name in logs[step].get("layer_rates", {}))
         best = self._outcome.get("best")
         return CurveFacts(
             steps=steps,
@@ -336,6 +337,7 @@ class _Collector:
             monitor=str(self._resolved.train.monitor) if self._resolved.train.monitor != "auto" else "",
             best_step=best["step"] if best else None,
             stopped=str(self._outcome.get("stopped_reason") or ""),
+            layer_rates={name: [_number(logs[step].get("layer_rates", {}).get(name)) for step in steps] for name in layers},
         )
 
 

@@ -20,7 +20,7 @@ from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
 from deepseek.pipeline.delivery import deliver
 from deepseek.pipeline.export import require_compression, require_exporters
 from deepseek.pipeline.fitting import Job, fit
-from deepseek.pipeline.ranks import END, FAIL, SPARE_S, begun_by_this_job, fit_everywhere, mark, named
+from deepseek.pipeline.ranks import END, FAIL, begun_by_this_job, collective_s, fit_everywhere, mark, named
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
 from deepseek.pipeline.result import RunResult
@@ -36,7 +36,8 @@ LEAST_PROCESSES = 8
 """Without accelerators a run may have this many processes on any machine, however few cores it has: for trying things out."""
 _SAME = (
     *("epochs", "max_steps", "batch_size", "accumulate", "learning_rate", "optimizer", "schedule", "precision", "channels_last", "compile"),
-    *("clip_norm", "clip_value", "ema", "l1", "l2", "max_norm", "deterministic", "device", "on_nonfinite", "strategy"),
+    *("clip_norm", "clip_value", "clip", "layer_rates", "ema", "l1", "l2", "max_norm", "deterministic", "device", "on_nonfinite"),
+    *("strategy", "communication", "shares", "activation_checkpointing", "cuda_graphs", "loss_spikes", "peak_tflops"),
 )
 """The keys of a recipe's `train` that the trainer's settings have under the same name."""
 
@@ -209,7 +210,7 @@ def settings_of(recipe: Recipe) -> TrainSettings:
         checkpoint_every_s=train.checkpoint.every_s,
         keep=train.checkpoint.keep,
         time_limit_s=train.time_limit,
-        stall_timeout_s=train.stall_timeout,
+        stall_s=train.stall,
         devices=_devices(train.devices),
         seed=recipe.seed if train.seed is None else train.seed,
         fine_tune=_fine_tune(recipe.fine_tune),
@@ -347,7 +348,7 @@ def obey(team: Team) -> RunFolder:
             recipe, Path(message["dataset"]), folder, settings=settings, measured=message["measured"], callbacks=message["callbacks"]
         )
         with named(team.rank):
-            fit(team.join(settings.device, timeout_s=settings.stall_timeout_s + SPARE_S), job)
+            fit(team.join(settings.device, timeout_s=collective_s(settings)), job)
 
 
 def finished(folder: RunFolder) -> RunResult:
@@ -362,9 +363,9 @@ def _decided(value: Any) -> Any:
 
 
 def _devices(devices: Any) -> int:
-    import torch
+    from deepseek.distributed.devices import count_devices
 
-    there = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    there = count_devices()
     if devices == AUTO:
         return max(there, 1)
     most = there or max(cpu_count() or 1, LEAST_PROCESSES)

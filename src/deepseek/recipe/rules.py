@@ -7,10 +7,11 @@ a key was written: a resolved recipe, in which every default stands, must pass l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from deepseek.errors import Problem
 from deepseek.recipe.sections import RecipeSections, SplitSection
-from deepseek.recipe.values import AUTO
+from deepseek.recipe.values import AUTO, Auto
 from deepseek.registry import family
 
 Rule = Callable[[RecipeSections], Iterable[Problem]]
@@ -113,6 +114,8 @@ def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
         "optimizer": train.optimizer != AUTO and train.optimizer["type"] not in {"adam", "adamw"},
         "precision": train.precision not in (AUTO, "fp32"),
         "clip_value": train.clip_value is not None,
+        "clip": train.clip is not None,
+        "layer_rates": train.layer_rates is not None,
         "l1": train.l1 > 0,
         "l2": train.l2 > 0,
         "max_norm": train.max_norm is not None,
@@ -121,6 +124,74 @@ def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
     }
     why = "does not go with compile: step, which takes one device, fp32 and plain Adam or AdamW; say compile: model or off"
     yield from (Problem(f"train.{key}", why) for key, given in wrong.items() if given)
+
+
+def _devices_of(recipe: RecipeSections) -> int | Auto:
+    return recipe.train.devices if recipe.cluster is None else recipe.cluster.workers
+
+
+def _several_devices(recipe: RecipeSections) -> Iterator[Problem]:
+    train, devices = recipe.train, _devices_of(recipe)
+    spec: Mapping[str, Any] = {} if train.communication == AUTO else train.communication
+    plain = not spec or spec["type"] == "all_reduce"
+    if devices == 1 and not plain:
+        yield Problem("train.communication", "has nothing to do on one device; set 'train.devices', or leave the key out")
+    if devices == 1 and train.shares == "auto":
+        yield Problem("train.shares", "has nothing to do on one device; set 'train.devices', or leave the key out")
+    if not isinstance(train.shares, str) and devices != AUTO and len(train.shares) != devices:
+        yield Problem("train.shares", f"must have a number for each of {devices} devices; given: {len(train.shares)}")
+    if spec.get("type") == "parameter_server" and devices != AUTO and spec["server"] >= devices > 1:
+        yield Problem("train.communication.server", f"must be less than devices, {devices}, counted from 0; given: {spec['server']}")
+    group = spec.get("group") if spec.get("type") == "hierarchical" else None
+    if group is not None and devices != AUTO and devices > 1 and (devices % group or group == devices):
+        yield Problem("train.communication.group", f"must divide {devices} devices into two groups or more; given: {group}")
+    if spec.get("error_feedback"):
+        why = "does not go with train.communication.error_feedback, which keeps gradients from step to step"
+        if train.precision == "fp16":
+            yield Problem("train.precision", f"{why}: the loss scale changes; take bf16 or fp32")
+        if recipe.fine_tune is not None and recipe.fine_tune.unfreeze_every is not None:
+            yield Problem("fine_tune.unfreeze_every", f"{why}: what is trained changes; leave one of them out")
+
+
+def _strategies(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    name = train.strategy["type"]
+    if _devices_of(recipe) in (1, AUTO):
+        return  # one device has the whole model, and of torchrun's processes nothing is known here
+    plain = train.communication == AUTO or train.communication["type"] == "all_reduce"
+    if name in ("fsdp", "tensor", "pipeline", "horovod") and not plain:
+        why = f"does not go with strategy: {name}, which sums gradients by itself; take strategy: ddp, or leave this out"
+        yield Problem("train.communication", why)
+    if name not in ("fsdp", "tensor", "pipeline"):
+        return
+    if train.shares != "equal" and (name != "fsdp" or train.shares == "auto"):
+        allowed = "equal shares, or proportions" if name == "fsdp" else "equal shares"
+        yield Problem("train.shares", f"{train.shares!r} does not go with strategy: {name}; take {allowed}, or strategy: ddp")
+    for key in ("clip", "layer_rates"):
+        if getattr(train, key) is not None:
+            yield Problem(f"train.{key}", f"needs whole gradients, and with strategy: {name} a device has some; take strategy: ddp")
+
+
+def _clipping(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    if train.clip is None:
+        return
+    if not train.clip:
+        yield Problem("train.clip", "is an empty list; name a clipping, or leave the key out")
+    for key in ("norm", "value"):
+        limit = getattr(train, f"clip_{key}")
+        if limit not in (AUTO, None):
+            how = f"put {{type: {key}, max_{key}: {limit:g}}} into the list of 'clip', and leave this out"
+            yield Problem(f"train.clip_{key}", f"cannot be given together with 'clip'; {how}")
+
+
+def _saved_memory(recipe: RecipeSections) -> Iterator[Problem]:
+    train = recipe.train
+    if train.activation_checkpointing != "off" and train.compile not in (AUTO, "off"):
+        why = f"does not go with compile: {train.compile}, whose compiler decides itself what it keeps; take one of them"
+        yield Problem("train.activation_checkpointing", why)
+    if train.cuda_graphs and train.compile != "step":
+        yield Problem("train.cuda_graphs", "needs compile: step")
 
 
 def _ema(recipe: RecipeSections) -> Iterator[Problem]:
@@ -279,6 +350,10 @@ RULES: tuple[Rule, ...] = (
     _written,
     _micro_batches,
     _compiled_step,
+    _several_devices,
+    _strategies,
+    _clipping,
+    _saved_memory,
     _ema,
     _validation,
     _doubled_callbacks,

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     OptimizerSpec = dict[str, Any] | Auto
     ScheduleSpec = dict[str, Any] | Auto
     StrategySpec = dict[str, Any]
+    ExchangeSpec = dict[str, Any] | Auto
+    ClippingSpecs = list[dict[str, Any]]
+    LayerRatesSpec = dict[str, Any]
     SearchSpec = dict[str, Any] | str
     AlarmSpec = dict[str, Any]
     PrunerSpec = dict[str, Any] | str
@@ -52,6 +55,13 @@ else:
     OptimizerSpec = component("optimizer", AUTO)
     ScheduleSpec = component("schedule", AUTO)
     StrategySpec = component("strategy")
+    ExchangeSpec = component("exchange", AUTO)
+    ClippingSpecs = Annotated[
+        list[component("clipping")],
+        BeforeValidator(lambda value: [value] if isinstance(value, str | Mapping) else value),
+        WithJsonSchema({"anyOf": [{"x-family": "clipping"}, {"type": "array", "items": {"x-family": "clipping"}}]}),
+    ]
+    LayerRatesSpec = component("layer_rates")
     SearchSpec = component("search")
     AlarmSpec = component("alarm")
     PrunerSpec = component("pruner")

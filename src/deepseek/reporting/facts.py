@@ -59,7 +59,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class CurveFacts:
-    """How training went: steps and running losses, and the metrics at each validation."""
+    """How training went: steps and running losses, the metrics at each validation, and each layer's factor on its rate where it has one."""
 
     steps: Sequence[int] = ()
     loss: Sequence[float] = ()
@@ -69,6 +69,7 @@ class CurveFacts:
     monitor: str = ""
     best_step: int | None = None
     stopped: str = ""
+    layer_rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from deepseek.reporting.attention import between_chart
@@ -43,6 +44,7 @@ from deepseek.reporting.quality import answer_sections
 
 MOST_VALUES = 40
 MOST_IMPORTANT = 25
+MOST_LAYERS = 6
 _FEW_VALUES = 3
 _TIMES = {"seconds": "whole run", "training_s": "training", "evaluation_s": "measuring"}
 
@@ -160,10 +162,29 @@ def _training(curves: CurveFacts) -> list[Html]:
             made.append(
                 line([Series(name, curves.validation_steps, values)], title=f"{name} on validation rows", x_label="step", markers=marks)
             )
+    if curves.layer_rates:
+        made.append(_rates(curves))
     monitor = f", chosen by {curves.monitor}" if curves.monitor else ""
     best = f" The weights of step {curves.best_step:,} were kept{monitor}." if curves.best_step is not None else ""
     said = paragraph(f"Training ended: {curves.stopped}.{best}") if curves.stopped else Html()
     return [said, charts(*made[:4]), details("More metrics", charts(*made[4:])) if made[4:] else Html()]
+
+
+def _rates(curves: CurveFacts) -> Html:
+    """Return the layers' factors on the learning rate: of those that changed most."""
+
+    def spread(values: Sequence[float]) -> float:
+        known = [value for value in values if math.isfinite(value)]
+        return max(known, default=0.0) - min(known, default=0.0)
+
+    most = sorted(curves.layer_rates, key=lambda name: -spread(curves.layer_rates[name]))[:MOST_LAYERS]
+    series = [Series(name, curves.steps, curves.layer_rates[name]) for name in curves.layer_rates if name in most]
+    return line(series, title="Rate of layers, of the learning rate", x_label="step", y_label="factor", caption=_of_layers(curves))
+
+
+def _of_layers(curves: CurveFacts) -> str:
+    count = len(curves.layer_rates)
+    return f"{MOST_LAYERS} of {count} layers: those that changed most" if count > MOST_LAYERS else ""
 
 
 def _rounds(facts: SelfTrainingFacts) -> list[Html]:

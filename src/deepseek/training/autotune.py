@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from deepseek.data.batch import Batch, with_channels_last
-from deepseek.distributed.devices import device_memory, is_out_of_memory, synchronize
+from deepseek.distributed.devices import device_memory, has_native_bf16, is_out_of_memory, peak_bytes, synchronize
 from deepseek.distributed.precision import make_precision
 from deepseek.optim import OptimizerSpec, decay_groups
 from deepseek.training.state import Json
@@ -71,8 +71,8 @@ def choose_way(model: nn.Module, loss: Loss, batch: Batch, *, spec: OptimizerSpe
             "channels_last": ways[0].channels_last,
             "reason": "the only candidate for these settings, model and device",
         }
-    first = _trial(model, loss, spec, ways[0])
-    rest = {way: _trial(model, loss, spec, way) for way in ways[1:]}
+    first = trial_step(model, loss, spec=spec, way=ways[0])
+    rest = {way: trial_step(model, loss, spec=spec, way=way) for way in ways[1:]}
     times = _milliseconds({ways[0]: first, **rest}, _enough_rows(first, batch))
     fastest = min(times, key=lambda way: times[way])
     plain = [way for way in ways if way.precision == ways[0].precision]
@@ -86,7 +86,7 @@ def choose_way(model: nn.Module, loss: Loss, batch: Batch, *, spec: OptimizerSpe
 
 def step_seconds(model: nn.Module, loss: Loss, batch: Batch, *, spec: OptimizerSpec, way: Way) -> float:
     """Return how long a training step takes, made on a copy of the model: the median of five, after one to warm up."""
-    trial = _trial(model, loss, spec, way)
+    trial = trial_step(model, loss, spec=spec, way=way)
     taken = []
     for _ in range(6):
         began = time.perf_counter()
@@ -117,16 +117,6 @@ def candidate_ways(model: nn.Module, device: torch.device, *, precision: str, ch
     ways = [Way(name, layout) for name in formats for layout in layouts]
     pays_nowhere = Way("bf16", channels_last=False)  # beside its twin with channels last: a trial saved
     return [way for way in ways if len(layouts) == 1 or way != pays_nowhere]
-
-
-def has_native_bf16(device: torch.device) -> bool:
-    """Say whether a device multiplies bfloat16 matrices in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    if device.type == "cpu":
-        flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # not in torch 2.8
-        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16") or flags.get("bf16"))
-    return device.type in {"xpu", "npu", "xla"}
 
 
 def bf16_may_pay(device: torch.device, *, images: bool) -> bool:
@@ -177,6 +167,9 @@ def choose_batch_size(make_batch: Callable[[int], Batch], model: nn.Module, loss
     device = next(model.parameters()).device
     if device.type == "cpu":
         return {"batch_size": wanted, "reason": f"about a hundredth of {rows} rows, within 32 and 1024"}
+    if not device_memory(device).total_bytes:
+        reason = f"about a hundredth of {rows} rows, within 32 and 1024; {device.type} does not tell how much memory it has"
+        return {"batch_size": wanted, "reason": reason}
     fits = largest_fit(lambda size: _peak_bytes(make_batch(size), model, loss, spec), device_memory(device).free_bytes, most=wanted)
     return {"batch_size": fits, "reason": f"about a hundredth of {rows} rows, as far as memory allows with 20 % of it kept free"}
 
@@ -200,20 +193,23 @@ def largest_fit(peak_bytes: Callable[[int], int | None], free_bytes: int, *, mos
 
 def _peak_bytes(batch: Batch, model: nn.Module, loss: Loss, spec: OptimizerSpec) -> int | None:
     device = next(model.parameters()).device
-    torch.accelerator.empty_cache()
-    torch.accelerator.reset_peak_memory_stats(device)
-    before = torch.accelerator.memory_allocated(device)
     try:
-        _trial(model, loss, spec, Way())(batch)
-        synchronize(device)
+        return peak_bytes(device, lambda: trial_step(model, loss, spec=spec, way=Way())(batch))
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return None
-    return torch.accelerator.max_memory_reserved(device) - before
 
 
-def _trial(model: nn.Module, loss: Loss, spec: OptimizerSpec, way: Way) -> Callable[[Batch], None]:
+def trial_step(model: nn.Module, loss: Loss, *, spec: OptimizerSpec, way: Way) -> Callable[[Batch], None]:
+    """Return what makes training steps in some way on a copy of a model.
+
+    Args:
+        model: Stays as it is.
+        loss: As for `TrainingStep`.
+        spec: The optimizer.
+        way: The number format and the layout.
+    """
     twin = copy.deepcopy(model).train()
     if way.channels_last:
         twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

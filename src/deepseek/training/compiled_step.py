@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from deepseek.data.batch import Batch
 from deepseek.distributed.devices import is_out_of_memory
 from deepseek.errors import InputError, TrainingError
+from deepseek.training.cuda_graph import GraphedProgram
 from deepseek.training.flat import FlatGroup
 from deepseek.training.step import Loss, TrainingStep
 from deepseek.training.step_graph import SCALARS, StepGraph, tensors_of
@@ -46,6 +47,7 @@ class CompiledStep(TrainingStep):
         optimizer: `Adam` or `AdamW` of `torch.optim`; its state may be there already.
         rows: The rows of a whole batch: what is compiled must not depend on which batch a resumed run happens to begin with.
         steps_per_call: The most steps a call, at least 1.
+        cuda_graphs: Whether calls are recorded and replayed as CUDA graphs; those of networks that draw random numbers are not.
         options: The keyword arguments of `TrainingStep`.
 
     Attributes:
@@ -63,11 +65,14 @@ class CompiledStep(TrainingStep):
         *,
         rows: int,
         steps_per_call: int = STEPS_PER_CALL,
+        cuda_graphs: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(model, loss, optimizer, **options)
         self._refuse()
-        self._model, self._rows = model, rows
+        self._model, self._rows, self._cuda_graphs = model, rows, cuda_graphs
+        if cuda_graphs and self.numerator.device.type != "cuda":
+            raise InputError(f"cuda_graphs needs a CUDA device, and this is {self.numerator.device.type}", hint="leave the key out")
         self.steps_per_call = steps_per_call
         self.compile_s = 0.0
         self.numerator, self.denominator = self.numerator.clone(), self.denominator.clone()  # views of one tensor are costly to mutate
@@ -192,7 +197,7 @@ class CompiledStep(TrainingStep):
             raise InputError(f"the step cannot be compiled: {type(error).__name__}: {str(error)[:500]}", hint=_HINT) from error
         finally:
             self.compile_s += time.perf_counter() - began
-        return compiled
+        return GraphedProgram(compiled, fixed=len(self._graph.state)) if self._cuda_graphs and not _is_random(graph) else compiled
 
     def _refuse(self) -> None:
         rules = self.rules
@@ -201,6 +206,7 @@ class CompiledStep(TrainingStep):
             f"precision {self.precision.name}": self.precision.name != "fp32",
             "several ranks": self.sync is not None,
             "clip_value, l1, l2, max_norm": bool(rules.clip_value or rules.l1 or rules.l2 or rules.max_norm),
+            "clip, layer_rates": self.adaptive is not None,
             "on_nonfinite: skip": rules.on_nonfinite == "skip",
             "weights that are not float32": any(parameter.dtype != torch.float32 for parameter in self.parameters),
             "amsgrad or maximize": any(group.get("amsgrad") or group.get("maximize") for group in self.optimizer.param_groups),

@@ -13,9 +13,11 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext, broadcast_message
 from deepseek.optim import OptimizerSpec
 from deepseek.training.autotune import Way, candidate_ways, choose_batch_size, choose_way, step_seconds, steps_within
+from deepseek.training.memory_choice import choose_recomputation
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Json
 from deepseek.training.step import Loss
+from deepseek.training.step_memory import FEW
 
 _FORMATS = ("fp32", "bf16", "fp16")
 
@@ -23,14 +25,18 @@ _FORMATS = ("fp32", "bf16", "fp16")
 def decide(
     model: nn.Module, loss: Loss, train: PreparedDataset, *, settings: TrainSettings, spec: OptimizerSpec, ranks: RankContext
 ) -> Json:
-    """Return what `batch_size`, `precision`, `channels_last` and a time limit come to, with times and reasons.
+    """Return what `batch_size`, `precision`, `channels_last`, recomputation and a time limit come to, with times and reasons.
 
-    Rank 0 measures and the others are told, since each would measure something else.
+    Rank 0 measures and the others are told, since each would measure something else. Blocks that are to reckon their activations again do
+    so from here on: what is measured is measured with them.
     """
 
     def batch_of(rows: int, *, longest: bool = False) -> Batch:
-        return train.take(_rows_like(train, rows, longest=longest)).to(ranks.device)
+        return train.take(rows_like(train, rows, longest=longest)).to(ranks.device)
 
+    few, known = partial(batch_of, FEW, longest=True), 256 if settings.batch_size == "auto" else settings.batch_size
+    share = max(known // (ranks.ranks * settings.accumulate), 1)
+    recomputed = choose_recomputation(model, loss, few, rows=share, spec=spec, settings=settings, ranks=ranks)
     decisions: Json = {"batch_size": settings.batch_size, "precision": settings.precision, "channels_last": settings.channels_last}
     if ranks.is_main:
         if settings.batch_size == "auto":
@@ -56,11 +62,17 @@ def decide(
         "channels_last": bool(channels_last),
         "compile": settings.compile,
     }
-    return {**decisions, **settled}
+    return {**decisions, **settled, **recomputed}
 
 
-def _rows_like(train: PreparedDataset, count: int, *, longest: bool) -> np.ndarray:
-    """Return rows to measure with: of texts, those of the usual length for times and the longest for memory; else the first ones."""
+def rows_like(train: PreparedDataset, count: int, *, longest: bool) -> np.ndarray:
+    """Return rows to measure with, int64 `[count]`: of texts, those of usual length for times, the longest for memory; else the first.
+
+    Args:
+        train: The rows.
+        count: How many are wanted; where there are fewer they come again.
+        longest: Whether the longest are wanted.
+    """
     places = np.arange(count) % len(train)
     if not train.is_ragged:
         return places

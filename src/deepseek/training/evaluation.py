@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepseek.data.batch import Batch
+from deepseek.distributed.devices import step_end
 from deepseek.distributed.precision import Precision
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.sync import concatenate_across, sum_across
@@ -106,7 +107,7 @@ def evaluate(
 def _evaluated(
     model: nn.Module, task: Task, batches: Iterable[Batch], *, spill: Spill | None, context: RankContext, forward: Callable[..., Tensor]
 ) -> dict[str, float]:
-    together = getattr(model, "everyone", False)
+    together, queued = getattr(model, "everyone", False), step_end(context.device)
     metrics = task.metrics()
     training = model.training
     model.eval()
@@ -126,6 +127,7 @@ def _evaluated(
                     metric.update(decoded, moved)
             if spill is not None:
                 spill.write(decoded, batch)
+            queued()
     finally:
         model.train(training)
     states: list[Any] = [tensor for metric in metrics.values() for name, tensor in metric.state.items() if name not in metric.listed]

@@ -23,11 +23,19 @@ class NonFiniteGuard:
     Attributes:
         checked: The step of the last look that found all well.
         checkpoint: The last checkpoint, which was written after such a look.
+        first_weights: The weights before the first step, kept until there is a checkpoint to go back to.
+        broken: Between which steps a look found something, once one has.
     """
 
     def __init__(self) -> None:
         self.checked = 0
         self.checkpoint: Path | None = None
+        self.first_weights: dict[str, Tensor] = {}
+        self.broken: tuple[int, int] | None = None
+
+    def saved(self, checkpoint: Path) -> None:
+        """Take note of a checkpoint: from now on a run goes back to it."""
+        self.checkpoint, self.first_weights = checkpoint, {}
 
     def check(self, step: int, loss_sum: float, weights: Sequence[Tensor] = ()) -> None:
         """Look at the running sum of the loss and, where they are given, at the weights.
@@ -45,6 +53,7 @@ class NonFiniteGuard:
             what = "a weight"
         if what is not None:
             first = min(self.checked + 1, step)
+            self.broken = (first, step)
             raise NonFiniteError(f"{what} became NaN or infinite between step {first} and step {step}", hint=self._hint())
         self.checked = step
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from deepseek.registry import Spec, family, split_spec
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.time_limit import TimeLimit
+from deepseek.training.loss_spikes import LossSpikes
 from deepseek.training.settings import TrainSettings
 
 
@@ -19,6 +20,8 @@ def optimizer_of(settings: TrainSettings) -> Spec:
 def callbacks_of(settings: TrainSettings) -> list[Callback]:
     """Return the callbacks that settings ask for."""
     callbacks: list[Callback] = []
+    if settings.loss_spikes is not None:
+        callbacks.append(LossSpikes(deviations=settings.loss_spikes))
     if settings.early_stopping is not None:
         callbacks.append(family("callback").build({"type": "early_stopping", **settings.early_stopping}))
     if settings.time_limit_s is not None:

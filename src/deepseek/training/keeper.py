@@ -32,6 +32,7 @@ from deepseek.training.checkpoint import (
     save_part,
     snapshot,
 )
+from deepseek.training.communication import resume_exchange
 from deepseek.training.shards import Cut
 from deepseek.training.state import Json, State
 
@@ -100,7 +101,7 @@ class Keeper:
             _LOG.warning("passed over: %s", reason)
         return Loaded(path, State.from_json(values["state"]), values)
 
-    def save(self, trainer: Trainer, carried: Mapping[str, Tensor]) -> Path:
+    def save(self, trainer: Trainer, carried: Mapping[str, Tensor], exchanged: Mapping[str, Tensor]) -> Path:
         """Begin to write a checkpoint; where the model is in parts, on every rank, else on rank 0 alone.
 
         What is written is a copy, taken now; the writing goes on beside the training, after that of the checkpoint before.
@@ -108,6 +109,7 @@ class Keeper:
         Args:
             trainer: What is saved.
             carried: What the network carries from step to step, of all ranks.
+            exchanged: What the exchange of gradients keeps from step to step, of all ranks.
 
         Returns:
             The checkpoint's folder, there once it is whole.
@@ -118,7 +120,7 @@ class Keeper:
         assert self.folder is not None
         self.wait()
         folder, step, keep, placement = self.folder, trainer.state.step, self.keep, trainer.placement
-        tensors, values = self._contents(trainer, carried)
+        tensors, values = self._contents(trainer, carried, exchanged)
         if not placement.shards:
             taken = {part: {name: snapshot(tensor) for name, tensor in named.items()} for part, named in tensors.items() if named}
             self._writing.begin(lambda: save_checkpoint(folder, step, tensors=taken, state=values, keep=keep))
@@ -154,7 +156,9 @@ class Keeper:
             if also is not error:
                 error.add_note(f"and the checkpoint that was being written could not be: {also}")
 
-    def _contents(self, trainer: Trainer, carried: Mapping[str, Tensor]) -> tuple[dict[str, Mapping[str, Tensor]], Json]:
+    def _contents(
+        self, trainer: Trainer, carried: Mapping[str, Tensor], exchanged: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Mapping[str, Tensor]], Json]:
         """Return tensors by part and name, and the other values, as they are now."""
         average = trainer.average
         tensors: dict[str, Mapping[str, Tensor]] = {
@@ -163,6 +167,8 @@ class Keeper:
             "average": average.average if average else {},
             "best": self._best,
             "carried": carried,
+            "exchange": exchanged,
+            "adaptive": trainer.step.adaptive.state_dict() if trainer.step.adaptive is not None else {},
         }
         values = {
             "state": trainer.state.to_json(),
@@ -200,6 +206,11 @@ class Keeper:
             trainer.average.load(tensors["average"], updates=values["average_updates"])
         self._best = tensors.get("best", {})
         carry(trainer.model, tensors.get("carried", {}))
+        resume_exchange(trainer.exchange, tensors.get("exchange", {}))
+        if trainer.step.adaptive is not None:
+            trainer.step.adaptive.load_state_dict(tensors.get("adaptive", {}))
+        elif "adaptive" in tensors:
+            raise CheckpointError(f"{loaded.path} has histories of gradients", hint="resume with that run's clip and layer_rates")
         trainer.schedule.load_state_dict(values["schedule"])
         trainer.precision.load_state_dict(values["precision"])
         for callback, saved in zip(trainer.callbacks, _matching(trainer, values["callbacks"]), strict=True):

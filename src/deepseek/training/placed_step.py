@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from deepseek.data.batch import Batch
 from deepseek.distributed.strategies import Placement
@@ -54,21 +55,25 @@ class PlacedStep(TrainingStep):
         total = self.placement.finish(denominator)
         torch._foreach_div_(self._gradients(self.parameters), total.clamp_min(TINY))
         self._apply()
+        self._queued()
 
-    def _shape_gradients(self) -> bool:
-        """Apply the rules to the gradients; return whether the step is to be made, the same on every rank."""
+    def _shape_gradients(self) -> Tensor | None:
+        """Apply the rules to the gradients; return the norm of all ranks' parts before clipping where it was reckoned."""
         rules, gradients = self.rules, self._gradients(self.parameters)
         if rules.l1 or rules.l2:
             used = [parameter for parameter in self._matrices if parameter.grad is not None]
             penalise_(used, self._gradients(used), l1=rules.l1, l2=rules.l2)
         if rules.clip_value is not None:
             clip_value_(gradients, rules.clip_value)
-        if rules.clip_norm is None and rules.on_nonfinite != "skip":
-            return True
+        if rules.clip_norm is None:
+            return None
         norm = self.placement.norm(self.parameters)
-        if rules.clip_norm is not None:
-            torch._foreach_mul_(gradients, (rules.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        return rules.on_nonfinite != "skip" or bool(torch.isfinite(norm))
+        torch._foreach_mul_(gradients, (rules.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    def _is_finite(self, norm: Tensor | None) -> bool:
+        """Say whether every gradient of every rank is a number, the same on every rank."""
+        return super()._is_finite(self.placement.norm(self.parameters) if norm is None else norm)
 
     def _refuse(self) -> None:
         usual = StepRules()

@@ -13,10 +13,13 @@ from deepseek.optim import OptimizerSpec
 from deepseek.registry import family
 from deepseek.training.autotune import choose_batch_size
 from deepseek.training.carried import remembering
+from deepseek.training.communication import is_plain
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Json
 from deepseek.training.step import Loss
 
+NOT_IN_PARTS = {"channels_last": False, "activation_checkpointing": 0}
+"""What a run that goes on with a model in parts takes back of what was decided for a whole one: it changes no result."""
 _HINT = "take strategy: ddp"
 
 
@@ -75,6 +78,11 @@ def refuse(strategy: Strategy, name: str, *, settings: TrainSettings, model: nn.
         f"compile: {settings.compile}": settings.compile != "off",
         "fine_tune": settings.fine_tune is not None,
         "channels_last": settings.channels_last is True,
+        "activation_checkpointing": settings.activation_checkpointing not in ("off", "auto"),
+        "train.clip, which looks at all gradients at once; clip_norm and clip_value do": settings.clip is not None,
+        "train.layer_rates": settings.layer_rates is not None,
+        "train.communication, as it sums gradients by itself": not is_plain(settings.communication),
+        f"shares: {settings.shares}": settings.shares != "equal" and (name != "fsdp" or settings.shares == "auto"),
         "a network that remembers": any(remembering(model)),
         f"accumulate: {settings.accumulate}, as it has micro_batches of its own": settings.accumulate > 1 and name == "pipeline",
         "max_norm, the norm of a row of which a rank has a part": settings.max_norm is not None and name == "tensor",
@@ -116,4 +124,4 @@ def decide_unmeasured(settings: TrainSettings, model: nn.Module, loss: Loss, *, 
         size = {"batch_size": chosen["batch_size"], "batch_size_reason": chosen["reason"]}
     precision = "fp32" if settings.precision == "auto" else settings.precision
     reason = "nothing is measured where no device has the whole model"
-    return {**size, "precision": precision, "channels_last": False, "compile": "off", "step_limit": 0, "reason": reason}
+    return {**size, "precision": precision, **NOT_IN_PARTS, "compile": "off", "step_limit": 0, "reason": reason}

@@ -5,15 +5,23 @@ from __future__ import annotations
 from torch import nn
 
 from deepseek.data.prepared import PreparedDataset
+from deepseek.distributed import RankContext
 from deepseek.errors import InputError
 from deepseek.optim import Schedule
 from deepseek.optim.schedules import PlateauSchedule
+from deepseek.training.balance import check_shares
 from deepseek.training.carried import remembering
 from deepseek.training.settings import TrainSettings
 
 
 def refuse_contradictions(
-    settings: TrainSettings, model: nn.Module, schedule: Schedule, *, train: PreparedDataset, validation: PreparedDataset | None
+    settings: TrainSettings,
+    model: nn.Module,
+    schedule: Schedule,
+    *,
+    ranks: RankContext,
+    train: PreparedDataset,
+    validation: PreparedDataset | None,
 ) -> None:
     """Refuse settings that contradict each other, the model or the rows.
 
@@ -21,6 +29,7 @@ def refuse_contradictions(
         settings: How is to be trained.
         model: What is trained.
         schedule: The learning rate's course.
+        ranks: This process's place in the job.
         train: The training rows.
         validation: The rows to validate with; none for none.
 
@@ -28,6 +37,7 @@ def refuse_contradictions(
         InputError: They do, with what to change.
     """
     _refuse_compiling(settings, model, train)
+    check_shares(settings.shares, ranks.ranks, model)
     if validation is None and settings.early_stopping is not None:
         raise InputError("early_stopping is asked for and there are no validation rows", hint="split some off, or leave early_stopping out")
     if validation is None and isinstance(schedule, PlateauSchedule):
@@ -37,6 +47,9 @@ def refuse_contradictions(
 
 
 def _refuse_compiling(settings: TrainSettings, model: nn.Module, train: PreparedDataset) -> None:
+    if settings.compile != "off" and settings.activation_checkpointing != "off":
+        what = f"activation_checkpointing does not go with compile: {settings.compile}, whose compiler decides what it keeps"
+        raise InputError(what, hint="take one of them")
     if settings.compile == "step" and settings.accumulate > 1:
         raise InputError(f"compile: step does not go with accumulate: {settings.accumulate}", hint="take compile: model, or accumulate: 1")
     if settings.compile == "step" and train.is_ragged:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from deepseek.optim import Told
 from deepseek.training.state import Best
 
 
@@ -17,6 +18,7 @@ class Progress:
         samples_per_s: Training rows a second since the fit began, validation not counted, over all ranks.
         data_wait_share: Part of that time in which the step waited for data, in [0, 1].
         skipped_steps: Steps not made because a gradient was NaN or infinite, since the fit began.
+        told: How gradients were clipped, which steps were left out for their size, and the rates by layer.
     """
 
     loss: float = float("nan")
@@ -24,6 +26,7 @@ class Progress:
     samples_per_s: float = 0.0
     data_wait_share: float = 0.0
     skipped_steps: int = 0
+    told: Told = field(default_factory=Told)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from deepseek.distributed.devices import generator_state, seed_device, set_generator_state
+
 Json = dict[str, Any]
 
 _MASK = (1 << 64) - 1
@@ -112,21 +114,16 @@ def kept_generators(device: torch.device) -> Iterator[None]:
     Args:
         device: The device whose generator is kept, beside the processor's.
     """
-    module = None if device.type == "cpu" else getattr(torch, device.type)
-    place = () if module is None or device.type == "mps" else (device,)
-    before, of_device = torch.get_rng_state(), module.get_rng_state(*place) if module else None
+    before, of_device = torch.get_rng_state(), None if device.type == "cpu" else generator_state(device)
     try:
         yield
     finally:
         torch.set_rng_state(before)
-        if module is not None:
-            module.set_rng_state(of_device, *place)
+        if of_device is not None:
+            set_generator_state(of_device, device)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the generators that dropout draws from: the processor's and the device's."""
     torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
-    elif device.type != "cpu":
-        getattr(torch, device.type).manual_seed(seed)
+    seed_device(seed, device)

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from deepseek.data.batch import Batch
+from deepseek.distributed.devices import has_float64, step_end
 from deepseek.distributed.precision import Precision
 from deepseek.distributed.sync import GradientSync
-from deepseek.optim import WeightAverage, clip_norm_, clip_value_, limit_norm_, make_update, penalise_
+from deepseek.optim import Adaptive, Told, WeightAverage, clip_norm_, clip_value_, limit_norm_, make_update, penalise_
 from deepseek.optim.clipping import global_norm
+from deepseek.optim.update import NO_LIMITS
 
 Forward = Callable[[Mapping[str, Tensor]], Tensor]
 Loss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
@@ -41,8 +44,8 @@ class StepRules:
 
     @property
     def touch_gradients(self) -> bool:
-        """Whether any rule looks at the gradients."""
-        return bool(self.clip_norm or self.clip_value or self.l1 or self.l2 or self.on_nonfinite == "skip")
+        """Whether any rule changes the gradients."""
+        return bool(self.clip_norm or self.clip_value or self.l1 or self.l2)
 
 
 class TrainingStep:
@@ -56,6 +59,7 @@ class TrainingStep:
         rules: What is done beside the optimizer's step.
         sync: Sums gradients over the ranks, where there are several.
         average: A running average of the weights to be kept up.
+        adaptive: Clippings and rates by layer that go by the history of gradients.
 
     Attributes:
         micro_batches: Into how many pieces a batch is cut.
@@ -75,7 +79,7 @@ class TrainingStep:
 
     steps_per_call = 1
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a step is made of, each by its name)
         self,
         forward: Forward,
         loss: Loss,
@@ -85,8 +89,9 @@ class TrainingStep:
         rules: StepRules | None = None,
         sync: GradientSync | None = None,
         average: WeightAverage | None = None,
+        adaptive: Adaptive | None = None,
     ) -> None:
-        self.optimizer, self.average, self.sync = optimizer, average, sync
+        self.optimizer, self.average, self.sync, self.adaptive = optimizer, average, sync, adaptive
         self.rules = rules or StepRules()
         self.micro_batches = self.least_rows = 1
         self.skipped = 0
@@ -99,9 +104,12 @@ class TrainingStep:
         self._matrices = [parameter for group in regular for parameter in group["params"] if parameter.ndim > 1]
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self._factor = 1.0
-        wide = torch.float32 if device.type == "mps" else torch.float64
+        self._queued = step_end(device)
+        wide = torch.float64 if has_float64(device.type) else torch.float32
         self.numerator, self.denominator = torch.zeros(2, dtype=wide, device=device).unbind()
         self._one = torch.ones((), device=device)
+        whole = all(group["params"] for group in optimizer.param_groups)
+        self._by_group = self.update.divides and whole and self.precision.name != "fp16"  # its scaler calls the optimizer
 
     def set_factor(self, factor: float) -> None:
         """Set every learning rate to a fraction of its peak."""
@@ -118,6 +126,12 @@ class TrainingStep:
         """Take up the sums, the count of skipped steps and the micro-batches of the step that this one takes the place of."""
         self.numerator, self.denominator = before.numerator, before.denominator
         self.skipped, self.micro_batches = before.skipped, before.micro_batches
+        if self.adaptive is not None and before.adaptive is not None:
+            self.adaptive.go_on(before.adaptive)
+
+    def told(self) -> Told:
+        """Return what clippings and rates by layer have to tell; waits for the device."""
+        return Told() if self.adaptive is None else self.adaptive.told()
 
     def __call__(self, batch: Batch) -> None:
         """Make one optimizer step.
@@ -130,6 +144,7 @@ class TrainingStep:
         else:
             self._backward_parts(batch)
         self._apply()
+        self._queued()
 
     def many(self, batches: Sequence[Batch], begin: Callable[[int], None]) -> None:
         """Make a step with each of several batches.
@@ -155,13 +170,16 @@ class TrainingStep:
         rows = len(batch)
         parts: Sequence[Batch] = batch.split(-(-rows // self.micro_batches), least=self.least_rows) if rows else ()
         total = torch.zeros_like(self._one)
+        sums: list[tuple[Tensor, Tensor]] = []
         for index, part in enumerate(parts):
             numerator, denominator = self._loss_of(part)
             total += denominator.detach()
             if self.sync is not None and index == len(parts) - 1:
                 self.sync.arm(total)
             torch.autograd.backward(numerator, self.precision.scale(self._one))
-            self._count(numerator, denominator)
+            sums.append((numerator.detach(), denominator.detach()))
+        for pair in sums:  # not before all are through: where memory runs out at the third part, all of them come again
+            self._count(*pair)
         if self.sync is not None:
             if not parts:
                 self.sync.arm(total)
@@ -178,28 +196,39 @@ class TrainingStep:
     @torch.no_grad()
     def _apply(self) -> None:
         """Penalise, clip, step and constrain."""
+        adaptive, limits = self.adaptive, NO_LIMITS
         self.precision.unscale(self.optimizer)
-        if self.rules.touch_gradients and not self._shape_gradients():
+        if adaptive is not None:
+            adaptive.look()
+        norm = self._shape_gradients() if self.rules.touch_gradients else None
+        if adaptive is not None:
+            limits = adaptive.limit(by_group=self._by_group)
+        if self.rules.on_nonfinite == "skip" and not self._is_finite(norm):
             self.skipped += 1
             return
-        self.precision.update(self.update, self.optimizer)
+        if adaptive is not None:
+            adaptive.hold()
+        self.precision.update(partial(self.update, limits), self.optimizer, limits.refused)
+        if adaptive is not None:
+            adaptive.scale()
         if self.rules.max_norm is not None:
             limit_norm_(self._matrices, self.rules.max_norm)
         if self.average is not None:
             self.average.update()
 
-    def _shape_gradients(self) -> bool:
-        """Apply the rules to the gradients; return whether the step is to be made."""
+    def _shape_gradients(self) -> Tensor | None:
+        """Apply the rules to the gradients; return their norm before clipping where it was reckoned."""
         rules, gradients = self.rules, self._gradients(self.parameters)
         if rules.l1 or rules.l2:
             used = [parameter for parameter in self._matrices if parameter.grad is not None]
             penalise_(used, self._gradients(used), l1=rules.l1, l2=rules.l2)
         if rules.clip_value is not None:
             clip_value_(gradients, rules.clip_value)
-        norm = clip_norm_(gradients, rules.clip_norm) if rules.clip_norm is not None else None
-        if rules.on_nonfinite == "skip":
-            return bool(torch.isfinite(global_norm(gradients) if norm is None else norm))  # waits for the device: the price of skipping
-        return True
+        return clip_norm_(gradients, rules.clip_norm) if rules.clip_norm is not None else None
+
+    def _is_finite(self, norm: Tensor | None) -> bool:
+        found = global_norm(self._gradients(self.parameters)) if norm is None else norm
+        return bool(torch.isfinite(found))  # waits for the device: the price of skipping
 
     def _gradients(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
         return [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -25,18 +25,20 @@ from deepseek.data.batch import Batch, with_channels_last
 from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, make_precision, sum_across
-from deepseek.distributed.devices import is_out_of_memory
+from deepseek.distributed.devices import empty_cache, is_out_of_memory
 from deepseek.distributed.strategies import Placement
 from deepseek.distributed.watch import watched
 from deepseek.errors import NonFiniteError, TrainingError, UnknownNameError
-from deepseek.optim import OptimizerSpec, Schedule, WeightAverage, decay_groups
+from deepseek.optim import OptimizerSpec, Schedule, WeightAverage, decay_groups, make_adaptive
 from deepseek.registry import family
 from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
+from deepseek.training.balance import Balance
 from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.carried import carried_of
 from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
+from deepseek.training.communication import begin_exchange, exchanged_of, make_exchange
 from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
 from deepseek.training.evaluation import evaluate
@@ -45,13 +47,18 @@ from deepseek.training.guards import NonFiniteGuard
 from deepseek.training.implied import callbacks_of, optimizer_of
 from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
+from deepseek.training.memory_choice import apply_recomputation
 from deepseek.training.placed_step import PlacedStep
-from deepseek.training.placing import choose_strategy, decide_unmeasured, require_format, situation_of
+from deepseek.training.placing import NOT_IN_PARTS, choose_strategy, decide_unmeasured, require_format, situation_of
+from deepseek.training.post_mortem import explained, first_weights
 from deepseek.training.refusals import refuse_contradictions
+from deepseek.training.remarks import Remarks
 from deepseek.training.results import FitResult, Progress
 from deepseek.training.settings import TrainSettings
+from deepseek.training.stalls import reported_stalls
 from deepseek.training.state import Best, State, kept_generators, only_reproducible, seed_generators, seed_of
 from deepseek.training.step import StepRules, TrainingStep
+from deepseek.training.usage import Usage
 
 _EVENT_S = 0.5
 MEASURED_ROWS = 256
@@ -82,6 +89,8 @@ class Trainer:
         monitor: The name of the monitored metric.
         metric_names: All validation metrics.
         progress: How training goes, as of the last event.
+        usage: How well the device is used, as of the last event.
+        remarks: What was worth a word on the way.
         stopped_reason: Why training ends, once it does.
         placement: What of the model this rank has, and which rows.
         final_metrics: What the finished model reaches, by split; whoever trains it measures that, and puts it here for the callbacks.
@@ -107,8 +116,8 @@ class Trainer:
         self.data_id = data_id
         self.settings, self.ranks, self.folder = settings or TrainSettings(), ranks or RankContext(), folder
         self.model, self.task, self.train, self.validation, self.augment = model, task, train, validation, tuple(augment)
-        self.placement = Placement(model, self.ranks)
-        self.callbacks = [*callbacks_of(self.settings), *callbacks]
+        self.placement, self.remarks, self.usage = Placement(model, self.ranks), Remarks(), Usage(peak_tflops=self.settings.peak_tflops)
+        self.callbacks = [self.usage, *callbacks_of(self.settings), *callbacks]
         self.state, self.progress, self.guard = State(), Progress(), NonFiniteGuard()
         self.keeper = Keeper(folder / "checkpoints" if folder else None, keep=self.settings.keep)
         self.schedule: Schedule = family("schedule").build(self.settings.schedule)
@@ -119,7 +128,7 @@ class Trainer:
         if self.monitor not in metrics:
             raise UnknownNameError("metric to monitor", self.monitor, metrics)
         self.higher_is_better = metrics[self.monitor].higher_is_better
-        refuse_contradictions(self.settings, model, self.schedule, train=train, validation=validation)
+        refuse_contradictions(self.settings, model, self.schedule, ranks=self.ranks, train=train, validation=validation)
         if self.settings.batch_size != "auto":
             self._make_loader(self.settings.batch_size)  # raises where batches would be too small for the model
         self.tuning = FineTuning(model, self.settings.fine_tune) if self.settings.fine_tune is not None else None
@@ -171,12 +180,11 @@ class Trainer:
         self._began = time.perf_counter()
         try:
             reproducible = only_reproducible(self.settings.deterministic, compiled=self.settings.compile != "off")
-            with kept_generators(self.ranks.device), reproducible:
+            with kept_generators(self.ranks.device), reproducible, reported_stalls(self), explained(self):
                 self._start(resume)
-                limit = self.settings.stall_timeout_s
                 with (
                     Interruption(self.stop, terminable=self.ranks.is_single) as interruption,
-                    watched(self.ranks, self.ranks.store, timeout_s=limit) as self.watch,
+                    watched(self.ranks, self.ranks.store, timeout_s=self.settings.stall_s) as self.watch,
                 ):
                     self._run()
                 if signal := broadcast_message([interruption.signal or 0], self.ranks)[0]:
@@ -189,6 +197,8 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_error(self, error)
             raise
+        finally:
+            apply_recomputation(self.model, 0)
         state = self.state
         return FitResult(
             state.history, state.best, self.stopped_reason, state.seconds, self.progress.samples_per_s, self.progress.data_wait_share
@@ -211,6 +221,8 @@ class Trainer:
         loaded = self.keeper.find(resume, self.ranks)
         self.state = loaded.state if loaded else State()
         self._share_out(resumed=loaded is not None)
+        if not loaded:
+            self.guard.first_weights = first_weights(self)
         self._build(self.state.decisions)
         if note := division_note(self.model, self.ranks.ranks):
             self.state.decisions["ranks"] = note
@@ -220,7 +232,7 @@ class Trainer:
             self.tuning.tell(self.tuning.groups(self.optimizer_spec.learning_rate))
         if loaded:
             self.keeper.restore(self, loaded)
-            self._spent_before = self.state.seconds
+            self._spent_before, self.progress = self.state.seconds, Progress(told=self.step.told())
         self._train_mode()
         self._validate_steps = settings.validate_every * (self.loader.steps if settings.validate_unit == "epochs" else 1)
         for callback in self.callbacks:
@@ -245,6 +257,7 @@ class Trainer:
         else:
             self.state.decisions = decide_unmeasured(settings, self.model, self.task.loss, spec=self.optimizer_spec, rows=len(self.train))
         if not strategy.whole:
+            self.state.decisions |= NOT_IN_PARTS
             require_format(strategy, name, str(self.state.decisions["precision"]))
             size = int(self.state.decisions["batch_size"])
             self.placement = strategy.place(self.model, situation_of(self.ranks, row, self.optimizer_spec, batch_rows=size))
@@ -253,6 +266,7 @@ class Trainer:
 
     def _build(self, decisions: dict[str, object]) -> None:
         settings, ranks = self.settings, self.ranks
+        apply_recomputation(self.model, int(str(decisions.get("activation_checkpointing", 0))))
         self._channels_last = bool(decisions["channels_last"])
         if self._channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -263,6 +277,8 @@ class Trainer:
         )
         self.average = WeightAverage(self.model, decay=settings.ema) if settings.ema else None
         self.precision = make_precision(str(decisions["precision"]), ranks.device)
+        self.exchange = make_exchange(settings, ranks, self.placement)
+        self.balance = Balance(settings.shares, self.loader, self.placement.rows, decisions=decisions)
         if self.tuning is not None:
             self.tuning.set_epoch(self.state.step // self.loader.steps)
             decisions["fine_tune"] = self.tuning.groups(self.optimizer_spec.learning_rate)
@@ -283,14 +299,19 @@ class Trainer:
         )
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         alone = ranks.is_single or self.placement.shards
-        sync = None if alone else self.placement.sync(trained) or GradientSync(trained)
-        options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average}
+        sync = None if alone else GradientSync(trained, exchange=self.exchange)
+        self.balance.watch(sync)
+        adaptive = make_adaptive(self.model, self.optimizer, clip=settings.clip, layer_rates=settings.layer_rates)
+        options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average, "adaptive": adaptive}
         self.step: TrainingStep
         if self.placement.shards:
             self.step = PlacedStep(self.placement, self.task.loss, self.optimizer, **options)
         elif compiled == "step":
             rows, most = min(self.loader.batch_size, self.loader.length), self._steps_per_call()
-            self.step = CompiledStep(self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, **options)
+            graphs = settings.cuda_graphs
+            self.step = CompiledStep(
+                self.model, self.task.loss, self.optimizer, rows=rows, steps_per_call=most, cuda_graphs=graphs, **options
+            )
         else:
             forward = torch.compile(self.model) if compiled == "model" else self.model
             self.step = TrainingStep(forward, self.task.loss, self.optimizer, **options)  # type: ignore[arg-type]
@@ -338,7 +359,7 @@ class Trainer:
                     hook(self)
                 if state.step >= self._next_event:
                     self._event()
-                    if self._done or state.step == self.total_steps:
+                    if self._divided or self._done or state.step == self.total_steps:
                         break
 
     def _more(self) -> int:
@@ -352,16 +373,32 @@ class Trainer:
         ready = [self._ready(batch, step) for step, batch in enumerate(batches, first)]
         self._rows += sum(map(len, ready))
         if len(ready) > 1:
-            self.step.many(ready, lambda place: self._begin(first + place))
+            self.step.many(ready, lambda place: self.begin(first + place))
         else:
-            self._begin(first)
+            self.begin(first)
             self._make(ready[0])
         self.state.step += len(ready)
 
-    def _begin(self, step: int) -> None:
+    def rewind(self, step: int) -> None:
+        """Make loader, optimizer and step anew, to stand at a step; weights and state are put back by whoever rewinds."""
+        self.state.step = step
+        self._build(self.state.decisions)
+        self._train_mode()
+
+    def replay(self) -> Batch:
+        """Make the step at which the run stands as it is made in training; return its batch as the network met it."""
+        epoch, first = divmod(self.state.step, self.loader.steps)
+        self._unfreeze(epoch)
+        batch = self._ready(next(self.loader.batches(epoch, first)), self.state.step)
+        self.begin(self.state.step)
+        self._make(batch)
+        return batch
+
+    def begin(self, step: int) -> None:
         """Set what depends on the step's number alone."""
         self.step.set_factor(self.schedule.factor(step, self.total_steps))
         seed_generators(seed_of(self.settings.seed, _DROPOUT, step, self.placement.rows.rank), self.ranks.device)
+        begin_exchange(self.exchange, self.settings.seed, step)
 
     def _make(self, batch: Batch) -> None:
         while True:
@@ -398,14 +435,15 @@ class Trainer:
             raise TrainingError(f"out of memory with {self.step.micro_batches} micro-batches of {rows} rows: {error}", hint=hint) from error
         self.step.micro_batches = min(self.step.micro_batches * 2, rows)
         self.state.decisions["micro_batches"] = self.step.micro_batches
+        self.begin(self.state.step)  # the step begins anew, with the random numbers that it began with
         self.optimizer.zero_grad()
-        if self.ranks.device.type != "cpu":
-            torch.accelerator.empty_cache()
+        empty_cache(self.ranks.device)
 
     def _event(self) -> None:
         """Look at the loss, call back, validate, save, and plan the next event."""
         state, settings = self.state, self.settings
         self._look()
+        self._divided = self.balance.look(state.step, self._rows)
         for callback in self.callbacks:
             callback.on_log(self)
         if state.step % self._validate_steps == 0 or state.step == self.total_steps:
@@ -439,9 +477,10 @@ class Trainer:
         spent = max(time.perf_counter() - self._began_steps - self._aside_s, 1e-9)
         group = self.optimizer.param_groups[0]
         rate = float(group["lr"]) / float(group["learning_rate_factor"])
-        self.progress = Progress(
-            numerator / (denominator or 1.0), rate, rows / spent, min(self.loader.wait_s / spent, 1.0), self.step.skipped
-        )
+        waited, told = min(self.loader.wait_s / spent, 1.0), self.step.told()
+        if self.is_main and (line := told.left_out_since(self.progress.told)):
+            progress.log(line)
+        self.progress = Progress(numerator / (denominator or 1.0), rate, rows / spent, waited, self.step.skipped, told)
 
     def _validate(self) -> None:
         """Measure, remember the best weights, and start the training loss anew."""
@@ -470,7 +509,8 @@ class Trainer:
         assert self.validation is not None
         rows, ranks = self.task.measured_rows(self.validation), self.placement.rows
         size = max(self.loader.batch_size, rows_within(rows, 256) * ranks.ranks)
-        loader = Loader(rows, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shuffle=False, group_lengths=True)
+        shares = self.loader.shares
+        loader = Loader(rows, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shares=shares, shuffle=False, group_lengths=True)
         batches = self.watch.through(loader.batches(0))
         return map(with_channels_last, batches) if self._channels_last else batches
 
@@ -491,9 +531,9 @@ class Trainer:
         began = time.perf_counter()
         self.guard.check(self.state.step, self.state.loss_sum[0], [*self.model.parameters()])
         self.state.seconds = self.seconds
-        carried = carried_of(self.model, self.loader.dataset.batch_rows, self.ranks)
+        carried, exchanged = carried_of(self.model, self.loader.dataset.batch_rows, self.ranks), exchanged_of(self.exchange)
         if self.is_main or self.placement.shards:
-            self.guard.checkpoint = self.keeper.save(self, carried)
+            self.guard.saved(self.keeper.save(self, carried, exchanged))
         self._saved_at = time.perf_counter()
         self._aside_s += self._saved_at - began
         for callback in self.callbacks:

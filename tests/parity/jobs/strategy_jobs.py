@@ -114,7 +114,7 @@ def sleep_long():
 
 
 def hang(context, rank, step):
-    return fit(context, "ddp", callbacks=[AtStep(rank, step, sleep_long)], stall_timeout_s=3.0)
+    return fit(context, "ddp", callbacks=[AtStep(rank, step, sleep_long)], stall_s=3.0)
 
 
 def freeze(context, rank, step, folder):
@@ -123,7 +123,7 @@ def freeze(context, rank, step, folder):
         (folder / "pid").write_text(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    return fit(context, "ddp", callbacks=[AtStep(rank, step, stop)], stall_timeout_s=3.0)
+    return fit(context, "ddp", callbacks=[AtStep(rank, step, stop)], stall_s=3.0)
 
 
 def kill(context, rank, step, strategy):

@@ -37,6 +37,35 @@ def test_ranks_share_the_one_rank_s_batches(rows, size, ranks, shuffle):
     assert all(max(map(len, parts)) - min(map(len, parts)) <= 1 for parts in zip(*shares, strict=True))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 60), size=st.integers(1, 20), least=st.integers(0, 2), shuffle=st.booleans(),
+    shares=st.lists(st.integers(1, 9), min_size=1, max_size=5), other=st.lists(st.integers(1, 9), min_size=5, max_size=5),
+)  # fmt: skip
+def test_uneven_shares_are_the_same_batches_in_the_same_steps(rows, size, least, shuffle, shares, other):
+    ranks = len(shares)
+    least = least if min(rows, size) >= least * ranks else 0
+    arguments = {"batch_size": size, "shuffle": shuffle, "prefetch": False}
+    data = dataset(rows)
+    alone = rows_of(Loader(data, **arguments, least=least * ranks))
+    loaders = [Loader(data, rank=rank, ranks=ranks, shares=shares, least=least, **arguments) for rank in range(ranks)]
+    for now in (shares, other[:ranks]):
+        for loader in loaders:
+            loader.divide(now)
+        parts = [rows_of(loader) for loader in loaders]
+        assert [list(chain(*each)) for each in zip(*parts, strict=True)] == alone
+        assert all(len(part) >= least for each in parts for part in each)
+        if not least:
+            ideal = [len(alone[0]) * share / sum(now) for share in now]
+            assert all(abs(len(part[0]) - wanted) < 1 for part, wanted in zip(parts, ideal, strict=True))
+
+
+def test_shares_are_one_a_rank():
+    for wrong in ([1], [1, 0], [1, 1, 1]):
+        with pytest.raises(InputError, match="for each rank"):
+            Loader(dataset(10), batch_size=4, ranks=2, shares=wrong)
+
+
 @pytest.mark.parametrize("prefetch", [False, True])
 def test_a_resume_continues_where_it_stopped(prefetch):
     loader = Loader(dataset(100), seed=3, batch_size=7, prefetch=prefetch)

@@ -20,9 +20,10 @@ from deepseek.distributed.strategies.chain import cuts_of
 from deepseek.distributed.strategies.contract import Blocks
 from deepseek.distributed.strategies.ddp import DataParallel
 from deepseek.distributed.strategies.fsdp import FullySharded, blocks_of
-from deepseek.distributed.strategies.horovod import Horovod, HorovodSync, horovod, horovod_store
+from deepseek.distributed.strategies.horovod import Horovod, HorovodExchange, horovod, horovod_store
 from deepseek.distributed.strategies.pipeline import PipelineParallel, stages_of
 from deepseek.distributed.strategies.tensor import TensorParallel, plan_of
+from deepseek.distributed.sync import GradientSync
 from deepseek.errors import InputError
 from deepseek.models.encoders.text_transformer import TransformerBlock
 
@@ -178,8 +179,8 @@ class TestHorovod:
         monkeypatch.setitem(sys.modules, "horovod.torch", engine)
         model = nn.Linear(2, 1)
         placement = Horovod().place(model, situation(1))
-        sync = placement.sync(list(model.parameters()))
-        assert isinstance(sync, HorovodSync)
+        assert isinstance(placement.exchange, HorovodExchange)
+        sync = GradientSync(list(model.parameters()), exchange=placement.exchange)
         sync.zero()
         sync.arm(torch.tensor(3.0))
         model(torch.ones(3, 2)).sum().backward()

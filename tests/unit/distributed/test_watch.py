@@ -19,7 +19,7 @@ def test_the_rank_that_does_not_wait_is_the_one_the_others_wait_for():
     error = verdict(BEFORE, NOW, still_s=12.0)
     assert "the others wait for rank 1 at step 7" in error.message
     assert "rank 1 is at step 7, in on_step (plugin.py:3)" in error.message
-    assert "stall_timeout" in error.hint
+    assert "train.stall" in error.hint
 
 
 def test_a_rank_that_writes_nothing_any_more_is_named_before_one_that_computes():

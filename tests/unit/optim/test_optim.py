@@ -10,7 +10,7 @@ from torch import nn
 
 from deepseek.errors import InputError, RecipeError
 from deepseek.optim import WeightAverage, clip_norm_, clip_value_, decay_groups, limit_norm_, make_update, penalise_
-from deepseek.optim.update import AdamUpdate, Update
+from deepseek.optim.update import AdamUpdate, Limits, Update
 from deepseek.registry import family
 
 NAMES = ["adam", "adamw", "sgd", "rmsprop", "adagrad", "nadam", "radam"]
@@ -60,6 +60,27 @@ def test_kept_lists_make_the_same_step_bit_for_bit(name):
         update()
         second.step()
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_gradients_are_divided_and_steps_refused_on_the_way(fused):
+    """The kernel does what is done by hand before it elsewhere: the division, and nothing at all where a step is refused."""
+    made, plain = network(), network()
+    first, second = (torch.optim.AdamW(net.parameters(), lr=0.01, fused=fused) for net in (made, plain))
+    update, divisor = make_update(first), torch.tensor(3.0)
+    assert update.divides == fused
+    for seed in range(6):
+        backward(made, seed)
+        backward(plain, seed)
+        refused = seed == 3
+        update(Limits(torch.tensor(float(refused)), [divisor]))
+        if not refused:
+            for parameter in plain.parameters():
+                parameter.grad /= divisor
+            second.step()
+        for a, b in zip(made.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+            assert first.state[a]["step"] == second.state[b]["step"] == seed + 1 - (seed >= 3)
 
 
 def test_a_parameter_without_a_gradient_is_left_alone():

@@ -1,5 +1,6 @@
 import json
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -15,6 +16,7 @@ def test_doctor_describes_the_machine_in_plain_values(monkeypatch: pytest.Monkey
     assert found["cpu"]["threads"] >= 1
     assert found["disk"]["free_bytes"] > 0
     assert found["components"]["optimizer"] == 7
+    assert found["accelerator_libraries"]["tpu"] == (find_spec("torch_xla") is not None)
 
 
 def test_a_missing_extra_comes_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:

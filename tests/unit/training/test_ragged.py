@@ -15,7 +15,7 @@ from deepseek.fields import Kind
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.autotune import with_channels_last
 from deepseek.training.callbacks.base import Callback
-from deepseek.training.decisions import _rows_like
+from deepseek.training.decisions import rows_like
 
 
 class Words(nn.Module):
@@ -92,8 +92,8 @@ def test_ids_and_masks_keep_their_layout():
 def test_measuring_takes_usual_and_longest_rows():
     data = texts()
     lengths = data.lengths(np.arange(len(data)))
-    assert lengths[_rows_like(data, 5, longest=True)].tolist() == sorted(lengths, reverse=True)[:5]
-    assert np.abs(lengths[_rows_like(data, 5, longest=False)] - lengths.mean()).max() <= 1
-    assert len(_rows_like(data, 200, longest=True)) == 200
+    assert lengths[rows_like(data, 5, longest=True)].tolist() == sorted(lengths, reverse=True)[:5]
+    assert np.abs(lengths[rows_like(data, 5, longest=False)] - lengths.mean()).max() <= 1
+    assert len(rows_like(data, 200, longest=True)) == 200
     plain = PreparedDataset.from_arrays({"x": np.zeros((3, 1))})
-    assert _rows_like(plain, 4, longest=True).tolist() == [0, 1, 2, 0]
+    assert rows_like(plain, 4, longest=True).tolist() == [0, 1, 2, 0]

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from deepseek.data.batch import Batch
+from deepseek.distributed.exchange import Exchange
 from deepseek.distributed.precision import Precision
 from deepseek.distributed.ranks import RankContext
-from deepseek.distributed.sync import GradientSync, broadcast_
+from deepseek.distributed.sync import broadcast_
 
 Loss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 
@@ -78,6 +79,7 @@ class Placement:
         shards: Whether a rank has only a part of the model, and every forward pass is everyone's.
         cuts_tensors: Whether a rank's part of the model has parts of tensors.
         precision: The number format of the step.
+        exchange: How gradients are summed where the strategy brings that along; nothing where the recipe says it.
         busy: Whether a step is under way that the other ranks count on this one to go on with.
     """
 
@@ -87,16 +89,13 @@ class Placement:
     def __init__(self, model: nn.Module, ranks: RankContext) -> None:
         self.model, self.ranks, self.rows = model, ranks, ranks
         self.precision = Precision(ranks.device)
+        self.exchange: Exchange | None = None
         self.busy = False
 
     @property
     def module(self) -> nn.Module:
         """What is called with a batch's inputs; where the model is in parts, by all ranks together."""
         return self.model
-
-    def sync(self, trained: Sequence[nn.Parameter]) -> GradientSync | None:
-        """Return what sums gradients over the ranks in the place of the usual, or nothing where the usual does."""
-        return None
 
     def backward(self, batch: Batch, *, loss: Loss, pieces: int, least: int) -> tuple[Tensor, Tensor]:
         """Send a batch through forward and backward; return numerator and denominator of what this rank is to count.

@@ -128,8 +128,7 @@ def _backward(placement: Placement, batch: Batch) -> None:
         _, denominator = placement.backward(batch, loss=_loss, pieces=2, least=1)
         placement.finish(denominator)
         return
-    trained = list(placement.model.parameters())
-    sync = placement.sync(trained) or GradientSync(trained)
+    sync = GradientSync(list(placement.model.parameters()), exchange=placement.exchange)
     sync.zero()
     sync.arm(torch.tensor(float(len(batch))))
     if len(batch):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # re-exported without being named
 
+from deepseek.distributed.exchange.base import Bucket, Exchange, Waitable, ring_bytes
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.strategies.base import Placement, Situation, Strategy
-from deepseek.distributed.sync import GradientSync, broadcast_
+from deepseek.distributed.sync import broadcast_
 from deepseek.errors import InputError
 
 
@@ -42,7 +43,9 @@ class Horovod(Strategy):
             )
         model.to(situation.ranks.device)
         broadcast_([*model.parameters(), *model.buffers()], situation.ranks)
-        return _ByHorovod(model, situation.ranks, engine)
+        placement = Placement(model, situation.ranks)
+        placement.exchange = HorovodExchange(situation.ranks, engine=engine)
+        return placement
 
 
 def horovod() -> Any:
@@ -73,30 +76,23 @@ def horovod_store() -> tuple[Store, int, int]:
     return own or TCPStore(host, port, ranks, is_master=False), rank, ranks
 
 
-class _ByHorovod(Placement):
-    def __init__(self, model: nn.Module, ranks: RankContext, engine: Any) -> None:
-        super().__init__(model, ranks)
-        self._engine = engine
-
-    def sync(self, trained: Sequence[nn.Parameter]) -> GradientSync:
-        """Return what sums by Horovod."""
-        return HorovodSync(trained, engine=self._engine)
-
-
-class HorovodSync(GradientSync):
+class HorovodExchange(Exchange):
     """Sums buckets of gradients by Horovod's `allreduce_async_`.
 
     Args:
-        parameters: Those that are trained, in the model's order.
+        context: This process's place in the job.
         engine: The module `horovod.torch`.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], *, engine: Any) -> None:
-        super().__init__(parameters)
+    def __init__(self, context: RankContext, /, *, engine: Any) -> None:
+        super().__init__(context)
         self._engine = engine
 
-    def _sum(self, flat: Tensor, index: int) -> Any:
-        return _Handle(self._engine, self._engine.allreduce_async_(flat, name=f"deepseek.{index}", op=self._engine.Sum))
+    def exchange(self, bucket: Bucket, weight: Tensor) -> Iterator[Waitable]:
+        """Sum the bucket."""
+        self.traffic.sent_bytes += ring_bytes(bucket.flat.nbytes, self.context.ranks)
+        handle = self._engine.allreduce_async_(bucket.flat, name=f"deepseek.{bucket.index}", op=self._engine.Sum)
+        yield _Handle(self._engine, handle)
 
 
 class _Handle:

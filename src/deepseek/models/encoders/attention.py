@@ -5,14 +5,12 @@ Legend of shapes: `b` rows · `l` tokens of this window · `m` tokens read befor
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from deepseek.errors import InputError
-from deepseek.models.layers import ActivationName, QuickDropout, make_activation
+from deepseek.models.layers import QuickDropout, TextActivation, make_activation, width_behind
 
 BASE = 10_000.0
 Rotation = tuple[Tensor, Tensor]
@@ -26,11 +24,11 @@ class PreNormBlock(nn.Module):
         width: `w`.
         heads: `h`.
         expansion: The width inside the feed-forward network as a multiple of `w`; a `swiglu` has two thirds of it.
-        activation: `gelu`, `relu`, `silu` or `swiglu`.
+        activation: `gelu`, `relu`, `silu`, `swiglu`, or an operator.
         dropout: The share dropped at the end of each branch.
     """
 
-    def __init__(self, width: int, heads: int, *, expansion: float, activation: ActivationName | Literal["swiglu"], dropout: float) -> None:
+    def __init__(self, width: int, heads: int, *, expansion: float, activation: TextActivation, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -39,8 +37,8 @@ class PreNormBlock(nn.Module):
         gated = activation == "swiglu"
         inner = max(8, round(width * expansion * 2 / 3 / 8) * 8) if gated else max(1, round(width * expansion))
         self.feed_in = nn.Linear(width, 2 * inner if gated else inner)
-        self.feed_out = nn.Linear(inner, width)
-        self.activation = SwiGlu() if activation == "swiglu" else make_activation(activation)
+        self.activation = SwiGlu() if gated else make_activation(activation, inner)
+        self.feed_out = nn.Linear(width_behind(self.activation, inner), width)
         self.dropout = QuickDropout(dropout)
         # a gate's halves do not stay together where its columns are shared out among ranks
         self.column_row_pairs = () if gated else (("feed_in", "feed_out"),)

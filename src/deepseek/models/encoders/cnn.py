@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, MinLen
@@ -13,12 +13,17 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Encoded
 from deepseek.models.encoders.image import ImageEncoder, init_convolutions
-from deepseek.models.layers import ActivationName, Probability, Width, make_activation
+from deepseek.models.layers import (
+    ActivationName,
+    ConvolutionNormalization,
+    Probability,
+    Width,
+    make_convolution_normalization,
+    make_map_activation,
+)
 
 SMALLEST_MAP = 3
 LARGEST_MAP = 8
-
-ConvolutionNormalization = Literal["batch", "group", "none"]
 
 
 class CnnEncoder(ImageEncoder):
@@ -31,10 +36,11 @@ class CnnEncoder(ImageEncoder):
 
     Args:
         channels: The channels of the stem and of each stage after it.
-        blocks: The residual blocks of the stem and of each stage, as many numbers as `channels`.
+        blocks: The residual blocks of the stem and of each stage, as many numbers as `channels`; each is two convolutions.
+        residual_every: A way round every so many convolutions of the blocks; 0 for none. Those left over at a stage's end have none.
         downsample: How a stage halves: `pool_first` (max-pooling, then the convolution; the cheapest), `pool_last`, or `stride`.
-        normalization: `batch`, `group` (8 channels a group: independent of the batch) or `none`.
-        activation: `relu`, `gelu` or `silu`.
+        normalization: `batch`, `group` (8 channels a group), `layer` (all channels) or `none`; all but `batch` are independent of it.
+        activation: `relu`, `gelu`, `silu`, or an operator that is pointwise.
         pooling: How the last map becomes a vector: `mean` or `max`; with `none` each of its places is a token.
         dropout: The share of the pooled values that are dropped, in [0, 1).
 
@@ -49,6 +55,7 @@ class CnnEncoder(ImageEncoder):
         *,
         channels: Annotated[list[Width], MinLen(1)] = [32, 64, 128, 256],  # noqa: B006 - a recipe's default is read, never written to
         blocks: list[Annotated[int, Ge(0)]] = [0, 1, 0, 1],  # noqa: B006
+        residual_every: Annotated[int, Ge(0)] = 2,
         downsample: Literal["pool_first", "pool_last", "stride"] = "pool_first",
         normalization: ConvolutionNormalization = "batch",
         activation: ActivationName = "relu",
@@ -68,7 +75,7 @@ class CnnEncoder(ImageEncoder):
             stride = stem_stride if index == 0 else 2 if index <= halved else 1
             how = "stride" if index == 0 or stride == 1 else downsample
             parts = _step(before, width, stride=stride, how=how, normalization=normalization, activation=activation)
-            parts += [ResidualConvolutions(width, normalization, activation) for _ in range(count)]
+            parts += [ResidualConvolutions(width, normalization, activation, **kind) for kind in _blocks(2 * count, residual_every)]
             self.stages.append(nn.Sequential(*parts))
             before, total = width, total * stride
             strides.append(total)
@@ -102,25 +109,41 @@ class CnnEncoder(ImageEncoder):
 
 
 class ResidualConvolutions(nn.Module):
-    """Two 3×3 convolutions with a way round.
+    """3×3 convolutions with a way round.
 
     Args:
         width: Channels in and out.
         normalization: As in `CnnEncoder`.
         activation: As in `CnnEncoder`.
+        convolutions: How many there are.
+        residual: Whether there is a way round.
     """
 
-    def __init__(self, width: int, normalization: ConvolutionNormalization, activation: ActivationName) -> None:
+    def __init__(
+        self,
+        width: int,
+        normalization: ConvolutionNormalization,
+        activation: ActivationName,
+        *,
+        convolutions: int = 2,
+        residual: bool = True,
+    ) -> None:
         super().__init__()
-        self.branch = nn.Sequential(
-            *_convolution(width, width, normalization=normalization, activation=activation),
-            *_convolution(width, width, normalization=normalization, activation=activation),
-        )
+        self.residual = residual
+        layers = [_convolution(width, width, normalization=normalization, activation=activation) for _ in range(convolutions)]
+        self.branch = nn.Sequential(*(part for layer in layers for part in layer))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, c, h, w]` to the same shape."""
-        out: Tensor = x + self.branch(x)
-        return out
+        out: Tensor = self.branch(x)
+        return x + out if self.residual else out
+
+
+def _blocks(convolutions: int, every: int) -> list[dict[str, Any]]:
+    """Return how so many convolutions are put into blocks: a way round every so many, none around what is left over."""
+    whole, rest = divmod(convolutions, every) if every else (0, convolutions)
+    plain: list[dict[str, Any]] = [{"convolutions": rest, "residual": False}] if rest else []
+    return [{"convolutions": every, "residual": True}] * whole + plain
 
 
 def plan_strides(side: int, stages: int) -> tuple[int, int]:
@@ -157,12 +180,4 @@ def _convolution(
 ) -> list[nn.Module]:
     size = max(3, 2 * stride - 1)
     convolution = nn.Conv2d(before, width, size, stride, size // 2, bias=normalization == "none")
-    return [convolution, _normalization(normalization, width), make_activation(activation)]
-
-
-def _normalization(name: ConvolutionNormalization, width: int) -> nn.Module:
-    if name == "batch":
-        return nn.BatchNorm2d(width)
-    if name == "none":
-        return nn.Identity()
-    return nn.GroupNorm(width // 8 if width % 8 == 0 else 1, width)
+    return [convolution, make_convolution_normalization(normalization, width), make_map_activation(activation, width)]

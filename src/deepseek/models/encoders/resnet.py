@@ -8,7 +8,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from deepseek.data.transforms.base import InputSpec
+from deepseek.errors import InputError
 from deepseek.models.encoders.image import ImageEncoder, init_convolutions, load_weights
+from deepseek.models.layers import ConvolutionNormalization, make_convolution_normalization
 
 SMALL_SIDE = 64
 _STAGES: dict[int, tuple[int, int, int, int]] = {
@@ -31,10 +33,11 @@ class ResNetEncoder(ImageEncoder):
     Args:
         depth: 18, 34, 50, 101 or 152.
         stem: `large` (7×7, stride 4 in all), `small` (3×3, stride 1), or `auto` by the image's size.
+        normalization: `batch`, as in the paper, `group` (8 channels a group), `layer` (all channels) or `none`.
         pretrained: A safetensors file with torchvision's names; its classifier `fc` is left out. Nothing to begin with random weights.
 
     Raises:
-        InputError: The weights do not fit; the message names missing and unexpected keys.
+        InputError: The weights do not fit; the message names missing and unexpected keys. Public ones come with batch normalisation.
     """
 
     def __init__(
@@ -44,21 +47,29 @@ class ResNetEncoder(ImageEncoder):
         *,
         depth: Literal[18, 34, 50, 101, 152] = 18,
         stem: Literal["auto", "large", "small"] = "auto",
+        normalization: ConvolutionNormalization = "batch",
         pretrained: str | None = None,
     ) -> None:
         super().__init__(inputs)
+        if pretrained is not None and normalization != "batch":
+            raise InputError(
+                f"normalization is {normalization!r} with pre-trained weights", hint="public weights have 'batch'; or leave pretrained out"
+            )
         small = self.side <= SMALL_SIDE if stem == "auto" else stem == "small"
-        self.conv1 = nn.Conv2d(self.channels, 64, 3, 1, 1, bias=False) if small else nn.Conv2d(self.channels, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        size, step = (3, 1) if small else (7, 2)
+        self.conv1 = nn.Conv2d(self.channels, 64, size, step, size // 2, bias=normalization == "none")
+        self.bn1 = make_convolution_normalization(normalization, 64)
         self.relu = nn.ReLU(inplace=True)  # backward needs its result alone, so that no second map has to be kept
         self.maxpool: nn.Module = nn.Identity() if small else nn.MaxPool2d(3, 2, 1)
         block = BasicBlock if depth < 50 else Bottleneck
         counts, before = _STAGES[depth], 64
         for index, count in enumerate(counts):
             width, stride = 64 << index, 1 if index == 0 else 2
-            stage = [block(before if place == 0 else width * block.expansion, width, stride if place == 0 else 1) for place in range(count)]
-            before = width * block.expansion
-            setattr(self, f"layer{index + 1}", nn.Sequential(*stage))
+            stage = nn.Sequential()
+            for place in range(count):
+                stage.append(block(before, width, stride if place == 0 else 1, normalization=normalization))
+                before = width * block.expansion
+            setattr(self, f"layer{index + 1}", stage)
         self.width = before
         self.strides = (1, 2, 4, 8) if small else (4, 8, 16, 32)
         init_convolutions(self)
@@ -83,18 +94,20 @@ class BasicBlock(nn.Module):
         before: Channels in.
         width: Channels out.
         stride: 1, or 2 to halve the map.
+        normalization: As of the encoder.
     """
 
     expansion = 1
 
-    def __init__(self, before: int, width: int, stride: int) -> None:
+    def __init__(self, before: int, width: int, stride: int, *, normalization: ConvolutionNormalization = "batch") -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        plain = normalization == "none"  # nothing else then has a bias
+        self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=plain)
+        self.bn1 = make_convolution_normalization(normalization, width)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = _projection(before, width, stride)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=plain)
+        self.bn2 = make_convolution_normalization(normalization, width)
+        self.downsample = _projection(before, width, stride, normalization)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, before, h, w]` to `[b, width, h/stride, w/stride]`."""
@@ -113,20 +126,22 @@ class Bottleneck(nn.Module):
         before: Channels in.
         width: Channels of the 3×3 convolution; four times as many go out.
         stride: 1, or 2 to halve the map.
+        normalization: As of the encoder.
     """
 
     expansion = 4
 
-    def __init__(self, before: int, width: int, stride: int) -> None:
+    def __init__(self, before: int, width: int, stride: int, *, normalization: ConvolutionNormalization = "batch") -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, width * 4, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(width * 4)
+        plain = normalization == "none"  # nothing else then has a bias
+        self.conv1 = nn.Conv2d(before, width, 1, bias=plain)
+        self.bn1 = make_convolution_normalization(normalization, width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=plain)
+        self.bn2 = make_convolution_normalization(normalization, width)
+        self.conv3 = nn.Conv2d(width, width * 4, 1, bias=plain)
+        self.bn3 = make_convolution_normalization(normalization, width * 4)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _projection(before, width * 4, stride)
+        self.downsample = _projection(before, width * 4, stride, normalization)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, before, h, w]` to `[b, 4·width, h/stride, w/stride]`."""
@@ -139,7 +154,8 @@ class Bottleneck(nn.Module):
         return activated
 
 
-def _projection(before: int, after: int, stride: int) -> nn.Sequential | None:
+def _projection(before: int, after: int, stride: int, normalization: ConvolutionNormalization) -> nn.Sequential | None:
     if stride == 1 and before == after:
         return None
-    return nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+    convolution = nn.Conv2d(before, after, 1, stride, bias=normalization == "none")
+    return nn.Sequential(convolution, make_convolution_normalization(normalization, after))

@@ -16,7 +16,7 @@ from deepseek.errors import InputError
 from deepseek.models.base import Encoded
 from deepseek.models.encoders.series import SeriesEncoder
 from deepseek.models.encoders.text import Pooling, make_pooling, pooled
-from deepseek.models.layers import ActivationName, Depth, Probability, Width, make_activation
+from deepseek.models.layers import ActivationName, Depth, Probability, Width, make_activation, width_behind
 
 
 class SeriesCnnEncoder(SeriesEncoder):
@@ -34,7 +34,7 @@ class SeriesCnnEncoder(SeriesEncoder):
         depth: How many blocks; the last sees `2^depth · (kernel - 1)` steps and more.
         kernel: How many steps a convolution takes in, an odd number.
         pool: How the steps become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator.
         dropout: The share of values dropped at the end of every block and behind the pooling, in [0, 1).
 
     Raises:
@@ -78,7 +78,8 @@ class _Block(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.convolution = nn.Conv1d(width, width, kernel, dilation=dilation, padding=dilation * (kernel // 2))
-        self.activation, self.out, self.dropout = make_activation(activation), nn.Linear(width, width), nn.Dropout(dropout)
+        self.activation, self.dropout = make_activation(activation, width), nn.Dropout(dropout)
+        self.out = nn.Linear(width_behind(self.activation, width), width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return the same shape."""

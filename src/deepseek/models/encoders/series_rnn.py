@@ -6,6 +6,7 @@ Legend of shapes: `b` rows · `l` steps · `k` columns · `w` width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from deepseek.models.base import Encoded
 from deepseek.models.encoders.series import SeriesEncoder
 from deepseek.models.encoders.text import Pooling, make_pooling, pooled
 from deepseek.models.encoders.text_rnn import Cell, run
-from deepseek.models.layers import Depth, Probability, Width
+from deepseek.models.layers import Depth, Probability, ResidualEvery, Width, checked_residual, stacked
 
 
 class SeriesRnnEncoder(SeriesEncoder):
@@ -28,6 +29,7 @@ class SeriesRnnEncoder(SeriesEncoder):
         cell: `lstm`, or `gru`, which has fewer weights and is slower on a processor.
         width: The width of the result.
         depth: How many layers.
+        residual_every: A way round every so many layers, where their width is that of what came in; 0 for none.
         pool: How the steps become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
         dropout: The share of values dropped behind every layer and behind the pooling, in [0, 1).
     """
@@ -40,12 +42,14 @@ class SeriesRnnEncoder(SeriesEncoder):
         cell: Cell = "lstm",
         width: Width = 128,
         depth: Depth = 1,
+        residual_every: ResidualEvery = 0,
         pool: Pooling = "attention",
         dropout: Probability = 0.1,
     ) -> None:
         super().__init__(inputs)
         make = nn.GRU if cell == "gru" else nn.LSTM
         self.layers = nn.ModuleList(make(self.columns if layer == 0 else width, width, batch_first=True) for layer in range(depth))
+        self.residual_every = checked_residual(residual_every, depth)
         self.dropout = nn.Dropout(dropout)
         self.pooling = make_pooling(width, pool)
         self.width = width
@@ -53,8 +57,6 @@ class SeriesRnnEncoder(SeriesEncoder):
 
     def encode(self, x: Tensor, mask: Tensor) -> Encoded:
         """Return `[b, 1, w]`, or `[b, l, w]` where nothing is pooled."""
-        *layers, last = (cast("nn.RNNBase", layer) for layer in self.layers)
-        for layer in layers:
-            x = self.dropout(run(layer, x))
-        encoded = pooled(self.pooling, run(last, x), mask)
+        layers = [partial(run, cast("nn.RNNBase", layer)) for layer in self.layers]
+        encoded = pooled(self.pooling, stacked(layers, x, every=self.residual_every, between=self.dropout), mask)
         return Encoded(self.dropout(encoded.tokens), encoded.mask)

@@ -33,7 +33,7 @@ class TextDecoderEncoder(CausalTextEncoder):
         depth: How many blocks.
         heads: How many heads attend side by side; with rotary positions each must have an even width.
         expansion: The width inside the feed-forward network as a multiple of `width`.
-        activation: `gelu`, `relu` or `silu`.
+        activation: `gelu`, `relu`, `silu`, or an operator.
         positions: How a token knows its place: `rotary`, or `learned`.
         length: The most tokens that are read at once.
         pool: How the tokens become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.

@@ -6,6 +6,7 @@ Legend of shapes: `b` rows · `l` tokens · `w` width · `h` width of one direct
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Encoded
 from deepseek.models.encoders.text import Pooling, Scale, TextEncoder, make_pooling, pooled, token_vectors
-from deepseek.models.layers import Depth, Probability, Width
+from deepseek.models.layers import Depth, Probability, ResidualEvery, Width, checked_residual, stacked
 
 Cell = Literal["lstm", "gru"]
 
@@ -34,6 +35,7 @@ class TextRnnEncoder(TextEncoder):
         token_width: The width of a token's vector.
         width: The width of the result; with two directions each has half of it.
         depth: How many layers.
+        residual_every: A way round every so many layers, where their width is that of what came in; 0 for none.
         bidirectional: Whether each layer also reads backward.
         pool: How the tokens become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
         dropout: The share of values dropped behind every layer and behind the pooling, in [0, 1).
@@ -54,6 +56,7 @@ class TextRnnEncoder(TextEncoder):
         token_width: Width = 128,
         width: Width = 128,
         depth: Depth = 1,
+        residual_every: ResidualEvery = 0,
         bidirectional: bool = True,
         pool: Pooling = "attention",
         dropout: Probability = 0.3,
@@ -69,6 +72,7 @@ class TextRnnEncoder(TextEncoder):
         self.layers = nn.ModuleList(
             _Layer(cell, token_width if layer == 0 else width, width, bidirectional=bidirectional) for layer in range(depth)
         )
+        self.residual_every = checked_residual(residual_every, depth)
         self.dropout = nn.Dropout(dropout)
         self.pooling = make_pooling(width, pool)
         self.width = width
@@ -78,9 +82,8 @@ class TextRnnEncoder(TextEncoder):
         """Return `[b, 1, width]`, or `[b, l, width]` where nothing is pooled."""
         x = self.embedding_dropout(self.embedding(ids))
         reverse = reversal(mask)
-        for layer in self.layers[:-1]:
-            x = self.dropout(layer(x, reverse))
-        encoded = pooled(self.pooling, self.layers[-1](x, reverse), mask)
+        states = stacked([partial(layer, reverse=reverse) for layer in self.layers], x, every=self.residual_every, between=self.dropout)
+        encoded = pooled(self.pooling, states, mask)
         return Encoded(self.dropout(encoded.tokens), encoded.mask)
 
 

@@ -19,7 +19,7 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.models.base import Encoded
 from deepseek.models.encoders.attention import PreNormBlock, Rotation, angles, learned_places, require_heads, turns
 from deepseek.models.encoders.text import Pooling, Scale, TextEncoder, make_pooling, pooled, token_vectors
-from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width
+from deepseek.models.layers import Depth, Probability, QuickDropout, TextActivation, Width
 
 Positions = Literal["rotary", "learned", "sinusoidal", "none"]
 LONGEST_MATRIX = 1024
@@ -38,7 +38,7 @@ class TextTransformerEncoder(TextEncoder):
         heads: How many heads attend side by side; with rotary positions each must have an even width.
         expansion: The width inside the feed-forward network as a multiple of `width`; a `swiglu` has two thirds of it, so that it costs
             the same.
-        activation: `gelu`, `relu`, `silu` or `swiglu`.
+        activation: `gelu`, `relu`, `silu`, `swiglu`, or an operator.
         positions: How a token knows its place: `rotary` (Su et al., 2021, https://arxiv.org/abs/2104.09864: any length), `learned`,
             `sinusoidal`, or `none`.
         length: How many places `learned` tells apart; tokens behind them share the last.
@@ -60,7 +60,7 @@ class TextTransformerEncoder(TextEncoder):
         depth: Depth = 2,
         heads: Annotated[int, Ge(1)] = 4,
         expansion: Annotated[float, Gt(0.0)] = 4.0,
-        activation: ActivationName | Literal["swiglu"] = "gelu",
+        activation: TextActivation = "gelu",
         positions: Positions = "rotary",
         length: Annotated[int, Ge(1)] = 512,
         pool: Pooling = "attention",

@@ -19,7 +19,7 @@ from deepseek.models.base import Encoded
 from deepseek.models.encoders.attention import BASE, later
 from deepseek.models.encoders.causal import CausalTextEncoder, Past
 from deepseek.models.encoders.text import Pooling, Scale, make_pooling, pooled, token_vectors
-from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation
+from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation, width_behind
 
 _STATES, _KNOWN = "states", "known"
 
@@ -41,7 +41,7 @@ class TransformerXlEncoder(CausalTextEncoder):
         depth: How many layers.
         heads: How many heads attend side by side.
         expansion: The width inside the feed-forward network as a multiple of `width`.
-        activation: `gelu`, `relu` or `silu`.
+        activation: `gelu`, `relu`, `silu`, or an operator.
         mem_len: How many tokens every layer remembers; 0 for none.
         norm: Whether the layers are normalised before each branch (`pre`, which trains more steadily) or behind it (`post`, as published).
         pool: How the tokens become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
@@ -167,7 +167,7 @@ class RelativeLayer(nn.Module):
         width: `w`.
         heads: `h`.
         expansion: The width inside the feed-forward network as a multiple of `w`.
-        activation: `gelu`, `relu` or `silu`.
+        activation: `gelu`, `relu`, `silu`, or an operator.
         dropout: The share dropped at the end of each branch.
         pre_norm: Whether a branch's input is normalised, or else its sum with what came in.
     """
@@ -177,8 +177,8 @@ class RelativeLayer(nn.Module):
         inner = max(1, round(width * expansion))
         self.attention = RelativeAttention(width, heads)
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.feed_in, self.feed_out = nn.Linear(width, inner), nn.Linear(inner, width)
-        self.activation, self.dropout, self.pre_norm = make_activation(activation), QuickDropout(dropout), pre_norm
+        self.activation, self.dropout, self.pre_norm = make_activation(activation, inner), QuickDropout(dropout), pre_norm
+        self.feed_in, self.feed_out = nn.Linear(width, inner), nn.Linear(width_behind(self.activation, inner), width)
 
     def forward(self, x: Tensor, whole: Tensor, *, far: Tensor, hidden: Tensor) -> Tensor:
         """Map `[b, l, w]` to the same shape.

@@ -16,7 +16,7 @@ from torch.nn import functional
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.fields import Kind
-from deepseek.models.layers import ActivationName, Probability, Width, make_activation
+from deepseek.models.layers import ActivationName, Probability, Width, make_map_activation
 from deepseek.models.network import FeatureNetwork
 
 MapNormalization = Literal["instance", "batch", "group", "layer", "none"]
@@ -226,7 +226,7 @@ class UNetModel(_UNetNetwork):
         depth: How often the size is halved.
         most_width: The most channels at any size.
         normalization: `instance`, `batch`, `group` (of 8 groups), `layer` (one group of all channels) or `none`.
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator that is pointwise.
         dropout: The share of values that are dropped at the smallest size, in [0, 1).
         attention_gates: Whether gates weigh what comes across (Oktay et al., 2018, https://arxiv.org/abs/1804.03999).
         deep_supervision: How many of the coarser sizes on the way up are also asked for masks while training, at most `depth`; each counts
@@ -282,7 +282,7 @@ class UNet3dModel(_UNetNetwork):
         depth: How often the size is halved.
         most_width: The most channels at any size.
         normalization: `instance`, `batch`, `group` (of 8 groups), `layer` (one group of all channels) or `none`.
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator that is pointwise.
         dropout: The share of values that are dropped at the smallest size, in [0, 1).
         attention_gates: Whether gates weigh what comes across (Oktay et al., 2018, https://arxiv.org/abs/1804.03999).
         deep_supervision: How many of the coarser sizes on the way up are also asked for masks while training, at most `depth`; each counts
@@ -345,7 +345,7 @@ def double_convolution(
             _CONVOLUTION[dimensions](width, after, 3, padding=1, bias=normalization == "none"),
             make_map_normalization(normalization, after, dimensions),
             # in place: backward needs its result alone, and maps at full size are what fills memory
-            nn.ReLU(inplace=True) if activation == "relu" else make_activation(activation),
+            nn.ReLU(inplace=True) if activation == "relu" else make_map_activation(activation, after),
         ]
     return nn.Sequential(*layers)
 

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from deepseek.fields import Kind
-from deepseek.models.encoders.cnn import ConvolutionNormalization
-from deepseek.models.layers import ActivationName, Probability, Width
+from deepseek.models.layers import ActivationName, ConvolutionNormalization, Probability, Width
 from deepseek.models.network import Network, TrunkSpec
 from deepseek.models.presets.base import Graph, Inputs, for_kind
 
@@ -18,10 +17,11 @@ class CnnModel(Network):
 
     Args:
         channels: The channels of the stem and of each stage after it.
-        blocks: The residual blocks of the stem and of each stage.
+        blocks: The residual blocks of the stem and of each stage, each of two convolutions.
+        residual_every: A way round every so many convolutions of the blocks; 0 for none.
         downsample: How a stage halves the image: `pool_first`, `pool_last` or `stride`.
-        normalization: `batch`, `group` or `none`.
-        activation: `relu`, `gelu` or `silu`.
+        normalization: `batch`, `group` (8 channels a group), `layer` or `none`.
+        activation: `relu`, `gelu`, `silu`, or an operator that is pointwise.
         pooling: How the last map becomes a vector: `mean` or `max`.
         dropout: The share of the pooled values that are dropped, in [0, 1).
         trunk: What works on the vectors of all inputs.
@@ -35,6 +35,7 @@ class CnnModel(Network):
         *,
         channels: Annotated[list[Width], MinLen(1)] = [32, 64, 128, 256],  # noqa: B006 - a recipe's default is read, never written to
         blocks: list[Annotated[int, Ge(0)]] = [0, 1, 0, 1],  # noqa: B006
+        residual_every: Annotated[int, Ge(0)] = 2,
         downsample: Literal["pool_first", "pool_last", "stride"] = "pool_first",
         normalization: ConvolutionNormalization = "batch",
         activation: ActivationName = "relu",
@@ -46,6 +47,7 @@ class CnnModel(Network):
             "type": "cnn",
             "channels": channels,
             "blocks": blocks,
+            "residual_every": residual_every,
             "downsample": downsample,
             "normalization": normalization,
             "activation": activation,
@@ -61,6 +63,7 @@ class ResNetModel(Network):
     Args:
         depth: 18, 34, 50, 101 or 152.
         stem: `large`, `small`, or `auto` by the image's size.
+        normalization: `batch`, `group` (8 channels a group), `layer` or `none`; public weights have `batch`.
         pretrained: A safetensors file with torchvision's names, or nothing.
         trunk: What works on the vectors of all inputs.
     """
@@ -73,10 +76,11 @@ class ResNetModel(Network):
         *,
         depth: Literal[18, 34, 50, 101, 152] = 18,
         stem: Literal["auto", "large", "small"] = "auto",
+        normalization: ConvolutionNormalization = "batch",
         pretrained: str | None = None,
         trunk: TrunkSpec = "identity",
     ) -> None:
-        image = {"type": "resnet", "depth": depth, "stem": stem, "pretrained": pretrained}
+        image = {"type": "resnet", "depth": depth, "stem": stem, "normalization": normalization, "pretrained": pretrained}
         super().__init__(inputs, graph, encoders=for_kind(Kind.IMAGE, inputs, image), trunk=trunk)
 
 

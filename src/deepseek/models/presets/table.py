@@ -19,8 +19,8 @@ class MlpModel(Network):
         depth: How many blocks.
         width: The width of every block.
         dropout: The share of values dropped after each block, in [0, 1).
-        normalization: `none`, `batch` or `layer`.
-        activation: `relu`, `gelu` or `silu`.
+        normalization: `none`, `batch`, `layer` or `group` (of 8).
+        activation: `relu`, `gelu`, `silu`, or an operator.
         residual_every: A residual connection around every so many blocks; 0 for none.
         embedding: The numeric embedding of the table's numbers.
         category_width: The width of a category's vector, or `auto` by cardinality.
@@ -64,8 +64,8 @@ class ResidualModel(Network):
         expansion: The width inside a block, as a multiple of `width`.
         dropout: The share of values dropped inside a block, in [0, 1).
         residual_dropout: The share of values dropped at a block's end, in [0, 1).
-        normalization: `batch` or `layer`.
-        activation: `relu`, `gelu` or `silu`.
+        normalization: `batch`, `layer`, `group` (of 8) or `none`.
+        activation: `relu`, `gelu`, `silu`, or an operator.
         embedding: The numeric embedding of the table's numbers.
         category_width: The width of a category's vector, or `auto` by cardinality.
         one_hot: Categories with at most so many codes are one-hot instead.
@@ -82,7 +82,7 @@ class ResidualModel(Network):
         expansion: Annotated[float, Gt(0.0)] = 2.0,
         dropout: Probability = 0.2,
         residual_dropout: Probability = 0.0,
-        normalization: Literal["batch", "layer"] = "batch",
+        normalization: NormalizationName = "batch",
         activation: ActivationName = "relu",
         embedding: EmbeddingSpec = "identity",
         category_width: Annotated[int, Ge(1)] | Literal["auto"] = 8,
@@ -116,7 +116,7 @@ class TabMModel(Network):
         variant: `full`, `mini` or `packed`; see `TabMTrunk`.
         scale_init: How the members' first scales begin: `signs` or `normal`.
         shared_dropout: Whether all members of a row drop the same values.
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator.
         embedding: The numeric embedding of the table's numbers.
         category_width: The width of a category's vector, or `auto` by cardinality.
         one_hot: Categories with at most so many codes are one-hot instead.

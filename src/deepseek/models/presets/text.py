@@ -11,7 +11,7 @@ from deepseek.models.encoders.text import Pooling, Scale
 from deepseek.models.encoders.text_bag import MOST_BUCKETS, Pool
 from deepseek.models.encoders.text_rnn import Cell
 from deepseek.models.encoders.text_transformer import Positions
-from deepseek.models.layers import ActivationName, Depth, Probability, Width
+from deepseek.models.layers import Depth, Probability, ResidualEvery, TextActivation, Width
 from deepseek.models.network import Network, TrunkSpec
 from deepseek.models.presets.base import Graph, Inputs, for_kind
 
@@ -69,6 +69,7 @@ class TextRnnModel(Network):
         token_width: The width of a token's vector.
         width: The width of the result; with two directions each has half of it.
         depth: How many layers.
+        residual_every: A way round every so many layers, where their width is that of what came in; 0 for none.
         bidirectional: Whether each layer also reads backward.
         pool: How the tokens become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
         dropout: The share of values dropped behind every layer and behind the pooling, in [0, 1).
@@ -88,6 +89,7 @@ class TextRnnModel(Network):
         token_width: Width = 128,
         width: Width = 128,
         depth: Depth = 1,
+        residual_every: ResidualEvery = 0,
         bidirectional: bool = True,
         pool: Pooling = "attention",
         dropout: Probability = 0.3,
@@ -102,6 +104,7 @@ class TextRnnModel(Network):
             "token_width": token_width,
             "width": width,
             "depth": depth,
+            "residual_every": residual_every,
             "bidirectional": bidirectional,
             "pool": pool,
             "dropout": dropout,
@@ -120,7 +123,7 @@ class TextTransformerModel(Network):
         depth: How many blocks.
         heads: How many heads attend side by side.
         expansion: The width inside the feed-forward network as a multiple of `width`.
-        activation: `gelu`, `relu`, `silu` or `swiglu`.
+        activation: `gelu`, `relu`, `silu`, `swiglu`, or an operator.
         positions: How a token knows its place: `rotary`, `learned`, `sinusoidal` or `none`.
         length: How many places `learned` tells apart; tokens behind them share the last.
         pool: How the tokens become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
@@ -140,7 +143,7 @@ class TextTransformerModel(Network):
         depth: Depth = 2,
         heads: Annotated[int, Ge(1)] = 4,
         expansion: Annotated[float, Gt(0.0)] = 4.0,
-        activation: ActivationName | Literal["swiglu"] = "gelu",
+        activation: TextActivation = "gelu",
         positions: Positions = "rotary",
         length: Annotated[int, Ge(1)] = 512,
         pool: Pooling = "attention",

@@ -31,8 +31,8 @@ class WideDeepModel(Network):
         depth: How many blocks the perceptron has.
         width: The width of every block.
         dropout: The share of values dropped after each block, in [0, 1).
-        normalization: `none`, `batch` or `layer`.
-        activation: `relu`, `gelu` or `silu`.
+        normalization: `none`, `batch`, `layer` or `group` (of 8).
+        activation: `relu`, `gelu`, `silu`, or an operator.
         embedding: The numeric embedding of the table's numbers.
         category_width: The width of a category's vector, or `auto` by cardinality.
         one_hot: Categories with at most so many codes are one-hot instead.

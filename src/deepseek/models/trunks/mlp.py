@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
-from annotated_types import Ge
 from torch import Tensor, nn
 
-from deepseek.errors import InputError
 from deepseek.models.base import Trunk
 from deepseek.models.layers import (
     ActivationName,
@@ -16,10 +13,13 @@ from deepseek.models.layers import (
     NormalizationName,
     Probability,
     Reshaped,
+    ResidualEvery,
     WayRound,
     Width,
+    checked_residual,
     make_activation,
     make_normalization,
+    width_behind,
 )
 
 
@@ -33,8 +33,8 @@ class MlpTrunk(Trunk):
         depth: How many blocks.
         width: The width of every block.
         dropout: The share of values dropped after each block, in [0, 1).
-        normalization: `none`, `batch` or `layer`.
-        activation: `relu`, `gelu` or `silu`.
+        normalization: `none`, `batch`, `layer` or `group` (of 8).
+        activation: `relu`, `gelu`, `silu`, or an operator.
         residual_every: A residual connection around every so many blocks; 0 for none. Blocks left over at the end have none.
 
     Raises:
@@ -51,23 +51,17 @@ class MlpTrunk(Trunk):
         dropout: Probability = 0.1,
         normalization: NormalizationName = "none",
         activation: ActivationName = "relu",
-        residual_every: Annotated[int, Ge(0)] = 0,
+        residual_every: ResidualEvery = 0,
     ) -> None:
         super().__init__(width_in)
-        if residual_every > depth:
-            raise InputError(f"residual_every is {residual_every} with a depth of {depth}", hint="it must be at most the depth, or 0")
-        self.width, self.residual_every = width, residual_every
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width_in if index == 0 else width, width),
-                make_normalization(normalization, width),
-                make_activation(activation),
-                nn.Dropout(dropout),
-            )
-            for index in range(depth)
-        )
-        bypass = residual_every > 0 and width_in != width
-        self.bypass: nn.Module = nn.Linear(width_in, width, bias=False) if bypass else nn.Identity()
+        self.residual_every = checked_residual(residual_every, depth)
+        self.blocks, self.width = nn.ModuleList(), width_in
+        for _ in range(depth):
+            layers = [nn.Linear(self.width, width), make_normalization(normalization, width), make_activation(activation, width)]
+            self.blocks.append(nn.Sequential(*layers, nn.Dropout(dropout)))
+            self.width = width_behind(layers[-1], width)
+        bypass = residual_every > 0 and width_in != self.width
+        self.bypass: nn.Module = nn.Linear(width_in, self.width, bias=False) if bypass else nn.Identity()
 
     def chain(self) -> Sequence[nn.Module]:
         """Return the blocks, those with a way round together."""
@@ -79,7 +73,7 @@ class MlpTrunk(Trunk):
         return [*groups, *blocks[whole:], Reshaped("one_member")]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[b, width_in]` to `[b, 1, width]`."""
+        """Map `[b, width_in]` to `[b, 1, width]`, or as much of it as the activation leaves."""
         way_round: Tensor = self.bypass(x)
         for index, block in enumerate(self.blocks, start=1):
             x = block(x)

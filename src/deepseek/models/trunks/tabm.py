@@ -21,6 +21,7 @@ from deepseek.models.layers import (
     as_autocast,
     make_activation,
     member_scales,
+    width_behind,
 )
 
 
@@ -42,7 +43,7 @@ class TabMTrunk(Trunk):
             are shared), or `packed` (nothing is shared: independent perceptrons in one product).
         scale_init: How the first scales begin: random `signs`, or `normal`, which the paper takes behind numeric embeddings.
         shared_dropout: Whether all members of a row drop the same values; cheaper, as most random numbers need not be drawn.
-        activation: `relu`, `gelu` or `silu`.
+        activation: `relu`, `gelu`, `silu`, or an operator.
     """
 
     def __init__(  # noqa: PLR0913 - a component's arguments are its schema
@@ -60,18 +61,20 @@ class TabMTrunk(Trunk):
         activation: ActivationName = "relu",
     ) -> None:
         super().__init__(width_in)
-        self.width, self.members = width, members
+        self.width, self.members = width_in, members
         self.scale = nn.Parameter(member_scales(members, width_in, scale_init)) if variant == "mini" else None
         self.blocks = nn.ModuleList()
         for index in range(depth):
-            before = width if index else width_in
+            before = self.width
             layer: nn.Module
             if variant == "full":
                 layer = BatchEnsembleLinear(members, before, width, scale_in="ones" if index else scale_init)
             else:
                 layer = nn.Linear(before, width) if variant == "mini" else _Packed(members, before, width)
             drop = SharedDropout(dropout) if shared_dropout else nn.Dropout(dropout)
-            self.blocks.append(nn.Sequential(layer, make_activation(activation), drop))
+            between = make_activation(activation, width)
+            self.blocks.append(nn.Sequential(layer, between, drop))
+            self.width = width_behind(between, width)
 
     def chain(self) -> Sequence[nn.Module]:
         """Return the spreading over the members, the blocks, and the order of dimensions that the head takes."""

@@ -10,7 +10,10 @@ from deepseek.recipe.values import (
     AUTO,
     Auto,
     CallbackSpec,
+    ClippingSpecs,
     Count,
+    ExchangeSpec,
+    LayerRatesSpec,
     NotNegative,
     OptimizerSpec,
     Positive,
@@ -52,6 +55,8 @@ class TrainSection(Section):
     """Rows in one optimizer step, over all ranks and micro-batches."""
     accumulate: Count = 1
     """Micro-batches that one step's batch is cut into, to save memory; the result is the same."""
+    activation_checkpointing: Count | Literal["off", "auto"] = "off"
+    """Whose activations are reckoned again: 1 for every repeated block, 2 for every second one …; `auto` where memory would not suffice."""
     learning_rate: Positive | Auto = AUTO
     """The schedule's highest rate."""
     optimizer: OptimizerSpec = AUTO
@@ -64,10 +69,16 @@ class TrainSection(Section):
     """Whether image tensors are laid out with channels last; `auto` measures."""
     compile: Literal["auto", "off", "model", "step"] = AUTO
     """What is compiled: nothing, the model, or the whole step; `auto` is `off`, as short runs do not earn back the time it takes."""
+    cuda_graphs: Flag = False
+    """With `compile: step` on a CUDA device, whether steps are recorded and replayed as CUDA graphs."""
     clip_norm: Positive | Auto | None = AUTO
     """Largest global norm of the gradient; null for no clipping."""
     clip_value: Positive | None = None
     """Largest absolute value of a gradient's element."""
+    clip: ClippingSpecs | None = None
+    """How gradients are limited by their history, in the place of `clip_norm` and `clip_value`: one clipping, or several in order."""
+    layer_rates: LayerRatesSpec | None = None
+    """How each layer's learning rate and weight decay follow its gradient; null for one rate for all."""
     ema: Number | Auto | None = AUTO
     """Decay of the moving average of the weights, between 0 and 1; null for none."""
     l1: NotNegative = 0.0
@@ -96,10 +107,18 @@ class TrainSection(Section):
     """`auto`, `cpu`, or an accelerator by its torch name, such as `cuda`."""
     strategy: StrategySpec = STRATEGY
     """How several devices share out the model: `ddp`, `fsdp`, `tensor`, `pipeline`, `horovod`, or `auto` by memory."""
-    stall_timeout: Duration = 240.0
-    """Time without a step after which several devices stop, and say which one hangs."""
+    communication: ExchangeSpec = AUTO
+    """How several devices sum their gradients; `auto` is `all_reduce`, exactly."""
+    shares: Literal["auto", "equal"] | list[Count] = "equal"
+    """How several devices share a batch: evenly, by their measured speed, or in given proportions."""
     on_nonfinite: Literal["raise", "skip"] = "raise"
     """What a NaN or infinite loss does: end the run, or leave out the step."""
+    loss_spikes: Positive | None = 8.0
+    """From how many deviations above what it was a training loss is named as having leapt; null for no such words."""
+    stall: Duration | None = 600.0
+    """Time without a step, batch or validation after which is said what training waits for, and several devices stop; null for never."""
+    peak_tflops: Positive | None = None
+    """What the device can do at most, in 10¹² operations a second, for the share of it that is used; known of some by name."""
     time_limit: Duration | None = None
     """Time after which training ends with the best weights so far."""
     deterministic: Flag = True

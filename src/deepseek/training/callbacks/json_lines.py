@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deepseek.artifacts.files import plain_disk_errors
+from deepseek.optim import Told
 from deepseek.training.callbacks.base import Callback
+from deepseek.training.communication import exchange_figures
 
 if TYPE_CHECKING:
     from deepseek.training.trainer import Trainer
 
 
 class JsonLines(Callback):
-    """Appends events to `events.jsonl`: `start`, `log`, `validation`, `checkpoint`, `error`, `end`.
+    """Appends events to `events.jsonl`: `start`, `log`, `validation`, `checkpoint`, `loss_spike`, `stall`, `error`, `end`.
 
     Every line is whole and flushed, so that the file can be followed while training runs and survives a kill. A resumed run appends; where
     it repeats steps, the later line counts.
@@ -27,6 +29,7 @@ class JsonLines(Callback):
     def __init__(self, *, path: Path | None = None) -> None:
         self.path = path
         self._file: TextIO | None = None
+        self._told = 0
 
     def on_fit_start(self, trainer: Trainer) -> None:
         """Open the file and say what is about to happen."""
@@ -39,8 +42,9 @@ class JsonLines(Callback):
         self._write(trainer, "start", total_steps=trainer.total_steps, decisions=trainer.state.decisions)
 
     def on_log(self, trainer: Trainer) -> None:
-        """Write the running loss and the speed."""
+        """Write the running loss and the speed and, of several ranks, what they have sent."""
         progress = trainer.progress
+        self._tell(trainer)
         self._write(
             trainer,
             "log",
@@ -49,6 +53,9 @@ class JsonLines(Callback):
             samples_per_s=progress.samples_per_s,
             data_wait_share=progress.data_wait_share,
             skipped_steps=progress.skipped_steps,
+            **exchange_figures(trainer),
+            **_of_gradients(progress.told),
+            **trainer.usage.figures(),
         )
 
     def on_validation(self, trainer: Trainer) -> None:
@@ -61,14 +68,22 @@ class JsonLines(Callback):
 
     def on_error(self, trainer: Trainer, error: BaseException) -> None:
         """Write what went wrong, and close the file."""
+        self._tell(trainer)
         self._write(trainer, "error", error=type(error).__name__, message=str(error))
         self._close()
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """Write how it ended, and close the file."""
+        self._tell(trainer)
         best = trainer.state.best
         self._write(trainer, "end", stopped_reason=trainer.stopped_reason, best=best.metrics if best else None)
         self._close()
+
+    def _tell(self, trainer: Trainer) -> None:
+        """Write what was said since the last time."""
+        for remark in trainer.remarks.since(self._told):
+            self._told += 1
+            self._write(trainer, remark.event, noticed_at_step=remark.step, **remark.values)
 
     def _write(self, trainer: Trainer, event: str, **values: Any) -> None:
         if self._file is None:
@@ -82,3 +97,10 @@ class JsonLines(Callback):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _of_gradients(told: Told) -> dict[str, Any]:
+    """Return what clippings and rates by layer tell, where there are any."""
+    clipped = {} if told.clipped_share is None else {"clipped_share": told.clipped_share}
+    spikes = {} if told.left_out is None else {"spikes": told.left_out.steps}
+    return {**clipped, **spikes, **({"layer_rates": dict(told.layer_rates)} if told.layer_rates else {})}

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from deepseek.training.callbacks.base import Callback
+from deepseek.training.communication import exchange_words
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -69,6 +70,8 @@ class ProgressBar(Callback):
         """Give the terminal back and say how it ended."""
         self._close()
         self._line(f"stopped after step {trainer.state.step}: {trainer.stopped_reason}")
+        if words := exchange_words(trainer):
+            self._line(words)
 
     def _line(self, text: str) -> None:
         if self.quiet:
@@ -87,4 +90,5 @@ class ProgressBar(Callback):
 def _speed(trainer: Trainer) -> str:
     progress = trainer.progress
     waiting = f", {progress.data_wait_share:.0%} of it waiting for data" if progress.data_wait_share >= WORTH_SAYING else ""
-    return f"{progress.samples_per_s:,.0f} rows/s{waiting}"
+    used = f", {trainer.usage}" if str(trainer.usage) else ""
+    return f"{progress.samples_per_s:,.0f} rows/s{waiting}{used}"

@@ -1,0 +1,79 @@
+"""Leaving out steps whose gradient is far larger than usual."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Gt
+from torch import Tensor
+
+from deepseek.errors import InputError
+from deepseek.optim.clippings.base import Clipping, LeftOut, Steps
+from deepseek.optim.gradients import Gradients, Trained
+
+
+class SpikeSkipping(Clipping):
+    """Does not make a step whose gradient norm is many times the usual one: a bad batch, not a steep place.
+
+    What is usual is the median of the norms of the last `window` steps, which single spikes do not move. Norms of steps that were left out
+    enter the history too, so that a gradient that has grown for good is taken for usual after half a window. A norm that is infinite or
+    NaN is a spike from the first step on, and does not enter.
+
+    Where a step is left out, neither the weights nor the optimizer's state change. How many were left out, and the last of them, is
+    told in the log. Adam and AdamW in their fused form decide on the device; other optimizers, and fp16, wait for it every step.
+
+    For the first `warmup` steps only what is not finite is left out.
+
+    Args:
+        factor: How many times the usual norm is a spike, over 1.
+        window: How many of the last steps the history holds.
+        warmup: Steps at the beginning in which every finite gradient is used.
+        every: Steps between two looks at the history.
+
+    Raises:
+        InputError: `warmup` is more than `window`.
+    """
+
+    refuses: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        parameters: Sequence[Trained],
+        /,
+        *,
+        factor: Annotated[float, Gt(1)] = 10.0,
+        window: Steps = 100,
+        warmup: Steps = 20,
+        every: Steps = 10,
+    ) -> None:
+        super().__init__(parameters)
+        if warmup > window:
+            raise InputError(f"warmup is {warmup} and window {window}", hint="a history of at least as many steps as the warm-up takes")
+        self.factor, self.window, self.warmup, self.every = factor, window, warmup, every
+        device = self.parts.device
+        self.state["history"] = torch.full((1, window), math.nan, device=device)
+        self.state["usual"] = torch.full((1,), math.inf, device=device)
+        self.state["last"] = torch.zeros((1, 3), device=device)
+
+    def limit(self, gradients: Gradients) -> Tensor:
+        """Remember the norm, and say whether the step is to be left out."""
+        norm, usual, last = self.parts.norms(gradients.norms), self.state["usual"], self.state["last"]
+        finite = norm.isfinite()
+        kept = self.state["history"][:, self.made % self.window]
+        spike = ~finite | (norm > self.factor * usual)
+        last.copy_(torch.stack([torch.full_like(norm, self.made + 1), norm, usual], dim=1).where(spike, last))
+        self.state["limited"] += spike
+        kept.copy_(norm.where(finite, kept))
+        since = self.made + 1 - self.warmup
+        if since >= 0 and since % self.every == 0:
+            found = torch.nanquantile(self.state["history"], 0.5, dim=1)
+            usual.copy_(found.where(found.isfinite(), usual))
+        return spike[0].to(torch.float32)
+
+    def left_out(self) -> LeftOut:
+        """Return how many steps were left out, and the last of them."""
+        count, (last, norm, usual) = int(self.state["limited"]), self.state["last"][0].tolist()
+        return LeftOut(count, int(last), norm, usual)

@@ -1,0 +1,1 @@
+"""What a run will take of memory, time, devices and disk, said before it begins."""

@@ -1,0 +1,184 @@
+"""Memory by part, at its highest moment: what is there all the time, and what the moment brings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from deepseek.data.loader import GROUP_BYTES, QUEUED_BATCHES
+from deepseek.pipeline.planning.overhead import NONE, Overhead, assumed_overhead, observed_overhead
+from deepseek.pipeline.planning.subject import CPU, Subject
+from deepseek.training.live_memory import Growth
+from deepseek.training.post_mortem import KEPT_BYTES
+from deepseek.training.state import kept_generators
+from deepseek.training.step_memory import FEW, UpdateMemory, answer_growth, step_growth, update_memory, weight_bytes
+
+ALIVE_BATCHES = 2
+"""The batch in the step and the one being gathered, beside those that wait."""
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """What a run takes of a device's memory.
+
+    Attributes:
+        weights: Parameters and buffers.
+        gradients: One for each number that is trained.
+        update: What the optimizer keeps, and takes for a step.
+        average: The moving average of the weights.
+        copies: The best weights so far, and the first ones until there is a checkpoint, which lie in the processor's memory.
+        data: What looking at the data has left, and prepared rows that lie in the processor's memory because they were read; those the
+            system takes back when it wants to.
+        batch_row: What a row of a batch takes.
+        step: What forward and backward pass take, by the rows computed at once, gradients included.
+        answer: What it takes to answer rows, by how many.
+        answered_rows: How many are answered at once.
+        ways: How many ways of running the step are tried on copies first.
+        host: Whether the device is the processor, whose memory also holds what is kept beside a device's.
+        overhead: What is held beside tensors.
+    """
+
+    weights: int
+    gradients: int
+    update: UpdateMemory
+    average: int
+    copies: int
+    data: int
+    batch_row: int
+    step: Growth
+    answer: Growth
+    answered_rows: int
+    ways: int
+    host: bool
+    overhead: Overhead = NONE
+
+    @property
+    def kept(self) -> int:
+        """What is there all the time, whatever the batch."""
+        return self.weights + self.update.state_bytes + self.average + ((self.copies + self.data + self.overhead.fixed) if self.host else 0)
+
+    def pipeline(self, rows: int) -> int:
+        """Return what batches take that wait, for a batch of so many rows."""
+        waiting = (QUEUED_BATCHES + ALIVE_BATCHES) if self.host else 1
+        return max(waiting * rows * self.batch_row, min(GROUP_BYTES, self.data) if self.host else 0)
+
+    def moments(self, rows: int, *, accumulate: int = 1) -> dict[str, int]:
+        """Return what each moment brings beside what is there all the time, by what happens in it, with what the allocator keeps.
+
+        Args:
+            rows: The rows of this device's batch.
+            accumulate: The micro-batches that they are computed in.
+        """
+        part = -(-rows // accumulate)
+        held = self.gradients if accumulate > 1 else 0  # of the parts before, while the next one is computed
+        batches = self.pipeline(rows)
+        step = max(held + self.step.peak(part), self.gradients + self.update.peak_bytes)
+        moments = {"a step": batches + step, "answering": batches + self.gradients + self.answer.peak(self.answered_rows)}
+        if self.host:
+            moments["saving"] = batches + self.gradients + max(self.weights, self.update.state_bytes)
+        if self.ways:
+            copies = self.ways * (self.weights + self.gradients + self.update.state_bytes)
+            absent = self.update.state_bytes + self.average + (self.copies if self.host else 0)  # not there yet
+            moments["measuring"] = max(copies + self.step.peak(part) - absent, 0)
+        return {name: int(size * self.overhead.factor) for name, size in moments.items()}
+
+    def peak(self, rows: int, *, accumulate: int = 1) -> int:
+        """Return the most that is taken at once."""
+        return self.kept + max(self.moments(rows, accumulate=accumulate).values())
+
+    def parts(self, rows: int, *, accumulate: int = 1) -> dict[str, int]:
+        """Return what is taken at the highest moment, by part; the parts add up to `peak`."""
+        named = {
+            "weights": self.weights,
+            "gradients": self.gradients,
+            "optimizer state": self.update.state_bytes,
+            "moving average": self.average,
+            "data pipeline": self.pipeline(rows) + (self.data if self.host else 0),
+            **({"copies": self.copies, "runtime": self.overhead.fixed} if self.host else {}),
+        }
+        highest = max(self.moments(rows, accumulate=accumulate).values())
+        if self.overhead.factor > 1.0:
+            named["allocator"] = highest - int(highest / self.overhead.factor)
+        rest = self.peak(rows, accumulate=accumulate) - sum(named.values())
+        if rest < 0:  # the highest moment comes before the first step, when not everything is there
+            named["gradients"] += rest
+            rest = 0
+        return {**named, "activations": rest}
+
+    def most_rows(self, budget: int, *, accumulate: int = 1, most: int) -> int:
+        """Return the largest batch whose peak stays within a budget; 0 where not even one row does."""
+        low, high = 0, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.peak(middle, accumulate=min(accumulate, middle)) <= budget else (low, middle - 1)
+        return low
+
+
+def memory_of(
+    subject: Subject, *, device: torch.device = CPU, precision: str = "fp32", looked: int = 0, observe: bool = False
+) -> RunMemory:
+    """Return what a run takes, from steps with a few rows.
+
+    Args:
+        subject: What is planned.
+        device: Where it will run; what it takes is reckoned on the processor.
+        precision: The number format of the step.
+        looked: What looking at the data has left in memory.
+        observe: Whether real steps are made to see what is held beside tensors.
+    """
+    model, settings = subject.model, subject.settings
+    few = subject.batch(FEW, longest=True)
+    with kept_generators(CPU):
+        step = step_growth(model, model.task.loss, few, precision=precision)
+        answer = answer_growth(model, model.task, few)
+    weights, spec = weight_bytes(model), subject.trainer.optimizer_spec
+    update = update_memory(model, spec, clip_norm=settings.clip_norm)
+    host, overhead = device.type == "cpu", NONE
+    if host:
+        kept = weights + update.state_bytes
+        seen = observed_overhead(subject, step=step, answer=answer, kept=kept, precision=precision) if observe else None
+        overhead = seen or assumed_overhead()
+    floating = sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()} if tensor.is_floating_point())
+    tensors = [*few.inputs.values(), *few.targets.values(), *([] if few.weight is None else [few.weight])]
+    return RunMemory(
+        weights=weights,
+        gradients=weight_bytes(model, trained=True),
+        update=update,
+        average=floating if settings.ema else 0,
+        copies=weights * (("validation" in subject.splits) + (weights <= KEPT_BYTES)),
+        data=looked + sum(folder_bytes(subject.dataset.folder / name) for name in subject.splits),
+        batch_row=sum(tensor.nbytes for tensor in tensors) // len(few),
+        step=step,
+        answer=answer,
+        answered_rows=subject.answered_rows,
+        ways=subject.measured_ways(device),
+        host=host,
+        overhead=overhead,
+    )
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return what the files of a folder take on disk."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def as_parts(parts: Mapping[str, int]) -> list[dict[str, object]]:
+    """Return parts as plain JSON values, each with what it is."""
+    return [{"part": name, "bytes": size, "why": _WHY[name]} for name, size in parts.items()]
+
+
+_WHY = {
+    "baseline": "Python and the libraries, before anything is built",
+    "weights": "parameters and buffers",
+    "gradients": "one for each number that is trained",
+    "optimizer state": "what the optimizer keeps from step to step",
+    "moving average": "train.ema keeps a second set of weights",
+    "copies": "the weights of the best validation; the first ones, until there is a checkpoint",
+    "activations": "what the highest moment takes beside the rest",
+    "data pipeline": "what looking at the data left, prepared rows that were read, and batches that wait",
+    "runtime": "kernels and threads",
+    "allocator": "what the system's allocator keeps of what was given back",
+}

@@ -1,0 +1,218 @@
+"""The plan of a run: parameters, memory, batch, time, devices and disk, each with its reason, before anything is trained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepseek import progress
+from deepseek.artifacts import CACHE, StageCache
+from deepseek.distributed.devices import pick_device
+from deepseek.errors import InputError
+from deepseek.models.network import parameter_count
+from deepseek.pipeline.dataset import Dataset, make_dataset
+from deepseek.pipeline.planning.devices import LEAST_EFFICIENCY, Scaling, scalings, worthwhile
+from deepseek.pipeline.planning.memory import RunMemory, as_parts, folder_bytes, memory_of
+from deepseek.pipeline.planning.remedies import Remedy, remedies
+from deepseek.pipeline.planning.resident import loaded_bytes, resident_bytes
+from deepseek.pipeline.planning.subject import CPU, Subject, subject_of
+from deepseek.pipeline.planning.timing import RunTime, time_of
+from deepseek.pipeline.recipes import open_recipe
+from deepseek.pipeline.run import choices_json, resolve
+from deepseek.recipe import AUTO, Recipe
+from deepseek.recipe.quantities import parse_size_bytes
+from deepseek.training.step_memory import FREE_SHARE, free_bytes
+
+MOST_ROWS = 1 << 20
+
+
+def plan(
+    recipe: str | PathLike[str] | Mapping[str, Any] | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | PathLike[str] = "runs",
+    devices: int | None = None,
+    device_memory: str | int | None = None,
+    measure: bool = True,
+) -> dict[str, Any]:
+    """Say what a run of a recipe would take, whether it fits, and what to change where it does not; train nothing.
+
+    The data go the way that a run takes, and are kept for it. The network is built, and makes steps on copies with few rows, the memory of
+    which is followed operation by operation: what a batch of any size takes is known from that, and a device that is not there can be
+    planned for.
+
+    Args:
+        recipe: A recipe's file, its content as a mapping, or a run's folder.
+        overrides: Each `PATH=VALUE`.
+        out: The folder that holds the runs, and beside them the prepared data.
+        devices: How many devices there are; those of this machine where not given.
+        device_memory: The memory of a device that is not this machine's, such as `"16GB"`; what it takes is reckoned here.
+        measure: Whether steps are timed, and what they hold beside tensors is looked at; else the time is reckoned from what the network
+            asks for, and the rest is assumed.
+
+    Returns:
+        Plain JSON values: `fits` and `sentence`; `parameters`, `memory` (by part, with `peak_bytes` and `budget_bytes`), `batch`, `time`,
+        `devices`, `disk`; `changes`, where it does not fit; and `choices`, what was decided on the way.
+
+    Raises:
+        RecipeError: The recipe is wrong.
+        DataError: The data cannot be used.
+        InputError: An argument is wrong.
+
+    Example:
+        ```python
+        planned = deepseek.plan("churn.yaml", device_memory="16GB")
+        print(planned["sentence"])
+        ```
+    """
+    if devices is not None and devices < 1:
+        raise InputError(f"devices is {devices}", hint="there is at least one")
+    baseline = loaded_bytes()
+    _, checked = open_recipe(recipe, overrides)
+    dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
+    for warning in dataset.warnings:
+        progress.warn(warning)
+    looked = max(resident_bytes() - baseline, 0)
+    alone = checked.with_decisions({"train.devices": (1, "devices are planned, and not used"), "train.device": (AUTO, "the same")})
+    resolved, choices = resolve(alone, dataset)
+    subject = subject_of(resolved, dataset)
+    planned = _Plan(subject, checked, held=(baseline, looked), devices=devices, device_memory=device_memory, measure=measure)
+    return {**planned.to_json(), "disk": _disk(subject, dataset, planned.memory, Path(out)), "choices": choices_json(choices)}
+
+
+class _Plan:
+    """The numbers of a plan, each from those before it."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        recipe: Recipe,
+        *,
+        held: tuple[int, int],
+        devices: int | None,
+        device_memory: str | int | None,
+        measure: bool,
+    ) -> None:
+        self.subject, settings = subject, subject.settings
+        self.emulated = device_memory is not None
+        self.device = torch.device("cuda") if device_memory is not None else pick_device(recipe.train.device)
+        self.free = free_bytes(self.device) if device_memory is None else parse_size_bytes(device_memory)
+        baseline, self.looked = held
+        self.baseline = baseline if self.device.type == "cpu" else 0
+        self.budget = int((1 - FREE_SHARE) * self.free) - self.baseline
+        self.precision = "fp32" if settings.precision == AUTO else settings.precision
+        there = torch.accelerator.device_count() if torch.accelerator.is_available() else 1
+        wanted: Any = recipe.train.devices
+        self.most_devices = devices or (there if wanted == AUTO else max(there, wanted))
+        self.memory: RunMemory = memory_of(subject, device=self.device, precision=self.precision, looked=self.looked, observe=measure)
+        self.rows, self.accumulate = subject.batch_size, min(settings.accumulate, subject.batch_size)
+        self.peak = self.memory.peak(self.rows, accumulate=self.accumulate)
+        self.most = self.memory.most_rows(self.budget, accumulate=self.accumulate, most=MOST_ROWS)
+        here = self.memory.most_rows(free_bytes(CPU) // 2, most=MOST_ROWS)  # steps are timed on this machine, whatever is planned for
+        known = CPU if self.emulated else self.device
+        self.time: RunTime = time_of(subject, device=known, measure=measure, precision=self.precision, most_rows=here)
+        self.scaling: list[Scaling] = scalings(
+            self.time, self.memory, most=self.most_devices, budget=self.budget, accumulate=self.accumulate
+        )
+        self.chosen = worthwhile(self.scaling)
+        self.fits = self.peak <= self.budget
+        self.changes: list[Remedy] = []
+        if not self.fits:
+            self.changes = remedies(subject, self.memory, budget=self.budget, devices=self.most_devices)
+
+    def to_json(self) -> dict[str, Any]:
+        model, time = self.subject.model, self.time
+        spec: Any = self.subject.recipe.model
+        return {
+            "name": self.subject.recipe.name,
+            "task": self.subject.dataset.task["type"],
+            "model": spec["type"],
+            "rows": len(self.subject.rows),
+            "fits": self.fits,
+            "sentence": self.sentence(),
+            "parameters": {"all": parameter_count(model), "trained": parameter_count(model, trainable=True)},
+            "memory": self._memory(),
+            "batch": {
+                "size": self.rows,
+                "accumulate": self.accumulate,
+                "most": self.most,
+                "why": f"{self.most:,} rows are the most that leave a fifth of the memory free" if self.most else "not even one row fits",
+            },
+            "time": {
+                "how": time.how,
+                "steps": time.steps,
+                "step_s": time.training_s / max(time.steps, 1),
+                "training_s": time.training_s,
+                "validation_s": time.validation_s,
+                "seconds": time.seconds,
+            },
+            "devices": {
+                "there": self.most_devices,
+                "recommended": self.chosen.devices,
+                "strategy": "one device" if self.chosen.devices == 1 else "a share of each batch on each device",
+                "why": self._why(),
+                "scaling": [one.to_json() for one in self.scaling],
+            },
+            "changes": [change.to_json() for change in self.changes],
+        }
+
+    def sentence(self) -> str:
+        """Return in one sentence whether it fits."""
+        where = f"a device of {_size(self.free)}" if self.emulated else f"the {_size(self.free)} that are free"
+        taken = f"{_size(self.baseline + self.peak)} at the highest moment"
+        if self.fits:
+            return f"it fits: {taken}, within four fifths of {where}"
+        good = next((change for change in self.changes if change.fits), None)
+        help_ = f"take {good.change} ({_size(self.baseline + good.peak_bytes)})" if good else "no single change suffices"
+        return f"it does not fit: {taken}, and four fifths of {where} are {_size(self.budget + self.baseline)}; {help_}"
+
+    def _memory(self) -> dict[str, Any]:
+        moments = self.memory.moments(self.rows, accumulate=self.accumulate)
+        parts = self.memory.parts(self.rows, accumulate=self.accumulate)
+        with_baseline = {"baseline": self.baseline, **parts} if self.baseline else parts
+        return {
+            "device": str(self.device.type),
+            "emulated": self.emulated,
+            "free_bytes": self.free,
+            "budget_bytes": self.budget + self.baseline,
+            "peak_bytes": self.baseline + self.peak,
+            "above_baseline_bytes": self.peak,
+            "highest": max(moments, key=lambda name: moments[name]),
+            "moments": {name: self.memory.kept + size for name, size in moments.items()},
+            "precision": self.precision,
+            "overhead": {"factor": self.memory.overhead.factor, "how": self.memory.overhead.how},
+            "parts": as_parts(with_baseline),
+        }
+
+    def _why(self) -> str:
+        if self.chosen.devices == 1 and len(self.scaling) == 1:
+            return "there is one device" if self.most_devices == 1 else "a batch has too few rows to be shared"
+        if self.chosen.devices == 1:
+            two = self.scaling[1]
+            return f"one device first: {two.devices} would be used to {two.efficiency:.0%}, and {LEAST_EFFICIENCY:.0%} is the least"
+        said = f"{self.chosen.devices} devices are {self.chosen.speedup:.1f} times as fast as one"
+        return said if self.scaling[0].fits else f"{said}, and one has not the memory"
+
+
+def _disk(subject: Subject, dataset: Dataset, memory: RunMemory, out: Path) -> dict[str, Any]:
+    prepared = folder_bytes(dataset.folder) + sum(folder_bytes(Path(folder)) for folder in dataset.landed.values())
+    best = memory.weights if "validation" in subject.splits else 0
+    checkpoint = memory.weights + memory.update.state_bytes + memory.average + best
+    checkpoints = (subject.settings.keep + 1) * checkpoint  # a new one is whole before the oldest goes
+    free = shutil.disk_usage(out if out.exists() else Path()).free
+    return {
+        "prepared_bytes": prepared,
+        "checkpoints_bytes": checkpoints,
+        "bundle_bytes": memory.weights,
+        "free_bytes": free,
+        "fits": checkpoints + memory.weights <= free,
+    }
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 1 << 30 else f"{count / 2**20:,.1f} MiB"

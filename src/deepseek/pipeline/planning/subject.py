@@ -1,0 +1,121 @@
+"""What is planned: the network, the step and the rows that a recipe comes to, built as a run builds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from deepseek.data.augment import build_augmentations
+from deepseek.data.batch import Batch
+from deepseek.data.loader import rows_within
+from deepseek.data.prepared import PreparedDataset
+from deepseek.distributed import RankContext
+from deepseek.inference import build_model
+from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.fitting import EVALUATION_ROWS, known_of
+from deepseek.pipeline.run import MEASURED, settings_of
+from deepseek.recipe import AUTO, Recipe
+from deepseek.tasks.model import TaskModel
+from deepseek.training import Trainer, TrainSettings
+from deepseek.training.autotune import candidate_ways
+from deepseek.training.decisions import rows_like
+from deepseek.training.memory_choice import apply_recomputation
+from deepseek.training.state import kept_generators, seed_generators
+
+CPU = torch.device("cpu")
+VALIDATION_ROWS = 256
+"""The fewest rows that the trainer validates at once, memory permitting."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A recipe's run, built and not begun.
+
+    Attributes:
+        recipe: The resolved recipe.
+        dataset: The prepared data.
+        settings: The trainer's settings, for one device.
+        model: The network, on the processor, everything in it trained that will be.
+        trainer: What would train it.
+        splits: The prepared rows by split.
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    settings: TrainSettings
+    model: TaskModel
+    trainer: Trainer
+    splits: dict[str, PreparedDataset]
+
+    @property
+    def batch_size(self) -> int:
+        """The rows of a global batch."""
+        size = self.settings.batch_size
+        return min(size if isinstance(size, int) else 1, max(len(self.rows), 1))
+
+    @property
+    def rows(self) -> PreparedDataset:
+        """The training rows, as they are trained on."""
+        size = self.settings.batch_size
+        return self.model.task.training_rows(self.splits["train"], batch_size=size if isinstance(size, int) else 1)
+
+    def batch(self, rows: int, *, longest: bool = False) -> Batch:
+        """Return a batch of training rows of the usual length, or of the longest."""
+        return self.rows.take(rows_like(self.rows, rows, longest=longest))
+
+    @property
+    def answered_rows(self) -> int:
+        """How many rows are answered at once where the most are: while validating, or when the finished model is measured."""
+        found = []
+        for name in MEASURED:
+            if name in self.splits:
+                rows = self.model.task.measured_rows(self.splits[name])
+                most = [rows_within(rows, EVALUATION_ROWS)]
+                if name == "validation":
+                    most.append(max(self.batch_size, rows_within(rows, VALIDATION_ROWS)))
+                found.append(min(max(most), len(rows)))
+        return max(found, default=0)
+
+    def measured_ways(self, device: torch.device) -> int:
+        """Return how many ways of running the step a run tries on copies before it begins; 0 where there is nothing to choose."""
+        settings = self.settings
+        precision = "fp32" if settings.precision == AUTO and settings.compile == "step" else settings.precision
+        images = any(isinstance(module, torch.nn.Conv2d) for module in self.model.modules())
+        if precision != AUTO and (settings.channels_last != AUTO or not images):
+            return 0
+        ways = candidate_ways(self.model, device, precision=precision, channels_last=settings.channels_last)
+        return len(ways) if len(ways) > 1 else 0
+
+
+def subject_of(recipe: Recipe, dataset: Dataset) -> Subject:
+    """Build what a resolved recipe comes to, and train nothing.
+
+    Args:
+        recipe: The resolved recipe; its `train.devices` is 1, since devices are planned and not used.
+        dataset: What its `data` section came to.
+
+    Raises:
+        InputError: Model, task and settings do not fit together.
+    """
+    settings, preparation = settings_of(recipe), dataset.preparation()
+    given: Any = (recipe.model, recipe.task, recipe.data.augment or ())
+    splits = {name: rows for name in ("train", "validation", "test") if (rows := dataset.open(name)) is not None}
+    with kept_generators(CPU):
+        seed_generators(settings.seed, CPU)
+        model = build_model(preparation, dict(given[0]), dict(given[1]))
+        trainer = Trainer(
+            model,
+            model.task,
+            splits["train"],
+            splits.get("validation"),
+            settings=settings,
+            augment=build_augmentations(given[2], preparation.placed, known_of(preparation, splits["train"])),
+            ranks=RankContext(),
+        )
+        if trainer.tuning is not None:
+            trainer.tuning.set_epoch(settings.epochs)  # when the most is trained
+        wanted = settings.activation_checkpointing
+        apply_recomputation(model, wanted if isinstance(wanted, int) else 0)
+    return Subject(recipe, dataset, settings, model, trainer, splits)

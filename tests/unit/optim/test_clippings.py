@@ -1,0 +1,248 @@
+"""Each clipping against its formula, reckoned here with NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deepseek.errors import CheckpointError, InputError
+from deepseek.optim import clip_norm_, make_adaptive, trained_parameters
+from deepseek.optim.clippings import AgcClipping, AutoClipping, SpikeSkipping, ZClipping
+from deepseek.optim.gradients import Gradients, Parts
+from deepseek.registry import family
+
+
+class Run:
+    """One vector of weights, and a clipping that gets gradients of given norms."""
+
+    def __init__(self, spec) -> None:
+        self.weight = nn.Parameter(torch.zeros(4))
+        model = nn.Module()
+        model.weight = self.weight
+        self.optimizer = torch.optim.SGD([self.weight], lr=1.0)
+        self.adaptive = make_adaptive(model, self.optimizer, clip=[spec])
+
+    def step(self, norm: float) -> tuple[float, bool]:
+        """Return the norm after clipping, and whether the step is refused."""
+        self.weight.grad = torch.full((4,), norm / 2.0)
+        self.adaptive.look()
+        refused = self.adaptive.limit().refused
+        return float(self.weight.grad.norm()), refused is not None and bool(refused)
+
+    def after(self, norms) -> list[float]:
+        return [self.step(float(norm))[0] for norm in norms]
+
+
+def norms(count: int = 80) -> np.ndarray:
+    return np.random.default_rng(0).lognormal(size=count)
+
+
+def test_autoclip_limits_to_the_quantile_of_the_last_norms():
+    given = norms()
+    used = Run({"type": "autoclip", "percentile": 30, "window": 25, "warmup": 10, "every": 1}).after(given)
+    for step in range(10):
+        assert used[step] == pytest.approx(given[step])
+    for step in range(10, 80):
+        limit = np.quantile(given[max(0, step - 24) : step + 1], 0.3)
+        assert used[step] == pytest.approx(min(given[step], limit), rel=1e-4)
+
+
+def test_autoclip_looks_at_its_history_every_few_steps():
+    given, used = norms(), Run({"type": "autoclip", "percentile": 50, "window": 100, "warmup": 10, "every": 7}).after(norms())
+    for step in range(10, 80):
+        looked = 9 + (step - 9) // 7 * 7
+        assert used[step] == pytest.approx(min(given[step], np.quantile(given[: looked + 1], 0.5)), rel=1e-4)
+
+
+def test_parts_have_histories_of_their_own():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    trained = trained_parameters(model, optimizer)
+    assert [Parts(trained, per).names for per in ("model", "group", "layer")] == [("model",), ("group 0",), ("0", "1")]
+    clipping = AutoClipping(trained, percentile=50, warmup=1, every=1, per="layer")
+    gradients = Gradients([one.parameter for one in trained])
+    for size in (1.0, 1.0, 1.0, 8.0):  # of the first layer alone
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        for parameter in model[0].parameters():
+            parameter.grad *= size
+        gradients.gather()
+        clipping(gradients)
+        gradients.settle()
+    first, second = (torch.cat([p.grad.flatten() for p in layer.parameters()]) for layer in model)
+    torch.testing.assert_close(first, torch.ones(12), rtol=1e-4, atol=0)
+    torch.testing.assert_close(second, torch.ones(12), rtol=1e-4, atol=0)
+
+
+def test_zclip_brings_outliers_back_and_leaves_the_rest():
+    given = norms()
+    given[[40, 60]] = 50.0
+    run = Run({"type": "zclip", "threshold": 2.5, "decay": 0.9, "warmup": 20})
+    used = run.after(given)
+    mean, variance, clipped = given[:20].mean(), given[:20].var(ddof=1), 0
+    for step in range(80):
+        wanted = given[step]
+        if step >= 20:
+            z = (wanted - mean) / np.sqrt(variance)
+            if z > 2.5:
+                wanted, clipped = mean + 2.5**2 / z * np.sqrt(variance), clipped + 1
+            mean = 0.9 * mean + 0.1 * wanted
+            variance = 0.9 * variance + 0.1 * (wanted - mean) ** 2
+        assert used[step] == pytest.approx(wanted, rel=1e-3)
+    assert 2 <= clipped < 20
+    assert run.adaptive.told().clipped_share == pytest.approx(clipped / 80)
+
+
+def test_agc_is_the_papers_formula_by_unit():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(2, 3, 3), nn.Linear(4, 5))
+    model.add_module("head", nn.Linear(5, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter) * torch.rand(len(parameter), *[1] * (parameter.ndim - 1))
+    given = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    with torch.no_grad():
+        model[2].bias.zero_()
+    trained = trained_parameters(model, optimizer)
+    gradients = Gradients([one.parameter for one in trained])
+    gradients.gather()
+    AgcClipping(trained, share=0.2, eps=1e-2)(gradients)
+    for name, parameter in model.named_parameters():
+        if name.startswith("head."):
+            assert torch.equal(parameter.grad, given[name])
+            continue
+        rows = [slice(None)] if parameter.ndim == 1 else range(len(parameter))
+        for row in rows:
+            limit = 0.2 * max(float(parameter[row].detach().norm()), 1e-2)
+            wanted = given[name][row] * min(1.0, limit / float(given[name][row].norm()))
+            torch.testing.assert_close(parameter.grad[row], wanted)
+
+
+def test_a_spike_is_left_out_and_one_that_stays_is_not():
+    run = Run({"type": "skip_spikes", "factor": 5.0, "window": 20, "warmup": 10, "every": 1})
+    assert not any(run.step(norm)[1] for norm in [1.0] * 15)
+    assert run.step(40.0) == (pytest.approx(40.0), True)
+    assert not run.step(1.1)[1]
+    told = run.adaptive.told().left_out
+    assert (told.steps, told.last, told.norm, told.usual) == (1, 16, pytest.approx(40.0), pytest.approx(1.0))
+    refused = [run.step(30.0)[1] for _ in range(20)]
+    assert refused[0]
+    assert not refused[-1]
+    assert refused.index(False) <= 11  # once half of the history is that large, it is what is usual
+
+
+def test_a_spike_early_on_is_used_unless_it_is_not_finite():
+    run = Run({"type": "skip_spikes", "warmup": 10})
+    assert not run.step(1.0)[1]
+    assert not run.step(1e6)[1]
+    assert run.step(float("inf"))[1]
+    assert run.step(float("nan"))[1]
+
+
+def test_norm_and_value_are_the_plain_ones():
+    run = Run({"type": "norm", "max_norm": 0.5})
+    other = torch.full((4,), 1.0)
+    clip_norm_([other], 0.5)
+    run.step(2.0)
+    torch.testing.assert_close(run.weight.grad, other)
+    run = Run({"type": "value", "max_value": 0.25})
+    run.step(2.0)
+    torch.testing.assert_close(run.weight.grad, torch.full((4,), 0.25))
+    assert run.adaptive.told().clipped_share == 1.0
+
+
+def test_several_act_in_their_order():
+    weight = nn.Parameter(torch.zeros(4))
+    model = nn.Module()
+    model.weight = weight
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    adaptive = make_adaptive(model, optimizer, clip=[{"type": "value", "max_value": 1.0}, {"type": "norm", "max_norm": 1.0}])
+    weight.grad = torch.tensor([8.0, 0.0, 0.0, 1.0])
+    adaptive.look()
+    adaptive.limit()
+    torch.testing.assert_close(weight.grad, torch.tensor([0.5**0.5, 0.0, 0.0, 0.5**0.5]))
+
+
+@pytest.mark.parametrize("kind", [AutoClipping, SpikeSkipping])
+def test_a_warm_up_longer_than_the_history_is_refused(kind):
+    net = nn.Linear(2, 1)
+    with pytest.raises(InputError, match="warmup is 30 and window 20"):
+        kind(trained_parameters(net, torch.optim.SGD(net.parameters(), lr=0.1)), window=20, warmup=30)
+
+
+def test_a_history_of_other_clippings_is_refused():
+    state = Run({"type": "autoclip", "window": 30}).adaptive.state_dict()
+    with pytest.raises(CheckpointError, match=r"the run wants clip 0 ZClipping"):
+        Run("zclip").adaptive.load_state_dict(state)
+    with pytest.raises(CheckpointError, match="the checkpoint has"):
+        Run({"type": "autoclip", "window": 40}).adaptive.load_state_dict(state)
+
+
+def test_no_loop_over_parameters_in_a_step(monkeypatch):
+    """However many layers a network has, as many operations are called from Python."""
+
+    def calls(depth: int) -> int:
+        net = nn.Sequential(*[nn.Linear(4, 4) for _ in range(depth)])
+        optimizer = torch.optim.AdamW(net.parameters())
+        adaptive = make_adaptive(
+            net,
+            optimizer,
+            clip=[{"type": "autoclip", "per": "layer", "warmup": 1, "every": 1}, "agc", "zclip", "skip_spikes"],
+            layer_rates={"type": "gradient_variance", "every": 1, "warmup": 1},
+        )
+        for parameter in net.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        for _ in range(4):
+            adaptive.look()
+            adaptive.limit()
+            adaptive.hold()
+            adaptive.scale()
+        counted = Counter()
+        with counted:
+            adaptive.look()
+            adaptive.limit()
+            adaptive.hold()
+            adaptive.scale()
+        return counted.count
+
+    few, many = calls(3), calls(30)
+    assert few == many > 20
+
+
+class Counter(torch.overrides.TorchFunctionMode):
+    """Counts calls of torch functions."""
+
+    count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "") != "__get__":
+            self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_part_that_begins_to_train_starts_without_a_history():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    part = torch.optim.SGD(net[1].parameters(), lr=0.1)
+    before = make_adaptive(net, part, clip=[{"type": "zclip", "per": "layer", "warmup": 2}])
+    for size in (1.0, 2.0, 3.0):
+        for parameter in net[1].parameters():
+            parameter.grad = torch.full_like(parameter, size)
+        before.look()
+        before.limit()
+    after = make_adaptive(net, torch.optim.SGD(net.parameters(), lr=0.1), clip=[{"type": "zclip", "per": "layer", "warmup": 2}])
+    after.go_on(before)
+    old, new = (one.clip[0].state["mean"] for one in (before, after))
+    assert (new[0], new[1]) == (0.0, old[0])
+    assert after.clip[0].made == 3
+
+
+def test_every_clipping_says_what_it_was_given_wrongly():
+    net = nn.Linear(2, 1)
+    trained = trained_parameters(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    with pytest.raises(Exception, match="percentile"):
+        family("clipping").build({"type": "autoclip", "percentile": 101.0}, trained)
+    with pytest.raises(InputError, match="a parameter that the model has not"):
+        trained_parameters(net, torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1))
+    assert ZClipping(trained).limited_share() == 0.0
