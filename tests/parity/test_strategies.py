@@ -50,8 +50,10 @@ def test_chains_with_ways_round_and_members_are_cut_too(jobs):
 def test_a_batch_in_pieces_and_best_weights_without_an_average(jobs):
     changes = {"accumulate": 3, "ema": None, "optimizer": {"type": "sgd", "learning_rate": 0.2}, "validate_every": 2}
     case = {"strategy": "fsdp", "max_norm": 2.0, **changes}
-    (found,) = launch(jobs.fit_all, 2, [case], device="cpu")
+    shared = {"strategy": "fsdp", "shares": [3, 1], "activation_checkpointing": "auto"}
+    found, unevenly = launch(jobs.fit_all, 2, [case, shared], device="cpu")
     require_same(found, jobs.fit(RankContext(), "auto", max_norm=2.0, **{**changes, "accumulate": 1}))
+    require_same(unevenly, jobs.fit(RankContext(), "auto"))
 
 
 def test_what_does_not_go_together_is_refused_before_the_first_step(jobs):
@@ -63,6 +65,12 @@ def test_what_does_not_go_together_is_refused_before_the_first_step(jobs):
         "precision: fp16": {"strategy": "fsdp", "precision": "fp16"},
         "channels_last": {"strategy": "tensor", "channels_last": True},
         "'stripes'": {"strategy": "stripes"},
+        "train.clip": {"strategy": "pipeline", "clip_norm": None, "clip": ["autoclip"]},
+        "train.layer_rates": {"strategy": "fsdp", "layer_rates": "gradient_variance"},
+        "train.communication": {"strategy": "fsdp", "communication": {"type": "qsgd", "bits": 4}},
+        "shares: auto": {"strategy": "fsdp", "shares": "auto"},
+        "shares: [3, 1]": {"strategy": "tensor", "shares": [3, 1]},
+        "activation_checkpointing": {"strategy": "pipeline", "activation_checkpointing": 1},
     }
     for words, found in zip(cases, launch(jobs.refusals, 2, list(cases.values()), device="cpu"), strict=True):
         assert words in found
@@ -80,6 +88,55 @@ def test_a_checkpoint_in_parts_goes_on_on_any_ranks_and_with_any_strategy(jobs, 
             shutil.copytree(folder, tmp_path / name / strategy)
             case = {"strategy": other, "folder": tmp_path / name / strategy}
             require_same(jobs.go_on(RankContext(), case) if ranks == 1 else launch(jobs.go_on, ranks, case, device="cpu"), whole)
+
+
+EVERYTHING = {
+    "schedule": {"type": "plateau", "patience": 0, "warmup_steps": 4, "min_delta": 0.05},
+    "monitor": "log_loss",
+    "early_stopping": {"patience": 9},
+    "max_norm": 2.0,
+    "l1": 1e-4,
+    "accumulate": 2,
+    "on_nonfinite": "skip",
+    "validate_every": 4,
+    "validate_unit": "steps",
+}
+BY_HISTORY = {
+    "clip_norm": None,
+    "clip": [{"type": "skip_spikes", "factor": 3.0, "warmup": 3}, {"type": "autoclip", "percentile": 40.0, "warmup": 3}, "agc"],
+    "layer_rates": {"type": "gradient_variance", "every": 2, "warmup": 2},
+}
+WITHOUT = {"fsdp": (), "tensor": ("max_norm",), "pipeline": ("accumulate",)}
+"""What a strategy refuses of everything."""
+
+
+def require_equal(found, wanted):
+    assert found[1] == wanted[1]
+    for name, value in wanted[0].items():
+        np.testing.assert_array_equal(found[0][name], value, err_msg=name)
+
+
+def test_with_every_option_on_a_resume_is_the_uninterrupted_run(jobs, tmp_path):
+    """Bit for bit on as many ranks, with dropout, and to 1e-6 on fewer, without: its values are drawn by rank."""
+    every = {"strategy": "ddp", "activation_checkpointing": 2, **EVERYTHING, **BY_HISTORY}
+    for whole, resumed in jobs.fit_broken_off(RankContext(), tmp_path / "one", 9, [{**every, "trunk": "dropping"}]):
+        require_equal(resumed, whole)
+    cases = [{**every, "trunk": trunk, "shares": [3, 1]} for trunk in ("dropping", "mlp")]
+    for strategy, without in WITHOUT.items():
+        some = {name: value for name, value in EVERYTHING.items() if name not in without}
+        cases.append({"strategy": strategy, "trunk": "dropping", "clip_value": 0.1, **some})
+    for case, (whole, resumed) in zip(cases, launch(jobs.fit_broken_off, 2, tmp_path / "two", 9, cases, device="cpu"), strict=True):
+        require_equal(resumed, whole)
+        assert len(whole[1]) > 4, case
+    shutil.rmtree(tmp_path / "two/1/checkpoints/step-000024")
+    shutil.rmtree(tmp_path / "two/1/checkpoints/step-000018", ignore_errors=True)
+    case = {**every, "trunk": "mlp", "folder": tmp_path / "two/1", "augment": [jobs.Noise({})]}
+    alone = jobs.fit(RankContext(), **{**case, "folder": None})
+    found = jobs.go_on(RankContext(), case)
+    for one, other in zip(found[1], alone[1], strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+    for name, value in alone[0].items():
+        np.testing.assert_allclose(found[0][name], value, rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_a_checkpoint_of_one_device_goes_on_in_parts(jobs, tmp_path):
@@ -126,6 +183,16 @@ def test_a_rank_that_is_stopped_is_named(jobs, tmp_path):
         launch(jobs.freeze, 2, 1, 7, tmp_path, device="cpu")
     pid = int((tmp_path / "pid").read_text())
     assert not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_when_the_network_is_cut_the_run_ends_with_the_reason_and_goes_on_from_the_last_checkpoint(jobs, tmp_path, strategy):
+    case = {"strategy": strategy, "folder": tmp_path, "checkpoint_every": 5}
+    with pytest.raises(RunError, match=r"(?i)rank \d failed: .*(connection|peer|reset|socket)") as caught:
+        launch(jobs.cut, 2, 1, 7, case, device="cpu")
+    assert "the network between ranks is gone" in caught.value.hint
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000005"]
+    require_same(launch(jobs.go_on, 2, case, device="cpu"), jobs.fit(RankContext(), "auto"))
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "pipeline"])

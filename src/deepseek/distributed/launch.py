@@ -26,12 +26,13 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from deepseek import errors
 from deepseek.distributed.devices import collective_backend, limit_threads, pick_device, set_device
 from deepseek.distributed.ranks import RankContext
-from deepseek.distributed.watch import reporting_to
+from deepseek.distributed.watch import WAITING, reporting_to
 from deepseek.errors import DeepSeekError, RunError
 
 COLLECTIVE_S = 300.0
 """How long a collective may take before a rank gives up, in seconds."""
 _INTERRUPTED_S = 30.0
+_LOST = "a rank or the network between ranks is gone: look at what the others say; a resume goes on from the last checkpoint"
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,14 @@ def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, arg
 
 def failure_of(error: BaseException, trace: str) -> Failure:
     """Return an error with its traceback as it is sent to another process."""
-    return Failure(type(error).__name__, getattr(error, "message", str(error)), getattr(error, "hint", None), trace)
+    hint = getattr(error, "hint", None) or (_LOST if _between_ranks(error) else None)
+    return Failure(type(error).__name__, getattr(error, "message", str(error)), hint, trace)
+
+
+def _between_ranks(error: BaseException) -> bool:
+    """Say whether an error came out of what ranks send each other."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and any(part in frames[-1].f_code.co_filename for part in WAITING)
 
 
 def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]) -> Any:

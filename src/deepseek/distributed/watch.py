@@ -29,7 +29,8 @@ from deepseek.errors import RunError
 
 BEAT_S = 1.0
 _SILENT_BEATS = 5
-_WAITING = (f"torch{os.sep}distributed", f"deepseek{os.sep}distributed{os.sep}sync.py")
+WAITING = (f"torch{os.sep}distributed", f"deepseek{os.sep}distributed{os.sep}sync.py")
+"""In which files a rank waits for others."""
 _KEY = "deepseek/beat"
 
 T = TypeVar("T")
@@ -211,8 +212,8 @@ def _place(frame: FrameType | None) -> tuple[str, bool]:
     waits, innermost = False, "nothing that is known"
     while frame is not None:
         name = frame.f_code.co_filename
-        waits = waits or any(part in name for part in _WAITING)
-        if f"{os.sep}torch{os.sep}" not in name and not any(part in name for part in _WAITING):
+        waits = waits or any(part in name for part in WAITING)
+        if f"{os.sep}torch{os.sep}" not in name and not any(part in name for part in WAITING):
             return f"{frame.f_code.co_name} ({name}:{frame.f_lineno})", waits
         innermost = f"{frame.f_code.co_name} ({name}:{frame.f_lineno})"
         frame = frame.f_back

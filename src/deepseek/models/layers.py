@@ -275,7 +275,7 @@ class QuickDropout(nn.Module):
         p: The share of the values that are set to zero; the others are divided by `1 - p`.
     """
 
-    elementwise = True
+    elementwise = draws = True
 
     def __init__(self, p: float) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ def fit_everywhere(
         cluster: The cluster that is to run the ranks; none for this machine.
 
     Raises:
-        InputError: The recipe asks for another number of devices than torchrun has started.
+        InputError: The recipe asks for a cluster, and torchrun has started this process.
     """
     settings, team = job.settings, team_of_environment()
     limit = collective_s(settings)
@@ -52,15 +52,10 @@ def fit_everywhere(
     if team is None:
         outcome: dict[str, Any] = launch(fit, settings.devices, job, device=settings.device, timeout_s=limit)
         return outcome
-    if settings.devices not in (1, team.ranks):
-        raise InputError(
-            f"train.devices is {settings.devices}, and torchrun has started {team.ranks} processes",
-            hint="leave train.devices out: under torchrun its processes are the devices",
-        )
     message = {"run": str(job.run), "dataset": str(job.dataset), "home": str(home.absolute()), "measured": list(job.measured)}
     team.tell({"do": FIT, **message, "callbacks": [dict(spec) for spec in callbacks]})
     with named(team.rank):
-        return fit(team.join(settings.device, timeout_s=limit), replace(job, settings=replace(settings, devices=team.ranks)))
+        return fit(team.join(settings.device, timeout_s=limit), job)
 
 
 def collective_s(settings: TrainSettings) -> float:

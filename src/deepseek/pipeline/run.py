@@ -363,8 +363,18 @@ def _decided(value: Any) -> Any:
 
 
 def _devices(devices: Any) -> int:
+    """Return how many devices there are to be: this machine's, or the processes that torchrun has started, on whatever machines.
+
+    Raises:
+        InputError: There are not so many.
+    """
     from deepseek.distributed.devices import count_devices
 
+    if (team := team_of_environment()) is not None:
+        if devices not in (AUTO, 1, team.ranks):
+            hint = "leave train.devices out, or take auto: under torchrun its processes are the devices"
+            raise InputError(f"train.devices is {devices}, and torchrun has started {team.ranks} processes", hint=hint)
+        return team.ranks
     there = count_devices()
     if devices == AUTO:
         return max(there, 1)

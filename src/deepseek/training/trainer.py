@@ -397,7 +397,7 @@ class Trainer:
     def begin(self, step: int) -> None:
         """Set what depends on the step's number alone."""
         self.step.set_factor(self.schedule.factor(step, self.total_steps))
-        seed_generators(seed_of(self.settings.seed, _DROPOUT, step, self.placement.rows.rank), self.ranks.device)
+        seed_generators(seed_of(self.settings.seed, _DROPOUT, step, self.placement.stream), self.ranks.device)
         begin_exchange(self.exchange, self.settings.seed, step)
 
     def _make(self, batch: Batch) -> None:

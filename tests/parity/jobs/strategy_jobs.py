@@ -5,11 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
+import stat
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
+from deepseek.data.augment.base import Augmentation
+from deepseek.data.batch import Batch
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
@@ -23,6 +29,7 @@ from deepseek.training.callbacks.base import Callback
 
 TRUNKS = {
     "mlp": {"type": "mlp", "width": 16, "depth": 4, "dropout": 0.0},
+    "dropping": {"type": "mlp", "width": 16, "depth": 4, "dropout": 0.2, "normalization": "layer"},
     "ways_round": {"type": "mlp", "width": 16, "depth": 5, "dropout": 0.0, "residual_every": 2, "normalization": "layer"},
     "residual": {"type": "residual", "width": 12, "depth": 3, "dropout": 0.0, "normalization": "layer"},
     "tabm": {"type": "tabm", "width": 8, "depth": 3, "members": 3, "dropout": 0.0, "variant": "mini"},
@@ -37,6 +44,13 @@ def rows(count: int, seed: int) -> PreparedDataset:
     return PreparedDataset.from_arrays({"x": x}, {"target": y}, weight=generator.random(count).astype(np.float32), specs=SPECS)
 
 
+class Noise(Augmentation):
+    """Random changes of the rows, which have to come again as they were."""
+
+    def apply(self, batch, draw):
+        return Batch({"x": batch.inputs["x"] + 0.1 * draw.uniform(len(batch), 4)}, batch.targets, batch.weight, batch.row)
+
+
 def model_of(trunk: str) -> TaskModel:
     torch.manual_seed(0)
     task = MulticlassTask(TargetSpec("classes", ("y",), ("a", "b", "c"), (1, 1, 1), 3))
@@ -44,13 +58,14 @@ def model_of(trunk: str) -> TaskModel:
     return TaskModel(Network(SPECS, {}, encoders={"table": encoder}, trunk=TRUNKS[trunk]), task)
 
 
-def fit(context, strategy, *, trunk="mlp", folder=None, resume=False, callbacks=(), **changes):
+def fit(context, strategy, *, trunk="mlp", folder=None, resume=False, callbacks=(), augment=(), **changes):
     """Train on 81 weighted rows in batches of 16: the last batch of an epoch has one row, and a rank has none of it."""
     given = {"epochs": 4, "batch_size": 16, "precision": "fp32", "clip_norm": 0.5, "ema": 0.9, "l2": 0.01}
     optimizer = {"type": "adamw", "learning_rate": 0.01}
     settings = TrainSettings(**{**given, "optimizer": optimizer, "strategy": strategy, **changes})
     model = model_of(trunk)
-    trainer = Trainer(model, model.task, rows(81, 0), rows(33, 1), settings=settings, folder=folder, ranks=context, callbacks=callbacks)
+    given = {"settings": settings, "folder": folder, "ranks": context, "callbacks": callbacks, "augment": augment}
+    trainer = Trainer(model, model.task, rows(81, 0), rows(33, 1), **given)
     result = trainer.fit(resume=resume)
     history = [{name: value for name, value in entry.items() if name != "seconds"} for entry in result.history]
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
@@ -94,6 +109,20 @@ def fit_until(context, step, case):
     raise AssertionError("nobody stopped it")
 
 
+def fit_broken_off(context, folder, step, cases):
+    """Train each case to its end, again until the checkpoint of a step, and go on from there; return both ends."""
+    found = []
+    for number, case in enumerate(cases):
+        whole = fit(context, augment=[Noise({})], **case)
+        place = folder / str(number)
+        fit_until(context, step, {**case, "folder": place, "augment": [Noise({})]})
+        if not context.is_single:
+            dist.barrier()  # rank 0 has written it
+        torch.rand(7)  # whoever goes on is another process with other generators
+        found.append((whole, fit(context, augment=[Noise({})], folder=place, resume=True, checkpoint_every=step, **case)))
+    return found
+
+
 def go_on(context, case):
     return fit(context, resume=True, **case)
 
@@ -124,6 +153,22 @@ def freeze(context, rank, step, folder):
         os.kill(os.getpid(), signal.SIGSTOP)
 
     return fit(context, "ddp", callbacks=[AtStep(rank, step, stop)], stall_s=3.0)
+
+
+def cut_the_network():
+    """End every connection of this process, as a cable that is pulled out does: nothing is said, and nothing comes any more."""
+    for entry in Path("/proc/self/fd").iterdir():
+        number = int(entry.name)
+        try:
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as connection:
+                    connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            continue  # what listed the folder is closed again, and what listens is connected to nobody
+
+
+def cut(context, rank, step, case):
+    return fit(context, callbacks=[AtStep(rank, step, cut_the_network)], **case)
 
 
 def kill(context, rank, step, strategy):

@@ -22,7 +22,7 @@ from deepseek.distributed.strategies.ddp import DataParallel
 from deepseek.distributed.strategies.fsdp import FullySharded, blocks_of
 from deepseek.distributed.strategies.horovod import Horovod, HorovodExchange, horovod, horovod_store
 from deepseek.distributed.strategies.pipeline import PipelineParallel, stages_of
-from deepseek.distributed.strategies.tensor import TensorParallel, plan_of
+from deepseek.distributed.strategies.tensor import DrawnApart, TensorParallel, dropouts_within, plan_of
 from deepseek.distributed.sync import GradientSync
 from deepseek.errors import InputError
 from deepseek.models.encoders.text_transformer import TransformerBlock
@@ -87,8 +87,9 @@ class TestTensor:
         row = Batch({"x": torch.zeros(1, 16)})
         plain = {name: type(style).__name__ for name, style in plan_of(Reader("gelu"), situation(row=row)).items()}
         assert (plain["block.feed_in"], plain["block.feed_out"]) == ("ColwiseParallel", "RowwiseParallel")
-        gated = {name: type(style).__name__ for name, style in plan_of(Reader("swiglu"), situation(row=row)).items()}
-        assert set(gated.values()) == {"ColwiseParallel"}
+        for activation in ("swiglu", "geglu"):  # a gate's halves do not stay together where its columns are shared out
+            gated = {name: type(style).__name__ for name, style in plan_of(Reader(activation), situation(row=row)).items()}
+            assert set(gated.values()) == {"ColwiseParallel"}
 
     def test_a_model_without_linear_layers_is_refused(self):
         model = nn.Module()
@@ -96,6 +97,25 @@ class TestTensor:
         model.forward = lambda inputs: inputs["x"] * model.scale
         with pytest.raises(InputError, match="no linear layer"):
             TensorParallel().place(model, situation())
+
+    def test_what_is_dropped_of_a_ranks_own_values_is_its_own(self):
+        """Drawn alike on every rank it would be the same columns of each part; what all ranks have must still be drawn alike."""
+        model = nn.Sequential(_Take(), nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 4), nn.Dropout(0.5))
+        assert dropouts_within(model, plan_of(model, situation())) == ["2"]
+        drawn, after = [], []
+        for rank in (0, 1, 0):
+            torch.manual_seed(3)
+            drawn.append(DrawnApart(model[2], RankContext(rank, 2))(torch.ones(1, 64)))
+            after.append(model[4](torch.ones(1, 64)))
+        assert torch.equal(drawn[0], drawn[2])
+        assert not torch.equal(drawn[0], drawn[1])
+        assert torch.equal(after[0], after[1])
+        assert torch.equal(DrawnApart(model[2], RankContext(1, 2)).eval()(torch.ones(3)), torch.ones(3))
+
+
+class _Take(nn.Module):
+    def forward(self, inputs):
+        return inputs["x"]
 
 
 class TestPipeline:

@@ -76,6 +76,7 @@ class Placement:
 
     Attributes:
         rows: This process's place among those that share out the rows of a batch.
+        stream: Which stream of randomness this rank draws from: one for each rank that computes other values than the others.
         shards: Whether a rank has only a part of the model, and every forward pass is everyone's.
         cuts_tensors: Whether a rank's part of the model has parts of tensors.
         precision: The number format of the step.
@@ -88,6 +89,7 @@ class Placement:
 
     def __init__(self, model: nn.Module, ranks: RankContext) -> None:
         self.model, self.ranks, self.rows = model, ranks, ranks
+        self.stream = ranks.rank
         self.precision = Precision(ranks.device)
         self.exchange: Exchange | None = None
         self.busy = False

@@ -49,7 +49,7 @@ class Shards(Placement):
         self, model: nn.Module, ranks: RankContext, *, row: Batch, rows: RankContext, distribute: Callable[[nn.Module], None]
     ) -> None:
         super().__init__(model, ranks)
-        self.rows = rows
+        self.rows, self.stream = rows, rows.rank
         body = copy.deepcopy(model)
         distribute(body)
         self._module = Everyone(body, row.to(ranks.device).inputs)

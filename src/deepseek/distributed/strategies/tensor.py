@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
+from deepseek.distributed.devices import generator_state, seed_device, set_generator_state
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.strategies.base import Placement, Situation, Strategy, agree, called_in
 from deepseek.distributed.strategies.chain import chain_of
@@ -37,6 +38,7 @@ class TensorParallel(Strategy):
         """
         ranks = situation.ranks
         found = plan_of(model, situation)
+        apart = dropouts_within(model, found)
         if not found:
             raise InputError(
                 f"strategy: tensor finds no linear layer in this model whose outputs are a multiple of {ranks.ranks} ranks",
@@ -48,6 +50,8 @@ class TensorParallel(Strategy):
         def distribute(body: nn.Module) -> None:
             body.to(ranks.device)
             parallelize_module(body, mesh, found)
+            for name in apart:
+                body.set_submodule(name, DrawnApart(body.get_submodule(name), ranks))
 
         together = RankContext(0, 1, ranks.device)  # every rank has all rows
         return Shards(model, ranks, row=situation.row, rows=together, distribute=distribute)
@@ -64,7 +68,7 @@ def plan_of(model: nn.Module, situation: Situation) -> dict[str, ParallelStyle]:
     names = _names_of_own_weights(model)
     linears = {part: names[part] for part in called if type(part) is nn.Linear and part in names}
     plan: dict[str, ParallelStyle] = {}
-    for first, second in _pairs(model):
+    for first, *_, second in _runs(model):
         fits = first in linears and second in linears and first.out_features % ranks == 0
         if fits and not {linears[first], linears[second]} & set(plan):
             plan[linears[first]], plan[linears[second]] = ColwiseParallel(), RowwiseParallel()
@@ -74,21 +78,62 @@ def plan_of(model: nn.Module, situation: Situation) -> dict[str, ParallelStyle]:
     return plan
 
 
-def _pairs(model: nn.Module) -> Iterator[tuple[nn.Linear, nn.Linear]]:
-    """Yield linear layers of which one follows the other with only element-wise operations between them."""
+def dropouts_within(model: nn.Module, plan: Mapping[str, ParallelStyle]) -> list[str]:
+    """Return the names of what drops values between two layers that share theirs out: each rank has other values there.
+
+    Args:
+        model: The model.
+        plan: What `plan_of` has returned for it.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    runs = [run for run in _runs(model) if isinstance(plan.get(names[run[-1]]), RowwiseParallel)]
+    return [names[part] for _, *between, _ in runs for part in between if isinstance(part, nn.Dropout) or getattr(part, "draws", False)]
+
+
+class DrawnApart(nn.Module):
+    """Dropout of values of which every rank has its own: drawn alike they would fall in the same places of every part.
+
+    What is drawn elsewhere goes on as if nothing had been drawn here but one number, and so stays the same on every rank.
+
+    Args:
+        dropout: The dropout.
+        ranks: This process's place in the job.
+    """
+
+    def __init__(self, dropout: nn.Module, ranks: RankContext) -> None:
+        super().__init__()
+        self.dropout, self._ranks = dropout, ranks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop values while training."""
+        if not self.training:
+            return x
+        device, seed = self._ranks.device, int(torch.randint(1 << 62, ())) + self._ranks.rank
+        kept = torch.get_rng_state(), None if device.type == "cpu" else generator_state(device)
+        torch.default_generator.manual_seed(seed)
+        seed_device(seed, device)
+        out: Tensor = self.dropout(x)
+        torch.set_rng_state(kept[0])
+        if kept[1] is not None:
+            set_generator_state(kept[1], device)
+        return out
+
+
+def _runs(model: nn.Module) -> Iterator[list[nn.Module]]:
+    """Yield linear layers of which one follows the other, with the element-wise operations that lie between them."""
     runs: list[Sequence[nn.Module]] = [part for part in model.modules() if isinstance(part, nn.Sequential)]  # type: ignore[misc]
+    runs += [[part.get_submodule(name) for name in run] for part in model.modules() for run in getattr(part, "column_row_runs", ())]
     for run in [chain_of(model) or (), *runs]:
-        waiting: nn.Linear | None = None
+        met: list[nn.Module] = []
         for leaf in _flat(run):
             if type(leaf) is nn.Linear:
-                if waiting is not None:
-                    yield waiting, leaf
-                waiting = leaf if waiting is None else None
-            elif not (isinstance(leaf, _ELEMENTWISE) or getattr(leaf, "elementwise", False)):
-                waiting = None
-    for part in model.modules():
-        for first, second in getattr(part, "column_row_pairs", ()):
-            yield part.get_submodule(first), part.get_submodule(second)  # type: ignore[misc]
+                if met:
+                    yield [*met, leaf]
+                met = [] if met else [leaf]
+            elif met and (isinstance(leaf, _ELEMENTWISE) or getattr(leaf, "elementwise", False)):
+                met.append(leaf)
+            else:
+                met = []
 
 
 def _flat(run: Sequence[nn.Module] | nn.Sequential) -> Iterator[nn.Module]:

@@ -40,8 +40,8 @@ class PreNormBlock(nn.Module):
         self.activation = SwiGlu() if gated else make_activation(activation, inner)
         self.feed_out = nn.Linear(width_behind(self.activation, inner), width)
         self.dropout = QuickDropout(dropout)
-        # a gate's halves do not stay together where its columns are shared out among ranks
-        self.column_row_pairs = () if gated else (("feed_in", "feed_out"),)
+        # ranks may share out the first by columns and the last by rows, where what lies between goes element by element
+        self.column_row_runs = (("feed_in", "activation", "feed_out"),)
 
     def asked(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values `[b, h, l, d]` of the tokens `[b, l, w]`, the first two turned where positions are rotary."""
