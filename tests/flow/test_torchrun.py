@@ -110,6 +110,24 @@ def test_after_a_rank_was_killed_torchrun_starts_anew_and_the_run_goes_on(folder
 
 
 @pytest.mark.slow
+def test_what_several_processes_began_one_goes_on_with(folder):
+    """And with `devices: auto`, what only several devices can be asked for."""
+    recipe(folder, "fsdp", "{type: mishap}")
+    torchrun(folder, status=1)
+    (path,) = (folder / "runs/customers").iterdir()
+    assert (path / "checkpoints").is_dir()
+    command = [sys.executable, "-m", "deepseek", "run"]
+    subprocess.run([*command, str(path), "--resume"], cwd=folder, capture_output=True, check=True)
+    recipe(folder, "ddp")
+    told = json.loads(
+        torchrun(folder, arguments=["--set", "train.devices=auto", "--set", "train.communication=parameter_server", "--json"]).stdout
+    )
+    found = losses(path)
+    assert len(found) == 6
+    assert found == pytest.approx(losses(folder / told["run"]), abs=1e-5)
+
+
+@pytest.mark.slow
 def test_one_ranks_error_reaches_the_console_and_all_stop(folder):
     recipe(folder, "ddp", "{type: mishap, once: false}")
     done = torchrun(folder, status=1)
