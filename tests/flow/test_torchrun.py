@@ -119,9 +119,8 @@ def test_what_several_processes_began_one_goes_on_with(folder):
     command = [sys.executable, "-m", "deepseek", "run"]
     subprocess.run([*command, str(path), "--resume"], cwd=folder, capture_output=True, check=True)
     recipe(folder, "ddp")
-    told = json.loads(
-        torchrun(folder, arguments=["--set", "train.devices=auto", "--set", "train.communication=parameter_server", "--json"]).stdout
-    )
+    settings = ["--set", "train.devices=auto", "--set", "train.communication=parameter_server"]
+    told = json.loads(torchrun(folder, arguments=[*settings, "--json"]).stdout)
     found = losses(path)
     assert len(found) == 6
     assert found == pytest.approx(losses(folder / told["run"]), abs=1e-5)
