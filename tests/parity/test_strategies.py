@@ -47,6 +47,13 @@ def test_chains_with_ways_round_and_members_are_cut_too(jobs):
         require_same(found, jobs.fit(RankContext(), "auto", trunk=case["trunk"], epochs=2))
 
 
+def test_texts_of_unequal_length_are_read_alike(jobs):
+    strategies = ["fsdp", "tensor"]
+    (wanted,) = jobs.fit_texts_by(RankContext(), ["auto"])
+    for found in launch(jobs.fit_texts_by, 2, strategies, device="cpu"):
+        require_same((*found, None), wanted)
+
+
 def test_a_batch_in_pieces_and_best_weights_without_an_average(jobs):
     changes = {"accumulate": 3, "ema": None, "optimizer": {"type": "sgd", "learning_rate": 0.2}, "validate_every": 2}
     case = {"strategy": "fsdp", "max_norm": 2.0, **changes}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from rank_jobs import fit_texts
 
 from deepseek.data.augment.base import Augmentation
 from deepseek.data.batch import Batch
@@ -87,6 +88,12 @@ def refusals(context, cases):
         else:
             words.append("nothing")
     return words
+
+
+def fit_texts_by(context, strategies):
+    """Train a small Transformer on texts of unequal length, one strategy after the other."""
+    encoder = {"type": "text_transformer", "width": 16, "heads": 2, "depth": 2, "dropout": 0.0}
+    return [fit_texts(context, encoder, strategy=strategy, max_steps=30) for strategy in strategies]
 
 
 class Stop(Callback):
