@@ -155,7 +155,7 @@ def _several_devices(recipe: RecipeSections) -> Iterator[Problem]:
 
 def _strategies(recipe: RecipeSections) -> Iterator[Problem]:
     train = recipe.train
-    name = train.strategy["type"]
+    name = AUTO if train.strategy == AUTO else train.strategy["type"]
     if _devices_of(recipe) in (1, AUTO):
         return  # one device has the whole model, and of torchrun's processes nothing is known here
     plain = train.communication == AUTO or train.communication["type"] == "all_reduce"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     ModelSpec = dict[str, Any] | Auto
     OptimizerSpec = dict[str, Any] | Auto
     ScheduleSpec = dict[str, Any] | Auto
-    StrategySpec = dict[str, Any]
+    StrategySpec = dict[str, Any] | Auto
     ExchangeSpec = dict[str, Any] | Auto
     ClippingSpecs = list[dict[str, Any]]
     LayerRatesSpec = dict[str, Any]
@@ -54,7 +54,7 @@ else:
     ModelSpec = component("model", AUTO)
     OptimizerSpec = component("optimizer", AUTO)
     ScheduleSpec = component("schedule", AUTO)
-    StrategySpec = component("strategy")
+    StrategySpec = component("strategy", AUTO)
     ExchangeSpec = component("exchange", AUTO)
     ClippingSpecs = Annotated[
         list[component("clipping")],

@@ -23,8 +23,6 @@ from deepseek.recipe.values import (
     Text,
 )
 
-STRATEGY: StrategySpec = {"type": AUTO}
-
 
 class EarlyStoppingSection(Section):
     """When to stop because validation gets no better."""
@@ -105,7 +103,7 @@ class TrainSection(Section):
     """Accelerators or processes to train on."""
     device: Text = AUTO
     """`auto`, `cpu`, or an accelerator by its torch name, such as `cuda`."""
-    strategy: StrategySpec = STRATEGY
+    strategy: StrategySpec = AUTO
     """How several devices share out the model: `ddp`, `fsdp`, `tensor`, `pipeline`, `horovod`, or `auto` by memory."""
     communication: ExchangeSpec = AUTO
     """How several devices sum their gradients; `auto` is `all_reduce`, exactly."""
