@@ -86,15 +86,16 @@ def test_what_does_not_go_together_is_refused_before_the_first_step(jobs):
 
 def test_a_checkpoint_in_parts_goes_on_on_any_ranks_and_with_any_strategy(jobs, tmp_path):
     whole = jobs.fit(RankContext(), "auto")
-    for strategy in ("fsdp", "tensor", "pipeline"):
-        folder = tmp_path / strategy
-        assert launch(jobs.fit_until, 2, 10, {"strategy": strategy, "folder": folder}, device="cpu") == "stopped"
-        files = {path.name for path in (folder / "checkpoints" / "step-000010").iterdir()}
+    begun = [{"strategy": strategy, "folder": tmp_path / "begun" / strategy} for strategy in ("fsdp", "tensor", "pipeline")]
+    assert launch(jobs.fit_until_all, 2, 10, begun, device="cpu") == ["stopped"] * 3
+    for case in begun:
+        files = {path.name for path in (case["folder"] / "checkpoints" / "step-000010").iterdir()}
         assert files == {"rank-00000.safetensors", "rank-00001.safetensors", "index.json", "state.json", "manifest.json"}
-        for name, ranks, other in (("alone", 1, "auto"), ("other", 2, "ddp"), ("more", 4, "fsdp")):
-            shutil.copytree(folder, tmp_path / name / strategy)
-            case = {"strategy": other, "folder": tmp_path / name / strategy}
-            require_same(jobs.go_on(RankContext(), case) if ranks == 1 else launch(jobs.go_on, ranks, case, device="cpu"), whole)
+    for ranks, other in ((1, "auto"), (2, "ddp"), (4, "fsdp")):
+        shutil.copytree(tmp_path / "begun", tmp_path / str(ranks))
+        cases = [{"strategy": other, "folder": tmp_path / str(ranks) / str(case["strategy"])} for case in begun]
+        for found in launch(jobs.go_on_all, ranks, cases, device="cpu"):
+            require_same(found, whole)
 
 
 EVERYTHING = {
@@ -149,9 +150,11 @@ def test_with_every_option_on_a_resume_is_the_uninterrupted_run(jobs, tmp_path):
 def test_a_checkpoint_of_one_device_goes_on_in_parts(jobs, tmp_path):
     whole = jobs.fit(RankContext(), "auto")
     jobs.fit_until(RankContext(), 10, {"strategy": "auto", "folder": tmp_path / "one"})
-    for strategy in ("fsdp", "tensor", "pipeline"):
-        shutil.copytree(tmp_path / "one", tmp_path / strategy)
-        require_same(launch(jobs.go_on, 2, {"strategy": strategy, "folder": tmp_path / strategy}, device="cpu"), whole)
+    cases = [{"strategy": strategy, "folder": tmp_path / strategy} for strategy in ("fsdp", "tensor", "pipeline")]
+    for case in cases:
+        shutil.copytree(tmp_path / "one", case["folder"])
+    for found in launch(jobs.go_on_all, 2, cases, device="cpu"):
+        require_same(found, whole)
 
 
 def test_a_damaged_or_missing_part_is_named_and_the_checkpoint_before_is_whole(jobs, tmp_path):

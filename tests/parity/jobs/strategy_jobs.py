@@ -116,6 +116,10 @@ def fit_until(context, step, case):
     raise AssertionError("nobody stopped it")
 
 
+def fit_until_all(context, step, cases):
+    return [fit_until(context, step, case) for case in cases]
+
+
 def fit_broken_off(context, folder, step, cases):
     """Train each case to its end, again until the checkpoint of a step, and go on from there; return both ends."""
     found = []
@@ -132,6 +136,10 @@ def fit_broken_off(context, folder, step, cases):
 
 def go_on(context, case):
     return fit(context, resume=True, **case)
+
+
+def go_on_all(context, cases):
+    return [go_on(context, case) for case in cases]
 
 
 class AtStep(Callback):
