@@ -177,9 +177,10 @@ def cut_the_network():
         try:
             if stat.S_ISSOCK(os.fstat(number).st_mode):
                 with socket.socket(fileno=os.dup(number)) as connection:
-                    connection.shutdown(socket.SHUT_RDWR)
+                    if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        connection.shutdown(socket.SHUT_RDWR)
         except OSError:
-            continue  # what listed the folder is closed again, and what listens is connected to nobody
+            continue  # what listed the folder is closed again
 
 
 def cut(context, rank, step, case):
