@@ -18,7 +18,7 @@ from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Json
 from deepseek.training.step import Loss
 
-NOT_IN_PARTS = {"channels_last": False, "activation_checkpointing": 0}
+NOT_IN_PARTS: Json = {"channels_last": False, "activation_checkpointing": 0}
 """What a run that goes on with a model in parts takes back of what was decided for a whole one: it changes no result."""
 _HINT = "take strategy: ddp"
 

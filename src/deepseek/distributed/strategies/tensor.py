@@ -69,7 +69,7 @@ def plan_of(model: nn.Module, situation: Situation) -> dict[str, ParallelStyle]:
     linears = {part: names[part] for part in called if type(part) is nn.Linear and part in names}
     plan: dict[str, ParallelStyle] = {}
     for first, *_, second in _runs(model):
-        fits = first in linears and second in linears and first.out_features % ranks == 0
+        fits = isinstance(first, nn.Linear) and first.out_features % ranks == 0 and {first, second} <= linears.keys()
         if fits and not {linears[first], linears[second]} & set(plan):
             plan[linears[first]], plan[linears[second]] = ColwiseParallel(), RowwiseParallel()
     for linear, name in linears.items():
