@@ -56,6 +56,16 @@ class Calibration:
             count += len(next(iter(batch.values())))
         return Calibration(tuple(taken))
 
+    def cut(self, rows: int) -> Calibration:
+        """Return the same rows in batches of at most so many."""
+        return Calibration(
+            tuple(
+                {name: array[start : start + rows] for name, array in batch.items()}
+                for batch in self.batches
+                for start in range(0, len(next(iter(batch.values()))), rows)
+            )
+        )
+
 
 def _cut(rows: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
     left = most

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from deepseek.compression.calibration import Arrays, Calibration
+from deepseek.compression.calibration import BATCH_ROWS, Arrays, Calibration
 from deepseek.compression.onnx_graph import between, layers_of, prepared
 from deepseek.compression.onnx_storage import storable, store
 from deepseek.compression.quantizer import NOTHING, Quantizer
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Form = Literal["onnxruntime", "tensorrt"]
 _STATIC = frozenset({"Conv", "Gemm", "MatMul", "Gather"})
 _DYNAMIC = frozenset({"Conv", "MatMul", "Gather", "LSTM"})
+_TOGETHER = {"minmax": 4, "entropy": BATCH_ROWS, "percentile": BATCH_ROWS}
+"""Rows whose ranges are measured at once: ONNX Runtime keeps every activation of these, a gigabyte a row of a large network. Few are enough
+for extremes; histograms begin with the range of the first rows."""
 _WIDE_SUMS = ("avx_vnni", "avx512_vnni", "amx_int8")
 
 
@@ -100,8 +103,8 @@ class OnnxQuantizer(Quantizer):
                 augmented_model_path=str(Path(folder) / "augmented.onnx"),
                 calibrate_method=methods[self._settings.calibration],
             )
-            for batch in self._calibration.batches:  # one at a time: it holds every activation of what it is given
-                calibrator.collect_data(_Reader([{name: batch[name] for name in _inputs(self._model)}]))
+            for rows in self._calibration.cut(_TOGETHER[self._settings.calibration]).batches:
+                calibrator.collect_data(_Reader([{name: rows[name] for name in _inputs(self._model)}]))
             return calibrator.compute_data()
 
     def _quantized(self, floats: frozenset[str]) -> onnx.ModelProto:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from deepseek.artifacts import Bundle
 from deepseek.compression.settings import Int8Settings
 from deepseek.exporters.base import Exporter
 from deepseek.exporters.int8 import exported_int8
 from deepseek.exporters.metric import require_metric
 from deepseek.exporters.original import Original
-from deepseek.exporters.parity import TOLERANCE, compare, require_parity
+from deepseek.exporters.parity import TOLERANCE, Parity, compare, require_parity
 from deepseek.exporters.writing import Exported, document_of, hidden_bundle
 
 
@@ -39,12 +41,17 @@ def exported(original: Original, exporter: Exporter, folder: Path, *, int8: Int8
         document.update(exporter.check(target))
 
     with hidden_bundle(original, folder, document=document, write=write, copies=exporter.copies) as bundle:
-        candidate = exporter.candidate(bundle)
-        parity = compare(original.predictor, candidate, original.batches())
-        document["parity"] = parity.to_json()
-        if exporter.precision == "fp32":
-            document["tolerance"] = TOLERANCE
-            require_parity(parity)
-        else:
-            document["metric"] = require_metric(original, candidate, exporter.precision)
-        yield Exported(bundle, parity, document)
+        yield Exported(bundle, _judged(original, exporter, bundle, document), document)
+
+
+def _judged(original: Original, exporter: Exporter, bundle: Bundle, document: dict[str, Any]) -> Parity:
+    """Compare what was exported with the original, note in the document how they agree, and forget the loaded network."""
+    candidate = exporter.candidate(bundle)
+    parity = compare(original.predictor, candidate, original.batches())
+    document["parity"] = parity.to_json()
+    if exporter.precision == "fp32":
+        document["tolerance"] = TOLERANCE
+        require_parity(parity)
+    else:
+        document["metric"] = require_metric(original, candidate, exporter.precision)
+    return parity

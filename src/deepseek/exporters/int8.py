@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,12 @@ def exported_int8(original: Original, exporter: Exporter, folder: Path, *, setti
         ExportError: Every choice of layers loses more than is allowed, or there is no INT8 form.
         InputError: There are no training rows.
     """
+    with ExitStack() as kept:
+        yield _best(original, exporter, folder, settings=settings, kept=kept)
+
+
+def _best(original: Original, exporter: Exporter, folder: Path, *, settings: Int8Settings, kept: ExitStack) -> Exported:
+    """Return the first choice of layers that passes; its folder is taken away when `kept` ends, and all else with this call."""
     calibration = original.calibration(settings.calibration_rows)
     document = document_of(original, backend=exporter.backend, precision="fp32")
     with hidden_bundle(original, folder, document=document, write=lambda target: exporter.write(original.graph, target)) as whole:
@@ -47,7 +53,8 @@ def exported_int8(original: Original, exporter: Exporter, folder: Path, *, setti
         for trial in trials(quantizer, calibration, fall_back=settings.fall_back):
             document = document_of(original, backend=exporter.backend, precision="int8")
             write = partial(_write, exporter, quantizer, floats=trial.floats, document=document)
-            with hidden_bundle(original, folder, document=document, write=write) as bundle:
+            with ExitStack() as attempt:
+                bundle = attempt.enter_context(hidden_bundle(original, folder, document=document, write=write))
                 candidate = exporter.candidate(bundle)
                 drop = drop_of(original, candidate, allowed=settings.max_drop)
                 tried.append({"floats": len(trial.floats), "metric": drop["exported"], "lost": drop["lost"]})
@@ -56,8 +63,8 @@ def exported_int8(original: Original, exporter: Exporter, folder: Path, *, setti
                     continue
                 parity = compare(original.predictor, candidate, original.batches())
                 document |= {"parity": parity.to_json(), "metric": drop, "int8": _told(quantizer, trial, tried, rows=calibration.rows)}
-                yield Exported(bundle, parity, document)
-                return
+                kept.push(attempt.pop_all())
+                return Exported(bundle, parity, document)
     raise ExportError(_refusal(original, quantizer, settings, tried), hint="nothing was kept; allow more with max_drop, or export in fp32")
 
 

@@ -111,7 +111,10 @@ def operators() -> dict[Any, Callable[..., Any]]:
     """Return the ONNX forms of operators that PyTorch's exporter does not know: the project's, plugins', `OPERATORS`."""
     assert text_rnn.recurrent is not None  # importing its file has registered the operator
     assert recurrent.lstm_from is not None
-    own = {torch.ops.deepseek.recurrent.default: _recurrent, torch.ops.deepseek.lstm_from.default: _lstm_from}
+    own: dict[Any, Callable[..., Any]] = {
+        torch.ops.deepseek.recurrent.default: _recurrent,
+        torch.ops.deepseek.lstm_from.default: _lstm_from,
+    }
     return {**own, **onnx_forms(), **OPERATORS}
 
 

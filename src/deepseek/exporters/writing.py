@@ -73,6 +73,7 @@ def hidden_bundle(
             for name in copies:
                 shutil.copyfile(source.file(name), target / name)
             write(target)
+        del write  # it may hold the whole network, and what waits here keeps what it names
         yield Bundle.open(hidden)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)

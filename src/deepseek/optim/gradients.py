@@ -58,7 +58,7 @@ def trained_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> li
         ['0', '0']
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    trained = []
+    trained: list[Trained] = []
     for place, group in enumerate(optimizer.param_groups):
         called = _name_of(group, place)
         called = f"{called}, group {place}" if any(one.group == called for one in trained) else called

@@ -93,7 +93,8 @@ class AdamUpdate(Update):
             super().__call__(limits)
             self._groups = self._gather()
             return
-        refused, divisors = limits.refused, limits.divisors or [None] * len(gathered)
+        refused = limits.refused
+        divisors: Sequence[Tensor | None] = limits.divisors or [None] * len(gathered)
         for (group, parameters, means, squares, steps), grads, divisor in zip(self._groups, gathered, divisors, strict=True):
             torch._foreach_add_(steps, 1)
             self._kernel(

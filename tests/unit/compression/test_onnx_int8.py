@@ -4,10 +4,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization.calibrate import MinMaxCalibrater
 
 from deepseek.compression.calibration import Calibration
 from deepseek.compression.onnx_graph import between, layers_of, weight_bytes
-from deepseek.compression.onnx_int8 import OnnxQuantizer
+from deepseek.compression.onnx_int8 import OnnxQuantizer, _Reader
 from deepseek.compression.settings import Int8Settings
 from deepseek.errors import ExportError, InputError
 
@@ -95,6 +96,21 @@ def test_scales_come_from_the_calibration_rows(path, tmp_path):
         OnnxQuantizer(path, batches, settings=Int8Settings(method="static")).write(tmp_path / str(place))
         made.append((tmp_path / str(place) / "model.onnx").read_bytes())
     assert made[0] == made[1] != made[2]
+
+
+def test_few_rows_are_measured_at_once_and_none_is_left_out(path, monkeypatch):
+    given = []
+
+    def looked_at(calibrator, reader):
+        batch = reader.get_next()
+        given.append(batch["x"])
+        collect(calibrator, _Reader([batch]))
+
+    collect = MinMaxCalibrater.collect_data
+    monkeypatch.setattr(MinMaxCalibrater, "collect_data", looked_at)
+    assert OnnxQuantizer(path, FIXED, settings=Int8Settings()).ranges
+    assert max(map(len, given)) <= 4
+    np.testing.assert_array_equal(np.concatenate(given), np.concatenate([batch["x"] for batch in FIXED.batches]))
 
 
 def test_what_lies_between_convolutions_goes_with_them(path):

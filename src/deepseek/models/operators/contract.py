@@ -91,7 +91,7 @@ class OperatorContract(ABC):
     def test_every_parameter_learns(self) -> None:
         """A gradient reaches each, and it is finite."""
         operator = self._built()
-        operator(self.draw(4, *self.inner[0], self.width).requires_grad_()).square().sum().backward()  # type: ignore[no-untyped-call]
+        operator(self.draw(4, *self.inner[0], self.width).requires_grad_()).square().sum().backward()
         for name, parameter in operator.named_parameters():
             assert parameter.grad is not None, f"no gradient reaches {name}"
             assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
@@ -101,10 +101,10 @@ class OperatorContract(ABC):
         for rows, inner in itertools.product((4, 5), self.inner):
             operator, x = self._built(), self.draw(rows, *inner, self.width).requires_grad_()
             real = operator(x)
-            mode = FakeTensorMode()  # type: ignore[no-untyped-call]
+            mode = FakeTensorMode()
             held = {**dict(operator.named_parameters()), **dict(operator.named_buffers())}
             with mode:
-                state = {name: mode.from_tensor(value) for name, value in held.items()}
+                state: dict[str, Tensor] = {name: mode.from_tensor(value) for name, value in held.items()}
                 empty = torch.func.functional_call(operator, state, (mode.from_tensor(x),))
             assert (empty.shape, empty.dtype, empty.stride()) == (real.shape, real.dtype, real.stride())
 
@@ -159,7 +159,7 @@ class OperatorContract(ABC):
         with torch.autocast("cpu", torch.bfloat16):
             near = operator(layer(x))
         torch.testing.assert_close(near.float(), operator(layer(x)), rtol=0.1, atol=0.1)
-        near.float().sum().backward()  # type: ignore[no-untyped-call]
+        near.float().sum().backward()
         assert all(parameter.grad is not None and torch.isfinite(parameter.grad).all() for parameter in layer.parameters())
 
     def test_how_a_tensor_lies_in_memory_changes_nothing(self) -> None:
@@ -231,11 +231,11 @@ class OperatorContract(ABC):
         return [out.detach(), *torch.autograd.grad(out, [live, *parameters], weights)]
 
 
-class _Calls(TorchDispatchMode):
+class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes which operators are called that are not PyTorch's own, and with what."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.made: list[tuple[Any, tuple[Any, ...]]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
