@@ -2,6 +2,10 @@
 
 Rank 0 goes the whole road; the others wait for what there is to do together and do that. What rank 0 tells them is a few lines of JSON in
 the store that torchrun keeps for its processes; everything else lies on a disk that all of them see.
+
+That store outlives the processes: after torchrun has started them anew, it still holds what those before them have written. So the ranks
+first agree on a word of their own, under which they write from then on. A rank asks under a word that nobody has used before, and rank 0,
+which has made up theirs, answers every one who asks, until all ranks have said that they know it.
 """
 
 from __future__ import annotations
@@ -9,12 +13,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
-from torch.distributed import Store, rendezvous  # type: ignore[attr-defined]  # re-exported without being named
+from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]  # re-exported without being named
 
 from deepseek.distributed.devices import pick_device, set_device
 from deepseek.distributed.launch import join_group
@@ -23,7 +29,8 @@ from deepseek.distributed.strategies.horovod import horovod_store
 from deepseek.processors import usable_cores
 
 _ASKED_S = timedelta(seconds=30)
-_KEY = "deepseek/job"
+_LOOK_S = 0.05
+_KEY = "deepseek"
 
 
 class Team:
@@ -41,6 +48,7 @@ class Team:
 
     def __init__(self, rank: int, ranks: int, store: Store) -> None:
         self.rank, self.ranks, self._store = rank, ranks, store
+        self._own: Store | None = None
         self._told = 0
         self._context: RankContext | None = None
         name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
@@ -59,18 +67,12 @@ class Team:
             message: Plain JSON values.
         """
         self._told += 1
-        self._store.set(f"{_KEY}/{self._told}", json.dumps(message))
+        self._met().set(f"told/{self._told}", json.dumps(message))
 
     def listen(self) -> dict[str, Any]:
         """Wait, however long it takes, until rank 0 says what to do next."""
         self._told += 1
-        key = f"{_KEY}/{self._told}"
-        while not self._store.check([key]):
-            try:
-                self._store.wait([key], _ASKED_S)
-            except (TimeoutError, dist.DistStoreError):
-                continue
-        message: dict[str, Any] = json.loads(self._store.get(key))
+        message: dict[str, Any] = json.loads(_awaited(self._met(), f"told/{self._told}"))
         return message
 
     def join(self, device: str, *, timeout_s: float) -> RankContext:
@@ -89,9 +91,43 @@ class Team:
                     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: never over a network card
             else:
                 set_device(place)
-            self._context = RankContext(self.rank, self.ranks, place, self._store)
+            self._context = RankContext(self.rank, self.ranks, place, self._met())
             join_group(self._context, timeout_s=timeout_s)
         return self._context
+
+    def _met(self) -> Store:
+        """Return the store of these processes alone, after all of them have met."""
+        if self._own is None:
+            word = self._answer_all() if self.leads else self._ask()
+            self._own = PrefixStore(f"{_KEY}/{word}", self._store)
+        return self._own
+
+    def _answer_all(self) -> str:
+        word, missing = uuid4().hex, set(range(1, self.ranks))
+        while missing:
+            for rank in sorted(missing):
+                if self._store.check([asked := f"{_KEY}/asks/{rank}"]):  # this one's, or that of one before it
+                    self._store.set(f"{_KEY}/{self._store.get(asked).decode()}", word)
+            missing = {rank for rank in missing if not self._store.check([f"{_KEY}/{word}/knows/{rank}"])}
+            time.sleep(_LOOK_S)
+        return word
+
+    def _ask(self) -> str:
+        mine = uuid4().hex
+        self._store.set(f"{_KEY}/asks/{self.rank}", mine)
+        word = _awaited(self._store, f"{_KEY}/{mine}").decode()
+        self._store.set(f"{_KEY}/{word}/knows/{self.rank}", "yes")
+        return word
+
+
+def _awaited(store: Store, key: str) -> bytes:
+    """Return what stands under a key, however long it takes until something does."""
+    while not store.check([key]):
+        try:
+            store.wait([key], _ASKED_S)
+        except (TimeoutError, dist.DistStoreError):
+            continue
+    return store.get(key)
 
 
 _team: Team | None = None
