@@ -60,8 +60,9 @@ def recipe(folder, strategy, mishap=None):
     (folder / "customers.yaml").write_text(text)
 
 
-def torchrun(folder, *options, status=0, arguments=()):
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options, "-m", "deepseek", "run", "customers.yaml"]
+def torchrun(folder, *options, status=0, arguments=(), name=None):
+    meeting = ["--standalone"] if name is None else ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--rdzv-id", name]
+    words = ["-m", "torch.distributed.run", *meeting, "--nproc-per-node", "2", *options, "-m", "deepseek", "run", "customers.yaml"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *words, *arguments], cwd=folder, capture_output=True, text=True, timeout=380, check=False, env=environment
@@ -124,6 +125,18 @@ def test_what_several_processes_began_one_goes_on_with(folder):
     found = losses(path)
     assert len(found) == 6
     assert found == pytest.approx(losses(folder / told["run"]), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_job_with_a_name_goes_on_with_what_it_has_begun(folder):
+    recipe(folder, "ddp", "{type: mishap}")
+    torchrun(folder, name="night", status=1)
+    done = torchrun(folder, name="night")
+    assert "begun by the job 'night'" in done.stderr
+    (path,) = (folder / "runs/customers").iterdir()
+    assert (path / "metrics.json").is_file()
+    steps = [line["step"] for line in map(json.loads, (path / "events.jsonl").read_text().splitlines()) if line["event"] == "start"]
+    assert len(steps) == 2
 
 
 @pytest.mark.slow

@@ -42,8 +42,9 @@ class Team:
         store: Where they write to each other.
 
     Attributes:
+        named: Whether whoever started it gave it a name, `--rdzv-id`.
         identity: What this job is called, the same after torchrun has started its processes anew.
-        restarts: How often it has.
+        restarts: How often it has because one failed; that machines joined or left does not count.
     """
 
     def __init__(self, rank: int, ranks: int, store: Store) -> None:
@@ -52,7 +53,8 @@ class Team:
         self._told = 0
         self._context: RankContext | None = None
         name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-        self.identity = name if name != "none" else f"{socket.gethostname()}-{os.getppid()}"  # torchrun is the parent of rank 0
+        self.named = name != "none"
+        self.identity = name if self.named else f"{socket.gethostname()}-{os.getppid()}"  # torchrun is the parent of rank 0
         self.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
     @property

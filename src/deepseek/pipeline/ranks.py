@@ -86,15 +86,21 @@ def mark(folder: RunFolder) -> None:
 def begun_by_this_job(runs: Path) -> RunFolder | None:
     """Return the run that this job had begun before torchrun started its processes anew; nothing where there is none.
 
+    A job that has a name is known by it: it goes on with what a job of that name has begun and not brought to its end.
+
     Args:
         runs: The folder of the runs of this recipe's name.
     """
     team = team_of_environment()
-    if team is None or not team.restarts or not runs.is_dir():
+    if team is None or not (team.restarts or team.named) or not runs.is_dir():
         return None
     for path in reversed(standing_runs(runs)):
         told = path / _STARTED_BY
         if told.is_file() and read_json(told)["job"] == team.identity:
-            progress.log(f"started anew, {team.restarts} times so far: going on with {path}")
-            return RunFolder(path)
+            run = RunFolder(path)
+            if run.metrics.is_file() and not team.restarts:
+                return None  # an earlier job of this name came to its end
+            why = f"started anew, {team.restarts} times so far" if team.restarts else f"begun by the job {team.identity!r}"
+            progress.log(f"{why}: going on with {path}")
+            return run
     return None
