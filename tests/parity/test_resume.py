@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 
@@ -11,7 +12,7 @@ import torch
 from deepseek.data.augment.base import Augmentation
 from deepseek.data.batch import Batch
 from deepseek.errors import CheckpointError, InputError
-from deepseek.training import Trainer, TrainSettings
+from deepseek.training import Trainer, TrainSettings, checkpoint
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.checkpoint import list_checkpoints
 
@@ -150,6 +151,26 @@ def test_a_damaged_checkpoint_is_refused_or_passed_over(small, tmp_path, damage)
         trainer(small, tmp_path / "b").fit(resume=True)
     last = trainer(small, tmp_path / "b")
     last.fit(resume="auto")
+    assert_same(straight, last)
+
+
+def test_a_full_disk_ends_the_run_with_the_reason_and_it_goes_on_from_the_checkpoint_before(small, tmp_path, monkeypatch):
+    straight = run(small, tmp_path / "a")
+    folder = tmp_path / "b" / "checkpoints"
+
+    def save_file(tensors, path):
+        if len(list_checkpoints(folder)) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(tensors, path)
+
+    write = checkpoint.save_file
+    with monkeypatch.context() as disk:
+        disk.setattr(checkpoint, "save_file", save_file)
+        with pytest.raises(CheckpointError, match="step-000009 cannot be written: the disk is full"):
+            trainer(small, tmp_path / "b", checkpoint_every=3, keep=9).fit()
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000003", "step-000006"]
+    last = trainer(small, tmp_path / "b")
+    last.fit(resume=True)
     assert_same(straight, last)
 
 
