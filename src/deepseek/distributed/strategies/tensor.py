@@ -66,7 +66,7 @@ def plan_of(model: nn.Module, situation: Situation) -> dict[str, ParallelStyle]:
     """
     called, ranks = called_in(model, situation.row.inputs), situation.ranks.ranks
     names = _names_of_own_weights(model)
-    linears = {part: names[part] for part in called if type(part) is nn.Linear and part in names}
+    linears: dict[nn.Module, str] = {part: names[part] for part in called if type(part) is nn.Linear and part in names}
     plan: dict[str, ParallelStyle] = {}
     for first, *_, second in _runs(model):
         fits = isinstance(first, nn.Linear) and first.out_features % ranks == 0 and {first, second} <= linears.keys()
