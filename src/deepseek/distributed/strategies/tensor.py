@@ -73,7 +73,7 @@ def plan_of(model: nn.Module, situation: Situation) -> dict[str, ParallelStyle]:
         if fits and not {linears[first], linears[second]} & set(plan):
             plan[linears[first]], plan[linears[second]] = ColwiseParallel(), RowwiseParallel()
     for linear, name in linears.items():
-        if name not in plan and linear.out_features % ranks == 0:
+        if name not in plan and isinstance(linear, nn.Linear) and linear.out_features % ranks == 0:
             plan[name] = ColwiseParallel(output_layouts=Replicate())
     return plan
 
