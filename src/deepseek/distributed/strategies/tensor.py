@@ -87,7 +87,8 @@ def dropouts_within(model: nn.Module, plan: Mapping[str, ParallelStyle]) -> list
     """
     names = {module: name for name, module in model.named_modules()}
     runs = [run for run in _runs(model) if isinstance(plan.get(names[run[-1]]), RowwiseParallel)]
-    return [names[part] for _, *between, _ in runs for part in between if isinstance(part, nn.Dropout) or getattr(part, "draws", False)]
+    between = [part for run in runs for part in run[1:-1] if isinstance(part, nn.Dropout) or getattr(part, "draws", False)]
+    return list(dict.fromkeys(names[part] for part in between))  # a sequence in a chain is looked at twice
 
 
 class DrawnApart(nn.Module):
