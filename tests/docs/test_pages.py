@@ -14,6 +14,7 @@ from deepseek.recipe.sections import (
     AlarmSection,
     BatchingSection,
     CanarySection,
+    ClusterSection,
     DataSection,
     ExperimentSection,
     FreshRowsSection,
@@ -74,7 +75,7 @@ def test_every_option_on_the_page_exists():
 @pytest.mark.parametrize(
     "section",
     [
-        *(RecipeSections, DataSection, SplitSection, SuspectsSection, TrainSection, TuneSection),
+        *(RecipeSections, DataSection, SplitSection, SuspectsSection, TrainSection, TuneSection, ClusterSection),
         *(ServeSection, BatchingSection, ExperimentSection, GuardSection, MonitorSection, AlarmSection, WindowSection),
         *(OnAlarmSection, FreshRowsSection, ShadowSection, CanarySection, OnlineSection, LearnSection, LiveSection, SelfTrainingSection),
     ],
