@@ -59,7 +59,7 @@ class GradientVariance(LayerRates):
 
     def measure(self, gradients: Gradients) -> bool:
         """Measure the variances where it is time, and set the factors."""
-        if self.made % self.every or not gradients.tensors:
+        if self.made % self.every:
             return False
         variance, mean, count = self._variances(gradients), self.state["mean"], self.state["count"]
         measured = (variance > 0.0) & (variance < math.inf)
