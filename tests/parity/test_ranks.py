@@ -166,3 +166,12 @@ def test_clippings_and_rates_by_layer_decide_alike_on_every_rank(jobs, tmp_path)
     resumed, _, _ = jobs.fit(RankContext(), tmp_path, resume=True, **changes)
     for name, value in resumed.items():
         np.testing.assert_array_equal(value, together[name])
+
+
+def test_whether_a_step_is_made_is_said_by_rank_0(jobs):
+    """Ranks whose processors reckon norms differently in the last bit must not part."""
+    alone, history, _ = jobs.fit_in_disagreement(RankContext())
+    together, entries, _ = launch(jobs.fit_in_disagreement, 2, device="cpu")
+    for name, value in alone.items():
+        np.testing.assert_allclose(together[name], value, rtol=0, atol=1e-5)
+    assert entries[-1]["train_loss"] == pytest.approx(history[-1]["train_loss"], abs=1e-5)

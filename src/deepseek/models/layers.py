@@ -128,14 +128,25 @@ def _groups(width: int) -> int:
     return width // 8 if width % 8 == 0 else 1
 
 
-def checked_residual(every: int, depth: int) -> int:
+def checked_residual(every: int, depth: int, *, widening: tuple[int, int] | None = None) -> int:
     """Return every how many layers there is a way round.
 
+    Args:
+        every: As it was given; 0 for none.
+        depth: How many layers there are.
+        widening: From which width to which the first layer leads, where nothing is added if they differ.
+
     Raises:
-        InputError: It is more than there are layers, so that no way round would be made.
+        InputError: No way round would be made.
     """
     if every > depth:
         raise InputError(f"residual_every is {every} with a depth of {depth}", hint="it must be at most the depth, or 0")
+    if every and widening is not None and widening[0] != widening[1] and 2 * every > depth:
+        raise InputError(
+            f"residual_every is {every} with a depth of {depth}, and the first {every} layers, which lead from {widening[0]} values to"
+            f" {widening[1]}, have no way round: there would be none at all",
+            hint=f"a depth of at least {2 * every}, a smaller residual_every, or 0",
+        )
     return every
 
 

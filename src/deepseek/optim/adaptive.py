@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -48,6 +48,9 @@ class Adaptive:
         parameters: What is trained, in the optimizer's order.
         clip: The clippings.
         layer_rates: The rates; none for none.
+        agree: Replaces a scalar in place by that of rank 0, where there are several ranks. Norms of the same gradient may differ in their
+            last bit between processors of different kinds. A factor then differs in its last bit too, as all that an optimizer reckons
+            does, but whether a step is made must not differ at all.
 
     Example:
         >>> net = nn.Linear(2, 1)
@@ -55,8 +58,15 @@ class Adaptive:
         >>> made = make_adaptive(net, optimizer, clip=[{"type": "autoclip", "percentile": 50}])
     """
 
-    def __init__(self, parameters: Sequence[Trained], *, clip: Sequence[Clipping] = (), layer_rates: LayerRates | None = None) -> None:
-        self.clip, self.layer_rates = tuple(clip), layer_rates
+    def __init__(
+        self,
+        parameters: Sequence[Trained],
+        *,
+        clip: Sequence[Clipping] = (),
+        layer_rates: LayerRates | None = None,
+        agree: Callable[[Tensor], None] | None = None,
+    ) -> None:
+        self.clip, self.layer_rates, self._agree = tuple(clip), layer_rates, agree
         self._gradients = Gradients([one.parameter for one in parameters])
         self._groups = [*dict.fromkeys(one.group for one in parameters)]
 
@@ -79,6 +89,9 @@ class Adaptive:
             flag = clipping(self._gradients)
             if flag is not None:
                 refused = flag if refused is None else torch.maximum(refused, flag)
+        if refused is not None and self._agree is not None:
+            refused = refused.clone()  # it may be a piece of a history
+            self._agree(refused)
         if by_group:
             return Limits(refused, self._gradients.hand_over(self._groups))
         self._gradients.settle()
@@ -133,7 +146,12 @@ class Adaptive:
 
 
 def make_adaptive(
-    model: nn.Module, optimizer: torch.optim.Optimizer, *, clip: Sequence[Spec] | None = None, layer_rates: Spec | None = None
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    clip: Sequence[Spec] | None = None,
+    layer_rates: Spec | None = None,
+    agree: Callable[[Tensor], None] | None = None,
 ) -> Adaptive | None:
     """Return clippings and rates by their specs, for what an optimizer trains of a model; nothing where there are none.
 
@@ -142,10 +160,11 @@ def make_adaptive(
         optimizer: Over parameters of the model.
         clip: `clipping` components, in the order in which they are to act.
         layer_rates: A `layer_rates` component.
+        agree: As of `Adaptive`.
     """
     if not clip and layer_rates is None:
         return None
     trained = trained_parameters(model, optimizer)
     clippings: list[Clipping] = [family("clipping").build(spec, trained) for spec in clip or ()]
     rates: LayerRates | None = None if layer_rates is None else family("layer_rates").build(layer_rates, trained)
-    return Adaptive(trained, clip=clippings, layer_rates=rates)
+    return Adaptive(trained, clip=clippings, layer_rates=rates, agree=agree)

@@ -29,9 +29,20 @@ class WeightAverage:
         self._averages = list(self.average.values())
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights as they are now."""
-        torch._foreach_lerp_(self._averages, self._live, self.advance(1)[0])
+    def update(self, refused: Tensor | None = None) -> None:
+        """Take in the weights as they are now.
+
+        Args:
+            refused: A scalar on the device, 1 where the step was not made: the average then stays as it is, though the step counts for the
+                growth of the decay.
+        """
+        share = self.advance(1)[0]
+        if refused is None:
+            torch._foreach_lerp_(self._averages, self._live, share)
+            return
+        away = torch._foreach_sub(self._live, self._averages)  # noqa: SLF001 (there is no public name)
+        torch._foreach_mul_(away, (1.0 - refused) * share)
+        torch._foreach_add_(self._averages, away)
 
     def advance(self, count: int) -> list[float]:
         """Count updates that are made elsewhere, and return the share of the live weights in each."""

@@ -10,11 +10,14 @@ class TestMine(ClippingContract):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from deepseek.errors import CheckpointError
 from deepseek.optim.adaptive import Adaptive
 from deepseek.optim.clippings.base import Clipping
 from deepseek.optim.gradients import Remembering, Trained, trained_parameters
@@ -63,11 +66,62 @@ class _HistoryContract(ABC):
         assert all(len(tensor) == len(history.parts.names) for tensor in history.state.values())
 
     def test_a_part_keeps_its_history_when_others_come(self) -> None:
-        """It is taken up by the part's name."""
-        old, new = _Run(self.build, unused=False), _Run(self.build, unused=False)
+        """It is taken up by the part's name, from a run that goes on and from a checkpoint; what comes has none."""
+        old, same = _Run(self.build, unused=False, frozen=1), _Run(self.build, unused=False, frozen=1)
+        old.steps(range(STEPS))
+        same.history.go_on(old.history)
+        assert _same(old.history.state_dict(), same.history.state_dict())
+        more, resumed, fresh = (_Run(self.build, unused=False) for _ in range(3))
+        more.history.go_on(old.history)
+        resumed.history.load_state_dict({name: tensor.clone() for name, tensor in old.history.state_dict().items()})
+        assert _same(more.history.state_dict(), resumed.history.state_dict())
+        names, known = more.history.parts.names, old.history.parts.names
+        for key, tensor in more.history.state.items():
+            for place, name in enumerate(names):
+                wanted = old.history.state[key][known.index(name)] if name in known else fresh.history.state[key][place]
+                assert torch.allclose(tensor[place], wanted, rtol=0, atol=0, equal_nan=True)
+
+    def test_a_history_of_other_parts_is_refused(self) -> None:
+        """A checkpoint whose parts have other names is not this run's, even where there are as many."""
+        first, other = _Run(self.build, unused=False).history, _Run(self.build, unused=False, called="other").history
+        if first.parts.names == other.parts.names:
+            return  # the parts are not layers
+        with pytest.raises(CheckpointError):
+            other.load_state_dict(first.state_dict())
+
+    def test_a_layer_that_begins_to_train_later_trains(self) -> None:
+        """It is not measured by a history that it does not have."""
+        old, new = _Run(self.build, unused=False, frozen=2), _Run(self.build, unused=False)
         old.steps(range(STEPS))
         new.history.go_on(old.history)
-        assert _same(old.history.state_dict(), new.history.state_dict())
+        self._trains(new)
+
+    def test_a_layer_without_a_gradient_at_first_trains_later(self) -> None:
+        """Zeros, and gradients that are not there, are not what is usual of a layer."""
+        for zero in (True, False):
+            run = _Run(self.build, unused=False)
+            for number in range(STEPS):
+                run.step(number, silent=2, zero=zero)
+            self._trains(run)
+
+    def test_a_layer_without_a_gradient_now_and_then_stays_finite(self) -> None:
+        """Nothing is divided by a norm of zero, and what is missing leaves the same behind as zeros do."""
+        runs = [_Run(self.build, unused=False) for _ in range(2)]
+        for run, zero in zip(runs, (True, False), strict=True):
+            for number in range(2 * STEPS):
+                run.step(number, silent=2 if number % 5 == 0 else 0, zero=zero)
+            assert all(bool(parameter.isfinite().all()) for parameter in run.model.parameters())
+            self._trains(run)
+        assert _same(*(run.history.state_dict() for run in runs))
+
+    def _trains(self, run: _Run) -> None:
+        """Check that the first layers move: of every step's gradient, not next to nothing on the whole is used."""
+        shares = []
+        for number in range(STEPS, 2 * STEPS):
+            given, used, refused = run.step(number)
+            shares += [float(b.norm() / a.norm()) for a, b in zip(given[:2], used[:2], strict=True) if not refused]
+        assert len(shares) > STEPS
+        assert min(shares) > 1e-3
 
 
 class ClippingContract(_HistoryContract):
@@ -139,11 +193,19 @@ class _Run:
     """A small network that gets gradients of a known size."""
 
     def __init__(
-        self, build: Callable[[Sequence[Trained]], Remembering], *, unused: bool, optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
+        self,
+        build: Callable[[Sequence[Trained]], Remembering],
+        *,
+        unused: bool,
+        optimizer: type[torch.optim.Optimizer] = torch.optim.SGD,
+        frozen: int = 0,
+        called: str = "",
     ) -> None:
         torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 3))
-        self.optimizer = optimizer(self.model.parameters(), lr=1e-2, weight_decay=1e-2)  # type: ignore[call-arg]
+        layers = [nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 3)]
+        self.model = nn.Sequential(OrderedDict((f"{called}{place}", layer) for place, layer in enumerate(layers)))
+        trained = [parameter for layer in layers[frozen:] for parameter in layer.parameters()]
+        self.optimizer = optimizer(trained, lr=1e-2, weight_decay=1e-2)  # type: ignore[call-arg]
         self.trained = trained_parameters(self.model, self.optimizer)
         self.history = build(self.trained)
         rates = self.history if isinstance(self.history, LayerRates) else None
@@ -156,12 +218,19 @@ class _Run:
         for number in numbers:
             self.step(number)
 
-    def step(self, number: int, *, scale: float = 1.0, scaled: bool = True) -> tuple[list[Tensor], list[Tensor], bool]:
-        """Make a step; return the gradients as they were given and as they are used, and whether it was refused."""
+    def step(
+        self, number: int, *, scale: float = 1.0, scaled: bool = True, silent: int = 0, zero: bool = False
+    ) -> tuple[list[Tensor], list[Tensor], bool]:
+        """Make a step; return the gradients as they were given and as they are used, and whether it was refused.
+
+        So many first parameters are `silent`: their gradients are `zero`, or not there.
+        """
         random = torch.Generator().manual_seed(number)
         for place, one in enumerate(self.trained):
             noise = torch.randn(one.parameter.shape, generator=random) * (0.5 + torch.rand((), generator=random))
             one.parameter.grad = None if self._unused and place == 1 else 0.01 * scale * noise
+            if place < silent:
+                one.parameter.grad = torch.zeros_like(one.parameter) if zero else None
         return self._make(scaled=scaled)
 
     def spoil(self, value: float) -> None:

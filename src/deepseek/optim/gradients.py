@@ -22,7 +22,8 @@ from deepseek.errors import CheckpointError, InputError
 Per = Literal["model", "group", "layer"]
 """Whose history is kept: the whole model's, each group's of the optimizer, or each layer's."""
 _MODEL = "model"
-_MADE = "made"
+_MADE, _PARTS, _BETWEEN = "made", "parts", "\n"
+_RESUME_HINT = "resume with the settings of that run, or start a new run"
 
 
 @dataclass(frozen=True)
@@ -193,14 +194,13 @@ class Parts:
         places = {name: place for place, name in enumerate(self.names)}
         self.device = parameters[0].parameter.device
         self._of = torch.tensor([places[name] for name in called], device=self.device)
-        rows = torch.arange(len(self.names), device=self.device).unsqueeze(1)
-        self._member = (self._of == rows).to(torch.float32)
+        self._member = self._of == torch.arange(len(self.names), device=self.device).unsqueeze(1)
         self.sizes = self.sums(torch.tensor([float(one.parameter.numel()) for one in parameters], device=self.device))
 
     def sums(self, values: Tensor) -> Tensor:
         """Add up what parameters have, `[p]`, by part, `[k]`."""
-        # no scatter-add, whose order on accelerators changes from run to run
-        return values.sum().unsqueeze(0) if len(self.names) == 1 else (self._member * values).sum(1)
+        # no scatter-add, whose order on accelerators changes from run to run, and no product: 0 times infinite is NaN for all other parts
+        return values.sum().unsqueeze(0) if len(self.names) == 1 else torch.where(self._member, values, 0.0).sum(1)
 
     def norms(self, norms: Tensor) -> Tensor:
         """Return the parts' norms, `[k]`, of the parameters', `[p]`."""
@@ -234,34 +234,43 @@ class Remembering:
         self.made = 0
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what must survive a resume."""
-        return {**self.state, _MADE: torch.tensor(self.made)}
+        """Return what must survive a resume: the history, and the names of the parts that its rows are of."""
+        names = torch.frombuffer(bytearray(_BETWEEN.join(self.parts.names).encode()), dtype=torch.uint8)
+        return {**self.state, _MADE: torch.tensor(self.made), _PARTS: names}
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `state_dict` returned.
+        """Take up what `state_dict` returned, part by part and by their names; a part that was not there begins without a history.
+
+        That is how a run goes on whose checkpoint was written just before another layer begins to train.
 
         Raises:
-            CheckpointError: It is of another kind, or of other parts.
+            CheckpointError: It is of another kind, or of parts that are not here.
         """
-        own = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
-        given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if own != given:
-            what = f"{type(self).__name__} keeps {own}, and the checkpoint has {given}"
-            raise CheckpointError(what, hint="resume with the settings of that run, or start a new run")
-        for name, tensor in self.state.items():
-            tensor.copy_(tensors[name])
-        self.made = int(tensors[_MADE])
+        names = bytes(tensors[_PARTS].tolist()).decode().split(_BETWEEN) if _PARTS in tensors else []
+        given = {name: tensor for name, tensor in tensors.items() if name not in (_MADE, _PARTS)}
+        own = {name: (len(self.parts.names), *tensor.shape[1:]) for name, tensor in self.state.items()}
+        found = {name: tuple(tensor.shape) for name, tensor in given.items()}
+        if found != {name: (len(names), *shape[1:]) for name, shape in own.items()} or _MADE not in tensors:
+            raise CheckpointError(f"{type(self).__name__} keeps {own}, and the checkpoint has {found}", hint=_RESUME_HINT)
+        if others := [name for name in names if name not in self.parts.names]:
+            what = f"{type(self).__name__} has {', '.join(self.parts.names)}, and the checkpoint has histories of {', '.join(others)} too"
+            raise CheckpointError(what, hint=_RESUME_HINT)
+        self._take_up(names, given, int(tensors[_MADE]))
 
     @torch.no_grad()
     def go_on(self, before: Remembering) -> None:
         """Take up the history of parts that were there before what is trained changed; a new part begins without one."""
-        known = {name: place for place, name in enumerate(before.parts.names)}
+        self._take_up(before.parts.names, before.state, before.made)
+
+    def _take_up(self, names: Sequence[str], state: Mapping[str, Tensor], made: int) -> None:
+        there = [name for name in self.parts.names if name in names]
+        device = self.parts.device
+        ours = torch.tensor([self.parts.names.index(name) for name in there], dtype=torch.int64, device=device)
+        theirs = torch.tensor([names.index(name) for name in there], dtype=torch.int64, device=device)
         for name, tensor in self.state.items():
-            for place, part in enumerate(self.parts.names):
-                if part in known:
-                    tensor[place] = before.state[name][known[part]]
-        self.made = before.made
+            tensor.index_copy_(0, ours, state[name].to(device).index_select(0, theirs))
+        self.made = made
 
 
 def _norms(tensors: list[Tensor] | tuple[Tensor, ...], order: float) -> tuple[Tensor, ...]:

@@ -27,6 +27,7 @@ from deepseek.optim.update import NO_LIMITS
 
 Forward = Callable[[Mapping[str, Tensor]], Tensor]
 Loss = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
+Sums = Sequence[tuple[Tensor, Tensor]]
 
 TINY = torch.finfo(torch.float32).tiny  # under a sum of weights that is 0: such a batch changes nothing
 
@@ -139,11 +140,11 @@ class TrainingStep:
         Args:
             batch: This rank's rows of the global batch, on the parameters' device; with several ranks it may have none.
         """
-        if self.sync is None and self.micro_batches == 1:
-            self._backward_whole(batch)
-        else:
-            self._backward_parts(batch)
-        self._apply()
+        whole = self.sync is None and self.micro_batches == 1
+        sums = self._backward_whole(batch) if whole else self._backward_parts(batch)
+        refused = self._apply()
+        for numerator, denominator in sums:
+            self._count(numerator, denominator, refused)
         self._queued()
 
     def many(self, batches: Sequence[Batch], begin: Callable[[int], None]) -> None:
@@ -157,15 +158,15 @@ class TrainingStep:
             begin(place)
             self(batch)
 
-    def _backward_whole(self, batch: Batch) -> None:
+    def _backward_whole(self, batch: Batch) -> Sums:
         """Divide at the root of the graph: the same gradients, without a pass over them."""
         for parameter in self.parameters:
             parameter.grad = None
         numerator, denominator = self._loss_of(batch)
         torch.autograd.backward(numerator, self.precision.scale(self._one / denominator.detach().clamp_min(TINY)))
-        self._count(numerator, denominator)
+        return [(numerator.detach(), denominator.detach())]
 
-    def _backward_parts(self, batch: Batch) -> None:
+    def _backward_parts(self, batch: Batch) -> Sums:
         self._clear()
         rows = len(batch)
         parts: Sequence[Batch] = batch.split(-(-rows // self.micro_batches), least=self.least_rows) if rows else ()
@@ -178,13 +179,12 @@ class TrainingStep:
                 self.sync.arm(total)
             torch.autograd.backward(numerator, self.precision.scale(self._one))
             sums.append((numerator.detach(), denominator.detach()))
-        for pair in sums:  # not before all are through: where memory runs out at the third part, all of them come again
-            self._count(*pair)
         if self.sync is not None:
             if not parts:
                 self.sync.arm(total)
             total = self.sync.finish()
         torch._foreach_div_(self._gradients(self.parameters), total.clamp_min(TINY))
+        return sums
 
     def _clear(self) -> None:
         if self.sync is not None:
@@ -194,8 +194,8 @@ class TrainingStep:
                 parameter.grad = None
 
     @torch.no_grad()
-    def _apply(self) -> None:
-        """Penalise, clip, step and constrain."""
+    def _apply(self) -> Tensor | None:
+        """Penalise, clip, step and constrain; return what says on the device whether the step was refused, where it may be."""
         adaptive, limits = self.adaptive, NO_LIMITS
         self.precision.unscale(self.optimizer)
         if adaptive is not None:
@@ -205,7 +205,7 @@ class TrainingStep:
             limits = adaptive.limit(by_group=self._by_group)
         if self.rules.on_nonfinite == "skip" and not self._is_finite(norm):
             self.skipped += 1
-            return
+            return limits.refused
         if adaptive is not None:
             adaptive.hold()
         self.precision.update(partial(self.update, limits), self.optimizer, limits.refused)
@@ -214,7 +214,8 @@ class TrainingStep:
         if self.rules.max_norm is not None:
             limit_norm_(self._matrices, self.rules.max_norm)
         if self.average is not None:
-            self.average.update()
+            self.average.update(limits.refused)
+        return limits.refused
 
     def _shape_gradients(self) -> Tensor | None:
         """Apply the rules to the gradients; return their norm before clipping where it was reckoned."""
@@ -233,10 +234,13 @@ class TrainingStep:
     def _gradients(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
-    def _count(self, numerator: Tensor, denominator: Tensor) -> None:
+    def _count(self, numerator: Tensor, denominator: Tensor, refused: Tensor | None = None) -> None:
         numerator, denominator = numerator.detach(), denominator.detach()
         if self.rules.on_nonfinite == "skip":  # a skipped step must not poison the running loss either
             fine = numerator.isfinite()
             numerator, denominator = numerator.where(fine, 0.0), denominator.where(fine, 0.0)
+        if refused is not None:
+            made = refused == 0.0
+            numerator, denominator = numerator.where(made, 0.0), denominator.where(made, 0.0)
         self.numerator += numerator
         self.denominator += denominator

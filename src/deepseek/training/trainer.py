@@ -301,7 +301,8 @@ class Trainer:
         alone = ranks.is_single or self.placement.shards
         sync = None if alone else GradientSync(trained, exchange=self.exchange)
         self.balance.watch(sync)
-        adaptive = make_adaptive(self.model, self.optimizer, clip=settings.clip, layer_rates=settings.layer_rates)
+        agree = None if alone else lambda flag: broadcast_([flag], ranks)
+        adaptive = make_adaptive(self.model, self.optimizer, clip=settings.clip, layer_rates=settings.layer_rates, agree=agree)
         options = {"precision": self.precision, "rules": rules, "sync": sync, "average": self.average, "adaptive": adaptive}
         self.step: TrainingStep
         if self.placement.shards:

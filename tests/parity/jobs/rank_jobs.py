@@ -50,12 +50,13 @@ def rows(count: int, seed: int) -> PreparedDataset:
     return PreparedDataset.from_arrays({"x": x}, {"target": y}, weight=generator.random(count).astype(np.float32))
 
 
-def fit(context, folder=None, resume=False, **changes):
+def fit(context, folder=None, resume=False, callbacks=(), **changes):
     """Train on 81 weighted rows in batches of 16: the last batch of an epoch has one row, and a rank has none of it."""
     given = {"epochs": 18, "batch_size": 16, "precision": "fp32", "optimizer": {"type": "sgd", "learning_rate": 0.05}, "clip_norm": 1.0}
     settings = TrainSettings(**{**given, **changes})
     task = MulticlassTask(TargetSpec("classes", ("y",), ("a", "b", "c"), (1, 1, 1), 3))
-    trainer = Trainer(Net(), task, rows(81, 0), rows(33, 1), settings=settings, augment=[Noise({})], folder=folder, ranks=context)
+    data, others = (rows(81, 0), rows(33, 1)), {"folder": folder, "ranks": context, "callbacks": callbacks}
+    trainer = Trainer(Net(), task, *data, settings=settings, augment=[Noise({})], **others)
     result = trainer.fit(resume=resume)
     weights = {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()}
     return weights, result.history, trainer.state.step
@@ -63,6 +64,20 @@ def fit(context, folder=None, resume=False, **changes):
 
 def fit_with(context, folder, resume, changes):
     return fit(context, folder, resume, **changes)
+
+
+class Disagree(Callback):
+    """Makes every rank but the first see a spike in every step."""
+
+    def on_fit_start(self, trainer):
+        if not trainer.is_main:
+            trainer.step.adaptive.clip[0].state["usual"].zero_()
+
+
+def fit_in_disagreement(context):
+    """Train with steps that may be left out, on ranks whose own norms say otherwise."""
+    changes = {"epochs": 2, "clip_norm": None, "clip": [{"type": "skip_spikes", "factor": 3.0, "warmup": 5}]}
+    return fit(context, callbacks=[Disagree()], **changes)
 
 
 class Kill(Callback):

@@ -110,5 +110,13 @@ def test_recurrent_layers_have_ways_round(kind):
     plain, short = gradient(0), gradient(1)
     assert short > 3 * plain  # what ways round are for: the first layer of many learns
     assert gradient(2) not in (plain, short)
+    with pytest.raises(InputError, match=r"residual_every is 2 with a depth of 3.*from 4 values to 8, have no way round"):
+        SeriesRnnEncoder(SERIES, width=8, depth=3, residual_every=2)
+    with pytest.raises(InputError, match=r"residual_every is 2 with a depth of 2.*from 4 values to 8"):
+        TextRnnEncoder(TEXT, token_width=4, width=8, depth=2, residual_every=2)
+    TextRnnEncoder(TEXT, token_width=8, width=8, depth=2, residual_every=2)
+    with pytest.raises(InputError, match="residual_every is 3, and no stage has more than 2 convolutions"):
+        CnnEncoder(IMAGE, channels=[8, 8], blocks=[0, 1], residual_every=3)
+    CnnEncoder(IMAGE, channels=[8, 8], blocks=[0, 0], residual_every=3)
     with pytest.raises(InputError, match="residual_every is 9 with a depth of 1"):
         SeriesRnnEncoder(SERIES, residual_every=9)

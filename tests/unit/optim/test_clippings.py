@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -236,6 +238,80 @@ def test_a_part_that_begins_to_train_starts_without_a_history():
     old, new = (one.clip[0].state["mean"] for one in (before, after))
     assert (new[0], new[1]) == (0.0, old[0])
     assert after.clip[0].made == 3
+    used = []
+    for size in (1.0, 2.0, 3.0, 50.0):
+        for parameter in net.parameters():
+            parameter.grad = torch.full_like(parameter, size)
+        after.look()
+        after.limit()
+        used.append([float(layer.weight.grad[0, 0]) for layer in net])
+    assert used[0][0] == 1.0  # the new part's own warm-up
+    assert used[1][0] == 2.0
+    assert used[3][0] < 50.0 > used[3][1]
+
+
+@pytest.mark.parametrize("spec", ["autoclip", "zclip", "skip_spikes"])
+def test_norms_of_0_and_missing_gradients_are_no_history(spec):
+    """With every fifth step zero, as of a layer that no row reaches, the other steps are limited as without those."""
+    kind = {"type": spec, "warmup": 10} | ({"every": 1, "window": 200} if spec != "zclip" else {"decay": 0.9})
+    plain, given = Run(kind).after(norms()), []
+    run, missing = Run(kind), Run(kind)
+    for step, norm in enumerate(norms()):
+        if step % 4 == 3:
+            assert run.step(0.0) == (0.0, False)
+            missing.weight.grad = None
+            missing.adaptive.look()
+            missing.adaptive.limit()
+        given.append(run.step(float(norm))[0])
+        missing.step(float(norm))
+    assert given == pytest.approx(plain, rel=1e-5)
+    ours, theirs = run.adaptive.state_dict(), missing.adaptive.state_dict()
+    assert all(torch.equal(tensor.nan_to_num(), theirs[name].nan_to_num()) for name, tensor in ours.items())
+
+
+def test_autoclip_bears_more_zeros_than_its_percentile():
+    run = Run({"type": "autoclip", "percentile": 10, "warmup": 5, "every": 1})
+    used = run.after([0.0, 1.0, 2.0, 3.0, 4.0] * 10)
+    assert used[-5] == 0.0
+    assert used[-4:] == pytest.approx([1.0] * 4)
+
+
+def test_a_spike_after_batches_that_weigh_nothing():
+    run = Run({"type": "skip_spikes", "factor": 5.0, "warmup": 5, "every": 1})
+    assert not any(run.step(norm)[1] for norm in [0.0, 0.0, 0.0, 1.0] * 10)
+    assert run.step(6.0)[1]
+
+
+def test_zclip_leaves_a_norm_alone_that_has_been_the_same_so_far():
+    run = Run({"type": "zclip", "warmup": 5, "decay": 0.9})
+    used = run.after([1.0] * 10 + [1.5] + [1.4] * 5)
+    assert used[10] == 1.5
+    assert all(0.0 < norm <= 1.5 for norm in used)
+
+
+def test_an_infinite_gradient_is_its_own_layers_alone():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    adaptive = make_adaptive(net, torch.optim.SGD(net.parameters(), lr=0.1), clip=[{"type": "norm", "per": "layer", "max_norm": 1.0}])
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    net[0].weight.grad[0, 0] = float("inf")
+    adaptive.look()
+    adaptive.limit()
+    torch.testing.assert_close(net[1].weight.grad, torch.full((2, 2), 6**-0.5))
+
+
+def test_histories_are_taken_up_by_the_names_of_the_parts():
+    def made(*layers: str):
+        net = nn.Sequential(OrderedDict((name, nn.Linear(2, 2)) for name in layers))
+        return make_adaptive(net, torch.optim.SGD(net.parameters(), lr=0.1), clip=[{"type": "zclip", "per": "layer", "warmup": 2}])
+
+    saved = made("b")
+    saved.clip[0].state["mean"].fill_(3.0)
+    more = made("a", "b")
+    more.load_state_dict(saved.state_dict())
+    assert more.clip[0].state["mean"].tolist() == [0.0, 3.0]
+    with pytest.raises(CheckpointError, match="ZClipping has c, and the checkpoint has histories of b too"):
+        made("c").load_state_dict(saved.state_dict())
 
 
 def test_every_clipping_says_what_it_was_given_wrongly():
@@ -246,3 +322,25 @@ def test_every_clipping_says_what_it_was_given_wrongly():
     with pytest.raises(InputError, match="a parameter that the model has not"):
         trained_parameters(net, torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1))
     assert ZClipping(trained).limited_share() == 0.0
+
+
+def test_whether_a_step_is_made_is_said_by_rank_0():
+    """Norms of the same gradient may differ in their last bit between processors; the decision must not."""
+    net = nn.Linear(2, 1)
+    said = []
+
+    def agree(flag):
+        said.append(float(flag))
+        flag.fill_(1.0 - float(flag))  # as if rank 0 had decided the other way
+
+    adaptive = make_adaptive(net, torch.optim.SGD(net.parameters(), lr=0.1), clip=["skip_spikes"], agree=agree)
+    for value, others in ((1.0, 1.0), (float("nan"), 0.0)):
+        for parameter in net.parameters():
+            parameter.grad = torch.full_like(parameter, value)
+        adaptive.look()
+        assert float(adaptive.limit().refused) == others
+    assert said == [0.0, 1.0]
+    never = make_adaptive(net, torch.optim.SGD(net.parameters(), lr=0.1), clip=["zclip"], agree=agree)
+    never.look()
+    never.limit()
+    assert len(said) == 2  # nothing is sent where nothing can be refused

@@ -53,6 +53,23 @@ def test_a_factor_is_the_power_of_variance_over_its_running_mean():
     assert list(rates.rates()) == ["0", "1", "2"]
 
 
+def test_a_layer_that_begins_later_has_a_warm_up_of_its_own():
+    """What was missing or zero is not measured: its factor is 1, and so it is for its first measurements."""
+    net = network()
+    trained = trained_parameters(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    rates, gradients = GradientVariance(trained, every=1, warmup=4), Gradients([one.parameter for one in trained])
+    for number in range(20):
+        give(net, (0.0 if number < 10 else 1.0 + number % 3, 1.0 + number % 3, 1.0), number)
+        for parameter in net[0].parameters():
+            parameter.grad = parameter.grad if number >= 10 else torch.zeros_like(parameter) if number % 2 else None
+        gradients.gather()
+        rates(gradients)
+        first, second = list(rates.rates().values())[:2]
+        assert (first == 1.0) == (number < 14)
+        assert (second == 1.0) == (number < 4)
+    assert rates.state["count"].tolist() == [10.0, 20.0, 20.0]
+
+
 def test_it_scales_the_weight_decay_too():
     """With a gradient of zero only the decay moves the weights: that, too, is the layer's factor times as much."""
     net = network()

@@ -174,3 +174,64 @@ def test_histories_survive_unfreezing(small):
     assert kept
     assert all(np.isfinite(seen[grown][name]) for name in kept)
     assert any(np.isinf(value) for name, value in seen[grown].items() if name not in kept)
+
+
+@pytest.mark.parametrize("killed_at", [5, 10, 13])  # within an epoch, and between two: just before another block begins to train
+@pytest.mark.parametrize("per", ["layer", "group"])
+def test_a_run_that_unfreezes_is_resumed_bit_for_bit(small, tmp_path, per, killed_at):
+    from deepseek.training.fine_tuning import FineTune
+
+    changes = {
+        "fine_tune": FineTune(freeze="all", unfreeze_every=1, layer_decay=0.5),
+        "clip": [{**AUTO, "per": per}, {"type": "zclip", "warmup": 2, "per": per}, {"type": "skip_spikes", "warmup": 3}],
+        "layer_rates": RATES,
+        "epochs": 4,
+    }
+    whole = trainer(small, net=small.pretrained(), **changes)
+    whole.fit()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(small, tmp_path, net=small.pretrained(), callbacks=[Kill(killed_at)], checkpoint_every=killed_at, **changes).fit()
+    resumed = trainer(small, tmp_path, net=small.pretrained(), **changes)
+    resumed.fit(resume=True)
+    assert same(whole.model.state_dict().values(), resumed.model.state_dict().values())
+    ours, theirs = whole.step.adaptive.state_dict(), resumed.step.adaptive.state_dict()
+    assert all(torch.equal(ours[name].nan_to_num(), theirs[name].nan_to_num()) for name in ours)
+
+
+@pytest.mark.parametrize("clip", [{"type": "zclip", "warmup": 3, "per": "layer"}, {**AUTO, "per": "layer"}], ids=str)
+def test_a_block_that_begins_later_trains_under_clipping(small, clip):
+    from deepseek.training.fine_tuning import FineTune
+
+    tuned = {"fine_tune": FineTune(freeze="all", unfreeze_every=1), "ema": None, "restore_best": False}
+    made = trainer(small, net=small.pretrained(), clip=[clip], **tuned)
+    before = {name: tensor.detach().clone() for name, tensor in made.model.named_parameters()}
+    made.fit()
+    moved = {name: float((tensor - before[name]).abs().max()) for name, tensor in made.model.named_parameters()}
+    assert all(moved[f"encoder.layers.{block}.0.weight"] > 1e-2 for block in range(3))
+
+
+@pytest.mark.parametrize(("optimizer", "pieces"), [("adamw", 1), ("sgd", 1), ("adamw", 4)])
+def test_a_loss_that_is_not_a_number_is_left_out_with_its_step(small, optimizer, pieces):
+    """The run goes on, its loss is that of the steps that were made, and neither weights nor their average take the batch in."""
+    x = np.random.default_rng(0).standard_normal((96, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    x[7] = np.nan
+    averages: list[tuple[int, list[torch.Tensor]]] = []
+
+    class Watch(Callback):
+        def on_step(self, trainer):
+            kept = [tensor.clone() for tensor in trainer.average.average.values()]
+            averages.append((trainer.step.told().left_out.steps, kept))
+
+    given = {"clip": ["skip_spikes"], "epochs": 2, "accumulate": pieces, "ema": 0.5}
+    data = PreparedDataset.from_arrays({"x": x}, {"target": y})
+    made = trainer(small, data=data, callbacks=[Watch()], optimizer={"type": optimizer, "learning_rate": 0.01}, **given)
+    made.fit()
+    assert made.step.told().left_out.steps == 2
+    assert [entry["step"] for entry in made.state.history] == [5, 10]
+    assert all(0.0 < entry["train_loss"] < 2.0 for entry in made.state.history)
+    assert all(bool(tensor.isfinite().all()) for tensor in [*made.model.parameters(), *averages[-1][1]])
+    stood = [same(kept, before) for (count, kept), (known, before) in zip(averages[1:], averages[:-1], strict=True) if count > known]
+    assert stood
+    assert all(stood)
+    assert sum(same(kept, before) for (_, kept), (_, before) in zip(averages[1:], averages[:-1], strict=True)) == len(stood)

@@ -45,7 +45,7 @@ class CnnEncoder(ImageEncoder):
         dropout: The share of the pooled values that are dropped, in [0, 1).
 
     Raises:
-        InputError: `blocks` and `channels` differ in length.
+        InputError: `blocks` and `channels` differ in length; or `residual_every` is so large that no way round would be made.
     """
 
     def __init__(  # noqa: PLR0913 - a component's arguments are its schema
@@ -66,6 +66,11 @@ class CnnEncoder(ImageEncoder):
         if len(blocks) != len(channels):
             raise InputError(
                 f"blocks has {len(blocks)} numbers and channels {len(channels)}", hint="give one number of blocks for each stage"
+            )
+        if any(blocks) and residual_every > 2 * max(blocks):
+            raise InputError(
+                f"residual_every is {residual_every}, and no stage has more than {2 * max(blocks)} convolutions in its blocks",
+                hint=f"at most {2 * max(blocks)}, more blocks, or 0",
             )
         self.pooling = pooling
         stem_stride, halved = plan_strides(self.side, len(channels) - 1)

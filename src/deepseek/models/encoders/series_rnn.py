@@ -32,6 +32,9 @@ class SeriesRnnEncoder(SeriesEncoder):
         residual_every: A way round every so many layers, where their width is that of what came in; 0 for none.
         pool: How the steps become one vector: `attention`, `mean`, `max`, `first`, or `none` for all of them.
         dropout: The share of values dropped behind every layer and behind the pooling, in [0, 1).
+
+    Raises:
+        InputError: `residual_every` is so large that no way round would be made.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class SeriesRnnEncoder(SeriesEncoder):
         super().__init__(inputs)
         make = nn.GRU if cell == "gru" else nn.LSTM
         self.layers = nn.ModuleList(make(self.columns if layer == 0 else width, width, batch_first=True) for layer in range(depth))
-        self.residual_every = checked_residual(residual_every, depth)
+        self.residual_every = checked_residual(residual_every, depth, widening=(self.columns, width))
         self.dropout = nn.Dropout(dropout)
         self.pooling = make_pooling(width, pool)
         self.width = width

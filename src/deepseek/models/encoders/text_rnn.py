@@ -44,7 +44,7 @@ class TextRnnEncoder(TextEncoder):
         embedding_scale: The standard deviation of the tokens' vectors at the start.
 
     Raises:
-        InputError: `width` is odd and there are two directions.
+        InputError: `width` is odd and there are two directions; or `residual_every` is so large that no way round would be made.
     """
 
     def __init__(  # noqa: PLR0913 - a component's arguments are its schema
@@ -72,7 +72,7 @@ class TextRnnEncoder(TextEncoder):
         self.layers = nn.ModuleList(
             _Layer(cell, token_width if layer == 0 else width, width, bidirectional=bidirectional) for layer in range(depth)
         )
-        self.residual_every = checked_residual(residual_every, depth)
+        self.residual_every = checked_residual(residual_every, depth, widening=(token_width, width))
         self.dropout = nn.Dropout(dropout)
         self.pooling = make_pooling(width, pool)
         self.width = width

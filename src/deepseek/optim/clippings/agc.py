@@ -14,7 +14,8 @@ from deepseek.optim.gradients import Gradients, Trained
 class AgcClipping(Clipping):
     """Adaptive gradient clipping: the gradient of a unit's weights has at most a given share of their norm.
 
-    A unit is what leads into one output: a row of a linear map, a filter of a convolution; a vector, such as a bias, is one unit. How
+    A unit is what leads into one output: a row of a linear map, a filter of a convolution; a vector, such as a bias, is one unit. In
+    general it is an entry of a parameter's first dimension: where that counts the members of an ensemble, a member's map is one unit. How
     much a step may change weights then goes by how large they are, which made networks without batch normalisation trainable in large
     batches. The paper leaves the last, linear layer out; here what is left out is said by the beginning of parameters' names.
 

@@ -20,10 +20,10 @@ class AutoClipping(Clipping):
     With the tenth percentile, most steps are scaled: the norms become nearly all alike, and what is left of a gradient is its direction.
     Here the history is that of the last `window` steps, where the paper keeps all of them, and the limit is taken from it anew every few
     steps, as it changes slowly and sorting takes time. The norm of a step enters the history as it was before clipping; one that is
-    infinite or NaN does not.
+    infinite or NaN does not, and neither does one of 0, that of a layer which no row of the batch has reached.
 
-    For the first `warmup` steps nothing is clipped: a limit from few norms would be a matter of chance. Put `norm` before it where the
-    first steps are what has to be guarded.
+    For the first `warmup` norms of a part nothing is clipped: a limit from few norms would be a matter of chance. Put `norm` before it
+    where the first steps are what has to be guarded.
 
     Source: Seetharaman, Wichern, Pardo and Le Roux, "AutoClip: Adaptive Gradient Clipping for Source Separation Networks", 2020,
     https://arxiv.org/abs/2007.14469.
@@ -31,7 +31,7 @@ class AutoClipping(Clipping):
     Args:
         percentile: Which percentile of the norms is the limit, over 0 and at most 100.
         window: How many of the last steps the history holds.
-        warmup: Steps at the beginning in which nothing is clipped.
+        warmup: Norms of a part at its beginning in which nothing is clipped.
         every: Steps between two looks at the history.
         per: Whose history: the `model`'s, each `group`'s of the optimizer, or each `layer`'s.
 
@@ -62,12 +62,12 @@ class AutoClipping(Clipping):
         """Remember the norms, look the limit up where it is time, and scale."""
         norms, limit = self.parts.norms(gradients.norms), self.state["limit"]
         kept = self.state["history"][:, self.made % self.window]
-        torch.where(norms.isfinite(), norms, kept, out=kept)
-        since = self.made + 1 - self.warmup
+        torch.where(self.enter(norms), norms, kept, out=kept)
+        since, count = self.made + 1 - self.warmup, self.state["count"]
         if since < 0:
             return
         if since % self.every == 0:
             found = torch.nanquantile(self.state["history"], self.percentile / 100.0, dim=1)
-            limit.copy_(found.where(found.isfinite(), limit))
+            limit.copy_(found.where(count >= self.warmup, limit))
         if since > 0:
-            self.scale_(gradients, (limit / norms).clamp(max=1.0))
+            self.scale_(gradients, (limit / norms).where((norms > limit) & (count > self.warmup), 1.0))

@@ -20,17 +20,17 @@ class SpikeSkipping(Clipping):
 
     What is usual is the median of the norms of the last `window` steps, which single spikes do not move. Norms of steps that were left out
     enter the history too, so that a gradient that has grown for good is taken for usual after half a window. A norm that is infinite or
-    NaN is a spike from the first step on, and does not enter.
+    NaN is a spike from the first step on, and does not enter; one of 0, that of a batch whose rows weigh nothing, does not enter either.
 
     Where a step is left out, neither the weights nor the optimizer's state change. How many were left out, and the last of them, is
     told in the log. Adam and AdamW in their fused form decide on the device; other optimizers, and fp16, wait for it every step.
 
-    For the first `warmup` steps only what is not finite is left out.
+    For the first `warmup` norms only what is not finite is left out.
 
     Args:
         factor: How many times the usual norm is a spike, over 1.
         window: How many of the last steps the history holds.
-        warmup: Steps at the beginning in which every finite gradient is used.
+        warmup: Norms at the beginning in which every finite gradient is used.
         every: Steps between two looks at the history.
 
     Raises:
@@ -61,16 +61,15 @@ class SpikeSkipping(Clipping):
     def limit(self, gradients: Gradients) -> Tensor:
         """Remember the norm, and say whether the step is to be left out."""
         norm, usual, last = self.parts.norms(gradients.norms), self.state["usual"], self.state["last"]
-        finite = norm.isfinite()
         kept = self.state["history"][:, self.made % self.window]
-        spike = ~finite | (norm > self.factor * usual)
+        spike = ~norm.isfinite() | (norm > self.factor * usual)
         last.copy_(torch.stack([torch.full_like(norm, self.made + 1), norm, usual], dim=1).where(spike, last))
         self.state["limited"] += spike
-        kept.copy_(norm.where(finite, kept))
+        kept.copy_(norm.where(self.enter(norm), kept))
         since = self.made + 1 - self.warmup
         if since >= 0 and since % self.every == 0:
             found = torch.nanquantile(self.state["history"], 0.5, dim=1)
-            usual.copy_(found.where(found.isfinite(), usual))
+            usual.copy_(found.where(self.state["count"] >= self.warmup, usual))
         return spike[0].to(torch.float32)
 
     def left_out(self) -> LeftOut:

@@ -18,9 +18,10 @@ class ZClipping(Clipping):
 
     With `z` the norm's distance from the running mean in deviations, a norm of more than `threshold` deviations becomes that of
     `threshold² / z`: the further out, the nearer to the mean. The clipped norm enters mean and deviation, so that an outlier hardly moves
-    them; one that is infinite or NaN does not enter at all.
+    them; one that is infinite or NaN does not enter at all, and neither does one of 0, that of a layer which no row has reached.
 
-    For the first `warmup` steps nothing is clipped; their norms give the first mean and deviation.
+    For the first `warmup` norms of a part nothing is clipped; they give its first mean and deviation. Norms that have been the same so far
+    have no deviation, and the next is not clipped either.
 
     Source: Kumar, Owen, Roy Chowdhury and Güra, "ZClip: Adaptive Spike Mitigation for LLM Pre-Training", 2025,
     https://arxiv.org/abs/2504.02507.
@@ -28,7 +29,7 @@ class ZClipping(Clipping):
     Args:
         threshold: From how many deviations over the mean a norm is clipped.
         decay: Decay of the running mean and variance, in (0, 1).
-        warmup: Steps at the beginning in which nothing is clipped, at least 2.
+        warmup: Norms of a part at its beginning in which nothing is clipped, at least 2.
         per: Whose history: the `model`'s, each `group`'s of the optimizer, or each `layer`'s.
     """
 
@@ -44,31 +45,32 @@ class ZClipping(Clipping):
     ) -> None:
         super().__init__(parameters, per=per)
         self.threshold, self.decay, self.warmup = threshold, decay, warmup
-        for name in ("mean", "variance", "count"):
+        for name in ("mean", "variance"):
             self.state[name] = torch.zeros(len(self.parts.names), device=self.parts.device)
 
     def limit(self, gradients: Gradients) -> None:
         """Scale what is an outlier, and let the norms into the history."""
         norms = self.parts.norms(gradients.norms)
-        if self.made < self.warmup:
-            self._warm(norms)
+        mean, variance, entering = self.state["mean"], self.state["variance"], self.enter(norms)
+        warm = self.state["count"] <= self.warmup
+        if self.made < self.warmup:  # no part can have had more norms than that
+            self._take_in(norms, entering, warm)
             return
-        mean, variance = self.state["mean"], self.state["variance"]
-        deviation = variance.sqrt().clamp_min(TINY)
-        z = (norms - mean) / deviation
-        clipped = (mean + self.threshold**2 / z * deviation).where(z > self.threshold, norms)
-        self.scale_(gradients, (clipped / norms.clamp_min(TINY)).where(z > self.threshold, 1.0))
-        kept = clipped.where(norms.isfinite(), mean)
-        mean.lerp_(kept, 1.0 - self.decay)
-        variance.lerp_((kept - mean).square(), 1.0 - self.decay)
+        deviation = variance.sqrt()
+        z = (norms - mean) / deviation.clamp_min(TINY)
+        outlier = (z > self.threshold) & (deviation > 0.0) & ~warm
+        clipped = (mean + self.threshold**2 / z * deviation).where(outlier, norms)
+        self.scale_(gradients, (clipped / norms).where(outlier, 1.0))
+        self._take_in(clipped, entering, warm)
 
-    def _warm(self, norms: Tensor) -> None:
-        """Add norms to the first mean and variance (Welford, 1962); the last step of the warm-up divides the sum of squares."""
-        mean, squares, count = (self.state[name] for name in ("mean", "variance", "count"))
-        finite = norms.isfinite()
-        count += finite
-        away = (norms - mean).where(finite, 0.0)
-        mean += away / count.clamp_min(1.0)
-        squares += away * (norms - mean).where(finite, 0.0)
-        if self.made + 1 == self.warmup:
-            squares /= (count - 1.0).clamp_min(1.0)
+    def _take_in(self, norms: Tensor, entering: Tensor, warm: Tensor) -> None:
+        """Let norms into mean and variance: while a part is warm alike (Welford, 1962), then the later the more."""
+        mean, variance, count = (self.state[name] for name in ("mean", "variance", "count"))
+        kept = norms.where(entering, mean)
+        away = kept - mean
+        mean.lerp_(kept, count.clamp_min(1.0).reciprocal().where(warm, 1.0 - self.decay))
+        left = kept - mean
+        # while a part is warm, the variance is the sum of squares; the last norm of the warm-up divides it
+        squares = (variance + away * left) / torch.where(entering & (count == self.warmup), self.warmup - 1.0, 1.0)
+        later = variance.lerp(left.square(), 1.0 - self.decay).where(entering, variance)
+        variance.copy_(squares.where(warm, later))

@@ -21,6 +21,9 @@ class GradientVariance(LayerRates):
     `(variance / its running mean) ** power`, kept within `low` and `high`. Layers differ by orders of magnitude in the variance itself,
     which is why each is compared with itself: over a long time the factors of all layers are near 1, and what differs is when.
 
+    A variance of 0, that of a layer which no row of the batch has reached, and one that is not finite are no measurements: the layer's
+    factor is then 1, and its running mean stays.
+
     A negative `power` turns it round: smaller steps where the gradient is noisier than usual.
 
     Args:
@@ -29,7 +32,7 @@ class GradientVariance(LayerRates):
         high: The largest factor, at least 1.
         decay: Decay of the running mean a measurement, in (0, 1).
         every: Steps between two measurements.
-        warmup: Measurements at the beginning in which all factors are 1.
+        warmup: Measurements of a layer at its beginning in which its factor is 1.
 
     Raises:
         InputError: `power` is 0, and the factors would all be 1.
@@ -51,21 +54,22 @@ class GradientVariance(LayerRates):
         if power == 0:
             raise InputError("power is 0, which makes every layer's factor 1", hint="another power, or no layer_rates")
         self.power, self.low, self.high, self.decay, self.every, self.warmup = power, low, high, decay, every, warmup
-        self.state["mean"] = torch.full((len(self.parts.names),), math.nan, device=self.parts.device)
+        for name in ("mean", "count"):
+            self.state[name] = torch.zeros(len(self.parts.names), device=self.parts.device)
 
     def measure(self, gradients: Gradients) -> bool:
         """Measure the variances where it is time, and set the factors."""
-        if self.made % self.every or not gradients.tensors:
+        if self.made % self.every:
             return False
-        done = self.made // self.every
-        variance, mean = self._variances(gradients), self.state["mean"]
-        finite = variance.isfinite()
-        share = max(1.0 - self.decay, 1.0 / (done + 1))
-        mean.copy_(mean.lerp(variance, share).where(mean.isfinite(), variance).where(finite, mean))
-        if done < self.warmup:
+        variance, mean, count = self._variances(gradients), self.state["mean"], self.state["count"]
+        measured = (variance > 0.0) & (variance < math.inf)
+        count += measured
+        mean.lerp_(variance.where(measured, mean), count.clamp_min(1.0).reciprocal().clamp_min(1.0 - self.decay))
+        if self.made // self.every < self.warmup:  # no layer can have had more measurements than that
             return False
         factors = (variance / mean).pow(self.power)
-        self.state["factors"].copy_(factors.where(factors.isfinite() & (mean > 0), 1.0).clamp(self.low, self.high))
+        used = measured & factors.isfinite() & (count > self.warmup)
+        self.state["factors"].copy_(factors.where(used, 1.0).clamp(self.low, self.high))
         return True
 
     def _variances(self, gradients: Gradients) -> torch.Tensor:
