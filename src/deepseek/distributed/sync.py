@@ -39,12 +39,15 @@ class GradientSync:
 
     Attributes:
         pace: Where it is given, measures how long this rank takes for its rows.
+        revocable: Whether a step may turn out to be refused: what the exchange keeps is then copied before each, for `take_back`.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], *, bucket_bytes: int = _BUCKET_BYTES, exchange: Exchange | None = None) -> None:
         groups = _split([*reversed(parameters)], bucket_bytes)
         self.exchange = exchange or AllReduceExchange(RankContext(dist.get_rank(), dist.get_world_size()))
         self.pace: Pace | None = None
+        self.revocable = False
+        self._before: dict[str, Tensor] = {}
         self._sizes = [len(group) for group in groups]
         self._flats = [_flatten(group, extra=int(index == len(groups) - 1)) for index, group in enumerate(groups)]
         self._views = [pair for flat, group in zip(self._flats, groups, strict=True) for pair in zip(group, _cut(flat, group), strict=True)]
@@ -82,6 +85,8 @@ class GradientSync:
         for parameter, view in self._views:
             parameter.grad = view
         self._pending, self._armed = list(self._sizes), False
+        if self.revocable and self.exchange.remembers:
+            self._before = {name: tensor.clone() for name, tensor in self.exchange.own_state().items()}
         if self.pace is not None:
             self.pace.begin()
 
@@ -101,6 +106,18 @@ class GradientSync:
         _complete(self._started)
         self._started, self._weight = [], None
         return self._flats[-1][-1]
+
+    @torch.no_grad()
+    def take_back(self, refused: Tensor | None = None) -> None:
+        """Let the exchange keep what it kept before the step: what it has lost of gradients that nobody used must not be sent later.
+
+        Args:
+            refused: A scalar on the device, over 0 where the step was refused, which is not waited for; it was where not given.
+        """
+        if self._before:
+            now = self.exchange.own_state() if refused is not None else {}
+            back = {name: torch.where(refused > 0, kept, now[name]) if refused is not None else kept for name, kept in self._before.items()}
+            self.exchange.load_own_state(back)
 
     def _ready(self, index: int, _: Tensor) -> None:
         if not self._armed:

@@ -109,6 +109,8 @@ class TrainingStep:
         self.numerator, self.denominator = torch.zeros(2, dtype=wide, device=device).unbind()
         self._one = torch.ones((), device=device)
         whole = all(group["params"] for group in optimizer.param_groups)
+        if sync is not None:
+            sync.revocable = self.rules.on_nonfinite == "skip" or (adaptive is not None and any(each.refuses for each in adaptive.clip))
         self._by_group = self.update.divides and whole and self.precision.name != "fp16"  # its scaler calls the optimizer
 
     def set_factor(self, factor: float) -> None:
@@ -205,7 +207,11 @@ class TrainingStep:
             limits = adaptive.limit(by_group=self._by_group)
         if self.rules.on_nonfinite == "skip" and not self._is_finite(norm):
             self.skipped += 1
+            if self.sync is not None:
+                self.sync.take_back()
             return
+        if self.sync is not None and limits.refused is not None:
+            self.sync.take_back(limits.refused)
         if adaptive is not None:
             adaptive.hold()
         self.precision.update(partial(self.update, limits), self.optimizer, limits.refused)
