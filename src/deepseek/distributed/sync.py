@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
 
@@ -58,6 +59,7 @@ class GradientSync:
         self.exchange.prepare(self._buckets)
         self._pending = list(self._sizes)
         self._started: list[_Run] = []
+        self._begun = False
         self._weight: Waitable | None = None
         self._armed = False
         self._hooks = [
@@ -69,7 +71,7 @@ class GradientSync:
     @property
     def busy(self) -> bool:
         """Whether a sum has been started in this step, so that the other ranks count on this one to go on."""
-        return bool(self._started)
+        return self._begun
 
     def close(self) -> None:
         """Let go of the parameters: another takes its place, for other ones."""
@@ -104,7 +106,7 @@ class GradientSync:
         if self._weight is not None:
             self._weight.wait()
         _complete(self._started)
-        self._started, self._weight = [], None
+        self._started, self._weight, self._begun = [], None, False
         return self._flats[-1][-1]
 
     @torch.no_grad()
@@ -127,11 +129,13 @@ class GradientSync:
             self._start()
 
     def _start(self) -> None:
+        self._begun = True  # before anything is sent: memory may run out between the first message and the last
         exchange, weight = self.exchange, self._flats[-1][-1:]
         if exchange.lossy and not self._started:
             self._weight = exchange.sum_in_place(weight)
             if exchange.remembers:
-                self._weight.wait()
+                with self.pace.stopped() if self.pace is not None else nullcontext():
+                    self._weight.wait()
                 self._weight = None
         bucket = self._buckets[len(self._started)]
         exchange.traffic.plain_bytes += ring_bytes(bucket.flat.numel() * FLOAT32_BYTES, exchange.context.ranks)
