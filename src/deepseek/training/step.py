@@ -64,6 +64,8 @@ class TrainingStep:
     Attributes:
         micro_batches: Into how many pieces a batch is cut.
         least_rows: The fewest rows of a piece; 2 where the network has batch statistics.
+        repeatable: Whether the step under way has changed nothing yet, so that after a failure it can begin anew: until its backward pass
+            is through.
         numerator: Sum of the numerators since it was last set to zero, float64 where the device has it.
         denominator: Sum of the denominators.
         skipped: Steps not made because a gradient was NaN or infinite.
@@ -95,6 +97,7 @@ class TrainingStep:
         self.rules = rules or StepRules()
         self.micro_batches = self.least_rows = 1
         self.skipped = 0
+        self.repeatable = True
         self.parameters: list[nn.Parameter] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         device = self.parameters[0].device
         self.precision = precision or Precision(device)
@@ -141,6 +144,7 @@ class TrainingStep:
         Args:
             batch: This rank's rows of the global batch, on the parameters' device; with several ranks it may have none.
         """
+        self.repeatable = True
         if self.sync is None and self.micro_batches == 1:
             self._backward_whole(batch)
         else:
@@ -165,6 +169,7 @@ class TrainingStep:
             parameter.grad = None
         numerator, denominator = self._loss_of(batch)
         torch.autograd.backward(numerator, self.precision.scale(self._one / denominator.detach().clamp_min(TINY)))
+        self.repeatable = False
         self._count(numerator, denominator)
 
     def _backward_parts(self, batch: Batch) -> None:
@@ -180,6 +185,7 @@ class TrainingStep:
                 self.sync.arm(total)
             torch.autograd.backward(numerator, self.precision.scale(self._one))
             sums.append((numerator.detach(), denominator.detach()))
+        self.repeatable = False
         for pair in sums:  # not before all are through: where memory runs out at the third part, all of them come again
             self._count(*pair)
         if self.sync is not None:
