@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import deepseek
-from deepseek.errors import RecipeError
+from deepseek.errors import InputError, RecipeError
 
 
 @pytest.fixture
@@ -34,6 +34,14 @@ def test_a_run_in_four_bits_with_uneven_shares_learns_and_says_what_it_sent(tabl
     assert logged[-1]["sent_bytes"] > logged[0]["sent_bytes"] > 0
     assert "of what float32 takes" in capfd.readouterr().err
     assert json.loads((folder / "decisions.json").read_text())["measured"]["shares"] == [3, 1]
+
+
+def test_groups_of_unknown_size_are_refused_before_anything_runs(table, tmp_path):
+    given = {"target": "churned", "out": tmp_path, "overrides": ["train.devices=4", "train.communication=hierarchical"]}
+    with pytest.raises(InputError, match=r"^train\.communication\.group is missing") as caught:
+        deepseek.train(table, **given)
+    assert caught.value.hint == "allowed for 4 devices: 2"
+    assert {path.name for path in tmp_path.iterdir()} <= {".cache"}  # no run was begun
 
 
 def test_what_has_nothing_to_do_is_refused_before_anything_runs(table, tmp_path):

@@ -83,6 +83,14 @@ def test_what_was_lost_is_sent_later(parts):
     assert low_fed < low / 2
 
 
+def test_a_spike_that_was_left_out_does_not_come_again(jobs):
+    """What an exchange loses of a gradient that nobody used must not be sent with the next."""
+    fed = [{"type": "qsgd", "bits": 2, "error_feedback": True}, {"type": "power_sgd", "rank": 2}]
+    found, skipped = launch(jobs.spiked, 2, ["all_reduce", *fed], device="cpu")
+    assert found == [([25], True)] * 3
+    assert skipped == [True] * 3
+
+
 def test_low_rank_factors_go_to_the_best_approximation(parts):
     (mixed, share), (pure, _) = parts[1]
     assert mixed[0] > 10 * mixed[-1]  # the iteration goes on from step to step

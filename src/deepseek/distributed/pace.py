@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -29,12 +31,23 @@ class Pace:
 
     def end(self) -> None:
         """The gradients of the rank's rows are there."""
+        if self._began is None:
+            return
         began, ended = self._began, self._mark()
         if isinstance(began, float) and isinstance(ended, float):
             self._seconds += ended - began
         elif isinstance(began, torch.Event) and isinstance(ended, torch.Event):
             self._marks.append((began, ended))
         self._began = None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Leave out what is done meanwhile: waiting for others in the midst of a step."""
+        running = self._began is not None
+        self.end()
+        yield
+        if running:
+            self.begin()
 
     def take(self) -> float:
         """Return the seconds since the last call; waits for an accelerator."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
 
@@ -39,12 +40,15 @@ class GradientSync:
 
     Attributes:
         pace: Where it is given, measures how long this rank takes for its rows.
+        revocable: Whether a step may turn out to be refused: what the exchange keeps is then copied before each, for `take_back`.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], *, bucket_bytes: int = _BUCKET_BYTES, exchange: Exchange | None = None) -> None:
         groups = _split([*reversed(parameters)], bucket_bytes)
         self.exchange = exchange or AllReduceExchange(RankContext(dist.get_rank(), dist.get_world_size()))
         self.pace: Pace | None = None
+        self.revocable = False
+        self._before: dict[str, Tensor] = {}
         self._sizes = [len(group) for group in groups]
         self._flats = [_flatten(group, extra=int(index == len(groups) - 1)) for index, group in enumerate(groups)]
         self._views = [pair for flat, group in zip(self._flats, groups, strict=True) for pair in zip(group, _cut(flat, group), strict=True)]
@@ -55,6 +59,7 @@ class GradientSync:
         self.exchange.prepare(self._buckets)
         self._pending = list(self._sizes)
         self._started: list[_Run] = []
+        self._begun = False
         self._weight: Waitable | None = None
         self._armed = False
         self._hooks = [
@@ -66,7 +71,7 @@ class GradientSync:
     @property
     def busy(self) -> bool:
         """Whether a sum has been started in this step, so that the other ranks count on this one to go on."""
-        return bool(self._started)
+        return self._begun
 
     def close(self) -> None:
         """Let go of the parameters: another takes its place, for other ones."""
@@ -82,6 +87,8 @@ class GradientSync:
         for parameter, view in self._views:
             parameter.grad = view
         self._pending, self._armed = list(self._sizes), False
+        if self.revocable and self.exchange.remembers:
+            self._before = {name: tensor.clone() for name, tensor in self.exchange.own_state().items()}
         if self.pace is not None:
             self.pace.begin()
 
@@ -99,8 +106,20 @@ class GradientSync:
         if self._weight is not None:
             self._weight.wait()
         _complete(self._started)
-        self._started, self._weight = [], None
+        self._started, self._weight, self._begun = [], None, False
         return self._flats[-1][-1]
+
+    @torch.no_grad()
+    def take_back(self, refused: Tensor | None = None) -> None:
+        """Let the exchange keep what it kept before the step: what it has lost of gradients that nobody used must not be sent later.
+
+        Args:
+            refused: A scalar on the device, over 0 where the step was refused, which is not waited for; it was where not given.
+        """
+        if self._before:
+            now = self.exchange.own_state() if refused is not None else {}
+            back = {name: torch.where(refused > 0, kept, now[name]) if refused is not None else kept for name, kept in self._before.items()}
+            self.exchange.load_own_state(back)
 
     def _ready(self, index: int, _: Tensor) -> None:
         if not self._armed:
@@ -110,11 +129,13 @@ class GradientSync:
             self._start()
 
     def _start(self) -> None:
+        self._begun = True  # before anything is sent: memory may run out between the first message and the last
         exchange, weight = self.exchange, self._flats[-1][-1:]
         if exchange.lossy and not self._started:
             self._weight = exchange.sum_in_place(weight)
             if exchange.remembers:
-                self._weight.wait()
+                with self.pace.stopped() if self.pace is not None else nullcontext():
+                    self._weight.wait()
                 self._weight = None
         bucket = self._buckets[len(self._started)]
         exchange.traffic.plain_bytes += ring_bytes(bucket.flat.numel() * FLOAT32_BYTES, exchange.context.ranks)

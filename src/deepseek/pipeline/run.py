@@ -96,6 +96,7 @@ def _road(
     require_exporters(checked.export)
     if checked.compress is not None and checked.compress.int8 is not None:
         require_compression(checked.compress.int8)
+    _require_group(checked)
     begun = begun_by_this_job(Path(out) / checked.name)
     if resume or begun is not None:
         folder, checked = resumed(begun or given or RunFolder.open(Path(out) / checked.name), checked)
@@ -383,6 +384,22 @@ def _devices(devices: Any) -> int:
         what = f"{there} accelerators" if there else f"no accelerator, and {cpu_count()} cores"
         raise InputError(f"train.devices is {devices}; this machine has {what}", hint=f"allowed: 1 to {most}, or auto")
     return int(devices)
+
+
+def _require_group(recipe: Recipe) -> None:
+    """Refuse groups of ranks whose size nobody knows: processes that are started here are on one machine, and only torchrun says more.
+
+    Raises:
+        InputError: It is to be given.
+    """
+    spec = recipe.train.communication
+    if spec == AUTO or spec["type"] != "hierarchical" or spec["group"] is not None:
+        return
+    if recipe.cluster is not None or team_of_environment() is not None or (devices := _devices(recipe.train.devices)) == 1:
+        return
+    sizes = [str(size) for size in range(2, devices) if not devices % size]
+    hint = f"allowed for {devices} devices: {', '.join(sizes)}" if sizes else f"{devices} devices cannot be grouped; take all_reduce"
+    raise InputError("train.communication.group is missing, and only torchrun says how many processes a machine has", hint=hint)
 
 
 def _differences(kept: Any, now: Any, path: str) -> list[str]:

@@ -132,21 +132,35 @@ def _devices_of(recipe: RecipeSections) -> int | Auto:
 
 def _several_devices(recipe: RecipeSections) -> Iterator[Problem]:
     train, devices = recipe.train, _devices_of(recipe)
-    spec: Mapping[str, Any] = {} if train.communication == AUTO else train.communication
-    plain = not spec or spec["type"] == "all_reduce"
+    plain = train.communication == AUTO or train.communication["type"] == "all_reduce"
     if devices == 1 and not plain:
         yield Problem("train.communication", "has nothing to do on one device; set 'train.devices', or leave the key out")
     if devices == 1 and train.shares == "auto":
         yield Problem("train.shares", "has nothing to do on one device; set 'train.devices', or leave the key out")
     if not isinstance(train.shares, str) and devices != AUTO and len(train.shares) != devices:
         yield Problem("train.shares", f"must have a number for each of {devices} devices; given: {len(train.shares)}")
-    if spec.get("type") == "parameter_server" and devices != AUTO and spec["server"] >= devices > 1:
+
+
+def _exchanges(recipe: RecipeSections) -> Iterator[Problem]:
+    train, devices = recipe.train, _devices_of(recipe)
+    if train.communication == AUTO:
+        return
+    spec: Mapping[str, Any] = train.communication
+    if spec["type"] == "parameter_server" and devices != AUTO and spec["server"] >= devices > 1:
         yield Problem("train.communication.server", f"must be less than devices, {devices}, counted from 0; given: {spec['server']}")
-    group = spec.get("group") if spec.get("type") == "hierarchical" else None
+    group = spec["group"] if spec["type"] == "hierarchical" else None
     if group is not None and devices != AUTO and devices > 1 and (devices % group or group == devices):
         yield Problem("train.communication.group", f"must divide {devices} devices into two groups or more; given: {group}")
-    if spec.get("error_feedback"):
-        why = "does not go with train.communication.error_feedback, which keeps gradients from step to step"
+    if spec["type"] == "hierarchical" and group is None and recipe.cluster is not None:
+        yield Problem("train.communication.group", "is missing; say how many workers a machine of the cluster has")
+    if spec["type"] == "qsgd" and spec["norm"] == "l2" and spec["error_feedback"]:
+        bits, most = spec["bits"], 4 * (2 ** (spec["bits"] - 1) - 1) ** 2  # in a row of so many like values each is half a level
+        if spec["bucket"] >= most:
+            why = f"l2 with error_feedback may round a whole row away for ever; take bucket: less than {most} for {bits} bits, or norm: max"
+            yield Problem("train.communication.norm", why)
+    if spec.get("error_feedback") or spec["type"] == "power_sgd":
+        kept = "power_sgd, which keeps factors" if spec["type"] == "power_sgd" else "error_feedback, which keeps gradients"
+        why = f"does not go with train.communication: {kept} from step to step"
         if train.precision == "fp16":
             yield Problem("train.precision", f"{why}: the loss scale changes; take bf16 or fp32")
         if recipe.fine_tune is not None and recipe.fine_tune.unfreeze_every is not None:
@@ -351,6 +365,7 @@ RULES: tuple[Rule, ...] = (
     _micro_batches,
     _compiled_step,
     _several_devices,
+    _exchanges,
     _strategies,
     _clipping,
     _saved_memory,

@@ -20,6 +20,7 @@ from deepseek.training.state import seed_of
 if TYPE_CHECKING:
     from deepseek.training.trainer import Trainer
 
+_OTHERS = "an exchange that keeps nothing: all_reduce, say, or qsgd without error_feedback; power_sgd always keeps its factors"
 _EXCHANGE = 3
 """A stream of randomness, beside those of the trainer."""
 
@@ -47,13 +48,13 @@ def make_exchange(settings: TrainSettings, ranks: RankContext, placement: Placem
     exchange: Exchange = family("exchange").build("all_reduce" if settings.communication == "auto" else settings.communication, ranks)
     if exchange.remembers and settings.precision == "fp16":
         raise InputError(
-            "an exchange that keeps what it has lost does not go with precision: fp16, whose loss scale changes",
-            hint="take precision: bf16 or fp32, or no error_feedback",
+            "an exchange that keeps something from step to step does not go with precision: fp16, whose loss scale changes",
+            hint=f"take precision: bf16 or fp32, or {_OTHERS}",
         )
     if exchange.remembers and settings.fine_tune is not None and settings.fine_tune.unfreeze_every is not None:
         raise InputError(
-            "an exchange that keeps what it has lost does not go with fine_tune.unfreeze_every, which changes what is exchanged",
-            hint="leave one of them out, or take no error_feedback",
+            "an exchange that keeps something from step to step does not go with fine_tune.unfreeze_every, which changes what is exchanged",
+            hint=f"leave one of them out, or take {_OTHERS}",
         )
     return exchange
 

@@ -20,7 +20,7 @@ from deepseek.distributed.strategies import Piece, Placement
 from deepseek.errors import CheckpointError, DeepSeekError, InputError
 from deepseek.models.base import other_revisions
 from deepseek.training.background import Background
-from deepseek.training.carried import carry
+from deepseek.training.carried import carry, own_lanes
 from deepseek.training.checkpoint import (
     find_latest,
     finish_parts,
@@ -205,7 +205,7 @@ class Keeper:
         if trainer.average is not None:
             trainer.average.load(tensors["average"], updates=values["average_updates"])
         self._best = tensors.get("best", {})
-        carry(trainer.model, tensors.get("carried", {}))
+        carry(trainer.model, tensors.get("carried", {}), own=own_lanes(trainer.loader))
         resume_exchange(trainer.exchange, tensors.get("exchange", {}))
         if trainer.step.adaptive is not None:
             trainer.step.adaptive.load_state_dict(tensors.get("adaptive", {}))

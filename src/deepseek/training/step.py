@@ -65,6 +65,8 @@ class TrainingStep:
     Attributes:
         micro_batches: Into how many pieces a batch is cut.
         least_rows: The fewest rows of a piece; 2 where the network has batch statistics.
+        repeatable: Whether the step under way has changed nothing yet, so that after a failure it can begin anew: until its backward pass
+            is through.
         numerator: Sum of the numerators since it was last set to zero, float64 where the device has it.
         denominator: Sum of the denominators.
         skipped: Steps not made because a gradient was NaN or infinite.
@@ -96,6 +98,7 @@ class TrainingStep:
         self.rules = rules or StepRules()
         self.micro_batches = self.least_rows = 1
         self.skipped = 0
+        self.repeatable = True
         self.parameters: list[nn.Parameter] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         device = self.parameters[0].device
         self.precision = precision or Precision(device)
@@ -110,6 +113,8 @@ class TrainingStep:
         self.numerator, self.denominator = torch.zeros(2, dtype=wide, device=device).unbind()
         self._one = torch.ones((), device=device)
         whole = all(group["params"] for group in optimizer.param_groups)
+        if sync is not None:
+            sync.revocable = self.rules.on_nonfinite == "skip" or (adaptive is not None and any(each.refuses for each in adaptive.clip))
         self._by_group = self.update.divides and whole and self.precision.name != "fp16"  # its scaler calls the optimizer
 
     def set_factor(self, factor: float) -> None:
@@ -140,6 +145,7 @@ class TrainingStep:
         Args:
             batch: This rank's rows of the global batch, on the parameters' device; with several ranks it may have none.
         """
+        self.repeatable = True
         whole = self.sync is None and self.micro_batches == 1
         sums = self._backward_whole(batch) if whole else self._backward_parts(batch)
         refused = self._apply()
@@ -164,6 +170,7 @@ class TrainingStep:
             parameter.grad = None
         numerator, denominator = self._loss_of(batch)
         torch.autograd.backward(numerator, self.precision.scale(self._one / denominator.detach().clamp_min(TINY)))
+        self.repeatable = False
         return [(numerator.detach(), denominator.detach())]
 
     def _backward_parts(self, batch: Batch) -> Sums:
@@ -179,6 +186,7 @@ class TrainingStep:
                 self.sync.arm(total)
             torch.autograd.backward(numerator, self.precision.scale(self._one))
             sums.append((numerator.detach(), denominator.detach()))
+        self.repeatable = False
         if self.sync is not None:
             if not parts:
                 self.sync.arm(total)
@@ -205,7 +213,11 @@ class TrainingStep:
             limits = adaptive.limit(by_group=self._by_group)
         if self.rules.on_nonfinite == "skip" and not self._is_finite(norm):
             self.skipped += 1
+            if self.sync is not None:
+                self.sync.take_back()
             return limits.refused
+        if self.sync is not None and limits.refused is not None:
+            self.sync.take_back(limits.refused)
         if adaptive is not None:
             adaptive.hold()
         self.precision.update(partial(self.update, limits), self.optimizer, limits.refused)

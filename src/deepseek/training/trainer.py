@@ -36,7 +36,7 @@ from deepseek.tasks.model import TaskModel
 from deepseek.training.balance import Balance
 from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.callbacks.base import Callback
-from deepseek.training.carried import carried_of
+from deepseek.training.carried import Memory, carried_of
 from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
 from deepseek.training.communication import begin_exchange, exchanged_of, make_exchange
 from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
@@ -279,6 +279,7 @@ class Trainer:
         self.precision = make_precision(str(decisions["precision"]), ranks.device)
         self.exchange = make_exchange(settings, ranks, self.placement)
         self.balance = Balance(settings.shares, self.loader, self.placement.rows, decisions=decisions)
+        self.memory = Memory(self.model, self.loader.dataset.batch_rows)
         if self.tuning is not None:
             self.tuning.set_epoch(self.state.step // self.loader.steps)
             decisions["fine_tune"] = self.tuning.groups(self.optimizer_spec.learning_rate)
@@ -402,6 +403,7 @@ class Trainer:
         begin_exchange(self.exchange, self.settings.seed, step)
 
     def _make(self, batch: Batch) -> None:
+        self.memory.keep()
         while True:
             try:
                 self.step(batch)
@@ -431,14 +433,18 @@ class Trainer:
     def _back_off(self, rows: int, error: BaseException) -> None:
         """Cut the batch into twice as many pieces; the step's result stays the same."""
         sync = self.step.sync
+        if not self.step.repeatable:
+            hint = "take a smaller model, or an optimizer that keeps less"
+            raise TrainingError(f"out of memory behind the backward pass, where smaller pieces do not help: {error}", hint=hint) from error
         if self.step.micro_batches >= rows or self.placement.shards or (sync is not None and sync.busy):
             hint = "lower batch_size or the model's width, or raise accumulate"
             raise TrainingError(f"out of memory with {self.step.micro_batches} micro-batches of {rows} rows: {error}", hint=hint) from error
         self.step.micro_batches = min(self.step.micro_batches * 2, rows)
         self.state.decisions["micro_batches"] = self.step.micro_batches
-        self.begin(self.state.step)  # the step begins anew, with the random numbers that it began with
+        self.begin(self.state.step)  # the step begins anew, with the random numbers and the memory that it began with
         self.optimizer.zero_grad()
         empty_cache(self.ranks.device)
+        self.memory.put_back()
 
     def _event(self) -> None:
         """Look at the loss, call back, validate, save, and plan the next event."""

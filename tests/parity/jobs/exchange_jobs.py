@@ -10,16 +10,19 @@ import torch.distributed as dist
 from rank_jobs import Kill, Net, Noise, rows
 from torch import nn
 
+from deepseek.data.batch import Batch
 from deepseek.data.targets import TargetSpec
 from deepseek.distributed import GradientSync
 from deepseek.distributed.exchange import Exchange
 from deepseek.distributed.pace import Pace
 from deepseek.errors import DeepSeekError
+from deepseek.optim import make_adaptive
 from deepseek.registry import family
 from deepseek.tasks.multiclass import MulticlassTask
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.json_lines import JsonLines
+from deepseek.training.step import StepRules, TrainingStep
 
 
 class Wide(Net):
@@ -137,6 +140,66 @@ def feedback(context, specs, steps=30):
             total += weight.grad / denominator * context.ranks
         found.append(float((total - steps * exact).norm() / exact.norm()))
     return found
+
+
+def spiked(context, specs, steps=40, spike=25):
+    """Return, for each exchange, which steps were left out where one batch is a spike, and whether what is kept was then left as it was."""
+    return [spiked_by(context, spec, steps, spike) for spec in specs], [nan_skipped(context, spec) for spec in specs]
+
+
+def stepping(context, spec, *, clip=None, **rules):
+    """Return a step of a network worth two factors, with its exchange and its clippings."""
+    torch.manual_seed(0)
+    net = nn.Linear(48, 32)
+    exchange, optimizer = family("exchange").build(spec, context), torch.optim.SGD(net.parameters(), lr=1e-3)
+    step = TrainingStep(
+        lambda inputs: net(inputs["x"]),
+        lambda out, batch: ((out - batch.targets["y"]).square().sum(), torch.tensor(float(len(batch)))),
+        optimizer,
+        rules=StepRules(**rules),
+        sync=GradientSync(list(net.parameters()), exchange=exchange),
+        adaptive=make_adaptive(net, optimizer, clip=clip),
+    )
+    return step, exchange
+
+
+def noise(context, step, size=1.0):
+    generator = torch.Generator().manual_seed(100 * step + context.rank)
+    return Batch({"x": torch.randn(16, 48, generator=generator)}, {"y": torch.randn(16, 32, generator=generator) * size})
+
+
+def spiked_by(context, spec, steps, spike):
+    step, exchange = stepping(context, spec, clip=[{"type": "skip_spikes", "warmup": 20, "every": 1}])
+    left_out, as_it_was = [], True
+    for number in range(steps):
+        before = {name: tensor.clone() for name, tensor in exchange.own_state().items()}
+        known = step.told().left_out.steps
+        exchange.begin(10 * number + context.rank)
+        step(noise(context, number, 1000.0 if number == spike else 1.0))
+        if step.told().left_out.steps > known:
+            left_out.append(number)
+            as_it_was &= same(exchange, before)
+        else:
+            assert not before or not same(exchange, before)
+    return left_out, as_it_was
+
+
+def nan_skipped(context, spec):
+    """Return whether a step that is skipped leaves what is kept as it was."""
+    step, exchange = stepping(context, spec, on_nonfinite="skip")
+    for number in range(3):
+        before = {name: tensor.clone() for name, tensor in exchange.own_state().items()}
+        batch = noise(context, number)
+        if number == 2 and context.rank == 1:
+            batch.targets["y"][0, 0] = float("nan")
+        exchange.begin(10 * number + context.rank)
+        step(batch)
+    assert step.skipped == 1
+    return same(exchange, before)
+
+
+def same(exchange, before):
+    return all(torch.equal(tensor, before[name]) for name, tensor in exchange.own_state().items())
 
 
 def low_rank(context, steps=8):

@@ -149,14 +149,17 @@ def fit_language(context, model, folder=None, resume=False, callbacks=(), **chan
     return {name: tensor.numpy() for name, tensor in network.state_dict().items()}, history
 
 
-def fit_language_twice(context, model, folder):
-    """Train, and in the folder train again until it is killed; the second is gone on with elsewhere."""
+def fit_language_and_again(context, model, folder):
+    """Train, and in the folder train again until it is killed, and once more; elsewhere somebody goes on."""
     whole = fit_language(context, model)
-    try:
-        fit_language(context, model, folder, checkpoint_every=30, callbacks=[Kill(30)])
-    except KeyboardInterrupt:
-        return whole
-    raise AssertionError("nobody killed it")
+    for resume, last in ((False, 20), (True, 30)):
+        try:
+            fit_language(context, model, folder, resume=resume, checkpoint_every=10, callbacks=[Kill(last)])
+        except KeyboardInterrupt:
+            torch.distributed.barrier()  # rank 0 has written it
+        else:
+            raise AssertionError("nobody killed it")
+    return whole
 
 
 def fit_and_measure_all(context, cases):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from deepseek.data.prepared import PreparedDataset
-from deepseek.errors import NonFiniteError
+from deepseek.errors import NonFiniteError, TrainingError
 from deepseek.training import State, Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.json_lines import JsonLines
@@ -127,6 +127,29 @@ def test_pieces_made_smaller_in_the_midst_of_a_step_give_the_step_of_small_piece
         assert all(map(torch.equal, backed_off.model.parameters(), small_from_the_start.model.parameters()))
         assert backed_off.history[-1]["train_loss"] == small_from_the_start.history[-1]["train_loss"]
     assert backed_off.history[-1]["train_loss"] == pytest.approx(small_from_the_start.history[-1]["train_loss"], rel=0.2)
+
+
+class NoRoomForState(Callback):
+    """Has no memory left for what the optimizer keeps, once."""
+
+    def on_fit_start(self, trainer):
+        update = trainer.step.update
+
+        def fails(limits):
+            trainer.step.update = update
+            raise torch.OutOfMemoryError("out of memory")
+
+        trainer.step.update = fails
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_memory_that_runs_out_behind_the_backward_pass_ends_training_and_no_row_counts_twice(small, accumulate):
+    given = settings(accumulate=accumulate, max_steps=2, clip=[{"type": "autoclip", "percentile": 50}])
+    trainer = Trainer(small.net(), small.task(), small.data(), settings=given, callbacks=[NoRoomForState()])
+    with pytest.raises(TrainingError, match="behind the backward pass"):
+        trainer.fit()
+    assert float(trainer.step.denominator) == 32
+    assert trainer.step.adaptive.clip[0].made == 1
 
 
 class Leap(Callback):

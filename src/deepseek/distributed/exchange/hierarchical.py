@@ -21,12 +21,12 @@ class HierarchicalExchange(Exchange):
     """Sums gradients within each group of ranks, a part a rank, then each part between groups, and spreads the sums within the groups.
 
     A ring over `n` ranks makes `2 (n - 1)` steps, each as slow as its slowest link. With `g` groups of `m` ranks it is `2 (m - 1)` steps
-    over the fast links within a group and `2 (g - 1)` over the slow ones between them, which carry each value once instead of almost twice
+    over the fast links within a group and `2 (g - 1)` over the slow ones between them, each with a part of the values
     (Cho et al., 2019, BlueConnect, https://doi.org/10.1147/JRD.2019.2947013). Exact to rounding.
 
     Args:
         group: How many neighbouring ranks are a group: those that one machine holds. Where not given it is what torchrun says in
-            `LOCAL_WORLD_SIZE`.
+            `LOCAL_WORLD_SIZE`; ranks that nobody else has started need it.
     """
 
     def __init__(self, context: RankContext, /, *, group: Annotated[int, Ge(2)] | None = None) -> None:
@@ -53,8 +53,8 @@ class HierarchicalExchange(Exchange):
         ranks = self.context.ranks
         size = given or int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
         if not 1 < size < ranks or ranks % size:
-            whence = "is" if given else "(by LOCAL_WORLD_SIZE) is"
+            whence = "is" if given else "is missing, and by LOCAL_WORLD_SIZE"
             allowed = [str(each) for each in range(2, ranks) if not ranks % each]
             hint = f"allowed for {ranks} ranks: {', '.join(allowed)}" if allowed else f"{ranks} ranks cannot be grouped; take all_reduce"
-            raise InputError(f"the group of the exchange hierarchical {whence} {size}; there are {ranks} ranks", hint=hint)
+            raise InputError(f"train.communication.group {whence} {size}; there are {ranks} ranks", hint=hint)
         return size

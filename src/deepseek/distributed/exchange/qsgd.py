@@ -12,9 +12,12 @@ from torch.nn import functional
 from deepseek.distributed.exchange.packing import pack, packed_bytes, unpack
 from deepseek.distributed.exchange.two_phase import TwoPhaseExchange
 from deepseek.distributed.ranks import RankContext
+from deepseek.errors import InputError
 
 _TINY = torch.finfo(torch.float32).tiny
 _NORM_BYTES = 4
+_LEAST_ROW = 8
+"""The fewest values that share a norm."""
 
 
 class QsgdExchange(TwoPhaseExchange):
@@ -34,6 +37,10 @@ class QsgdExchange(TwoPhaseExchange):
         bucket: How many values share a norm, which costs 4 bytes.
         error_feedback: Whether to round to the nearest, and add what that has lost to what is sent in the next step (Karimireddy et al.,
             2019, https://arxiv.org/abs/1901.09847).
+
+    Raises:
+        InputError: With `error_feedback` and `l2`, rows whose largest value may be less than half a level: nothing of them would ever be
+            sent. So it is where `bucket` is `4 · levels²` or more.
     """
 
     def __init__(
@@ -43,10 +50,17 @@ class QsgdExchange(TwoPhaseExchange):
         *,
         bits: Annotated[int, Ge(2), Le(8)] = 4,
         norm: Literal["max", "l2"] = "max",
-        bucket: Annotated[int, Ge(8), Le(65536)] = 512,
+        bucket: Annotated[int, Ge(_LEAST_ROW), Le(65536)] = 512,
         error_feedback: bool = False,
     ) -> None:
         super().__init__(context, error_feedback=error_feedback)
+        most = 4 * ((1 << (bits - 1)) - 1) ** 2 - 1  # half a level rounds to 0, too
+        if error_feedback and norm == "l2" and bucket > most:
+            raise InputError(
+                f"communication qsgd with error_feedback, norm: l2 and {bits} bits may round all of a row of {bucket} to 0, and so send "
+                "nothing for ever",
+                hint=f"take norm: max, more bits, or a bucket of at most {most}" if most >= _LEAST_ROW else "take norm: max, or more bits",
+            )
         self.bits, self.norm, self.bucket = bits, norm, bucket
         self.levels = (1 << (bits - 1)) - 1
         self._generator: torch.Generator | None = None

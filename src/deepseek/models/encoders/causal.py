@@ -58,5 +58,10 @@ class CausalTextEncoder(TextEncoder):
         """Return what training remembers of so many lanes, by name; of lanes that were not read here it is zeros."""
         return {}
 
-    def carry(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `carried` returned, so that training goes on as if it had not been interrupted."""
+    def carry(self, tensors: Mapping[str, Tensor], own: range | None = None) -> None:
+        """Take up what `carried` returned, so that training goes on as if it had not been interrupted.
+
+        Args:
+            tensors: What it returned.
+            own: The lanes that are read here; of others zeros are taken up. All where not given.
+        """

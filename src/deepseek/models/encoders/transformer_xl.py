@@ -123,10 +123,15 @@ class TransformerXlEncoder(CausalTextEncoder):
         """Return the memory of training: `states` `[y, n, mem_len, w]` and `known` `[n, mem_len]`."""
         return dict(self._memory(lanes, training=True))
 
-    def carry(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `carried` returned."""
+    def carry(self, tensors: Mapping[str, Tensor], own: range | None = None) -> None:
+        """Take up what `carried` returned, of the lanes that are read here."""
         device = self.embedding.weight.device
-        self._held[True] = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
+        held = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
+        if own is not None:
+            others = torch.ones(len(held[_KNOWN]), dtype=torch.bool, device=device)
+            others[own.start : own.stop] = False
+            held[_STATES][:, others], held[_KNOWN][others] = 0.0, False
+        self._held[True] = held
 
     def _memory(self, count: int, *, training: bool) -> dict[str, Tensor]:
         """Return what is remembered in this mode (validating leaves training's memory alone); empty where there are other lanes."""

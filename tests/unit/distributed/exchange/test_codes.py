@@ -7,7 +7,7 @@ import torch
 from deepseek.distributed import RankContext
 from deepseek.distributed.exchange.packing import pack, packed_bytes, unpack
 from deepseek.distributed.exchange.short_floats import Bf16Exchange, Fp16Exchange
-from deepseek.errors import RecipeError
+from deepseek.errors import InputError, RecipeError
 from deepseek.registry import family
 
 CONTEXT = RankContext(0, 2)
@@ -124,6 +124,20 @@ def test_half_floats_bear_sums_that_float16_does_not():
     assert torch.equal(half.decode(half.encode(zeros, 0), 8), zeros)
     assert half.decode(half.encode(zeros + float("nan"), 0), 8).isnan().all()
     assert half.decode(half.encode(zeros + float("inf"), 0), 8).isinf().all()
+
+
+@pytest.mark.parametrize(("bits", "most"), [(3, 35), (4, 195), (6, 3843)])
+def test_with_error_feedback_no_row_is_rounded_away_for_ever(bits, most):
+    """Of like values each is the smallest part of their norm: what is kept would grow, and nothing be sent."""
+    given = {"bits": bits, "norm": "l2", "error_feedback": True}
+    code, size = exchange(bucket=most, **given), -(-most // 8) * 8
+    assert code.decode(code.encode(torch.ones(1, size), 0), size)[:, :most].all()
+    with pytest.raises(InputError, match="nothing for ever") as caught:
+        exchange(bucket=most + 1, **given)
+    assert f"at most {most}" in caught.value.hint
+    exchange(bucket=most + 1, **{**given, "error_feedback": False})  # at random, nothing is rounded away for ever
+    with pytest.raises(InputError, match="nothing for ever"):
+        exchange(bits=2, norm="l2", bucket=8, error_feedback=True)
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 1}, {"bits": 9}, {"bits": 4.5}, {"norm": "l1"}, {"bucket": 0}, {"bit": 4}])
