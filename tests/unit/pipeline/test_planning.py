@@ -14,8 +14,10 @@ from deepseek.cli.plan import DOES_NOT_FIT
 from deepseek.data.batch import Batch
 from deepseek.errors import InputError
 from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.planning import memory as planned_memory
 from deepseek.pipeline.planning.devices import scalings, sharded_peak, worthwhile
 from deepseek.pipeline.planning.memory import RunMemory, memory_of
+from deepseek.pipeline.planning.overhead import Overhead
 from deepseek.pipeline.planning.subject import Subject, subject_of
 from deepseek.pipeline.planning.timing import Pace, RunTime
 from deepseek.pipeline.run import resolve
@@ -284,3 +286,26 @@ def test_a_time_limit_cuts_the_steps_as_the_run_does(recipe, out):
     )
     assert cut["steps"] < whole["steps"]
     assert cut["training_s"] <= 1.0
+
+
+def test_the_workers_of_a_cluster_are_the_devices(recipe, out):
+    found = deepseek.plan({**recipe, "cluster": {"workers": 3}}, out=out, measure=False)
+    assert found["devices"]["there"] == 3
+
+
+def test_what_a_process_grows_by_is_counted_from_before_the_first_step_of_the_network(subject, monkeypatch):
+    order, step_growth = [], planned_memory.step_growth
+
+    def looked() -> int:
+        order.append("looked")
+        return 7
+
+    def stepped(*given, **more):
+        order.append("stepped")
+        return step_growth(*given, **more)
+
+    monkeypatch.setattr(planned_memory, "resident_bytes", looked)
+    monkeypatch.setattr(planned_memory, "step_growth", stepped)
+    monkeypatch.setattr(planned_memory, "observed_overhead", lambda *_, before, **__: Overhead(before, 1.0, "measured"))
+    assert memory_of(subject, observe=True).overhead.fixed == 7
+    assert order == ["looked", "stepped"]

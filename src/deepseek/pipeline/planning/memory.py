@@ -10,6 +10,7 @@ import torch
 
 from deepseek.data.loader import GROUP_BYTES, QUEUED_BATCHES
 from deepseek.pipeline.planning.overhead import NONE, Overhead, assumed_overhead, observed_overhead
+from deepseek.pipeline.planning.resident import resident_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.training.live_memory import Growth
 from deepseek.training.post_mortem import KEPT_BYTES
@@ -151,7 +152,7 @@ def memory_of(
         looked: What looking at the data has left in memory.
         observe: Whether real steps are made to see what is held beside tensors.
     """
-    model, settings = subject.model, subject.settings
+    model, settings, before = subject.model, subject.settings, resident_bytes()
     few = subject.batch(FEW, longest=True)
     with kept_generators(CPU):
         step = step_growth(model, model.task.loss, few, precision=precision)
@@ -161,8 +162,9 @@ def memory_of(
     host, overhead = device is not None and device.type == "cpu", NONE
     if host:
         kept = weights + update.state_bytes
-        seen = observed_overhead(subject, step=step, answer=answer, kept=kept, precision=precision) if observe else None
-        overhead = seen or assumed_overhead()
+        overhead = assumed_overhead()
+        if observe:
+            overhead = observed_overhead(subject, step=step, answer=answer, kept=kept, precision=precision, before=before)
     floating = sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()} if tensor.is_floating_point())
     tensors = [*few.inputs.values(), *few.targets.values(), *([] if few.weight is None else [few.weight])]
     return RunMemory(

@@ -109,7 +109,7 @@ class _Plan:
         self.budget = int((1 - FREE_SHARE) * self.free) - self.baseline
         self.precision = "fp32" if settings.precision == AUTO else settings.precision
         there = torch.accelerator.device_count() if torch.accelerator.is_available() else 1
-        wanted: Any = recipe.train.devices
+        wanted: Any = recipe.train.devices if recipe.cluster is None else recipe.cluster.workers
         self.most_devices = devices or (there if wanted == AUTO else max(there, wanted))
         where = None if self.emulated else self.device
         self.memory: RunMemory = memory_of(subject, device=where, precision=self.precision, looked=self.looked, observe=measure)
