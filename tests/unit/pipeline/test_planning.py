@@ -15,6 +15,7 @@ from deepseek.data.batch import Batch
 from deepseek.errors import InputError
 from deepseek.pipeline.dataset import make_dataset
 from deepseek.pipeline.planning import memory as planned_memory
+from deepseek.pipeline.planning import overhead
 from deepseek.pipeline.planning.devices import scalings, sharded_peak, worthwhile
 from deepseek.pipeline.planning.memory import RunMemory, memory_of
 from deepseek.pipeline.planning.overhead import Overhead
@@ -309,3 +310,15 @@ def test_what_a_process_grows_by_is_counted_from_before_the_first_step_of_the_ne
     monkeypatch.setattr(planned_memory, "observed_overhead", lambda *_, before, **__: Overhead(before, 1.0, "measured"))
     assert memory_of(subject, observe=True).overhead.fixed == 7
     assert order == ["looked", "stepped"]
+
+
+@pytest.mark.parametrize(("grows_for", "steps"), [(0, 3), (6, 8), (50, 12)])
+def test_steps_are_made_until_the_process_grows_no_more(subject, monkeypatch, grows_for, steps):
+    made = []
+    monkeypatch.setattr(overhead, "trial_step", lambda *_, **__: made.append)
+    monkeypatch.setattr(overhead, "evaluate", lambda *_: None)
+    monkeypatch.setattr(overhead, "highest_bytes", lambda: MIB * (1000 + 100 * min(len(made), grows_for + 1)))
+    nothing = Growth((2, [100 * MIB]), (4, [200 * MIB]))
+    found = overhead.observed_overhead(subject, step=nothing, answer=nothing, kept=0, precision="fp32", before=900 * MIB)
+    assert len(made) == steps
+    assert found.how == "measured"

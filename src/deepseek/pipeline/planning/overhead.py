@@ -24,7 +24,9 @@ ASSUMED = 1.6
 """How many times its tensors' memory a step holds, where nothing is measured."""
 OBSERVED_BYTES = 256 << 20
 """Steps are made with so many rows that they take about this much."""
-_STEPS = 3
+_LEAST_STEPS, _MOST_STEPS = 3, 12
+_STILL = 0.01
+"""A step by which the process grows by less than this part of all that it has grown by says that the allocator has what it wants."""
 _LIMITS = (1.0, 3.0)
 
 
@@ -71,8 +73,13 @@ def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: i
         give_back()
         forget_highest()
         make = trial_step(subject.model, subject.model.task.loss, spec=subject.trainer.optimizer_spec, way=Way(precision))
-        for number in range(_STEPS):
+        known = 0
+        for number in range(_MOST_STEPS):
             make(subject.rows.take((np.arange(rows) + number * rows) % len(subject.rows)))
+            highest = highest_bytes()
+            if number + 1 >= _LEAST_STEPS and highest - known <= _STILL * (highest - before):
+                break
+            known = highest
         if answered:
             evaluate(subject.model, subject.model.task, [subject.batch(answered)])
         grown = highest_bytes() - before - kept
