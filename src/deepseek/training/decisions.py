@@ -50,7 +50,8 @@ def decide(
             chosen = choose_batch_size(most, twin, loss, spec=spec, rows=len(train) // ranks.ranks)
             decisions |= {"batch_size": chosen["batch_size"] * ranks.ranks, "batch_size_reason": chosen["reason"]}
         (decisions["batch_size"],) = broadcast_message([decisions["batch_size"]], ranks)
-    held = max(largest_share(min(decisions["batch_size"], len(train)), ranks.ranks, settings.shares) // settings.accumulate, 1)
+    most_rows = largest_share(min(decisions["batch_size"], len(train)), ranks.ranks, settings.shares)
+    held = -(-most_rows // settings.accumulate)
     few = partial(batch_of, FEW, longest=True)
     recomputed = choose_recomputation(model, loss, few, rows=held, spec=spec, settings=settings, ranks=ranks)
     if ranks.is_main:
