@@ -267,5 +267,5 @@ def test_steps_that_are_made_again_remember_what_they_had_read(tmp_path):
 def test_a_rank_that_waits_for_others_says_so():
     here = Path(waiting_for.__code__.co_filename).parents[1]
     for file in ("training/communication.py", "distributed/exchange/two_phase.py", "distributed/sync.py"):
-        frame = SimpleNamespace(f_code=SimpleNamespace(co_filename=str(here / file)), f_lineno=7, f_back=None)
+        frame = SimpleNamespace(f_code=SimpleNamespace(co_filename=str(here / file), co_name="wait"), f_lineno=7, f_back=None)
         assert waiting_for(frame)[0] == "the other ranks"
