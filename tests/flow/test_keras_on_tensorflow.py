@@ -120,6 +120,12 @@ def test_without_tensorflow_the_error_says_so(points):
         ({"task": {"type": "binary", "loss": "focal"}}, r"task\.loss"),
         ({"task": {"type": "binary", "class_weights": "balanced"}}, "class_weights"),
         ({"train": {**QUICK, "l1": 0.1}}, "l1"),
+        ({"train": {**QUICK, "clip": ["agc"]}}, r"train\.clip"),
+        ({"train": {**QUICK, "layer_rates": "gradient_variance"}}, r"train\.layer_rates"),
+        ({"train": {**QUICK, "activation_checkpointing": 1}}, "activation_checkpointing: 1"),
+        ({"train": {**QUICK, "compile": "step", "cuda_graphs": True}}, r"compile: step; train\.cuda_graphs"),
+        ({"train": {**QUICK, "accumulate": 2, "on_nonfinite": "skip"}}, r"accumulate: 2; train\.on_nonfinite: skip"),
+        ({"train": {**QUICK, "strategy": "ddp"}}, "strategy"),
         ({"train": {**QUICK, "optimizer": "radam"}}, "the optimizer is radam"),
         (
             {"model": {"type": "keras", "builder": "my_models.py:build", "backend": "tensorflow", "trunk": "mlp"}},

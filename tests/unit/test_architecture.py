@@ -35,6 +35,7 @@ BROAD_EXCEPTS = {
     "data/sources/sql/drain.py": "the edge of a thread: the error is handed to the reader, who raises it",
     "models/keras/making.py": "a builder is foreign code: whatever it raises is its failure",
     "training/callbacks/tracker.py": "trackers are foreign code before foreign servers: none of their failures may end a training",
+    "training/usage.py": "NVML is a foreign library: what it raises of a device means that nothing is known, and ends no training",
     "training/compiled_step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
     "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
     "serving/experiments/arms.py": "a challenger is foreign to its champion: whatever it raises, the champion answers in its stead",

@@ -139,7 +139,17 @@ def _check(task: Mapping[str, Any], settings: TrainSettings, *, augment: Sequenc
         "fine_tune": settings.fine_tune is not None,
         "train.l1, l2 or max_norm": bool(settings.l1 or settings.l2 or settings.max_norm),
         "train.clip_value": bool(settings.clip_value),
+        "train.clip": settings.clip is not None,
+        "train.layer_rates": settings.layer_rates is not None,
+        f"train.activation_checkpointing: {settings.activation_checkpointing}": settings.activation_checkpointing not in ("off", "auto"),
+        f"train.compile: {settings.compile}": settings.compile != "off",
+        "train.cuda_graphs": settings.cuda_graphs,
+        f"train.accumulate: {settings.accumulate}": settings.accumulate > 1,
+        "train.on_nonfinite: skip": settings.on_nonfinite == "skip",
         "train.devices": settings.devices > 1,
+        "train.strategy, communication or shares": not (
+            settings.strategy == settings.communication == "auto" and settings.shares == "equal"
+        ),
         f"train.precision: {settings.precision}": settings.precision in ("bf16", "fp16"),
     }
     if wrong := [what for what, given in unknown.items() if given]:

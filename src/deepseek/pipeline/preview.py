@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from deepseek.pipeline.dataset import Dataset, make_dataset
 from deepseek.pipeline.fitting import known_of
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import choices_json, resolve, settings_of
-from deepseek.recipe import Recipe
+from deepseek.recipe import AUTO, Recipe
 from deepseek.reporting.pictures import picture
 from deepseek.reporting.preview import preview_page
 from deepseek.tasks.base import TARGET
@@ -115,7 +116,8 @@ class _View:
     def __init__(self, recipe: Recipe, dataset: Dataset) -> None:
         self._dataset = dataset
         self._preparation: Preparation = dataset.preparation()
-        settings = settings_of(recipe)
+        # one device looks, at whole batches: how several would share them changes nothing of what is seen
+        settings = replace(settings_of(recipe), strategy=AUTO, communication=AUTO, shares="equal")
         task: Any = recipe.task
         model: Any = recipe.model
         with kept_generators(_CPU):

@@ -109,10 +109,18 @@ def steps_within(limit_s: float, step_s: float) -> int:
     return max(int(0.8 * limit_s / step_s), 1)
 
 
-def candidate_ways(model: nn.Module, device: torch.device, *, precision: str, channels_last: bool | str) -> list[Way]:
-    """Return the ways worth measuring under the settings; formats that the processor would emulate are left out."""
+def candidate_ways(model: nn.Module, device: torch.device | None, *, precision: str, channels_last: bool | str) -> list[Way]:
+    """Return the ways worth measuring under the settings; formats that the processor would emulate are left out.
+
+    Args:
+        model: What is trained.
+        device: Where; none for an accelerator that is not here and cannot be asked: it is taken to multiply bfloat16 in hardware.
+        precision: A number format, or `auto`.
+        channels_last: Whether images are laid out so, or `auto`.
+    """
     images = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    formats = [precision] if precision != "auto" else ["fp32", *(["bf16"] if bf16_may_pay(device, images=images) else [])]
+    short = precision == "auto" and (device is None or bf16_may_pay(device, images=images))
+    formats = [precision] if precision != "auto" else ["fp32", *(["bf16"] if short else [])]
     layouts = [bool(channels_last)] if channels_last != "auto" else [False, True] if images else [False]
     ways = [Way(name, layout) for name in formats for layout in layouts]
     pays_nowhere = Way("bf16", channels_last=False)  # beside its twin with channels last: a trial saved
@@ -178,27 +186,27 @@ def largest_fit(peak_bytes: Callable[[int], int | None], free_bytes: int, *, mos
     """Return the largest power of two, up to `most`, whose peak memory stays within 80 % of what is free; at least 1.
 
     Args:
-        peak_bytes: What a batch of so many rows takes, or nothing where it does not fit at all.
+        peak_bytes: What a batch of so many rows takes, nothing where the device keeps no such figure: then whatever does not run out of
+            memory fits. Raises what the device does where it runs out.
         free_bytes: What there is.
         most: The largest size tried.
     """
     size = 1
     while size * 2 <= most:
-        peak = peak_bytes(size * 2)
-        if peak is None or peak > MEMORY_SHARE * free_bytes:
+        try:
+            peak = peak_bytes(size * 2)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        if peak is not None and peak > MEMORY_SHARE * free_bytes:
             break
         size *= 2
     return size
 
 
 def _peak_bytes(batch: Batch, model: nn.Module, loss: Loss, spec: OptimizerSpec) -> int | None:
-    device = next(model.parameters()).device
-    try:
-        return peak_bytes(device, lambda: trial_step(model, loss, spec=spec, way=Way())(batch))
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
+    return peak_bytes(next(model.parameters()).device, lambda: trial_step(model, loss, spec=spec, way=Way())(batch))
 
 
 def trial_step(model: nn.Module, loss: Loss, *, spec: OptimizerSpec, way: Way) -> Callable[[Batch], None]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -13,7 +15,7 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext, broadcast_message
 from deepseek.optim import OptimizerSpec
 from deepseek.training.autotune import Way, candidate_ways, choose_batch_size, choose_way, step_seconds, steps_within
-from deepseek.training.memory_choice import choose_recomputation
+from deepseek.training.memory_choice import apply_recomputation, choose_recomputation
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Json
 from deepseek.training.step import Loss
@@ -34,15 +36,25 @@ def decide(
     def batch_of(rows: int, *, longest: bool = False) -> Batch:
         return train.take(rows_like(train, rows, longest=longest)).to(ranks.device)
 
-    few, known = partial(batch_of, FEW, longest=True), 256 if settings.batch_size == "auto" else settings.batch_size
-    share = max(known // (ranks.ranks * settings.accumulate), 1)
-    recomputed = choose_recomputation(model, loss, few, rows=share, spec=spec, settings=settings, ranks=ranks)
     decisions: Json = {"batch_size": settings.batch_size, "precision": settings.precision, "channels_last": settings.channels_last}
-    if ranks.is_main:
-        if settings.batch_size == "auto":
-            most, twin = partial(batch_of, longest=True), copy.deepcopy(model)
+    if settings.batch_size == "auto":
+        every = settings.activation_checkpointing
+        apply_recomputation(model, every if isinstance(every, int) else 0)
+        decisions["batch_size"] = 0
+        if ranks.is_main:
+            twin = copy.deepcopy(model)
+
+            def most(rows: int) -> Batch:
+                return batch_of(largest_share(rows * ranks.ranks, ranks.ranks, settings.shares), longest=True)
+
             chosen = choose_batch_size(most, twin, loss, spec=spec, rows=len(train) // ranks.ranks)
             decisions |= {"batch_size": chosen["batch_size"] * ranks.ranks, "batch_size_reason": chosen["reason"]}
+        (decisions["batch_size"],) = broadcast_message([decisions["batch_size"]], ranks)
+    most_rows = largest_share(min(decisions["batch_size"], len(train)), ranks.ranks, settings.shares)
+    held = -(-most_rows // settings.accumulate)
+    few = partial(batch_of, FEW, longest=True)
+    recomputed = choose_recomputation(model, loss, few, rows=held, spec=spec, settings=settings, ranks=ranks)
+    if ranks.is_main:
         wanted = "fp32" if settings.precision == "auto" and settings.compile == "step" else settings.precision
         ways = candidate_ways(model, ranks.device, precision=wanted, channels_last=settings.channels_last)
         share = max(int(decisions["batch_size"]) // (ranks.ranks * settings.accumulate), 1)
@@ -63,6 +75,17 @@ def decide(
         "compile": settings.compile,
     }
     return {**decisions, **settled, **recomputed}
+
+
+def largest_share(rows: int, ranks: int, shares: Literal["auto", "equal"] | Sequence[int]) -> int:
+    """Return the most rows of a batch that any rank takes at first; shares that are measured begin as equal ones.
+
+    Example:
+        >>> largest_share(256, 2, "equal"), largest_share(256, 2, [3, 1])
+        (128, 192)
+    """
+    most, whole = (1, ranks) if isinstance(shares, str) else (max(shares), sum(shares))
+    return -(-rows * most // whole)
 
 
 def rows_like(train: PreparedDataset, count: int, *, longest: bool) -> np.ndarray:

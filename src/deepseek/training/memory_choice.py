@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from torch import nn
@@ -13,7 +14,7 @@ from deepseek.training.activation_checkpointing import keep_activations, recompu
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Json
 from deepseek.training.step import Loss
-from deepseek.training.step_memory import FREE_SHARE, free_bytes, step_growth, update_memory, weight_bytes
+from deepseek.training.step_memory import FREE_SHARE, UpdateMemory, free_bytes, step_growth, update_memory, weight_bytes
 
 
 def choose_recomputation(
@@ -40,7 +41,8 @@ def choose_recomputation(
     if wanted == "auto":
         every = 0
         if ranks.is_main:
-            every, reason = _needed(model, loss, few(), rows=rows, spec=spec)
+            update = update_memory(model, spec, clip_norm=settings.clip_norm, clip=settings.clip, layer_rates=settings.layer_rates)
+            every, reason = _needed(model, loss, few(), rows=rows, update=update, ranks=ranks)
         (every,) = broadcast_message([every], ranks)
     else:
         every = 0 if wanted == "off" else int(wanted)
@@ -55,12 +57,14 @@ def apply_recomputation(model: nn.Module, every: int) -> None:
         recompute_activations(model, every)
 
 
-def _needed(model: nn.Module, loss: Loss, few: Batch, *, rows: int, spec: OptimizerSpec) -> tuple[int, str]:
+def _needed(model: nn.Module, loss: Loss, few: Batch, *, rows: int, update: UpdateMemory, ranks: RankContext) -> tuple[int, str]:
     keep_activations(model)
     device = next(model.parameters()).device
-    free = free_bytes(device)
-    kept = update_memory(model, spec).state_bytes + 2 * weight_bytes(model)  # the optimizer's, an average, the best weights
-    wanted = kept + step_growth(model, loss, few).peak(rows)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.ranks)) if device.type == "cpu" else 1  # ranks share a processor's memory
+    free = free_bytes(device) // here
+    kept = update.state_bytes + update.rules_bytes + 2 * weight_bytes(model)  # beside the optimizer's, an average and the best weights
+    standing = 0 if ranks.is_single else weight_bytes(model, trained=True)  # buffers of gradients are there before there are any
+    wanted = kept + standing + step_growth(model, loss, few).peak(rows)
     said = f"{rows} rows take {wanted / 2**20:,.1f} MiB, {free / 2**20:,.1f} MiB are free, and a fifth stays so"
     if wanted <= (1 - FREE_SHARE) * free:
         return 0, said

@@ -22,7 +22,9 @@ from deepseek.artifacts import write_json
 from deepseek.data.batch import Batch
 from deepseek.errors import DeepSeekError, NonFiniteError
 from deepseek.optim.clipping import global_norm
+from deepseek.registry import family
 from deepseek.training.activation_checkpointing import keep_activations
+from deepseek.training.carried import carried_of, carry
 
 if TYPE_CHECKING:
     from deepseek.training.trainer import Trainer
@@ -116,7 +118,9 @@ def _rewind(trainer: Trainer) -> bool:
         return False
     if checkpoint is None:
         trainer.model.load_state_dict(first)
+        trainer.schedule = family("schedule").build(trainer.settings.schedule)  # one that follows a metric has no state yet
         trainer.rewind(0)
+        carry(trainer.model, {name: torch.zeros_like(tensor) for name, tensor in _carried(trainer).items()})
     else:
         trainer.keeper.wait()  # it may still be under way
         loaded = trainer.keeper.find(True, trainer.ranks)
@@ -130,14 +134,24 @@ def _rewind(trainer: Trainer) -> bool:
 
 def _first_broken(trainer: Trainer, last: int) -> Finding | None:
     model = trainer.model
+    validated = {int(entry["step"]): entry for entry in trainer.state.history if trainer.monitor in entry}
     while trainer.state.step < last:
         before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        carried = {name: tensor.clone() for name, tensor in _carried(trainer).items()}
         batch = trainer.replay()
         if not (_is_finite(trainer.step.numerator) and bool(torch.isfinite(global_norm([*model.parameters()])))):
             model.load_state_dict(before)
+            carry(model, carried)
             return _taken_apart(trainer, batch)
         trainer.state.step += 1
+        if entry := validated.get(trainer.state.step):  # nothing is validated again: what was found then is known
+            trainer.schedule.observe(entry[trainer.monitor], higher_is_better=trainer.higher_is_better)
     return None
+
+
+def _carried(trainer: Trainer) -> dict[str, Tensor]:
+    """Return what a network that reads lanes of text remembers: as much a part of where a run stands as its weights are."""
+    return carried_of(trainer.model, trainer.loader.dataset.batch_rows, trainer.ranks)
 
 
 def _taken_apart(trainer: Trainer, batch: Batch) -> Finding:

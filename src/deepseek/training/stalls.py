@@ -23,6 +23,8 @@ _PLACES = {
     "data/augment": "random changes of a batch",
     "distributed/sync.py": "the other ranks",
     "distributed/ranks.py": "the other ranks",
+    "distributed/exchange": "the other ranks",
+    "training/communication.py": "the other ranks",
     "training/evaluation.py": "validation",
     "training/keeper.py": "a checkpoint to be written",
     "training/checkpoint.py": "a checkpoint to be written",

@@ -15,6 +15,8 @@ from deepseek.data.batch import Batch
 from deepseek.distributed.devices import device_memory
 from deepseek.distributed.precision import make_precision
 from deepseek.optim import OptimizerSpec, clip_norm_, decay_groups
+from deepseek.optim.adaptive import make_adaptive
+from deepseek.registry import Spec
 from deepseek.tasks.base import Task
 from deepseek.training.live_memory import Growth, LiveMemory
 from deepseek.training.step import Loss
@@ -31,11 +33,13 @@ class UpdateMemory:
 
     Attributes:
         state_bytes: What it keeps from step to step.
-        peak_bytes: What it takes besides for the length of its step.
+        peak_bytes: What it takes besides for the length of its step, with the clippings and rates by layer that go with it.
+        rules_bytes: What those keep from step to step: rates by layer, once they differ, a second set of the weights.
     """
 
     state_bytes: int
     peak_bytes: int
+    rules_bytes: int = 0
 
 
 def step_growth(model: nn.Module, loss: Loss, few: Batch, *, precision: str = "fp32") -> Growth:
@@ -68,18 +72,28 @@ def weight_bytes(model: nn.Module, *, trained: bool = False) -> int:
     return sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()})
 
 
-def update_memory(model: nn.Module, spec: OptimizerSpec, *, clip_norm: float | None = None) -> UpdateMemory:
+def update_memory(
+    model: nn.Module,
+    spec: OptimizerSpec,
+    *,
+    clip_norm: float | None = None,
+    clip: Sequence[Spec] | None = None,
+    layer_rates: Spec | None = None,
+) -> UpdateMemory:
     """Return what an optimizer takes for a network: it makes a step on stand-ins that have shapes and no memory.
 
     Args:
         model: The network.
         spec: The optimizer.
         clip_norm: The largest joint norm of the gradients, where they are clipped.
+        clip: `clipping` components.
+        layer_rates: A `layer_rates` component.
     """
+    rules = _Rules(clip_norm, clip, layer_rates)
     try:
-        return _updated(model, spec, clip_norm, torch.device("meta"))
+        return _updated(model, spec, rules, torch.device("meta"))
     except (NotImplementedError, RuntimeError):  # an optimizer that looks at values cannot work on what has none
-        return _updated(model, spec, clip_norm, torch.device("cpu"))
+        return _updated(model, spec, rules, torch.device("cpu"))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -94,13 +108,14 @@ def free_bytes(device: torch.device) -> int:
     return min([available, *_container_free()])
 
 
-def _container_free() -> list[int]:
-    """Return what a container's limit leaves, where one is set."""
+def _container_free(folder: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Return what a container's limit leaves, where one is set; files that were read and are not in use are given up at once."""
     try:
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii").strip() for name in ("max", "current"))
+        limit, used = ((folder / f"memory.{name}").read_text(encoding="ascii").strip() for name in ("max", "current"))
+        told = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
     except OSError:
         return []
-    return [max(int(limit) - int(used), 0)] if limit.isdecimal() else []
+    return [max(int(limit) - int(used) + int(told.get("inactive_file", 0)), 0)] if limit.isdecimal() else []
 
 
 def _step_moments(model: nn.Module, loss: Loss, batch: Batch, precision: str) -> tuple[int, list[int]]:
@@ -125,7 +140,14 @@ def _answer_moments(model: nn.Module, task: Task, batch: Batch) -> tuple[int, li
     return len(batch), memory.moments
 
 
-def _updated(model: nn.Module, spec: OptimizerSpec, clip_norm: float | None, device: torch.device) -> UpdateMemory:
+@dataclass(frozen=True)
+class _Rules:
+    clip_norm: float | None
+    clip: Sequence[Spec] | None
+    layer_rates: Spec | None
+
+
+def _updated(model: nn.Module, spec: OptimizerSpec, rules: _Rules, device: torch.device) -> UpdateMemory:
     twin = copy.deepcopy(model).to(device) if device.type != "meta" else _hollow(model)
     optimizer = spec.build(decay_groups(twin))
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -134,11 +156,23 @@ def _updated(model: nn.Module, spec: OptimizerSpec, clip_norm: float | None, dev
     optimizer.step()  # makes the state
     state = sum(value.nbytes for values in optimizer.state.values() for value in values.values() if isinstance(value, Tensor))
     gradients: Sequence[Tensor] = [parameter.grad for parameter in trained if parameter.grad is not None]
+    with torch.no_grad(), LiveMemory() as kept:
+        adaptive = make_adaptive(twin, optimizer, clip=rules.clip, layer_rates=rules.layer_rates)
+        if adaptive is not None:
+            adaptive.load_state_dict(adaptive.state_dict())  # as after a resume: from now on layers' factors may differ
+            adaptive.hold()
     with torch.no_grad(), LiveMemory() as memory:
-        if clip_norm is not None:
-            clip_norm_(list(gradients), clip_norm)
+        if adaptive is not None:
+            adaptive.look()
+        if rules.clip_norm is not None:
+            clip_norm_(list(gradients), rules.clip_norm)
+        if adaptive is not None:
+            adaptive.limit()
+            adaptive.hold()
         optimizer.step()
-    return UpdateMemory(state, memory.peak_bytes)
+        if adaptive is not None:
+            adaptive.scale()
+    return UpdateMemory(state, memory.peak_bytes, kept.live_bytes)
 
 
 def _hollow(model: nn.Module) -> nn.Module:

@@ -8,6 +8,8 @@ is what the network asks for, counted once on a few rows, over what the device c
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -68,7 +70,7 @@ class Usage(Callback):
         whole = not trainer.placement.shards  # of a model in parts nobody can call it all
         if self.peak_tflops is not None and whole and not any(remembering(trainer.model)):
             rows = trainer.loader.dataset.take(range(min(COUNTED_ROWS, len(trainer.loader.dataset))))
-            self.flops_per_row = BACKWARD * forward_flops(trainer.model, rows.to(trainer.ranks.device)) / len(rows)
+            self.flops_per_row = step_flops(trainer.model, rows.to(trainer.ranks.device)) / len(rows)
 
     def on_log(self, trainer: Trainer) -> None:
         """Take both figures."""
@@ -99,17 +101,46 @@ def forward_flops(model: nn.Module, batch: Batch) -> int:
     """Return the floating-point operations of a forward pass over a batch, as PyTorch counts them: to multiply and to add are two.
 
     Args:
-        model: Called with the batch's inputs; left in the mode it was in.
+        model: Called with the batch's inputs; each of its modules is left in the mode it was in, as a frozen normalisation has its own.
         batch: On the model's device.
     """
-    training = model.training
+    with _measured(model), FlopCounterMode(display=False) as counter:
+        model(batch.inputs)
+    return int(counter.get_total_flops())
+
+
+def step_flops(model: nn.Module, batch: Batch) -> int:
+    """Return the floating-point operations of a forward and a backward pass over a batch.
+
+    Where everything is trained that is three forward passes, as it is usually reckoned. What is frozen has no gradient of its weights, and
+    below the first part that is trained none at all: there the backward pass is made and counted.
+
+    Args:
+        model: As for `forward_flops`.
+        batch: On the model's device.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    most = BACKWARD * forward_flops(model, batch)
+    if not trained or len(trained) == len([*model.parameters()]):
+        return most
+    with _measured(model), torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        try:
+            torch.autograd.grad(model(batch.inputs).float().sum(), trained, allow_unused=True)
+        except RuntimeError:  # a kernel that goes backwards only while training: no less than this is known
+            return most
+    return min(int(counter.get_total_flops()), most)
+
+
+@contextmanager
+def _measured(model: nn.Module) -> Iterator[None]:
+    """Keep a model's modules from drawing and from gathering statistics; each is left in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with FlopCounterMode(display=False) as counter:
-            model(batch.inputs)
+        yield
     finally:
-        model.train(training)
-    return int(counter.get_total_flops())
+        for module, training in modes:
+            module.training = training
 
 
 def known_peak(device: torch.device, precision: str) -> float | None:
@@ -140,5 +171,5 @@ def busy_share(device: torch.device) -> float | None:
         return None
     try:
         return float(torch.cuda.utilization(device)) / 100.0
-    except (ImportError, RuntimeError):  # no NVML, or no Python package for it
+    except Exception:  # noqa: BLE001 - NVML is foreign: none there, no package for it, or a device in parts, each an error of its own
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 import deepseek
 from deepseek.artifacts import CACHE, StageCache
@@ -13,8 +14,11 @@ from deepseek.cli.plan import DOES_NOT_FIT
 from deepseek.data.batch import Batch
 from deepseek.errors import InputError
 from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.planning import memory as planned_memory
+from deepseek.pipeline.planning import overhead
 from deepseek.pipeline.planning.devices import scalings, sharded_peak, worthwhile
 from deepseek.pipeline.planning.memory import RunMemory, memory_of
+from deepseek.pipeline.planning.overhead import Overhead
 from deepseek.pipeline.planning.subject import Subject, subject_of
 from deepseek.pipeline.planning.timing import Pace, RunTime
 from deepseek.pipeline.run import resolve
@@ -139,11 +143,11 @@ def test_devices_are_planned_without_being_there(recipe, out):
         deepseek.plan(recipe, out=out, devices=0)
 
 
-def memory(*, fixed: int = MIB, row: int = 1000, weights: int = MIB) -> RunMemory:
+def memory(*, fixed: int = MIB, row: int = 1000, weights: int = MIB, host: bool = False, **more) -> RunMemory:
     step = Growth((2, [fixed + 2 * row]), (4, [fixed + 4 * row]))
     nothing = Growth((2, [0]), (4, [0]))
     update = UpdateMemory(2 * weights, 0)
-    return RunMemory(weights, weights, update, 0, 0, 0, 0, step, nothing, answered_rows=0, ways=0, host=False)
+    return RunMemory(weights, weights, update, 0, 0, 0, 0, step, nothing, answered_rows=0, ways=0, host=host, **more)
 
 
 def time(pace: Pace, rows: int = 1024) -> RunTime:
@@ -175,3 +179,146 @@ def test_pieces_hold_the_gradients_of_those_before_them():
 def test_devices_that_share_the_weights_hold_a_part_of_them():
     taken = memory(weights=600 * MIB)
     assert sharded_peak(taken, 8, 8) < 0.4 * taken.peak(8)
+
+
+SHARED = [
+    {"communication": {"type": "qsgd", "bits": 4}, "shares": "auto"},
+    {"communication": "bf16"},
+    {"shares": [3, 1]},
+    {"strategy": "fsdp"},
+    {"strategy": "ddp", "communication": {"type": "parameter_server", "server": 1}},
+]
+
+
+def plan_file(recipe, folder, **train) -> str:
+    usual = {key: value for key, value in recipe["train"].items() if key != "precision"}
+    file = folder / "leave.json"
+    file.write_text(json.dumps({**recipe, "train": {**usual, **train}}))
+    return str(file)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the driver would be there to be asked")
+def test_devices_that_are_not_here_are_planned_with_the_usual_precision(recipe, out, tmp_path, capsys):
+    arguments = ["plan", plan_file(recipe, tmp_path), "--out", str(out), "--no-measure", "--device-memory", "16GB", "--devices", "4"]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["fits"]
+    assert found["memory"]["device"] == "cuda"
+    assert [one["devices"] for one in found["devices"]["scaling"]] == [1, 2, 4]
+    assert "measuring" in found["memory"]["moments"]  # bfloat16 is tried beside float32
+
+
+@pytest.mark.parametrize("train", SHARED, ids=str)
+def test_a_recipe_for_several_devices_is_planned(recipe, out, tmp_path, capsys, train):
+    arguments = ["plan", plan_file(recipe, tmp_path, devices=2, **train), "--out", str(out), "--no-measure"]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["devices"]["there"] >= 2
+
+
+def test_ranks_on_one_processor_share_its_cores_and_its_memory():
+    taken, pace = memory(host=True), time(Pace(0.0, 1e-3))
+    budget = taken.peak(1024) + MIB
+    here = scalings(pace, taken, most=4, budget=budget, accumulate=1, baseline=100 * MIB)
+    assert [one.fits for one in here] == [True, False, False]
+    assert all(one.speedup <= 1.0 for one in here)
+    assert worthwhile(here).devices == 1
+    roomy = scalings(pace, taken, most=2, budget=2 * budget + 100 * MIB, accumulate=1, baseline=100 * MIB)
+    assert all(one.fits for one in roomy)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "times"),
+    [
+        ({}, 1.0),
+        ({"type": "qsgd", "error_feedback": True}, 2.25),
+        ({"type": "qsgd", "error_feedback": False}, 1.0),
+        ({"type": "parameter_server"}, 5.0),
+    ],
+    ids=str,
+)
+def test_what_an_exchange_keeps_is_taken_of_each_of_several_devices(exchange, times):
+    taken = memory(exchange=exchange)
+    assert taken.exchanged(4) == times * taken.gradients
+    found = scalings(time(Pace(0.0, 1e-3)), taken, most=4, budget=1 << 40, accumulate=1)
+    assert found[0].peak_bytes == taken.peak(1024)
+    assert found[-1].peak_bytes == taken.peak(256) + times * taken.gradients
+
+
+def test_the_recipes_exchange_is_what_is_planned(recipe, out):
+    train = {**recipe["train"], "devices": 2}
+    peaks = [
+        deepseek.plan({**recipe, "train": {**train, **more}}, out=out, measure=False, device_memory="16GB", devices=2)["devices"]
+        for more in ({}, {"communication": {"type": "qsgd", "bits": 4, "error_feedback": True}})
+    ]
+    plain, kept = ([one["peak_bytes"] for one in found["scaling"]] for found in peaks)
+    assert kept[0] == plain[0]
+    assert kept[1] > plain[1]
+
+
+def test_rates_by_layer_are_in_the_plan(recipe, out):
+    plain = deepseek.plan(recipe, out=out, measure=False, device_memory="16GB")
+    rates = {**recipe, "train": {**recipe["train"], "layer_rates": "gradient_variance"}}
+    found = deepseek.plan(rates, out=out, measure=False, device_memory="16GB")
+    trained = 4 * found["parameters"]["trained"]
+    parts = {part["part"]: part["bytes"] for part in found["memory"]["parts"]}
+    assert trained <= parts["rules of the step"] < 1.2 * trained
+    assert found["memory"]["peak_bytes"] >= plain["memory"]["peak_bytes"] + trained
+    assert sum(parts.values()) == found["memory"]["peak_bytes"]
+
+
+def test_where_memory_is_short_auto_reckons_activations_again(recipe, out):
+    whole = deepseek.plan(recipe, out=out, measure=False, device_memory="64GB")
+    tight = int(whole["memory"]["peak_bytes"] * 1.1)
+    auto, one = (
+        deepseek.plan(recipe, overrides=[f"train.activation_checkpointing={how}"], out=out, measure=False, device_memory=tight)
+        for how in ("auto", "1")
+    )
+    assert auto["memory"]["activation_checkpointing"] == 1
+    assert auto["memory"]["peak_bytes"] == one["memory"]["peak_bytes"] < whole["memory"]["peak_bytes"]
+    roomy = deepseek.plan(recipe, overrides=["train.activation_checkpointing=auto"], out=out, measure=False, device_memory="64GB")
+    assert roomy["memory"]["activation_checkpointing"] == 0
+
+
+def test_a_time_limit_cuts_the_steps_as_the_run_does(recipe, out):
+    whole, cut = (
+        deepseek.plan(recipe, overrides=[f"train.time_limit={limit}", "train.epochs=100000"], out=out, measure=False)["time"]
+        for limit in ("null", "1s")
+    )
+    assert cut["steps"] < whole["steps"]
+    assert cut["training_s"] <= 1.0
+
+
+def test_the_workers_of_a_cluster_are_the_devices(recipe, out):
+    found = deepseek.plan({**recipe, "cluster": {"workers": 3}}, out=out, measure=False)
+    assert found["devices"]["there"] == 3
+
+
+def test_what_a_process_grows_by_is_counted_from_before_the_first_step_of_the_network(subject, monkeypatch):
+    order, step_growth = [], planned_memory.step_growth
+
+    def looked() -> int:
+        order.append("looked")
+        return 7
+
+    def stepped(*given, **more):
+        order.append("stepped")
+        return step_growth(*given, **more)
+
+    monkeypatch.setattr(planned_memory, "resident_bytes", looked)
+    monkeypatch.setattr(planned_memory, "step_growth", stepped)
+    monkeypatch.setattr(planned_memory, "observed_overhead", lambda *_, before, **__: Overhead(before, 1.0, "measured"))
+    assert memory_of(subject, observe=True).overhead.fixed == 7
+    assert order == ["looked", "stepped"]
+
+
+@pytest.mark.parametrize(("grows_for", "steps"), [(0, 3), (6, 8), (50, 12)])
+def test_steps_are_made_until_the_process_grows_no_more(subject, monkeypatch, grows_for, steps):
+    made = []
+    monkeypatch.setattr(overhead, "trial_step", lambda *_, **__: made.append)
+    monkeypatch.setattr(overhead, "evaluate", lambda *_: None)
+    monkeypatch.setattr(overhead, "highest_bytes", lambda: MIB * (1000 + 100 * min(len(made), grows_for + 1)))
+    nothing = Growth((2, [100 * MIB]), (4, [200 * MIB]))
+    found = overhead.observed_overhead(subject, step=nothing, answer=nothing, kept=0, precision="fp32", before=900 * MIB)
+    assert len(made) == steps
+    assert found.how == "measured"

@@ -125,3 +125,19 @@ def test_an_image_of_a_folder_is_shown(tmp_path):
 def test_rows_have_a_limit(folder, rows):
     with pytest.raises(InputError, match="1 to 50"):
         deepseek.preview(RECIPE, rows=rows)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"communication": {"type": "qsgd", "bits": 4}, "shares": "auto"},
+        {"shares": [3, 1]},
+        {"strategy": "fsdp"},
+    ],
+    ids=str,
+)
+def test_a_recipe_for_several_devices_is_shown_as_for_one(folder, train):
+    alone = deepseek.preview(RECIPE, out=folder / "runs")
+    shared = deepseek.preview({**RECIPE, "train": {**RECIPE["train"], "devices": 2, **train}}, out=folder / "runs")
+    assert shared["rows"] == alone["rows"]
+    assert shared["batch"] == alone["batch"]

@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from deepseek.distributed import RankContext
 from deepseek.errors import InputError
+from deepseek.registry import family
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.activation_checkpointing import keep_activations, recompute_activations, repeated_blocks
+from deepseek.training.decisions import decide
 from deepseek.training.live_memory import LiveMemory
 
 
@@ -138,6 +141,27 @@ def test_auto_looks_at_what_is_free(small, monkeypatch):
     tight = trained(small, activation_checkpointing="auto").state.decisions
     assert tight["activation_checkpointing"] == 1
     assert "free" in tight["activation_checkpointing_reason"]
+
+
+def decided(small, monkeypatch, *, free: int, ranks: int = 1, **changes) -> dict:
+    monkeypatch.setattr("deepseek.training.memory_choice.free_bytes", lambda _: free)
+    monkeypatch.setattr("deepseek.training.decisions.broadcast_message", lambda values, _: values)
+    monkeypatch.setattr("deepseek.training.memory_choice.broadcast_message", lambda values, _: values)
+    spec, wanted = family("optimizer").build("adam"), settings(activation_checkpointing="auto", **changes)
+    return decide(Blocks(), small.task().loss, small.data(20_000), settings=wanted, spec=spec, ranks=RankContext(0, ranks))
+
+
+def test_auto_knows_the_size_of_the_batch_the_largest_share_and_who_else_is_there(small, monkeypatch):
+    def taken(**changes) -> float:
+        said = decided(small, monkeypatch, free=1 << 40, **changes)["activation_checkpointing_reason"]
+        return float(said.partition(" take ")[2].partition(" MiB")[0])
+
+    assert decided(small, monkeypatch, free=1 << 40, batch_size="auto")["batch_size"] == 256
+    monkeypatch.setattr("deepseek.training.decisions.choose_batch_size", lambda *_, **__: {"batch_size": 1024, "reason": "chosen"})
+    assert taken(batch_size="auto") == taken(batch_size=1024) > taken(batch_size=256)
+    assert taken(batch_size=2048, ranks=2, shares=[3, 1]) > taken(batch_size=2048, ranks=2)
+    said = decided(small, monkeypatch, free=1 << 30, batch_size=256, ranks=4)["activation_checkpointing_reason"]
+    assert "256.0 MiB are free" in said
 
 
 @pytest.mark.parametrize("compiled", ["step", "model"])

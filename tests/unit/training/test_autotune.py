@@ -47,7 +47,27 @@ def test_a_fifth_of_the_memory_stays_free(free, expected):
 
 
 def test_a_size_that_does_not_fit_ends_the_search():
-    assert largest_fit(lambda rows: None if rows > 8 else rows, 10**9) == 8
+    def peak(rows: int) -> int:
+        if rows > 8:
+            raise torch.OutOfMemoryError("out of memory")
+        return rows
+
+    assert largest_fit(peak, 10**9) == 8
+
+
+def test_a_device_without_a_figure_takes_what_does_not_run_out_of_memory():
+    def work(rows: int) -> None:
+        if rows > 64:
+            raise torch.OutOfMemoryError("out of memory")
+
+    assert largest_fit(work, 10**9, most=256) == 64
+    assert largest_fit(lambda _: None, 10**9, most=256) == 256
+    with pytest.raises(RuntimeError, match="another"):
+        largest_fit(lambda _: (_ for _ in ()).throw(RuntimeError("another failure")), 10**9)
+
+
+def test_a_device_that_is_not_here_is_not_asked():
+    assert candidate_ways(nn.Linear(1, 1), None, precision="auto", channels_last="auto") == [Way(), Way("bf16")]
 
 
 def test_bf16_is_no_candidate_where_one_small_layer_is_slower_in_it(monkeypatch):

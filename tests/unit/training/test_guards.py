@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +14,14 @@ import pytest
 import torch
 from torch import nn
 
+from deepseek.artifacts import StageCache
 from deepseek.data.prepared import PreparedDataset
 from deepseek.errors import NonFiniteError, TrainingError
-from deepseek.training import State, Trainer, TrainSettings
+from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.planning.subject import subject_of
+from deepseek.pipeline.run import resolve
+from deepseek.recipe import load_recipe
+from deepseek.training import State, Trainer, TrainSettings, post_mortem
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.json_lines import JsonLines
 from deepseek.training.loss_spikes import LEAST_KNOWN, LossSpikes
@@ -206,16 +213,19 @@ def test_training_that_stands_still_is_reported_with_what_it_waits_for(small):
     trainer = Trainer(small.net(), small.task(), data, settings=settings(stall_s=0.05, epochs=1))
     take, until = data.take, time.monotonic() + 120
 
+    def of_data():
+        # what comes before, as libraries that are loaded, may take as long on a slow machine, and is said then, too
+        return [remark for remark in trainer.remarks.since(0) if remark.values["waits_for"] == "data"]
+
     def slow(rows, **options):
-        while trainer.state.decisions and not trainer.remarks.since(0) and time.monotonic() < until:
+        while trainer.state.decisions and not of_data() and time.monotonic() < until:
             threading.Event().wait(0.01)
         return take(rows, **options)
 
     data.take = slow
     trainer.fit()
-    stall = trainer.remarks.since(0)[0]
+    stall = of_data()[0]
     assert stall.event == "stall"
-    assert stall.values["waits_for"] == "data"
     assert "data/loader.py" in stall.values["line"]
     assert stall.values["seconds"] >= 0.05
 
@@ -235,3 +245,50 @@ def test_no_thread_looks_on_where_nobody_asks(small):
 
 def test_elsewhere_is_said_to_be_elsewhere():
     assert waiting_for(None)[0] == "something outside of the steps"
+
+
+def made_again(trainer: Trainer) -> list[torch.Tensor]:
+    """Make all steps of a finished run again, as it is done to look for a NaN, and return the weights before."""
+    before, last = [parameter.detach().clone() for parameter in trainer.model.parameters()], trainer.state.step
+    trainer.state = copy.copy(trainer.state)
+    assert post_mortem._rewind(trainer)
+    assert trainer.state.step < last
+    assert post_mortem._first_broken(trainer, last) is None
+    return before
+
+
+def test_steps_that_are_made_again_follow_the_metric_as_they_did(small):
+    plateau = {"type": "plateau", "patience": 0, "min_delta": 100.0, "gamma": 0.5}
+    wanted = settings(epochs=4, schedule=plateau, restore_best=False)
+    trainer = Trainer(small.net(), small.task(), small.data(), small.data(seed=1), settings=wanted)
+    trainer.fit()
+    fallen = trainer.schedule.state_dict()
+    assert fallen["scale"] < 0.5
+    before = made_again(trainer)
+    assert trainer.schedule.state_dict() == fallen
+    assert all(map(torch.equal, before, trainer.model.parameters()))
+
+
+def test_steps_that_are_made_again_remember_what_they_had_read(tmp_path):
+    (tmp_path / "verse.txt").write_text("the king is dead, long live the queen, and all that she has read\n" * 60)
+    recipe = load_recipe(
+        {
+            "name": "verse",
+            "data": {"source": {"type": "corpus", "path": str(tmp_path / "verse.txt"), "piece": 40}, "split": {"on_leak": "ignore"}},
+            "task": {"type": "language_modelling", "length": 16},
+            "model": {"type": "transformer_xl", "width": 16, "depth": 2, "heads": 2, "mem_len": 16},
+        }
+    )
+    dataset = make_dataset(recipe, StageCache(tmp_path / "cache"))
+    subject = subject_of(resolve(recipe, dataset)[0], dataset)
+    wanted = settings(batch_size=4, max_steps=5, restore_best=False)
+    trainer = Trainer(subject.model, subject.model.task, subject.splits["train"], settings=wanted)
+    trainer.fit()
+    assert all(map(torch.equal, made_again(trainer), trainer.model.parameters()))
+
+
+def test_a_rank_that_waits_for_others_says_so():
+    here = Path(waiting_for.__code__.co_filename).parents[1]
+    for file in ("training/communication.py", "distributed/exchange/two_phase.py", "distributed/sync.py"):
+        frame = SimpleNamespace(f_code=SimpleNamespace(co_filename=str(here / file), co_name="wait"), f_lineno=7, f_back=None)
+        assert waiting_for(frame)[0] == "the other ranks"

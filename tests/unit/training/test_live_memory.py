@@ -9,7 +9,7 @@ from torch import nn
 from deepseek.optim import OptimizerSpec
 from deepseek.registry import family
 from deepseek.training.live_memory import Growth, LiveMemory
-from deepseek.training.step_memory import answer_growth, free_bytes, step_growth, update_memory, weight_bytes
+from deepseek.training.step_memory import _container_free, answer_growth, free_bytes, step_growth, update_memory, weight_bytes
 
 
 def test_what_is_alive_is_counted_and_what_was_there_is_not():
@@ -114,3 +114,26 @@ def test_a_tasks_step_and_answers_leave_the_model_as_it_was(small):
 
 def test_what_is_free_is_less_than_all():
     assert free_bytes(torch.device("cpu")) > 0
+
+
+def test_files_that_a_container_has_read_count_as_free(tmp_path):
+    told = {"max": "1000\n", "current": "900\n", "stat": "anon 300\ninactive_file 500\nactive_file 100\n"}
+    for name, text in told.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert _container_free(tmp_path) == [600]
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _container_free(tmp_path) == []
+    assert _container_free(tmp_path / "nowhere") == []
+
+
+def test_rates_by_layer_hold_a_second_set_of_weights_and_measure_on_a_copy_of_the_gradients(small):
+    model, spec = small.net(), family("optimizer").build("sgd")
+    trained = weight_bytes(model, trained=True)
+    plain = update_memory(model, spec)
+    rates = update_memory(model, spec, layer_rates="gradient_variance")
+    assert plain.rules_bytes == 0
+    assert trained <= rates.rules_bytes < 1.5 * trained + 512
+    assert rates.peak_bytes >= plain.peak_bytes + trained
+    units = update_memory(model, spec, clip=[{"type": "agc", "exclude": []}])
+    assert units.rules_bytes < trained
+    assert units.peak_bytes > plain.peak_bytes

@@ -6,10 +6,11 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.json_lines import JsonLines
-from deepseek.training.usage import BACKWARD, busy_share, forward_flops, known_peak, peak_of
+from deepseek.training.usage import BACKWARD, busy_share, forward_flops, known_peak, peak_of, step_flops
 
 NET_FLOPS = 2 * (4 * 8 + 8 * 3)
 
@@ -26,6 +27,24 @@ def test_flops_are_those_of_the_products(small):
     net = small.net().train()
     assert forward_flops(net, small.data().take(range(5))) == 5 * NET_FLOPS
     assert net.training
+
+
+def test_counting_leaves_a_frozen_normalisation_in_its_mode(small):
+    net = small.net().train()
+    net.frozen = nn.BatchNorm1d(8).eval()
+    forward_flops(net, small.data().take(range(5)))
+    assert net.training
+    assert net.hidden.training
+    assert not net.frozen.training
+
+
+def test_what_is_frozen_has_no_backward_pass_to_count(small):
+    net, rows = small.net().train(), small.data().take(range(5))
+    assert step_flops(net, rows) == 5 * BACKWARD * NET_FLOPS
+    for parameter in net.hidden.parameters():
+        parameter.requires_grad_(False)
+    assert step_flops(net, rows) == 5 * (NET_FLOPS + 2 * 8 * 3)  # forward, and the gradient of the head's weights alone
+    assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_on_a_processor_the_share_of_its_cores_is_told_and_no_use_of_the_arithmetic(small, tmp_path):
@@ -57,3 +76,14 @@ def test_without_nvml_nothing_is_told_of_an_accelerator():
     assert busy_share(torch.device("cpu")) is None
     if not torch.cuda.is_available():
         assert busy_share(torch.device("cuda", 0)) is None
+
+
+def test_a_device_that_nvml_has_no_figure_for_ends_no_training(monkeypatch):
+    class NVMLError(Exception):
+        """As `pynvml` raises it of a device in parts: of no kind but its own."""
+
+    def refuse(_):
+        raise NVMLError("Not Supported")
+
+    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    assert busy_share(torch.device("cuda", 0)) is None

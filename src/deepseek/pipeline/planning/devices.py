@@ -44,8 +44,11 @@ class Scaling:
         return asdict(self)
 
 
-def scalings(time: RunTime, memory: RunMemory, *, most: int, budget: int, accumulate: int) -> list[Scaling]:
+def scalings(time: RunTime, memory: RunMemory, *, most: int, budget: int, accumulate: int, baseline: int = 0) -> list[Scaling]:
     """Return what one device comes to, and 2, 4, … up to as many as there are, each with a copy of the network and a share of the batch.
+
+    Several ranks on a processor are no devices of their own: they share its cores, which one rank would use alone, and its memory, of which
+    each takes the libraries anew.
 
     Args:
         time: How long the run takes on one device.
@@ -53,6 +56,7 @@ def scalings(time: RunTime, memory: RunMemory, *, most: int, budget: int, accumu
         most: How many devices there are.
         budget: What may be taken of each one's memory.
         accumulate: The micro-batches of a share.
+        baseline: What a process holds before anything is built; beside the budget.
     """
     rows = time.batch_rows
     alone = _step_s(time, memory, rows, 1, accumulate)
@@ -62,9 +66,10 @@ def scalings(time: RunTime, memory: RunMemory, *, most: int, budget: int, accumu
         if devices > 1 and devices > rows:
             continue  # some would have no row at all
         step_s = _step_s(time, memory, share, devices, accumulate)
-        peak = memory.peak(share, accumulate=min(accumulate, share))
+        peak = memory.peak(share, accumulate=min(accumulate, share), devices=devices)
         speedup = alone / step_s if step_s else 1.0
-        found.append(Scaling(devices, share, step_s, speedup, speedup / devices, peak, peak <= budget))
+        within = (budget + baseline) // devices - baseline if memory.host else budget
+        found.append(Scaling(devices, share, step_s, speedup, speedup / devices, peak, peak <= within))
     return found
 
 
@@ -90,4 +95,5 @@ def sharded_peak(memory: RunMemory, rows: int, devices: int) -> int:
 def _step_s(time: RunTime, memory: RunMemory, share: int, devices: int, accumulate: int) -> float:
     parts = min(accumulate, share)
     sent = 2 * (devices - 1) / devices * memory.gradients / LINK_BYTES_S + (LATENCY_S if devices > 1 else 0.0)
-    return parts * time.step.seconds(share / parts) + sent
+    crowd = devices if memory.host else 1  # so many ranks want the cores at once
+    return crowd * parts * time.step.seconds(share / parts) + sent

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from deepseek.data.loader import GROUP_BYTES, QUEUED_BATCHES
 from deepseek.pipeline.planning.overhead import NONE, Overhead, assumed_overhead, observed_overhead
+from deepseek.pipeline.planning.resident import resident_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.training.live_memory import Growth
 from deepseek.training.post_mortem import KEPT_BYTES
@@ -39,6 +40,7 @@ class RunMemory:
         ways: How many ways of running the step are tried on copies first.
         host: Whether the device is the processor, whose memory also holds what is kept beside a device's.
         overhead: What is held beside tensors.
+        exchange: How several devices sum their gradients.
     """
 
     weights: int
@@ -54,11 +56,25 @@ class RunMemory:
     ways: int
     host: bool
     overhead: Overhead = NONE
+    exchange: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def kept(self) -> int:
         """What is there all the time, whatever the batch."""
-        return self.weights + self.update.state_bytes + self.average + ((self.copies + self.data + self.overhead.fixed) if self.host else 0)
+        update = self.update.state_bytes + self.update.rules_bytes
+        return self.weights + update + self.average + ((self.copies + self.data + self.overhead.fixed) if self.host else 0)
+
+    def exchanged(self, devices: int) -> int:
+        """Return what exchanging gradients takes of each of several devices, of a server that of all, beside the messages on their way.
+
+        Buffers of gradients stand from one step to the next there, where one device makes them anew; what short messages have lost is
+        kept for the next step, for all gradients and for this device's part of their sum.
+        """
+        if devices < 2:
+            return 0
+        kept = self.gradients + -(-self.gradients // devices) if self.exchange.get("error_feedback") else 0
+        served = devices * self.gradients if self.exchange.get("type") == "parameter_server" else 0
+        return self.gradients + kept + served
 
     def pipeline(self, rows: int) -> int:
         """Return what batches take that wait, for a batch of so many rows."""
@@ -81,13 +97,19 @@ class RunMemory:
             moments["saving"] = batches + self.gradients + max(self.weights, self.update.state_bytes)
         if self.ways:
             copies = self.ways * (self.weights + self.gradients + self.update.state_bytes)
-            absent = self.update.state_bytes + self.average + (self.copies if self.host else 0)  # not there yet
+            absent = self.update.state_bytes + self.update.rules_bytes + self.average + (self.copies if self.host else 0)  # not there yet
             moments["measuring"] = max(copies + self.step.peak(part) - absent, 0)
         return {name: int(size * self.overhead.factor) for name, size in moments.items()}
 
-    def peak(self, rows: int, *, accumulate: int = 1) -> int:
-        """Return the most that is taken at once."""
-        return self.kept + max(self.moments(rows, accumulate=accumulate).values())
+    def peak(self, rows: int, *, accumulate: int = 1, devices: int = 1) -> int:
+        """Return the most that is taken at once.
+
+        Args:
+            rows: The rows of this device's batch.
+            accumulate: The micro-batches that they are computed in.
+            devices: How many devices share the batch.
+        """
+        return self.kept + self.exchanged(devices) + max(self.moments(rows, accumulate=accumulate).values())
 
     def parts(self, rows: int, *, accumulate: int = 1) -> dict[str, int]:
         """Return what is taken at the highest moment, by part; the parts add up to `peak`."""
@@ -96,6 +118,7 @@ class RunMemory:
             "gradients": self.gradients,
             "optimizer state": self.update.state_bytes,
             "moving average": self.average,
+            **({"rules of the step": self.update.rules_bytes} if self.update.rules_bytes else {}),
             "data pipeline": self.pipeline(rows) + (self.data if self.host else 0),
             **({"copies": self.copies, "runtime": self.overhead.fixed} if self.host else {}),
         }
@@ -118,29 +141,30 @@ class RunMemory:
 
 
 def memory_of(
-    subject: Subject, *, device: torch.device = CPU, precision: str = "fp32", looked: int = 0, observe: bool = False
+    subject: Subject, *, device: torch.device | None = CPU, precision: str = "fp32", looked: int = 0, observe: bool = False
 ) -> RunMemory:
     """Return what a run takes, from steps with a few rows.
 
     Args:
         subject: What is planned.
-        device: Where it will run; what it takes is reckoned on the processor.
+        device: Where it will run, none for an accelerator that is not here; what it takes is reckoned on the processor.
         precision: The number format of the step.
         looked: What looking at the data has left in memory.
         observe: Whether real steps are made to see what is held beside tensors.
     """
-    model, settings = subject.model, subject.settings
+    model, settings, before = subject.model, subject.settings, resident_bytes()
     few = subject.batch(FEW, longest=True)
     with kept_generators(CPU):
         step = step_growth(model, model.task.loss, few, precision=precision)
         answer = answer_growth(model, model.task, few)
     weights, spec = weight_bytes(model), subject.trainer.optimizer_spec
-    update = update_memory(model, spec, clip_norm=settings.clip_norm)
-    host, overhead = device.type == "cpu", NONE
+    update = update_memory(model, spec, clip_norm=settings.clip_norm, clip=settings.clip, layer_rates=settings.layer_rates)
+    host, overhead = device is not None and device.type == "cpu", NONE
     if host:
         kept = weights + update.state_bytes
-        seen = observed_overhead(subject, step=step, answer=answer, kept=kept, precision=precision) if observe else None
-        overhead = seen or assumed_overhead()
+        overhead = assumed_overhead()
+        if observe:
+            overhead = observed_overhead(subject, step=step, answer=answer, kept=kept, precision=precision, before=before)
     floating = sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()} if tensor.is_floating_point())
     tensors = [*few.inputs.values(), *few.targets.values(), *([] if few.weight is None else [few.weight])]
     return RunMemory(
@@ -157,6 +181,7 @@ def memory_of(
         ways=subject.measured_ways(device),
         host=host,
         overhead=overhead,
+        exchange=subject.exchange,
     )
 
 
@@ -176,6 +201,7 @@ _WHY = {
     "gradients": "one for each number that is trained",
     "optimizer state": "what the optimizer keeps from step to step",
     "moving average": "train.ema keeps a second set of weights",
+    "rules of the step": "train.layer_rates keeps a second set of weights; what train.clip remembers",
     "copies": "the weights of the best validation; the first ones, until there is a checkpoint",
     "activations": "what the highest moment takes beside the rest",
     "data pipeline": "what looking at the data left, prepared rows that were read, and batches that wait",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepseek.pipeline.planning.resident import forget_highest, highest_bytes, resident_bytes
+from deepseek.pipeline.planning.resident import forget_highest, give_back, highest_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.training.autotune import Way, trial_step
 from deepseek.training.evaluation import evaluate
@@ -24,7 +24,9 @@ ASSUMED = 1.6
 """How many times its tensors' memory a step holds, where nothing is measured."""
 OBSERVED_BYTES = 256 << 20
 """Steps are made with so many rows that they take about this much."""
-_STEPS = 3
+_LEAST_STEPS, _MOST_STEPS = 3, 12
+_STILL = 0.01
+"""A step by which the process grows by less than this part of all that it has grown by says that the allocator has what it wants."""
 _LIMITS = (1.0, 3.0)
 
 
@@ -52,7 +54,7 @@ def assumed_overhead() -> Overhead:
     return Overhead(FIXED_BYTES, ASSUMED, "assumed")
 
 
-def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: int, precision: str) -> Overhead:
+def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: int, precision: str, before: int) -> Overhead:
     """Make steps and answer rows, and return what this process grew by beside its tensors.
 
     Args:
@@ -61,16 +63,23 @@ def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: i
         answer: What it takes to answer rows.
         kept: What the copy that makes the steps holds: weights and the optimizer's state.
         precision: The number format.
+        before: What this process held before the first step of this network was made in it: `step` and `answer` have made some, the kernels
+            are loaded since, and with a small batch the allocator has all that it asks for.
     """
     part = -(-subject.batch_size // subject.settings.accumulate)
     rows = max(step.most_rows(OBSERVED_BYTES, most=part), min(2, part))
     answered = max(answer.most_rows(OBSERVED_BYTES, most=subject.answered_rows), min(1, subject.answered_rows))
     with kept_generators(CPU):
+        give_back()
         forget_highest()
-        before = resident_bytes()
         make = trial_step(subject.model, subject.model.task.loss, spec=subject.trainer.optimizer_spec, way=Way(precision))
-        for number in range(_STEPS):
+        known = 0
+        for number in range(_MOST_STEPS):
             make(subject.rows.take((np.arange(rows) + number * rows) % len(subject.rows)))
+            highest = highest_bytes()
+            if number + 1 >= _LEAST_STEPS and highest - known <= _STILL * (highest - before):
+                break
+            known = highest
         if answered:
             evaluate(subject.model, subject.model.task, [subject.batch(answered)])
         grown = highest_bytes() - before - kept

@@ -18,7 +18,7 @@ from deepseek.models.network import parameter_count
 from deepseek.pipeline.dataset import Dataset, make_dataset
 from deepseek.pipeline.planning.devices import LEAST_EFFICIENCY, Scaling, scalings, worthwhile
 from deepseek.pipeline.planning.memory import RunMemory, as_parts, folder_bytes, memory_of
-from deepseek.pipeline.planning.remedies import Remedy, remedies
+from deepseek.pipeline.planning.remedies import Remedy, remedies, with_recomputation
 from deepseek.pipeline.planning.resident import loaded_bytes, resident_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject, subject_of
 from deepseek.pipeline.planning.timing import RunTime, time_of
@@ -29,6 +29,8 @@ from deepseek.recipe.quantities import parse_size_bytes
 from deepseek.training.step_memory import FREE_SHARE, free_bytes
 
 MOST_ROWS = 1 << 20
+_ALONE = {"devices": 1, "device": AUTO, "strategy": AUTO, "communication": AUTO, "shares": "equal"}
+"""What is planned is built on one device, where none of these has anything to do."""
 
 
 def plan(
@@ -78,9 +80,9 @@ def plan(
     for warning in dataset.warnings:
         progress.warn(warning)
     looked = max(resident_bytes() - baseline, 0)
-    alone = checked.with_decisions({"train.devices": (1, "devices are planned, and not used"), "train.device": (AUTO, "the same")})
+    alone = checked.with_decisions({f"train.{key}": (value, "devices are planned, and not used") for key, value in _ALONE.items()})
     resolved, choices = resolve(alone, dataset)
-    subject = subject_of(resolved, dataset)
+    subject = subject_of(resolved, dataset, communication=checked.train.communication)
     planned = _Plan(subject, checked, held=(baseline, looked), devices=devices, device_memory=device_memory, measure=measure)
     return {**planned.to_json(), "disk": _disk(subject, dataset, planned.memory, Path(out)), "choices": choices_json(choices)}
 
@@ -107,17 +109,21 @@ class _Plan:
         self.budget = int((1 - FREE_SHARE) * self.free) - self.baseline
         self.precision = "fp32" if settings.precision == AUTO else settings.precision
         there = torch.accelerator.device_count() if torch.accelerator.is_available() else 1
-        wanted: Any = recipe.train.devices
+        wanted: Any = recipe.train.devices if recipe.cluster is None else recipe.cluster.workers
         self.most_devices = devices or (there if wanted == AUTO else max(there, wanted))
-        self.memory: RunMemory = memory_of(subject, device=self.device, precision=self.precision, looked=self.looked, observe=measure)
+        where = None if self.emulated else self.device
+        self.memory: RunMemory = memory_of(subject, device=where, precision=self.precision, looked=self.looked, observe=measure)
         self.rows, self.accumulate = subject.batch_size, min(settings.accumulate, subject.batch_size)
+        self.recomputed = settings.activation_checkpointing if isinstance(settings.activation_checkpointing, int) else 0
+        if settings.activation_checkpointing == AUTO and self.memory.peak(self.rows, accumulate=self.accumulate) > self.budget:
+            self.memory, self.recomputed = with_recomputation(subject, self.memory)  # as the run will, where memory is short
         self.peak = self.memory.peak(self.rows, accumulate=self.accumulate)
         self.most = self.memory.most_rows(self.budget, accumulate=self.accumulate, most=MOST_ROWS)
         here = self.memory.most_rows(free_bytes(CPU) // 2, most=MOST_ROWS)  # steps are timed on this machine, whatever is planned for
         known = CPU if self.emulated else self.device
         self.time: RunTime = time_of(subject, device=known, measure=measure, precision=self.precision, most_rows=here)
         self.scaling: list[Scaling] = scalings(
-            self.time, self.memory, most=self.most_devices, budget=self.budget, accumulate=self.accumulate
+            self.time, self.memory, most=self.most_devices, budget=self.budget, accumulate=self.accumulate, baseline=self.baseline
         )
         self.chosen = worthwhile(self.scaling)
         self.fits = self.peak <= self.budget
@@ -185,6 +191,7 @@ class _Plan:
             "highest": max(moments, key=lambda name: moments[name]),
             "moments": {name: self.memory.kept + size for name, size in moments.items()},
             "precision": self.precision,
+            "activation_checkpointing": self.recomputed,
             "overhead": {"factor": self.memory.overhead.factor, "how": self.memory.overhead.how},
             "parts": as_parts(with_baseline),
         }

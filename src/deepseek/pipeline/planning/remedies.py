@@ -51,6 +51,19 @@ def remedies(subject: Subject, memory: RunMemory, *, budget: int, devices: int) 
     return sorted(found, key=lambda remedy: not remedy.fits)
 
 
+def with_recomputation(subject: Subject, memory: RunMemory) -> tuple[RunMemory, int]:
+    """Have a network's repeated blocks reckon their activations again; return what the run then takes, and 1, or 0 where it has none.
+
+    Args:
+        subject: What is planned.
+        memory: What it takes as it is.
+    """
+    if subject.settings.compile != "off" or not repeated_blocks(subject.model):
+        return memory, 0
+    apply_recomputation(subject.model, 1)
+    return replace(memory, step=_step(subject)), 1
+
+
 def _alone(subject: Subject, memory: RunMemory, budget: int) -> Iterator[Remedy]:
     rows, before = subject.batch_size, subject.settings.accumulate
     if subject.settings.compile != "step" and rows > 1:
@@ -69,7 +82,7 @@ def _other_steps(subject: Subject, memory: RunMemory, budget: int) -> Iterator[R
     """Yield what is known only by making the step in another way."""
     rows, settings, model = subject.batch_size, subject.settings, subject.model
     parts = settings.accumulate
-    if settings.compile == "off" and settings.activation_checkpointing != 1 and repeated_blocks(model):
+    if settings.compile == "off" and settings.activation_checkpointing not in (1, "auto") and repeated_blocks(model):
         before = settings.activation_checkpointing
         apply_recomputation(model, 1)
         peak = replace(memory, step=_step(subject)).peak(rows, accumulate=parts)
@@ -82,10 +95,10 @@ def _other_steps(subject: Subject, memory: RunMemory, budget: int) -> Iterator[R
 
 
 def _shared(subject: Subject, memory: RunMemory, budget: int, devices: int) -> Iterator[Remedy]:
-    if devices < 2:
+    if devices < 2 or memory.host:  # ranks on a processor share its memory, and each takes the libraries anew
         return
     share = -(-subject.batch_size // devices)
-    peak = memory.peak(share)
+    peak = memory.peak(share, devices=devices)
     yield Remedy(f"train.devices={devices}", f"{share} rows of each batch on each of {devices} devices", peak, peak <= budget)
     if "strategy" in FAMILIES and "fsdp" in FAMILIES["strategy"][1]:
         peak = sharded_peak(memory, share, devices)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from deepseek.pipeline.dataset import Dataset
 from deepseek.pipeline.fitting import EVALUATION_ROWS, known_of
 from deepseek.pipeline.run import MEASURED, settings_of
 from deepseek.recipe import AUTO, Recipe
+from deepseek.registry import Spec, family
 from deepseek.tasks.model import TaskModel
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.autotune import candidate_ways
@@ -40,6 +42,7 @@ class Subject:
         model: The network, on the processor, everything in it trained that will be.
         trainer: What would train it.
         splits: The prepared rows by split.
+        exchange: How several devices would sum their gradients, with its settings.
     """
 
     recipe: Recipe
@@ -48,6 +51,7 @@ class Subject:
     model: TaskModel
     trainer: Trainer
     splits: dict[str, PreparedDataset]
+    exchange: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def batch_size(self) -> int:
@@ -78,8 +82,12 @@ class Subject:
                 found.append(min(max(most), len(rows)))
         return max(found, default=0)
 
-    def measured_ways(self, device: torch.device) -> int:
-        """Return how many ways of running the step a run tries on copies before it begins; 0 where there is nothing to choose."""
+    def measured_ways(self, device: torch.device | None) -> int:
+        """Return how many ways of running the step a run tries on copies before it begins; 0 where there is nothing to choose.
+
+        Args:
+            device: Where it will run; none for an accelerator that is not here.
+        """
         settings = self.settings
         precision = "fp32" if settings.precision == AUTO and settings.compile == "step" else settings.precision
         images = any(isinstance(module, torch.nn.Conv2d) for module in self.model.modules())
@@ -89,12 +97,13 @@ class Subject:
         return len(ways) if len(ways) > 1 else 0
 
 
-def subject_of(recipe: Recipe, dataset: Dataset) -> Subject:
+def subject_of(recipe: Recipe, dataset: Dataset, *, communication: Spec = AUTO) -> Subject:
     """Build what a resolved recipe comes to, and train nothing.
 
     Args:
         recipe: The resolved recipe; its `train.devices` is 1, since devices are planned and not used.
         dataset: What its `data` section came to.
+        communication: How several devices would sum their gradients.
 
     Raises:
         InputError: Model, task and settings do not fit together.
@@ -118,4 +127,5 @@ def subject_of(recipe: Recipe, dataset: Dataset) -> Subject:
             trainer.tuning.set_epoch(settings.epochs)  # when the most is trained
         wanted = settings.activation_checkpointing
         apply_recomputation(model, wanted if isinstance(wanted, int) else 0)
-    return Subject(recipe, dataset, settings, model, trainer, splits)
+    exchange = {} if communication == AUTO else family("exchange").validate(communication)
+    return Subject(recipe, dataset, settings, model, trainer, splits, exchange)

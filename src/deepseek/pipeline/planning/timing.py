@@ -12,7 +12,7 @@ import torch
 from deepseek.data.batch import Batch
 from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.processors import usable_cores
-from deepseek.training.autotune import Way, trial_step
+from deepseek.training.autotune import Way, steps_within, trial_step
 from deepseek.training.evaluation import evaluate
 from deepseek.training.state import kept_generators, seed_generators
 from deepseek.training.step_memory import FEW
@@ -89,6 +89,9 @@ def time_of(subject: Subject, *, device: torch.device, measure: bool, precision:
     per_epoch = max(-(-rows // batch), 1)
     steps = min(subject.settings.epochs * per_epoch, subject.settings.max_steps or 1 << 62)
     parts = min(subject.settings.accumulate, batch)
+    step_s = parts * step.seconds(batch / parts)
+    if subject.settings.time_limit_s is not None and step_s > 0:
+        steps = min(steps, steps_within(subject.settings.time_limit_s, step_s))
     every = subject.settings.validate_every * (per_epoch if subject.settings.validate_unit == "epochs" else 1)
     validations = -(-steps // every)
     validated, tested = (len(subject.splits[name]) if name in subject.splits else 0 for name in ("validation", "test"))
@@ -97,7 +100,7 @@ def time_of(subject: Subject, *, device: torch.device, measure: bool, precision:
         step=step,
         steps=steps,
         batch_rows=batch,
-        training_s=steps * parts * step.seconds(batch / parts),
+        training_s=steps * step_s,
         validation_s=answer.row_s * (validations * validated + validated + tested),
     )
 
