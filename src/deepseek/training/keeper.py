@@ -122,7 +122,10 @@ class Keeper:
         folder, step, keep, placement = self.folder, trainer.state.step, self.keep, trainer.placement
         tensors, values = self._contents(trainer, carried, exchanged)
         if not placement.shards:
+            best = tensors.pop("best")  # a copy already, which no step changes
             taken = {part: {name: snapshot(tensor) for name, tensor in named.items()} for part, named in tensors.items() if named}
+            if best:
+                taken["best"] = {name: tensor.contiguous() for name, tensor in best.items()}
             self._writing.begin(lambda: save_checkpoint(folder, step, tensors=taken, state=values, keep=keep))
             return folder / f"step-{step:06d}"
         pieces, ranks = pieces_of(placement, tensors), trainer.ranks

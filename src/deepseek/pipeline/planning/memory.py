@@ -30,7 +30,8 @@ class RunMemory:
         gradients: One for each number that is trained.
         update: What the optimizer keeps, and takes for a step.
         average: The moving average of the weights.
-        copies: The best weights so far, and the first ones until there is a checkpoint, which lie in the processor's memory.
+        copies: The best weights so far, the first ones until there is a checkpoint, and what one is written from while training goes on,
+            which lie in the processor's memory.
         data: What looking at the data has left, and prepared rows that lie in the processor's memory because they were read; those the
             system takes back when it wants to.
         batch_row: What a row of a batch takes.
@@ -166,13 +167,14 @@ def memory_of(
         if observe:
             overhead = observed_overhead(subject, step=step, answer=answer, kept=kept, precision=precision, before=before)
     floating = sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()} if tensor.is_floating_point())
+    average = floating if settings.ema else 0
     tensors = [*few.inputs.values(), *few.targets.values(), *([] if few.weight is None else [few.weight])]
     return RunMemory(
         weights=weights,
         gradients=weight_bytes(model, trained=True),
         update=update,
-        average=floating if settings.ema else 0,
-        copies=weights * (("validation" in subject.splits) + (weights <= KEPT_BYTES)),
+        average=average,
+        copies=weights * (("validation" in subject.splits) + (weights <= KEPT_BYTES)) + weights + update.state_bytes + average,
         data=looked + sum(folder_bytes(subject.dataset.folder / name) for name in subject.splits),
         batch_row=sum(tensor.nbytes for tensor in tensors) // len(few),
         step=step,
@@ -202,7 +204,7 @@ _WHY = {
     "optimizer state": "what the optimizer keeps from step to step",
     "moving average": "train.ema keeps a second set of weights",
     "rules of the step": "train.layer_rates keeps a second set of weights; what train.clip remembers",
-    "copies": "the weights of the best validation; the first ones, until there is a checkpoint",
+    "copies": "the weights of the best validation; the first ones, until there is a checkpoint; what a checkpoint is written from",
     "activations": "what the highest moment takes beside the rest",
     "data pipeline": "what looking at the data left, prepared rows that were read, and batches that wait",
     "runtime": "kernels and threads",
