@@ -24,7 +24,13 @@ from deepseek.artifacts import CACHE, StageCache
 from deepseek.pipeline.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
-COMMON = {"max_steps": 6, "precision": "fp32", "channels_last": False, "validate_every_steps": 3}
+COMMON = {
+    "max_steps": 6,
+    "precision": "fp32",
+    "channels_last": False,
+    "validate_every_steps": 3,
+    "checkpoint": {"every_s": 0.001},  # at each look: one is being written while steps are made, as in a long run
+}
 PLAN = """
 import json, sys, deepseek
 from deepseek import progress
