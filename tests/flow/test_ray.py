@@ -7,10 +7,8 @@ import os
 import subprocess
 import sys
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 import pytest
+from tests.customers import write_customers
 
 RECIPE = """
 data: {source: customers.csv, target: churned}
@@ -42,11 +40,7 @@ def address():
 
 @pytest.fixture
 def folder(tmp_path):
-    random = np.random.default_rng(0)
-    rows = 300
-    age, city = random.normal(40, 12, rows).round(1), random.choice(["Rome", "Oslo", "Lima"], rows)
-    churned = (age + 15 * (city == "Oslo") + random.normal(0, 5, rows)) > 45
-    pa.csv.write_csv(pa.table({"age": age, "city": city, "churned": np.where(churned, "yes", "no")}), tmp_path / "customers.csv")
+    write_customers(tmp_path / "customers.csv")
     (tmp_path / "customers.yaml").write_text(RECIPE)
     (tmp_path / "mishap.py").write_text(BROKEN)
     return tmp_path

@@ -10,10 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 import pytest
+from tests.customers import write_customers
 
 RECIPE = """
 data: {source: customers.csv, target: churned}
@@ -44,11 +42,7 @@ class Mishap(Callback):
 
 @pytest.fixture
 def folder(tmp_path):
-    random = np.random.default_rng(0)
-    rows = 300
-    age, city = random.normal(40, 12, rows).round(1), random.choice(["Rome", "Oslo", "Lima"], rows)
-    churned = (age + 15 * (city == "Oslo") + random.normal(0, 5, rows)) > 45
-    pa.csv.write_csv(pa.table({"age": age, "city": city, "churned": np.where(churned, "yes", "no")}), tmp_path / "customers.csv")
+    write_customers(tmp_path / "customers.csv")
     (tmp_path / "mishap.py").write_text(PLUGIN)
     return tmp_path
 

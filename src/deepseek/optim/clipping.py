@@ -9,17 +9,18 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def clip_norm_(grads: Sequence[Tensor], max_norm: float) -> Tensor:
+def clip_norm_(grads: Sequence[Tensor], max_norm: float, *, norm: Tensor | None = None) -> Tensor:
     """Scale gradients in place so that their joint Euclidean norm is at most `max_norm` (Pascanu et al., 2013, https://arxiv.org/abs/1211.5063).
 
     Args:
         grads: The gradients, on one device.
         max_norm: The largest norm allowed, over 0.
+        norm: Their joint norm where it is known, or that of more gradients than these; reckoned where not given.
 
     Returns:
         The norm before clipping, a scalar that stays on the device.
     """
-    norm = global_norm(grads)
+    norm = global_norm(grads) if norm is None else norm
     torch._foreach_mul_(list(grads), (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from deepseek.data.batch import Batch
 from deepseek.distributed.strategies import Placement
 from deepseek.errors import InputError
-from deepseek.optim import clip_value_, penalise_
 from deepseek.training.step import TINY, Loss, StepRules, TrainingStep
 
 _ELEMENTWISE = frozenset(
@@ -57,23 +56,9 @@ class PlacedStep(TrainingStep):
         self._apply()
         self._queued()
 
-    def _shape_gradients(self) -> Tensor | None:
-        """Apply the rules to the gradients; return the norm of all ranks' parts before clipping where it was reckoned."""
-        rules, gradients = self.rules, self._gradients(self.parameters)
-        if rules.l1 or rules.l2:
-            used = [parameter for parameter in self._matrices if parameter.grad is not None]
-            penalise_(used, self._gradients(used), l1=rules.l1, l2=rules.l2)
-        if rules.clip_value is not None:
-            clip_value_(gradients, rules.clip_value)
-        if rules.clip_norm is None:
-            return None
-        norm = self.placement.norm(self.parameters)
-        torch._foreach_mul_(gradients, (rules.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        return norm
-
-    def _is_finite(self, norm: Tensor | None) -> bool:
-        """Say whether every gradient of every rank is a number, the same on every rank."""
-        return super()._is_finite(self.placement.norm(self.parameters) if norm is None else norm)
+    def _norm(self) -> Tensor:
+        """Return the joint norm of the parts of all ranks, the same on every rank."""
+        return self.placement.norm(self.parameters)
 
     def _refuse(self) -> None:
         usual = StepRules()

@@ -237,10 +237,14 @@ class TrainingStep:
             penalise_(used, self._gradients(used), l1=rules.l1, l2=rules.l2)
         if rules.clip_value is not None:
             clip_value_(gradients, rules.clip_value)
-        return clip_norm_(gradients, rules.clip_norm) if rules.clip_norm is not None else None
+        return clip_norm_(gradients, rules.clip_norm, norm=self._norm()) if rules.clip_norm is not None else None
+
+    def _norm(self) -> Tensor:
+        """Return the joint norm of all gradients of the model."""
+        return global_norm(self._gradients(self.parameters))
 
     def _is_finite(self, norm: Tensor | None) -> bool:
-        found = global_norm(self._gradients(self.parameters)) if norm is None else norm
+        found = self._norm() if norm is None else norm
         return bool(torch.isfinite(found))  # waits for the device: the price of skipping
 
     def _gradients(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
