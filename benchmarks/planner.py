@@ -25,10 +25,10 @@ from deepseek.pipeline.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 COMMON = {
-    "max_steps": 6,
+    "max_steps": 16,
     "precision": "fp32",
     "channels_last": False,
-    "validate_every_steps": 3,
+    "validate_every_steps": 8,
     "checkpoint": {"every_s": 0.001},  # at each look: one is being written while steps are made, as in a long run
 }
 PLAN = """

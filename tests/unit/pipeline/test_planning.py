@@ -312,13 +312,28 @@ def test_what_a_process_grows_by_is_counted_from_before_the_first_step_of_the_ne
     assert order == ["looked", "stepped"]
 
 
-@pytest.mark.parametrize(("grows_for", "steps"), [(0, 3), (6, 8), (50, 12)])
-def test_steps_are_made_until_the_process_grows_no_more(subject, monkeypatch, grows_for, steps):
-    made = []
-    monkeypatch.setattr(overhead, "trial_step", lambda *_, **__: made.append)
+def overhead_of_steps(subject, monkeypatch, highest) -> tuple[Overhead, list[int]]:
+    """Return what is found beside tensors where the process holds what `highest` says after so many steps, and the rows of each step."""
+    made: list[int] = []
+    monkeypatch.setattr(overhead, "trial_step", lambda *_, **__: lambda batch: made.append(len(batch)))
     monkeypatch.setattr(overhead, "evaluate", lambda *_: None)
-    monkeypatch.setattr(overhead, "highest_bytes", lambda: MIB * (1000 + 100 * min(len(made), grows_for + 1)))
-    nothing = Growth((2, [100 * MIB]), (4, [200 * MIB]))
-    found = overhead.observed_overhead(subject, step=nothing, answer=nothing, kept=0, precision="fp32", before=900 * MIB)
-    assert len(made) == steps
+    monkeypatch.setattr(overhead, "highest_bytes", lambda: highest(made))
+    a_row = Growth((2, [2 * MIB]), (4, [4 * MIB]))
+    return overhead.observed_overhead(subject, step=a_row, answer=a_row, kept=0, precision="fp32", before=900 * MIB), made
+
+
+@pytest.mark.parametrize(("grows_for", "rounds"), [(0, 3), (6, 8), (50, 12)])
+def test_steps_are_made_until_the_process_grows_no_more(subject, monkeypatch, grows_for, rounds):
+    whole = subject.batch_size
+    found, made = overhead_of_steps(subject, monkeypatch, lambda made: MIB * (1000 + 100 * min(made.count(whole), grows_for + 1)))
+    assert made.count(whole) == rounds
     assert found.how == "measured"
+
+
+def test_the_last_batch_of_an_epoch_counts_whose_kernels_may_want_more_than_a_whole_one(subject, monkeypatch):
+    left = len(subject.rows) % subject.batch_size
+    assert 0 < left < subject.batch_size
+    whole, made = overhead_of_steps(subject, monkeypatch, lambda made: 1500 * MIB)
+    assert made == [subject.batch_size, left] * 3
+    more, _ = overhead_of_steps(subject, monkeypatch, lambda made: (1600 if left in made else 1500) * MIB)
+    assert more.factor > whole.factor

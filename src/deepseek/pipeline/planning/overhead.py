@@ -1,33 +1,37 @@
 """What a processor's memory holds beside tensors: kernels and threads, and what the system's allocator keeps of what was given back.
 
 The allocator is the larger part, and differs by system: some versions of glibc seldom use a freed block again that was asked for with
-an alignment, as PyTorch asks for all of its. So a few real steps are made, of the size of the batch or as large as a bound allows, and what
-the process has grown by is set against what its tensors took.
+an alignment, as PyTorch asks for all of its. So a few real steps are made, of the size of the batch or as large as a bound allows, and of
+that of the last batch of an epoch, and what the process has grown by is set against what its tensors took.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
+from deepseek.data.batch import Batch
+from deepseek.data.loader import GROUPED_BATCHES, Loader
 from deepseek.pipeline.planning.resident import forget_highest, give_back, highest_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.training.autotune import Way, trial_step
+from deepseek.training.batch_dependence import STATISTICS_ROWS, has_batch_statistics
 from deepseek.training.evaluation import evaluate
 from deepseek.training.live_memory import Growth
 from deepseek.training.state import kept_generators
+from deepseek.training.step_memory import free_bytes
 
 FIXED_BYTES = 48 << 20
 """What kernels and threads take once a step has been made."""
 ASSUMED = 1.6
 """How many times its tensors' memory a step holds, where nothing is measured."""
-OBSERVED_BYTES = 256 << 20
-"""Steps are made with so many rows that they take about this much."""
+OBSERVED_BYTES = 2 << 30
+"""Steps are made with so many rows that their tensors take at most this much, and a quarter of what is free: what a small step makes the
+allocator keep says little of a large one, whose blocks the system takes back at once."""
 _LEAST_STEPS, _MOST_STEPS = 3, 12
 _STILL = 0.01
 """A step by which the process grows by less than this part of all that it has grown by says that the allocator has what it wants."""
-_LIMITS = (1.0, 3.0)
+_LIMITS = (1.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,17 @@ def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: i
             are loaded since, and with a small batch the allocator has all that it asks for.
     """
     part = -(-subject.batch_size // subject.settings.accumulate)
-    rows = max(step.most_rows(OBSERVED_BYTES, most=part), min(2, part))
-    answered = max(answer.most_rows(OBSERVED_BYTES, most=subject.answered_rows), min(1, subject.answered_rows))
+    bound = min(OBSERVED_BYTES, free_bytes(CPU) // 4)
+    rows = max(step.most_rows(bound, most=part), min(2, part))
+    answered = max(answer.most_rows(bound, most=subject.answered_rows), min(1, subject.answered_rows))
     with kept_generators(CPU):
         give_back()
         forget_highest()
         make = trial_step(subject.model, subject.model.task.loss, spec=subject.trainer.optimizer_spec, way=Way(precision))
-        known = 0
+        known, batches = 0, _trial_batches(subject, rows)
         for number in range(_MOST_STEPS):
-            make(subject.rows.take((np.arange(rows) + number * rows) % len(subject.rows)))
+            for batch in batches(number):
+                make(batch)
             highest = highest_bytes()
             if number + 1 >= _LEAST_STEPS and highest - known <= _STILL * (highest - before):
                 break
@@ -89,3 +95,21 @@ def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: i
     low, high = _LIMITS
     factor = min(max((grown - FIXED_BYTES) / tensors, low), high)
     return Overhead(FIXED_BYTES, factor, "measured")
+
+
+def _trial_batches(subject: Subject, rows: int) -> Callable[[int], list[Batch]]:
+    """Return what a round's batches are: one of an epoch, in turn, that of the longest rows first, and the epoch's last.
+
+    The last one has kernels of its own where it is smaller, and they may want more room than those of a whole batch.
+    """
+    least = STATISTICS_ROWS if has_batch_statistics(subject.model) else 0
+    batches = Loader(subject.rows, seed=subject.settings.seed, batch_size=rows, least=least, prefetch=False)
+    last = batches.steps - 1
+    steps = list(range(min(last, GROUPED_BATCHES))) or [last]
+    if subject.rows.is_ragged:
+        steps.sort(key=lambda step: -int(subject.rows.lengths(batches.rows(0, step)).max()))
+
+    def of(number: int) -> list[Batch]:
+        return [subject.rows.take(batches.rows(0, step)) for step in sorted({steps[number % len(steps)], last})]
+
+    return of
