@@ -19,6 +19,7 @@ one JSON line.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -57,7 +58,9 @@ WAYS: dict[str, Any] = {
     "2 bits": {"type": "qsgd", "bits": 2, "error_feedback": True},
     "rank 4": {"type": "power_sgd", "rank": 4},
 }
-OVERLAP_BYTES_PER_S, OVERLAP_DELAY_S = 125e6, 0.0005
+OVERLAP_DELAY_S = 0.0005
+OVERLAP_LINKS = {"1000 Mbit/s": (125e6, 15, (256, 1024)), "250 Mbit/s": (31.25e6, 5, (1024, 4096))}
+"""Bytes a second, rounds, and rows a rank; carrying bytes takes the same computing over either link, and waiting four times as long."""
 SLOW_BYTES_PER_S, SLOW_DELAY_S = 125e6, 0.005
 THROTTLE = 3.0
 
@@ -165,13 +168,13 @@ def accuracies(seeds: int, rows: int, epochs: int) -> dict[str, Any]:
     return result
 
 
-def measure_overlap(_: RankContext, rounds: int) -> dict[str, Any]:
-    """A step beside its parts: eight layers of 1,024 units, 33 MB of gradients."""
+def measure_overlap(_: RankContext, rounds: int, rows_of: Sequence[int]) -> dict[str, Any]:
+    """A step beside its parts: eight layers of 1,024 units, 33 MB of gradients; sums take longer than computing few rows."""
     found = {}
-    for megabytes in (1, 5, 25):
+    for rows, megabytes in itertools.product(rows_of, (1, 5, 25)):
         torch.manual_seed(0)
         net = nn.Sequential(*[layer for _ in range(8) for layer in (nn.Linear(1024, 1024), nn.ReLU())])
-        x = torch.randn(256, 1024)
+        x = torch.randn(rows, 1024)
         sync = GradientSync(list(net.parameters()), bucket_bytes=megabytes << 20)
 
         def compute(net: nn.Module = net, sync: GradientSync = sync, x: Tensor = x) -> None:
@@ -191,7 +194,15 @@ def measure_overlap(_: RankContext, rounds: int) -> dict[str, Any]:
         taken = medians({"compute": compute, "sums": sums, "step": step}, rounds)
         share = (taken["compute"] + taken["sums"] - taken["step"]) / min(taken["compute"], taken["sums"])
         milliseconds = {f"{name}_ms": round(value * 1e3, 1) for name, value in taken.items()}
-        found[f"buckets of {megabytes} MB"] = {**milliseconds, "overlap": round(share, 3)}
+        found[f"{rows} rows a rank, buckets of {megabytes} MB"] = {**milliseconds, "overlap": round(share, 3)}
+    return found
+
+
+def overlaps(small: bool) -> dict[str, Any]:
+    found = {}
+    for name, (bytes_per_s, rounds, rows_of) in OVERLAP_LINKS.items():
+        given = {"rounds": 3 if small else rounds, "rows_of": rows_of[:1] if small else rows_of}
+        found[name] = over_link("overlap", given, ranks=2, delay_s=OVERLAP_DELAY_S, bytes_per_s=bytes_per_s)
     return found
 
 
@@ -328,9 +339,7 @@ def measure(modes: Sequence[str], *, seeds: int = 1, small: bool = False) -> dic
     modes_of: dict[str, Callable[[], dict[str, Any]]] = {
         "bytes": lambda: bytes_by_ranks(small),
         "accuracy": lambda: accuracies(seeds, *((12_000, 1) if small else (60_000, 3))),
-        "overlap": lambda: over_link(
-            "overlap", {"rounds": 3 if small else 15}, ranks=2, delay_s=OVERLAP_DELAY_S, bytes_per_s=OVERLAP_BYTES_PER_S
-        ),
+        "overlap": lambda: overlaps(small),
         "hierarchy": lambda: over_link("hierarchy", {"rounds": 5 if small else 15, "sizes": sizes}, ranks=8, **slow),
         "balance": lambda: launch(measure_balance, 2, 40 if small else 100, device="cpu"),
     }
