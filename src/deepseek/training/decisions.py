@@ -15,11 +15,12 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext, broadcast_message
 from deepseek.optim import OptimizerSpec
 from deepseek.training.autotune import Way, candidate_ways, choose_batch_size, choose_way, step_seconds, steps_within
-from deepseek.training.memory_choice import apply_recomputation, choose_recomputation
+from deepseek.training.memory.choice import choose_recomputation
+from deepseek.training.memory.needs import FEW
+from deepseek.training.memory.recomputation import apply_recomputation
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Json
 from deepseek.training.step import Loss
-from deepseek.training.step_memory import FEW
 
 _FORMATS = ("fp32", "bf16", "fp16")
 

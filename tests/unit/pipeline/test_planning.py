@@ -23,8 +23,8 @@ from deepseek.pipeline.planning.subject import Subject, subject_of
 from deepseek.pipeline.planning.timing import Pace, RunTime
 from deepseek.pipeline.run import resolve
 from deepseek.recipe import load_recipe
-from deepseek.training.live_memory import Growth, LiveMemory
-from deepseek.training.step_memory import UpdateMemory
+from deepseek.training.memory.live import Growth, LiveMemory
+from deepseek.training.memory.needs import UpdateMemory
 
 MIB = 1 << 20
 

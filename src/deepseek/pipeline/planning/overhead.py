@@ -15,7 +15,7 @@ from deepseek.pipeline.planning.resident import forget_highest, give_back, highe
 from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.training.autotune import Way, trial_step
 from deepseek.training.evaluation import evaluate
-from deepseek.training.live_memory import Growth
+from deepseek.training.memory.live import Growth
 from deepseek.training.state import kept_generators
 
 FIXED_BYTES = 48 << 20

@@ -26,7 +26,7 @@ from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import choices_json, resolve
 from deepseek.recipe import AUTO, Recipe
 from deepseek.recipe.quantities import parse_size_bytes
-from deepseek.training.step_memory import FREE_SHARE, free_bytes
+from deepseek.training.memory.needs import FREE_SHARE, free_bytes
 
 MOST_ROWS = 1 << 20
 _ALONE = {"devices": 1, "device": AUTO, "strategy": AUTO, "communication": AUTO, "shares": "equal"}

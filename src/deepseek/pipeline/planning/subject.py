@@ -23,7 +23,7 @@ from deepseek.tasks.model import TaskModel
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.autotune import candidate_ways
 from deepseek.training.decisions import rows_like
-from deepseek.training.memory_choice import apply_recomputation
+from deepseek.training.memory.recomputation import apply_recomputation
 from deepseek.training.state import kept_generators, seed_generators
 
 CPU = torch.device("cpu")

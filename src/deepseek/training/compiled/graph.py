@@ -12,7 +12,7 @@ from torch.func import functional_call
 from deepseek.data.batch import Batch
 from deepseek.errors import InputError
 from deepseek.optim import WeightAverage
-from deepseek.training.flat import FlatGroup
+from deepseek.training.compiled.flat import FlatGroup
 from deepseek.training.step import TINY, Loss
 
 SCALARS = 3

@@ -30,12 +30,12 @@ _PLACES = {
     "training/checkpoint.py": "a checkpoint to be written",
     "training/decisions.py": "settings to be measured",
     "training/autotune.py": "settings to be measured",
-    "training/compiled_step.py": "the step",
+    "training/compiled": "the step",
     "training/step.py": "the step",
     "training/callbacks": "a callback",
 }
 """By where the innermost line of this package stands, what is waited for."""
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 @contextmanager

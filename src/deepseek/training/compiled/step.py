@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from deepseek.data.batch import Batch
 from deepseek.distributed.devices import is_out_of_memory
 from deepseek.errors import InputError, TrainingError
-from deepseek.training.cuda_graph import GraphedProgram
-from deepseek.training.flat import FlatGroup
+from deepseek.training.compiled.cuda_graph import GraphedProgram
+from deepseek.training.compiled.flat import FlatGroup
+from deepseek.training.compiled.graph import SCALARS, StepGraph, tensors_of
 from deepseek.training.step import Loss, TrainingStep
-from deepseek.training.step_graph import SCALARS, StepGraph, tensors_of
 
 STEPS_PER_CALL = 4
 """More steps a call gain a few per cent and compile for longer in proportion."""

@@ -10,7 +10,8 @@ from torch import nn
 
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.json_lines import JsonLines
-from deepseek.training.usage import BACKWARD, busy_share, forward_flops, known_peak, peak_of, step_flops
+from deepseek.training.callbacks.usage import busy_share
+from deepseek.training.flops import BACKWARD, forward_flops, known_peak, peak_of, step_flops
 
 NET_FLOPS = 2 * (4 * 8 + 8 * 3)
 

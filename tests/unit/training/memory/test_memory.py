@@ -8,8 +8,8 @@ from torch import nn
 
 from deepseek.optim import OptimizerSpec
 from deepseek.registry import family
-from deepseek.training.live_memory import Growth, LiveMemory
-from deepseek.training.step_memory import _container_free, answer_growth, free_bytes, step_growth, update_memory, weight_bytes
+from deepseek.training.memory.live import Growth, LiveMemory
+from deepseek.training.memory.needs import _container_free, answer_growth, free_bytes, step_growth, update_memory, weight_bytes
 
 
 def test_what_is_alive_is_counted_and_what_was_there_is_not():

@@ -8,38 +8,20 @@ is what the network asks for, counted once on a few rows, over what the device c
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from deepseek.data.batch import Batch
 from deepseek.processors import usable_cores
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.carried import remembering
+from deepseek.training.flops import known_peak, step_flops
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from deepseek.training.trainer import Trainer
 
 COUNTED_ROWS = 2
-BACKWARD = 3
-"""Forward and backward pass together, in forward passes: the gradients of inputs and of weights are a product each for each forward."""
-PEAK_TFLOPS = {
-    "H200": {"fp32": 66.9, "bf16": 989.4, "fp16": 989.4},
-    "H100 PCIe": {"fp32": 51.2, "bf16": 756.0, "fp16": 756.0},
-    "H100": {"fp32": 66.9, "bf16": 989.4, "fp16": 989.4},
-    "A100": {"fp32": 19.5, "bf16": 312.0, "fp16": 312.0},
-    "V100": {"fp32": 15.7, "fp16": 125.0},
-    "L40S": {"fp32": 91.6, "bf16": 362.0, "fp16": 362.0},
-    "L4": {"fp32": 30.3, "bf16": 121.0, "fp16": 121.0},
-    "A10": {"fp32": 31.2, "bf16": 125.0, "fp16": 125.0},
-    "T4": {"fp32": 8.1, "fp16": 65.0},
-}
-"""What makers say of dense arithmetic, in 10¹² operations a second, by a part of the device's name (the longest that fits) and format."""
+"""On how many rows what a network asks for is counted."""
 
 
 class Usage(Callback):
@@ -94,75 +76,6 @@ class Usage(Callback):
         busy = None if self.busy_share is None else f"busy {self.busy_share:.0%}"
         used = None if self.mfu is None else f"MFU {self.mfu:.1%}"
         return ", ".join(part for part in (busy, used) if part)
-
-
-@torch.no_grad()
-def forward_flops(model: nn.Module, batch: Batch) -> int:
-    """Return the floating-point operations of a forward pass over a batch, as PyTorch counts them: to multiply and to add are two.
-
-    Args:
-        model: Called with the batch's inputs; each of its modules is left in the mode it was in, as a frozen normalisation has its own.
-        batch: On the model's device.
-    """
-    with _measured(model), FlopCounterMode(display=False) as counter:
-        model(batch.inputs)
-    return int(counter.get_total_flops())
-
-
-def step_flops(model: nn.Module, batch: Batch) -> int:
-    """Return the floating-point operations of a forward and a backward pass over a batch.
-
-    Where everything is trained that is three forward passes, as it is usually reckoned. What is frozen has no gradient of its weights, and
-    below the first part that is trained none at all: there the backward pass is made and counted.
-
-    Args:
-        model: As for `forward_flops`.
-        batch: On the model's device.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    most = BACKWARD * forward_flops(model, batch)
-    if not trained or len(trained) == len([*model.parameters()]):
-        return most
-    with _measured(model), torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        try:
-            torch.autograd.grad(model(batch.inputs).float().sum(), trained, allow_unused=True)
-        except RuntimeError:  # a kernel that goes backwards only while training: no less than this is known
-            return most
-    return min(int(counter.get_total_flops()), most)
-
-
-@contextmanager
-def _measured(model: nn.Module) -> Iterator[None]:
-    """Keep a model's modules from drawing and from gathering statistics; each is left in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def known_peak(device: torch.device, precision: str) -> float | None:
-    """Return what a device can do at most in a number format, in 10¹² operations a second; nothing where no table says.
-
-    Args:
-        device: The device.
-        precision: `fp32`, `bf16` or `fp16`.
-    """
-    return None if device.type != "cuda" else peak_of(torch.cuda.get_device_name(device), precision)
-
-
-def peak_of(name: str, precision: str) -> float | None:
-    """Return the same by a device's name.
-
-    Example:
-        >>> peak_of("NVIDIA H100 80GB HBM3", "bf16")
-        989.4
-    """
-    fitting = [known for known in PEAK_TFLOPS if all(part in name.split() for part in known.split())]
-    fitting = fitting or [known for known in PEAK_TFLOPS if known in name.replace("-", " ").split()]
-    return PEAK_TFLOPS[max(fitting, key=len)].get(precision) if fitting else None
 
 
 def busy_share(device: torch.device) -> float | None:

@@ -23,8 +23,8 @@ from deepseek.data.batch import Batch
 from deepseek.errors import DeepSeekError, NonFiniteError
 from deepseek.optim.clipping import global_norm
 from deepseek.registry import family
-from deepseek.training.activation_checkpointing import keep_activations
 from deepseek.training.carried import carried_of, carry
+from deepseek.training.memory.recomputation import keep_activations
 
 if TYPE_CHECKING:
     from deepseek.training.trainer import Trainer

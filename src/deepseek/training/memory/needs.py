@@ -18,7 +18,7 @@ from deepseek.optim import OptimizerSpec, clip_norm_, decay_groups
 from deepseek.optim.adaptive import make_adaptive
 from deepseek.registry import Spec
 from deepseek.tasks.base import Task
-from deepseek.training.live_memory import Growth, LiveMemory
+from deepseek.training.memory.live import Growth, LiveMemory
 from deepseek.training.step import Loss
 
 FEW = 2

@@ -6,7 +6,6 @@ import copy
 import json
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,13 +20,14 @@ from deepseek.pipeline.dataset import make_dataset
 from deepseek.pipeline.planning.subject import subject_of
 from deepseek.pipeline.run import resolve
 from deepseek.recipe import load_recipe
-from deepseek.training import State, Trainer, TrainSettings, post_mortem
+from deepseek.training import State, Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.json_lines import JsonLines
-from deepseek.training.loss_spikes import LEAST_KNOWN, LossSpikes
-from deepseek.training.post_mortem import FILE
+from deepseek.training.callbacks.loss_spikes import LEAST_KNOWN, LossSpikes
+from deepseek.training.guards import post_mortem
+from deepseek.training.guards.post_mortem import FILE
+from deepseek.training.guards.stalls import _PACKAGE, _PLACES, waiting_for
 from deepseek.training.remarks import Remarks
-from deepseek.training.stalls import waiting_for
 
 
 def settings(**changes) -> TrainSettings:
@@ -288,7 +288,10 @@ def test_steps_that_are_made_again_remember_what_they_had_read(tmp_path):
 
 
 def test_a_rank_that_waits_for_others_says_so():
-    here = Path(waiting_for.__code__.co_filename).parents[1]
     for file in ("training/communication.py", "distributed/exchange/two_phase.py", "distributed/sync.py"):
-        frame = SimpleNamespace(f_code=SimpleNamespace(co_filename=str(here / file), co_name="wait"), f_lineno=7, f_back=None)
+        frame = SimpleNamespace(f_code=SimpleNamespace(co_filename=str(_PACKAGE / file), co_name="wait"), f_lineno=7, f_back=None)
         assert waiting_for(frame)[0] == "the other ranks"
+
+
+def test_what_is_waited_for_is_told_by_files_that_are_there():
+    assert all((_PACKAGE / place).exists() for place in _PLACES)

@@ -12,9 +12,9 @@ from deepseek.distributed import RankContext
 from deepseek.errors import InputError
 from deepseek.registry import family
 from deepseek.training import Trainer, TrainSettings
-from deepseek.training.activation_checkpointing import keep_activations, recompute_activations, repeated_blocks
 from deepseek.training.decisions import decide
-from deepseek.training.live_memory import LiveMemory
+from deepseek.training.memory.live import LiveMemory
+from deepseek.training.memory.recomputation import keep_activations, recompute_activations, repeated_blocks
 
 
 class Blocks(nn.Module):
@@ -137,16 +137,16 @@ def test_training_with_it_gives_the_same_weights_and_leaves_the_network_as_it_wa
 
 def test_auto_looks_at_what_is_free(small, monkeypatch):
     assert trained(small, activation_checkpointing="auto").state.decisions["activation_checkpointing"] == 0
-    monkeypatch.setattr("deepseek.training.memory_choice.free_bytes", lambda _: 20_000)
+    monkeypatch.setattr("deepseek.training.memory.choice.free_bytes", lambda _: 20_000)
     tight = trained(small, activation_checkpointing="auto").state.decisions
     assert tight["activation_checkpointing"] == 1
     assert "free" in tight["activation_checkpointing_reason"]
 
 
 def decided(small, monkeypatch, *, free: int, ranks: int = 1, **changes) -> dict:
-    monkeypatch.setattr("deepseek.training.memory_choice.free_bytes", lambda _: free)
+    monkeypatch.setattr("deepseek.training.memory.choice.free_bytes", lambda _: free)
     monkeypatch.setattr("deepseek.training.decisions.broadcast_message", lambda values, _: values)
-    monkeypatch.setattr("deepseek.training.memory_choice.broadcast_message", lambda values, _: values)
+    monkeypatch.setattr("deepseek.training.memory.choice.broadcast_message", lambda values, _: values)
     spec, wanted = family("optimizer").build("adam"), settings(activation_checkpointing="auto", **changes)
     return decide(Blocks(), small.task().loss, small.data(20_000), settings=wanted, spec=spec, ranks=RankContext(0, ranks))
 

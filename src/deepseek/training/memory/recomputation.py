@@ -83,6 +83,18 @@ def keep_activations(model: nn.Module) -> None:
             _become(module, type(module).__bases__[1])
 
 
+def apply_recomputation(model: nn.Module, every: int) -> None:
+    """Have every so many of a network's blocks reckon their activations again, as `recompute_activations` does; with 0, none.
+
+    Args:
+        model: The network; changed in place.
+        every: 1 for every block, 2 for every second one, and so on; 0 for none.
+    """
+    keep_activations(model)
+    if every:
+        recompute_activations(model, every)
+
+
 def _become(module: Any, kind: type) -> None:
     module.__class__ = kind
 

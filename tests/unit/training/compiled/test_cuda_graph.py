@@ -7,7 +7,7 @@ import torch
 
 from deepseek.errors import InputError
 from deepseek.training import Trainer, TrainSettings
-from deepseek.training.cuda_graph import WARM_CALLS, GraphedProgram
+from deepseek.training.compiled.cuda_graph import WARM_CALLS, GraphedProgram
 
 
 class Recorder:

@@ -10,11 +10,11 @@ from torch import nn
 from deepseek.data.batch import Batch
 from deepseek.distributed import RankContext, broadcast_message
 from deepseek.optim import OptimizerSpec
-from deepseek.training.activation_checkpointing import keep_activations, recompute_activations, repeated_blocks
+from deepseek.training.memory.needs import FREE_SHARE, UpdateMemory, free_bytes, step_growth, update_memory, weight_bytes
+from deepseek.training.memory.recomputation import apply_recomputation, keep_activations, repeated_blocks
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Json
 from deepseek.training.step import Loss
-from deepseek.training.step_memory import FREE_SHARE, UpdateMemory, free_bytes, step_growth, update_memory, weight_bytes
 
 
 def choose_recomputation(
@@ -48,13 +48,6 @@ def choose_recomputation(
         every = 0 if wanted == "off" else int(wanted)
     apply_recomputation(model, every)
     return {"activation_checkpointing": every, **({"activation_checkpointing_reason": reason} if reason else {})}
-
-
-def apply_recomputation(model: nn.Module, every: int) -> None:
-    """Have every so many of a network's blocks reckon their activations again; with 0, none."""
-    keep_activations(model)
-    if every:
-        recompute_activations(model, every)
 
 
 def _needed(model: nn.Module, loss: Loss, few: Batch, *, rows: int, update: UpdateMemory, ranks: RankContext) -> tuple[int, str]:
