@@ -115,6 +115,5 @@ def _own(bundle: Bundle, splits: tuple[str, ...], *, most: int, hint: str) -> Ro
     preparation = dataset.preparation()
     if isinstance(data, WindowDataset) and isinstance(preparation, WindowPreparation):
         return _window_batches(data, places, preparation, LandedTable.open(dataset.landed["source"]).column)
-    numbers = places if data.source_rows is None else np.asarray(data.source_rows[places], dtype=np.int64)
     table = LandedTable.open(dataset.landed["test" if split == "test" and "test" in dataset.landed else "source"])
-    return lambda: table.batches(rows=np.sort(numbers), batch_rows=_BATCH_ROWS)
+    return lambda: table.batches(rows=np.sort(data.source_numbers(places)), batch_rows=_BATCH_ROWS)

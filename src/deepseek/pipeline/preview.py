@@ -179,7 +179,7 @@ class _View:
         if isinstance(self._train, WindowDataset):
             return []
         places = self._places(count)
-        sources = places if self._train.source_rows is None else self._train.source_rows[places]
+        sources = self._train.source_numbers(places)
         raw = _landed_rows(LandedTable.open(self._dataset.landed["source"]), sources)
         cleaned = self._cleaned(raw)
         return [

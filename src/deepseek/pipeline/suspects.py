@@ -185,7 +185,7 @@ class _Search:
                 probability[place : place + len(batch)] = _answered(model, batch.inputs)
                 place += len(batch)
                 advance(len(batch))
-        rows = np.arange(len(data)) if data.source_rows is None else np.asarray(data.source_rows, dtype=np.int64)
+        rows = data.source_numbers()
         target = np.array(data.column("target"))
         return Judged(spec.kind, spec.classes, rows, target if spec.kind == "labels" else target.astype(np.int64), probability)
 

@@ -173,11 +173,7 @@ def _metric(name: str, interval: Interval, *, higher_is_better: bool, p: float |
 def _rows_of(dataset: Dataset, data: PreparedDataset) -> tuple[str, np.ndarray]:
     sources = dataset.document["sources"]
     table = sources.get("test", sources["source"])
-    return str([file["sha256"] for file in table["files"]] or table["fingerprint"]), _numbers_of(data)
-
-
-def _numbers_of(data: PreparedDataset) -> np.ndarray:
-    return np.arange(len(data)) if data.source_rows is None else np.asarray(data.source_rows, dtype=np.int64)
+    return str([file["sha256"] for file in table["files"]] or table["fingerprint"]), data.source_numbers()
 
 
 def _truth(spec: TargetSpec, predictions: Predictions) -> np.ndarray:

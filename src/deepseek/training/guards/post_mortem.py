@@ -216,8 +216,8 @@ def _bad_rows(tensor: Tensor, rows: list[int]) -> list[int]:
 def _source_rows(trainer: Trainer, batch: Batch) -> list[int]:
     if batch.row is None:
         return list(range(len(batch)))
-    places, sources = batch.row.cpu().numpy(), trainer.train.source_rows
-    return [int(row) for row in (places if sources is None or trainer.loader.dataset is not trainer.train else sources[places])]
+    places = batch.row.cpu().numpy()
+    return [int(row) for row in (trainer.train.source_numbers(places) if trainer.loader.dataset is trainer.train else places)]
 
 
 def _is_finite(tensor: Tensor) -> bool:
