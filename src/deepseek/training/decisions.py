@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from deepseek.data.batch import Batch
@@ -56,8 +57,7 @@ def decide(
     few = partial(batch_of, FEW, longest=True)
     recomputed = choose_recomputation(model, loss, few, rows=held, spec=spec, settings=settings, ranks=ranks)
     if ranks.is_main:
-        wanted = "fp32" if settings.precision == "auto" and settings.compile == "step" else settings.precision
-        ways = candidate_ways(model, ranks.device, precision=wanted, channels_last=settings.channels_last)
+        ways = ways_of(settings, model, ranks.device)
         share = max(int(decisions["batch_size"]) // (ranks.ranks * settings.accumulate), 1)
         decisions |= choose_way(model, loss, batch_of(share), spec=spec, ways=ways)
         decisions["step_limit"] = 0
@@ -76,6 +76,18 @@ def decide(
         "compile": settings.compile,
     }
     return {**decisions, **settled, **recomputed}
+
+
+def ways_of(settings: TrainSettings, model: nn.Module, device: torch.device | None) -> list[Way]:
+    """Return the ways of running the step that settings leave open; a step that is compiled as a whole computes in float32.
+
+    Args:
+        settings: What is asked for.
+        model: What is trained.
+        device: Where; none for an accelerator that is not here.
+    """
+    precision = "fp32" if settings.precision == "auto" and settings.compile == "step" else settings.precision
+    return candidate_ways(model, device, precision=precision, channels_last=settings.channels_last)
 
 
 def largest_share(rows: int, ranks: int, shares: Literal["auto", "equal"] | Sequence[int]) -> int:

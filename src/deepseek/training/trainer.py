@@ -42,7 +42,7 @@ from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
 from deepseek.training.communication import begin_exchange, exchanged_of, make_exchange
 from deepseek.training.compiled.step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
-from deepseek.training.evaluation import evaluate
+from deepseek.training.evaluation import LEAST_TOGETHER, evaluate
 from deepseek.training.fine_tuning import FineTuning
 from deepseek.training.guards.interruption import Interruption, act_on
 from deepseek.training.guards.nonfinite import NonFiniteGuard
@@ -515,7 +515,7 @@ class Trainer:
     def _validation_batches(self) -> Iterator[Batch]:
         assert self.validation is not None
         rows, ranks = self.task.measured_rows(self.validation), self.placement.rows
-        size = max(self.loader.batch_size, rows_within(rows, 256) * ranks.ranks)
+        size = max(self.loader.batch_size, rows_within(rows, LEAST_TOGETHER) * ranks.ranks)
         shares = self.loader.shares
         loader = Loader(rows, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shares=shares, shuffle=False, group_lengths=True)
         batches = self.watch.through(loader.batches(0))

@@ -26,6 +26,7 @@ from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import choices_json, resolve
 from deepseek.recipe import AUTO, Recipe
 from deepseek.recipe.quantities import parse_size_bytes
+from deepseek.reporting.numbers import binary_size
 from deepseek.training.memory.needs import FREE_SHARE, free_bytes
 
 MOST_ROWS = 1 << 20
@@ -169,13 +170,13 @@ class _Plan:
 
     def sentence(self) -> str:
         """Return in one sentence whether it fits."""
-        where = f"a device of {_size(self.free)}" if self.emulated else f"the {_size(self.free)} that are free"
-        taken = f"{_size(self.baseline + self.peak)} at the highest moment"
+        where = f"a device of {binary_size(self.free)}" if self.emulated else f"the {binary_size(self.free)} that are free"
+        taken = f"{binary_size(self.baseline + self.peak)} at the highest moment"
         if self.fits:
             return f"it fits: {taken}, within four fifths of {where}"
         good = next((change for change in self.changes if change.fits), None)
-        help_ = f"take {good.change} ({_size(self.baseline + good.peak_bytes)})" if good else "no single change suffices"
-        return f"it does not fit: {taken}, and four fifths of {where} are {_size(self.budget + self.baseline)}; {help_}"
+        help_ = f"take {good.change} ({binary_size(self.baseline + good.peak_bytes)})" if good else "no single change suffices"
+        return f"it does not fit: {taken}, and four fifths of {where} are {binary_size(self.budget + self.baseline)}; {help_}"
 
     def _memory(self) -> dict[str, Any]:
         moments = self.memory.moments(self.rows, accumulate=self.accumulate)
@@ -219,7 +220,3 @@ def _disk(subject: Subject, dataset: Dataset, memory: RunMemory, out: Path) -> d
         "free_bytes": free,
         "fits": checkpoints + memory.weights <= free,
     }
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 1 << 30 else f"{count / 2**20:,.1f} MiB"

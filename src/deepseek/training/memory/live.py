@@ -113,8 +113,23 @@ class Growth:
 
     def most_rows(self, bytes_: int, *, most: int) -> int:
         """Return with how many rows at most the peak stays within some bytes; 0 where it does not even with one."""
-        low, high = 0, most
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.peak(middle) <= bytes_ else (low, middle - 1)
-        return low
+        return most_rows_within(self.peak, bytes_, most=most)
+
+
+def most_rows_within(peak: Callable[[int], int], budget_bytes: int, *, most: int) -> int:
+    """Return with how many rows at most a peak stays within a budget; 0 where it does not even with one.
+
+    Args:
+        peak: The most bytes with so many rows; more rows never take less.
+        budget_bytes: What may be taken.
+        most: The most rows that are asked about.
+
+    Example:
+        >>> most_rows_within(lambda rows: 100 + 20 * rows, 200, most=64)
+        5
+    """
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if peak(middle) <= budget_bytes else (low, middle - 1)
+    return low
