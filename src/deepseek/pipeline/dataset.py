@@ -421,7 +421,8 @@ class _Road:
             if len(rows) == 0:
                 continue
             with progress.task(f"preparing {name} rows", len(rows)) as advance:
-                batches = _counted(table.batches(rows=rows, columns=[name for name in wanted if name in table.schema.names]), advance)
+                present = [name for name in wanted if name in table.schema.names]
+                batches = progress.counted(table.batches(rows=rows, columns=present), advance)
                 training = number == TRAIN
                 batches = self._edited(batches, fitted_on) if training else batches
                 with _naming(name), Rejected(table, folder / REJECTS, name) as rejected:
@@ -437,7 +438,7 @@ class _Road:
                     )
             left_out = preparation.target.take_left_out() if preparation.target else []
             if not training:
-                again = table.batches(rows=made.source_rows, columns=[name for name in wanted if name in table.schema.names])
+                again = table.batches(rows=made.source_rows, columns=present)
                 left_out += _told_of_wholes(keep_wholes(preparation, again, folder / name), len(made))
             counts[name] = {"rows": len(made), "set_aside": aside, "left_out": left_out}
         test_table = test.table if test is not None else None
@@ -519,9 +520,3 @@ def _growth(advance: Callable[[int], None]) -> Callable[[int], None]:
         seen = total
 
     return report
-
-
-def _counted(batches: Iterator[pa.RecordBatch], advance: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield batch
-        advance(batch.num_rows)

@@ -100,7 +100,7 @@ def _build(chooser: _Chooser, preparation: Preparation, folder: Path) -> None:
         )
     batches = chooser.table.batches(rows=rows, columns=preparation.columns)
     with progress.task("preparing rows without a label", len(rows)) as advance:
-        made, aside = prepare(preparation.without_target(), _counted(batches, advance), folder / "rows", rows=rows, training=False)
+        made, aside = prepare(preparation.without_target(), progress.counted(batches, advance), folder / "rows", rows=rows, training=False)
     for reason, count in aside.items():
         excluded[reason] = excluded.get(reason, 0) + count
     write_json(folder / "counts.json", {"rows": len(made), "excluded": excluded, "warnings": warnings}, durable=False)
@@ -206,9 +206,3 @@ def _concat(column: pa.ChunkedArray, measure: Callable[[pa.Array], np.ndarray]) 
 def _hashes(batches: Iterator[pa.RecordBatch], preparation: Preparation) -> np.ndarray:
     parts = [hash_rows(preparation.typed(batch), preparation.columns) for batch in batches]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
-
-
-def _counted(batches: Iterator[pa.RecordBatch], advance: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield batch
-        advance(batch.num_rows)
