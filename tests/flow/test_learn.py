@@ -157,6 +157,7 @@ def test_what_cannot_be_is_said(there):
         deepseek.learn("s.yaml", overrides=["learn.time=when"])
     with pytest.raises(InputError, match="no share of right answers"):
         deepseek.learn("s.yaml", [stream(600)], overrides=["data.target=x"])
+    assert [path.name for path in Path("runs/s").iterdir()] == ["001"]  # what failed before it began leaves no folder
 
 
 def test_a_run_that_is_held_does_not_stand_for_its_name(there):

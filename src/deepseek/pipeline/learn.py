@@ -70,7 +70,8 @@ def _learn_tables(given: RunFolder | None, recipe: Recipe, section: LearnSection
     began = time.perf_counter()
     cache, folder = StageCache(out / CACHE), RunFolder.create(out, recipe.name)
     counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="deepseek-stream-") as work, kept_generators(torch.device("cpu")):
+    temporary = tempfile.TemporaryDirectory(prefix="deepseek-stream-")
+    with folder.gone_if_bare(), temporary as work, kept_generators(torch.device("cpu")):
         seed_generators(recipe.seed, torch.device("cpu"))
         bundle = Bundle.open(given.path) if given is not None else None
         texts = read_preparation(bundle).text_columns if bundle is not None else ()
