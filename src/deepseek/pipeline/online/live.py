@@ -31,7 +31,7 @@ from deepseek.learning.online import ProgressiveValidation
 from deepseek.pipeline.online.messages import Aside, Messages, Usable, without_places
 from deepseek.pipeline.online.rejects import RejectsLog
 from deepseek.pipeline.online.saving import Saver
-from deepseek.pipeline.online.student import Start, Student, begin, watched_errors
+from deepseek.pipeline.online.student import Start, Student, begin, tell_short_warmup, watched_errors
 from deepseek.pipeline.run import resumed
 from deepseek.pipeline.sources import source_of
 from deepseek.recipe import Recipe
@@ -142,6 +142,7 @@ class _Learner:
         received = messages.gather(self._section.warmup, patient=True)
         if received is None:
             raise DataError(f"{stream.name} is silent, and no row is there to begin with", hint="wait for messages, or say start: earliest")
+        tell_short_warmup(received.good.num_rows + received.bad.num_rows, self._section, what="messages")
         rows = self._taken(received)
         usable = Usable(rows.schema, self._checks())
         good, aside = usable.checked(rows)
