@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 MICROSECONDS = pa.timestamp("us")
-_EXACT, _TOLD_BY_FLOATS = 2**53, 15
+EXACT, _TOLD_BY_FLOATS = 2**53, 15
 """Up to where floats hold every whole number, and the digits up to which they tell decimals apart."""
 
 Look = Callable[[int, int], Iterable[pa.ChunkedArray]]
@@ -33,7 +33,7 @@ def merged(schemas: Sequence[pa.Schema], look: Look | None = None) -> pa.Schema:
         for number, schema in enumerate(schemas):
             for place, one in enumerate(schema):
                 meets_floats = pa.types.is_floating(_inner(fields[one.name].type)) and _inner(one.type) in (pa.int64(), pa.uint64())
-                if meets_floats and any(_no_float_holds(column) for column in look(number, place)):
+                if meets_floats and any(no_float_holds(column) for column in look(number, place)):
                     fields[one.name] = fields[one.name].with_type(pa.string())
     return pa.schema(list(fields.values()))
 
@@ -86,10 +86,11 @@ def _inner(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_list(kind) else kind
 
 
-def _no_float_holds(column: pa.ChunkedArray) -> bool:
-    values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+def no_float_holds(column: pa.ChunkedArray) -> bool:
+    """Whether a column of whole numbers, or of lists of them, has any that no float holds for certain."""
+    values = pc.list_flatten(column, recursive=True) if pa.types.is_list(column.type) else column
     ends = pc.min_max(values).as_py()
-    return ends["min"] is not None and bool(max(-ends["min"], ends["max"]) > _EXACT)
+    return ends["min"] is not None and bool(max(-ends["min"], ends["max"]) > EXACT)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
