@@ -43,9 +43,9 @@ import torch
 import deepseek
 from deepseek import progress
 from deepseek.artifacts import CACHE, StageCache
-from deepseek.pipeline.dataset import make_dataset
 from deepseek.pipeline.planning.devices import LATENCY_S, LINK_BYTES_S
 from deepseek.pipeline.planning.subject import Subject, subject_of
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.pipeline.run import resolve
 from deepseek.recipe import load_recipe
 from deepseek.training.autotune import Way, trial_step

@@ -21,7 +21,7 @@ from deepseek.exporters.original import Rows
 from deepseek.inference.predictor import Predictor
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.predictions import sample_of
-from deepseek.pipeline.sources import source_changed
+from deepseek.pipeline.preparing.sources import source_changed
 
 MOST_ROWS = 2000
 """The most rows that an export is compared on."""

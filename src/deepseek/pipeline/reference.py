@@ -14,7 +14,7 @@ from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.monitoring.outcomes import Target
 from deepseek.monitoring.reference import ROWS, make_reference, sketch_inputs
 from deepseek.pipeline.analysis.predictions import predict_split
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.tasks.model import TaskModel
 
 ANSWERED_ROWS = 20_000

@@ -31,10 +31,10 @@ from deepseek.inference.backends.torch import TorchBackend
 from deepseek.learning.pseudo_labels import ChoiceRules, Chosen, choose_rows
 from deepseek.monitoring.reference import REFERENCE_FILE
 from deepseek.pipeline.analysis.predictions import Predictions, difference_interval, predict_split
-from deepseek.pipeline.dataset import REJECTS, Dataset, copy_rejects
 from deepseek.pipeline.fitting import measure
+from deepseek.pipeline.preparing.dataset import REJECTS, Dataset, copy_rejects
+from deepseek.pipeline.preparing.unlabelled import Unlabelled, read_unlabelled
 from deepseek.pipeline.reference import input_sketches, reference_of
-from deepseek.pipeline.unlabelled import Unlabelled, read_unlabelled
 from deepseek.recipe import AUTO, Recipe, SelfTrainingSection, load_recipe
 from deepseek.tasks.model import TaskModel
 

@@ -23,7 +23,7 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import require_plain, sort_classes
 from deepseek.errors import InputError
 from deepseek.inference.backends.torch import TorchBackend
-from deepseek.pipeline.dataset import Dataset, make_dataset
+from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import follow
 from deepseek.pipeline.suspect_files import Judged, examples_of, found_labels, keep_judgements, page_lines, suspect_table, write_files

@@ -14,8 +14,8 @@ from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json, replace
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
 from deepseek.inference.backends.torch import TorchBackend
-from deepseek.pipeline.dataset import Dataset, make_dataset
 from deepseek.pipeline.fitting import measure
+from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.run import follow
 from deepseek.recipe import AUTO, Recipe, load_recipe
 from deepseek.recipe.document import Key

@@ -16,7 +16,7 @@ from deepseek.fields import Kind
 from deepseek.pipeline.analysis.predictions import Predictions
 from deepseek.pipeline.analysis.quality import row_errors
 from deepseek.pipeline.analysis.slices import feature_of
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.reporting.facts import CoverageFacts, GroupFact
 from deepseek.statistics.intervals import Interval, bootstrap, wilson
 from deepseek.statistics.slices import LEAST_ROWS, Feature, Group, group_errors

@@ -15,7 +15,7 @@ from deepseek.errors import DeepSeekError
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.predictions import Predictions, predict_split
 from deepseek.pipeline.analysis.quality import true_values
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.pipeline.run import data_identity
 from deepseek.statistics.intervals import Interval, bootstrap
 from deepseek.statistics.paired import auc_difference, mcnemar

@@ -21,7 +21,7 @@ from deepseek.data.landing import LandedTable
 from deepseek.data.loader import rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.fields import Kind
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.statistics import mix64
 from deepseek.statistics.intervals import Interval
 from deepseek.statistics.resampling import weighted_bootstrap

@@ -32,8 +32,8 @@ from deepseek.pipeline.online.messages import Aside, Messages, Usable, without_p
 from deepseek.pipeline.online.rejects import RejectsLog
 from deepseek.pipeline.online.saving import Saver
 from deepseek.pipeline.online.student import Start, Student, begin, tell_short_warmup, watched_errors
+from deepseek.pipeline.preparing.sources import source_of
 from deepseek.pipeline.run import resumed
-from deepseek.pipeline.sources import source_of
 from deepseek.recipe import Recipe
 from deepseek.recipe.load import keep_recipe
 from deepseek.recipe.sections import LearnSection, LiveSection

@@ -22,9 +22,9 @@ from deepseek.inference.backends.torch import TorchBackend
 from deepseek.inference.reading import read_preparation
 from deepseek.learning import OnlineLearner
 from deepseek.learning.online import packed, unpacked
-from deepseek.pipeline.choices import choose
+from deepseek.pipeline.choosing.choices import choose
 from deepseek.pipeline.closed_loop.retraining import write_table
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import Recipe
 from deepseek.recipe.sections import LearnSection
 from deepseek.registry import family

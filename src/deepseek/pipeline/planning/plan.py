@@ -15,13 +15,13 @@ from deepseek.artifacts import CACHE, StageCache
 from deepseek.distributed.devices import pick_device
 from deepseek.errors import InputError
 from deepseek.models.network import parameter_count
-from deepseek.pipeline.dataset import Dataset, make_dataset
 from deepseek.pipeline.planning.devices import LEAST_EFFICIENCY, Scaling, scalings, worthwhile
 from deepseek.pipeline.planning.memory import RunMemory, as_parts, folder_bytes, memory_of
 from deepseek.pipeline.planning.remedies import Remedy, remedies, with_recomputation
 from deepseek.pipeline.planning.resident import loaded_bytes, resident_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject, subject_of
 from deepseek.pipeline.planning.timing import RunTime, time_of
+from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import choices_json, resolve
 from deepseek.recipe import AUTO, Recipe

@@ -14,8 +14,8 @@ from deepseek.data.loader import rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
 from deepseek.inference import build_model
-from deepseek.pipeline.dataset import Dataset
 from deepseek.pipeline.fitting import EVALUATION_ROWS, known_of
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.pipeline.run import MEASURED, settings_of
 from deepseek.recipe import AUTO, Recipe
 from deepseek.registry import Spec, family

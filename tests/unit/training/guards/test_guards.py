@@ -16,8 +16,8 @@ from torch import nn
 from deepseek.artifacts import StageCache
 from deepseek.data.prepared import PreparedDataset
 from deepseek.errors import NonFiniteError, TrainingError
-from deepseek.pipeline.dataset import make_dataset
 from deepseek.pipeline.planning.subject import subject_of
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.pipeline.run import resolve
 from deepseek.recipe import load_recipe
 from deepseek.training import State, Trainer, TrainSettings

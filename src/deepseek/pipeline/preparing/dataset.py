@@ -34,14 +34,14 @@ from deepseek.data.whole_pictures import keep_wholes
 from deepseek.data.windows.opening import open_prepared, preparation_of
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Kind, Schema, infer_schema
-from deepseek.pipeline.cache_keys import check_version, checkpoint_versions, code_version, file_version, plugin_versions
-from deepseek.pipeline.language import language_choices
-from deepseek.pipeline.looking import Looked, look
-from deepseek.pipeline.pretrained import pretrained_choices
-from deepseek.pipeline.sources import require_recipe_columns, require_test_columns, source_of
-from deepseek.pipeline.twins import TwinFacts, rows_key, twin_facts
-from deepseek.pipeline.windows import plan_windows
-from deepseek.recipe import Recipe
+from deepseek.pipeline.choosing.language import language_choices
+from deepseek.pipeline.choosing.pretrained import pretrained_choices
+from deepseek.pipeline.preparing.cache_keys import check_version, checkpoint_versions, code_version, file_version, plugin_versions
+from deepseek.pipeline.preparing.looking import Looked, look
+from deepseek.pipeline.preparing.sources import require_recipe_columns, require_test_columns, source_of
+from deepseek.pipeline.preparing.twins import TwinFacts, rows_key, twin_facts
+from deepseek.pipeline.preparing.windows import plan_windows
+from deepseek.recipe import Choices, Recipe
 from deepseek.registry import family
 from deepseek.tasks import TASK_OF_KIND
 
@@ -70,7 +70,7 @@ class Dataset:
 
     folder: Path
     task: dict[str, Any]
-    reasons: dict[str | tuple[str | int, ...], tuple[Any, str]]
+    reasons: Choices
     warnings: tuple[str, ...]
     document: dict[str, Any]
     rejects: Mapping[str, Path]
@@ -151,7 +151,7 @@ class _Road:
     cache: StageCache
     inner: tuple[int, int] | None = None
     warnings: list[str] = field(default_factory=list)
-    reasons: dict[str | tuple[str | int, ...], tuple[Any, str]] = field(default_factory=dict)
+    reasons: Choices = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._code = {"deepseek": code_version(), **plugin_versions(self.recipe)}

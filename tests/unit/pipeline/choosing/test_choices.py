@@ -5,7 +5,7 @@ import pytest
 from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import Kind
-from deepseek.pipeline.choices import choose
+from deepseek.pipeline.choosing.choices import choose
 from deepseek.recipe import Recipe
 
 NUMBERS = {"numbers": InputSpec("numbers", Kind.NUMBER, ("x",), (1,), "float32")}

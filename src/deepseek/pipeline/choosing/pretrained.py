@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deepseek.fields import Kind
-from deepseek.recipe import Recipe
+from deepseek.recipe import Choices, Recipe
 
-Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
-"""By recipe path, the value and the reason."""
 _PRESETS = {"text_pretrained": Kind.TEXT.value, "image_timm": Kind.IMAGE.value}
 """Models that are one encoder for all inputs of a kind, and that kind."""
 

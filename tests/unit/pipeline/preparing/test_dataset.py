@@ -11,7 +11,7 @@ from PIL import Image
 
 from deepseek.artifacts import StageCache
 from deepseek.data.prepared import PreparedDataset
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 PLUGIN = '''

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
@@ -12,7 +11,7 @@ from deepseek.data.columns import is_number
 from deepseek.data.targets import TargetKind
 from deepseek.errors import DataError
 from deepseek.fields import MANY, Kind, Schema, infer_schema, leak_suspects, target_kind
-from deepseek.recipe import Recipe
+from deepseek.recipe import Choices, Recipe
 from deepseek.registry import family
 
 _SAY = "say what it is under data.fields, or leave it out with data.drop"
@@ -34,7 +33,7 @@ class Looked:
     target: TargetKind | None = None
     target_reason: str = ""
     warnings: list[str] = field(default_factory=list)
-    reasons: dict[str | tuple[str | int, ...], tuple[Any, str]] = field(default_factory=dict)
+    reasons: Choices = field(default_factory=dict)
 
 
 def look(recipe: Recipe, sample: pa.Table, *, left_out: Collection[str]) -> Looked:

@@ -21,8 +21,8 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.data.splits import LEFT_OUT, TRAIN, split_names
 from deepseek.data.timestamps import read_timestamps
 from deepseek.errors import DataError
-from deepseek.pipeline.cache_keys import code_version, file_version, plugin_versions
-from deepseek.pipeline.dataset import Dataset, land_unlabelled
+from deepseek.pipeline.preparing.cache_keys import code_version, file_version, plugin_versions
+from deepseek.pipeline.preparing.dataset import Dataset, land_unlabelled
 from deepseek.recipe import Recipe
 
 _HELD_OUT = ("validation", "test")

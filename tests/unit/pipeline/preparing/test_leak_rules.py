@@ -8,7 +8,7 @@ from PIL import Image
 
 from deepseek.artifacts import CACHE, StageCache
 from deepseek.errors import DataError
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 ROWS = 600

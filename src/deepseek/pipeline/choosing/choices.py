@@ -13,15 +13,13 @@ from typing import Any
 from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.fields import Kind
-from deepseek.pipeline.architectures import Situation, architecture_of
-from deepseek.pipeline.pretrained import is_pretrained
-from deepseek.recipe import AUTO, Recipe
+from deepseek.pipeline.choosing.architectures import Situation, architecture_of
+from deepseek.pipeline.choosing.pretrained import is_pretrained
+from deepseek.recipe import AUTO, Choices, Recipe
 from deepseek.registry import family, split_spec
 
 FEW_IMAGES = 20_000
 """Images below which an epoch has too few steps for the large rates of plain gradient steps."""
-Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
-"""By recipe path, the value and the reason."""
 
 
 def choose(

@@ -17,12 +17,12 @@ from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.fields import Kind
-from deepseek.pipeline.architectures import ARCHITECTURES, Situation, architecture_of, architectures_table
-from deepseek.pipeline.choices import choose
+from deepseek.pipeline.choosing.architectures import ARCHITECTURES, Situation, architecture_of, architectures_table
+from deepseek.pipeline.choosing.choices import choose
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 
-GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "models-and-tasks.md"
+GUIDE = Path(__file__).parents[4] / "docs" / "guides" / "models-and-tasks.md"
 BINARY = TargetSpec("binary", ("y",), ("no", "yes"), (5, 5), 10)
 TABLE = {"numbers": InputSpec("numbers", Kind.NUMBER, ("x",), (1,), "float32")}
 TEXT = {"note": InputSpec("note", Kind.TEXT, ("note",), (), "int32", (900,), ragged=True)}
@@ -129,7 +129,9 @@ def test_where_words_begin_is_part_of_their_text():
 
 
 def test_the_guide_shows_the_table():
-    assert architectures_table() in GUIDE.read_text(encoding="utf-8"), "print(deepseek.pipeline.architectures.architectures_table())"
+    assert architectures_table() in GUIDE.read_text(encoding="utf-8"), (
+        "print(architectures_table()) of that module gives it anew"
+    )
 
 
 class TestRecommend:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from deepseek.data.sources.corpus import DOCUMENT, PLACE, TEXT
 from deepseek.fields import Kind
-from deepseek.recipe import Recipe
-
-Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
-"""By recipe path, the value and the reason."""
+from deepseek.recipe import Choices, Recipe
 
 
 def language_choices(recipe: Recipe) -> Choices:

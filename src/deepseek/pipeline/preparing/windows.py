@@ -18,13 +18,11 @@ from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.data.windows.rules import WindowRules
 from deepseek.errors import ColumnError
 from deepseek.fields import Field, Kind, Schema, infer_schema
-from deepseek.recipe import Recipe
+from deepseek.recipe import Choices, Recipe
 
 SAMPLE_ROWS = 100_000
 STEP_KINDS = frozenset({Kind.NUMBER, Kind.CATEGORY, Kind.BINARY, Kind.TIMESTAMP})
 """Kinds of which a step can hold one value."""
-
-Reasons = dict[str | tuple[str | int, ...], tuple[Any, str]]
 
 
 @dataclass
@@ -41,7 +39,7 @@ class WindowPlan:
     key: dict[str, Any]
     build: Callable[[Path], None]
     warnings: list[str] = field(default_factory=list)
-    reasons: Reasons = field(default_factory=dict)
+    reasons: Choices = field(default_factory=dict)
 
 
 def plan_windows(recipe: Recipe, table: LandedTable, *, time: str) -> WindowPlan:
@@ -77,7 +75,7 @@ def plan_windows(recipe: Recipe, table: LandedTable, *, time: str) -> WindowPlan
         "schema": schema.to_json(),
         "transforms": data.transforms,
     }
-    chosen: Reasons = (
+    chosen: Choices = (
         {"data.frequency": (laid.steps.grid.name, "the commonest distance between neighbours")} if data.frequency is None else {}
     )
     if data.season is None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from deepseek.data.landing import land
 from deepseek.data.sources import open_source
 from deepseek.fields import Field, Kind, Schema
-from deepseek.pipeline.cache_keys import file_version
+from deepseek.pipeline.preparing.cache_keys import file_version
 
 
 def test_a_slice_that_is_replaced_within_a_series_is_noticed(tmp_path):
