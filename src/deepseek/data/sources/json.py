@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from deepseek.data.columns import EXACT
 from deepseek.data.sources.files import FileSource, PathLike, plain_type, reject_batch
-from deepseek.data.sources.merging import EXACT, no_float_holds
+from deepseek.data.sources.merging import no_float_holds
 from deepseek.data.sources.text import check_encoding, utf8_blocks
 from deepseek.errors import DataError
 

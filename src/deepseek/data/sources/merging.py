@@ -8,9 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepseek.data.columns import EXACT
+
 MICROSECONDS = pa.timestamp("us")
-EXACT, _TOLD_BY_FLOATS = 2**53, 15
-"""Up to where floats hold every whole number, and the digits up to which they tell decimals apart."""
+_TOLD_BY_FLOATS = 15
+"""The digits up to which floats tell decimals apart."""
 
 Look = Callable[[int, int], Iterable[pa.ChunkedArray]]
 """Gives the values of a column: the number of its schema, and its place in that."""
@@ -131,7 +133,7 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return values as text, spelled the same whether they become text at once or were widened before: 1 and 1.0 are both `1`."""
     kind = column.type
     if pa.types.is_floating(kind):
-        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
+        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), float(EXACT)))
         as_whole = pc.if_else(whole, column, 0.0).cast(pa.int64()).cast(pa.string())
         return pc.if_else(whole, as_whole, column.cast(pa.string()))
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):

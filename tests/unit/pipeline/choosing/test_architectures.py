@@ -129,9 +129,7 @@ def test_where_words_begin_is_part_of_their_text():
 
 
 def test_the_guide_shows_the_table():
-    assert architectures_table() in GUIDE.read_text(encoding="utf-8"), (
-        "print(architectures_table()) of that module gives it anew"
-    )
+    assert architectures_table() in GUIDE.read_text(encoding="utf-8"), "print(architectures_table()) of that module gives it anew"
 
 
 class TestRecommend:
