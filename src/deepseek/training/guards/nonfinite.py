@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deepseek.errors import NonFiniteError
-from deepseek.optim.clipping import global_norm
+from deepseek.optim.in_place import global_norm
 
 
 class NonFiniteGuard:

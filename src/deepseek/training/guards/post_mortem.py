@@ -21,7 +21,7 @@ from deepseek import progress
 from deepseek.artifacts import write_json
 from deepseek.data.batch import Batch
 from deepseek.errors import DeepSeekError, NonFiniteError
-from deepseek.optim.clipping import global_norm
+from deepseek.optim.in_place import global_norm
 from deepseek.registry import family
 from deepseek.training.carried import carried_of, carry
 from deepseek.training.memory.recomputation import keep_activations
