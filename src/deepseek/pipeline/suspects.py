@@ -23,6 +23,7 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import require_plain, sort_classes
 from deepseek.errors import InputError
 from deepseek.inference.backends.torch import TorchBackend
+from deepseek.pipeline.fitting import MEASURED_FOR_SPEED
 from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import follow
@@ -35,7 +36,6 @@ from deepseek.statistics.confident import Method
 
 BATCH_ROWS = 1_024
 SHOWN = 24
-_MEASURED = ("precision", "channels_last")
 _PREFIX = "suspects-"
 
 
@@ -205,7 +205,7 @@ class _Search:
     def _as_first(self) -> Recipe:
         """Return the recipe with what was measured for the first fold: folds should differ in their rows alone."""
         measured = read_json(RunFolder(self._folder / "folds" / "001").decisions)["measured"]
-        known = {f"train.{name}": (measured[name], "measured in the first fold") for name in _MEASURED}
+        known = {f"train.{name}": (measured[name], "measured in the first fold") for name in MEASURED_FOR_SPEED}
         return self._recipe.with_decisions({path: one for path, one in known.items() if self._open(path)})
 
     def _open(self, path: str) -> bool:

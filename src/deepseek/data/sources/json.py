@@ -16,14 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from deepseek.data.columns import EXACT
-from deepseek.data.sources.files import FileSource, PathLike, plain_type, reject_batch
+from deepseek.data.sources.files import RAW_CHARACTERS, FileSource, PathLike, plain_type, reject_batch
 from deepseek.data.sources.merging import no_float_holds
 from deepseek.data.sources.text import check_encoding, utf8_blocks
 from deepseek.errors import DataError
 
 _BLOCK_BYTES = 1 << 20
 _BLOCK_RECORDS = 10_000
-_RAW_CHARACTERS = 2_000
 _LONG_WHOLE = re.compile(rb"(?<![0-9.eE+])[0-9]{16,}(?![0-9.eE])")
 """A whole number that a float may change."""
 _SURROGATE = b"\\ud"
@@ -360,7 +359,7 @@ def _numbered(block: list[Raw], reject: _OnReject) -> list[tuple[int, dict[str, 
         if reason is None:
             records.append((line, record))
         else:
-            reject(line, reason, text.decode(errors="replace")[:_RAW_CHARACTERS])
+            reject(line, reason, text.decode(errors="replace")[:RAW_CHARACTERS])
     return records
 
 

@@ -14,11 +14,12 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
+from deepseek.data.sources.files import RAW_CHARACTERS
 from deepseek.data.sources.ingested.manifest import attribute_name
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.intake.expected import Expected
 from deepseek.serving.intake.kinds import RECORDS, MediaType, media_type, suffix_of
-from deepseek.serving.intake.records import RAW_CHARACTERS, Reject, land_records
+from deepseek.serving.intake.records import Reject, land_records
 from deepseek.serving.intake.spool import Body
 from deepseek.serving.rows.fields import LARGEST_PIXELS
 

@@ -21,8 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from deepseek.errors import InputError
-
-_CHAINS = (nn.ModuleList, nn.Sequential)
+from deepseek.models.blocks import CHAINS
 
 
 class RecomputedBlock(nn.Module):
@@ -105,7 +104,7 @@ def _name(model: nn.Module) -> str:
 
 def _outermost(module: nn.Module, *, chained: bool) -> Iterator[nn.Module]:
     for child in module.children():
-        chain = isinstance(child, _CHAINS)
+        chain = isinstance(child, CHAINS)
         if chained and next(child.children(), None) is not None and not (chain and any(map(_has_layers, child.children()))):
             if next(child.parameters(), None) is not None:
                 yield child
