@@ -56,7 +56,7 @@ def framework(path: Path) -> tuple[int, float]:
     from deepseek import progress
     from deepseek.artifacts import StageCache
     from deepseek.data.loader import Loader
-    from deepseek.pipeline.dataset import make_dataset
+    from deepseek.pipeline.preparing.dataset import make_dataset
     from deepseek.recipe import load_recipe
 
     progress.quiet()

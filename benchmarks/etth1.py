@@ -28,7 +28,7 @@ from deepseek.artifacts import Bundle, StageCache
 from deepseek.data.windows.dataset import WindowDataset
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.pipeline.analysis.horizons import horizon_facts
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 DATA = Path(os.environ.get("DEEPSEEK_DATA", "data"))

@@ -35,7 +35,7 @@ from deepseek.data.transforms.base import InputSpec, Ragged
 from deepseek.distributed import RankContext, make_precision
 from deepseek.fields import Kind
 from deepseek.optim import WeightAverage, decay_groups
-from deepseek.pipeline.choices import choose
+from deepseek.pipeline.choosing.choices import choose
 from deepseek.recipe import load_recipe
 from deepseek.registry import family
 from deepseek.tasks.model import TaskModel

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from deepseek.artifacts import CACHE, StageCache
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 COMMON = {

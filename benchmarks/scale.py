@@ -45,7 +45,7 @@ def prepare(path: Path) -> dict[str, object]:
     from deepseek import progress
     from deepseek.artifacts import StageCache
     from deepseek.data.loader import Loader
-    from deepseek.pipeline.dataset import make_dataset
+    from deepseek.pipeline.preparing.dataset import make_dataset
     from deepseek.recipe import load_recipe
 
     progress.quiet()

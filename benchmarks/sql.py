@@ -76,7 +76,7 @@ def land(url: str, folder: Path) -> Callable[[], int]:
 def prepare(url: str, folder: Path) -> Callable[[], int]:
     from deepseek import progress
     from deepseek.artifacts import StageCache
-    from deepseek.pipeline.dataset import make_dataset
+    from deepseek.pipeline.preparing.dataset import make_dataset
     from deepseek.recipe import load_recipe
 
     import_all()

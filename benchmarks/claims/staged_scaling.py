@@ -43,15 +43,15 @@ import torch
 import deepseek
 from deepseek import progress
 from deepseek.artifacts import CACHE, StageCache
-from deepseek.pipeline.dataset import make_dataset
 from deepseek.pipeline.planning.devices import LATENCY_S, LINK_BYTES_S
 from deepseek.pipeline.planning.subject import Subject, subject_of
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.pipeline.run import resolve
 from deepseek.recipe import load_recipe
 from deepseek.training.autotune import Way, trial_step
-from deepseek.training.live_memory import LiveMemory
-from deepseek.training.memory_choice import apply_recomputation
-from deepseek.training.step_memory import update_memory, weight_bytes
+from deepseek.training.memory.live import LiveMemory
+from deepseek.training.memory.needs import update_memory, weight_bytes
+from deepseek.training.memory.recomputation import apply_recomputation
 
 JOBS, STEPS, START_STEPS = 20, 2_000, 50
 ROOM = (0.35, 0.7, 1.5, 4.0)

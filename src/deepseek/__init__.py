@@ -25,7 +25,7 @@ _PUBLIC = {
     "tune": "deepseek.pipeline.tune",
     "TuneResult": "deepseek.pipeline.tune",
     "show": "deepseek.pipeline.show",
-    "DynamicWeightScheduler": "deepseek.optim.dynamic",
+    "DynamicWeightScheduler": "deepseek.optim.layer_rates.dynamic_weights",
     "build_deepseek_model": "deepseek.models.keras.article",
     "suspects": "deepseek.pipeline.suspects",
     "SuspectsResult": "deepseek.pipeline.suspects",
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from deepseek.inference import Predictor as Predictor
     from deepseek.inference import load as load
     from deepseek.models.keras.article import build_deepseek_model as build_deepseek_model
-    from deepseek.optim.dynamic import DynamicWeightScheduler as DynamicWeightScheduler
+    from deepseek.optim.layer_rates.dynamic_weights import DynamicWeightScheduler as DynamicWeightScheduler
     from deepseek.pipeline.annotate import pull_annotations as pull_annotations
     from deepseek.pipeline.annotate import push_tasks as push_tasks
     from deepseek.pipeline.attention import attention as attention

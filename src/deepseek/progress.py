@@ -12,6 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two lines about the same task where there is no terminal."""
@@ -85,6 +89,18 @@ def collected_warnings() -> Iterator[list[str]]:
         yield said
     finally:
         _collected.reset(token)
+
+
+def counted(batches: Iterator[pa.RecordBatch], advance: Advance) -> Iterator[pa.RecordBatch]:
+    """Pass batches on, and count the rows of each once it has been dealt with.
+
+    Args:
+        batches: The batches.
+        advance: What `task` yields.
+    """
+    for batch in batches:
+        yield batch
+        advance(batch.num_rows)
 
 
 @contextmanager

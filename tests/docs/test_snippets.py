@@ -21,7 +21,7 @@ import yaml
 
 from deepseek.artifacts import StageCache
 from deepseek.cli import main
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]

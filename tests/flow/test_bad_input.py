@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import deepseek
+from deepseek.artifacts import RunFolder
 from deepseek.cli import main
 
 FAST = ["--set", "train.epochs=1", "--set", "model={type: mlp, depth: 1, width: 8}", "--set", "train.precision=fp32"]
@@ -94,6 +95,15 @@ def test_the_kind_and_the_reading_of_dates_agree(command, form):
         part["state"]["forms"] for part in json.loads((run / "bundle/data.json").read_text())["transforms"] if "forms" in part["state"]
     ]
     assert forms == [form]
+
+
+def test_a_run_whose_data_cannot_be_used_leaves_no_folder_and_takes_no_name(command):
+    run = Path(trained(command, write("a.csv"), "-t", "y")["run"])
+    write("a.csv", y=["yes"] * ROWS)
+    status, result = command("train", "a.csv", "-t", "y")
+    assert status != 0, result
+    assert [*run.parent.iterdir()] == [run]
+    assert RunFolder.open(Path("runs/a")).path == run
 
 
 def test_rows_set_aside_are_kept_with_the_reason(command):

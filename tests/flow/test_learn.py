@@ -11,6 +11,7 @@ import pyarrow.csv
 import pytest
 
 import deepseek
+from deepseek import progress
 from deepseek.artifacts import Bundle, RunFolder
 from deepseek.cli import main
 from deepseek.errors import InputError, UnknownNameError
@@ -157,6 +158,19 @@ def test_what_cannot_be_is_said(there):
         deepseek.learn("s.yaml", overrides=["learn.time=when"])
     with pytest.raises(InputError, match="no share of right answers"):
         deepseek.learn("s.yaml", [stream(600)], overrides=["data.target=x"])
+    assert [path.name for path in Path("runs/s").iterdir()] == ["001"]  # what failed before it began leaves no folder
+
+
+def test_a_warm_up_longer_than_the_stream_is_said(there):
+    with progress.collected_warnings() as said:
+        deepseek.learn("s.yaml", [stream(300)])
+    assert not said
+    with progress.collected_warnings() as said:
+        deepseek.learn("s.yaml", [stream(200)])
+    assert ["learn.warmup is 300, and the stream has had 200 rows" in text for text in said] == [True]
+    with progress.collected_warnings() as said:
+        deepseek.learn("runs/s", [stream(200)])  # its transforms are there
+    assert not said
 
 
 def test_a_run_that_is_held_does_not_stand_for_its_name(there):

@@ -189,3 +189,4 @@ class TestLive:
         Path("clicks.jsonl").write_text("")
         with pytest.raises(DataError, match="silent"):
             deepseek.learn("clicks.yaml")
+        assert not list(Path("runs/clicks").iterdir())

@@ -93,7 +93,7 @@ def test_a_search_finds_something_better_and_its_recipe_repeats_it(recipe, monke
 
 
 def test_data_are_prepared_once(recipe, monkeypatch):
-    module = importlib.import_module("deepseek.pipeline.dataset")
+    module = importlib.import_module("deepseek.pipeline.preparing.dataset")
     prepared, original = [], module.prepare
     monkeypatch.setattr(module, "prepare", lambda *given, **named: (prepared.append(1), original(*given, **named))[1])
     deepseek.tune(recipe, trials=3)

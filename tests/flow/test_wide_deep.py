@@ -12,7 +12,7 @@ import pytest
 
 import deepseek
 from deepseek.artifacts import StageCache
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 PROBABILITY = "probability_yes"

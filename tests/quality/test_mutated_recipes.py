@@ -12,7 +12,7 @@ import pytest
 from deepseek.cli import main
 from deepseek.cli.output import error_json
 from deepseek.errors import InputError, RecipeError
-from deepseek.pipeline.sources import check_sources
+from deepseek.pipeline.preparing.sources import check_sources
 from deepseek.recipe import Recipe, load_recipe
 from deepseek.recipe.document import dump_document
 

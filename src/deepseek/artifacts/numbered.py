@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deepseek.artifacts.files import plain_disk_errors
@@ -41,6 +44,23 @@ def next_numbered(parent: Path, prefix: str = "") -> Path:
                 number += 1
             else:
                 return folder
+
+
+@contextmanager
+def gone_if_bare(folder: Path, *, asked: Collection[str] = ()) -> Iterator[None]:
+    """Take a new folder away again where the block fails before it has made anything in it; its number is free again then.
+
+    Args:
+        folder: A folder that was made just now.
+        asked: The names of files in it that only say what was asked for.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to be told
+            if {path.name for path in folder.iterdir()} <= set(asked):
+                shutil.rmtree(folder)
+        raise
 
 
 def _number(path: Path, prefix: str) -> int:

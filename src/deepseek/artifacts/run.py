@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from deepseek.artifacts.files import plain_disk_errors, write_json
-from deepseek.artifacts.numbered import next_numbered, numbered
+from deepseek.artifacts.numbered import gone_if_bare, next_numbered, numbered
 from deepseek.errors import BundleError
 
+ORIGIN = "origin.json"
+"""A file beside a recipe that was written by the framework: the folder that its relative paths start at."""
 HELD = "held.json"
 """A file in the folder of a run that does not stand for its name: one that is not, or no more, deployed. It says why."""
 
@@ -47,6 +50,14 @@ class RunFolder:
         if not found:
             raise BundleError(f"{path} is no run", hint="give the folder that `deepseek train` printed, for example runs/NAME/001")
         return cls(found[-1])
+
+    def gone_if_bare(self, *asked: str) -> AbstractContextManager[None]:
+        """Return a block that takes the folder, made just now, away again where it fails before it has made anything.
+
+        Args:
+            asked: The names of files that only say what was asked for, and by whom, beside the recipe and what was decided before.
+        """
+        return gone_if_bare(self.path, asked=(self.recipe.name, ORIGIN, self.decisions.name, *asked))
 
     @property
     def held(self) -> bool:

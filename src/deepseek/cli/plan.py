@@ -11,6 +11,7 @@ import deepseek
 from deepseek import progress
 from deepseek.cli.options import Json, Out, Overrides, RecipePath
 from deepseek.cli.output import Output, as_table
+from deepseek.reporting.numbers import binary_size, seconds
 
 DOES_NOT_FIT = 4
 """The exit status where memory or disk would not suffice."""
@@ -36,14 +37,15 @@ def plan_verb(
 
 def _text(planned: Mapping[str, Any]) -> str:
     memory, batch, time, devices, disk = (planned[name] for name in ("memory", "batch", "time", "devices", "disk"))
-    parts = [(part["part"], _size(part["bytes"]), part["why"]) for part in memory["parts"]]
-    peak = ("at the highest moment", _size(memory["peak_bytes"]), memory["highest"])
+    parts = [(part["part"], binary_size(part["bytes"]), part["why"]) for part in memory["parts"]]
+    peak = ("at the highest moment", binary_size(memory["peak_bytes"]), memory["highest"])
+    prepared = binary_size(disk["prepared_bytes"])
     rest = [
         ("parameters", f"{planned['parameters']['all']:,}", f"{planned['parameters']['trained']:,} of them trained"),
         ("batch", f"{batch['size']:,} rows", batch["why"]),
-        ("time", _time(time["seconds"]), f"{time['steps']:,} steps of {time['step_s'] * 1e3:,.1f} ms on one device, {time['how']}"),
+        ("time", seconds(time["seconds"]), f"{time['steps']:,} steps of {time['step_s'] * 1e3:,.1f} ms on one device, {time['how']}"),
         ("devices", str(devices["recommended"]), devices["why"]),
-        ("disk", _size(disk["checkpoints_bytes"] + disk["bundle_bytes"]), f"beside {_size(disk['prepared_bytes'])} of prepared data"),
+        ("disk", binary_size(disk["checkpoints_bytes"] + disk["bundle_bytes"]), f"beside {prepared} of prepared data"),
     ]
     said = [f"{planned['name']}: {planned['model']} for {planned['task']}, {planned['rows']:,} training rows", ""]
     said += [as_table([("memory", "", "why"), *parts, peak]), "", as_table(rest), ""]
@@ -51,25 +53,17 @@ def _text(planned: Mapping[str, Any]) -> str:
         scaled = [_scaled(one) for one in devices["scaling"]]
         said += [as_table([("devices", "rows each", "step", "speed", "memory of each", "fits"), *scaled]), ""]
     if planned["changes"]:
-        changes = [
-            (one["change"], _size(one["peak_bytes"]), "fits" if one["fits"] else "not enough", one["what"]) for one in planned["changes"]
-        ]
+        changes = [_change(one) for one in planned["changes"]]
         said += [as_table([("change", "memory", "", ""), *changes]), ""]
     if not disk["fits"]:
-        said.append(f"the disk does not suffice: {_size(disk['free_bytes'])} are free")
+        said.append(f"the disk does not suffice: {binary_size(disk['free_bytes'])} are free")
     return "\n".join([*said, planned["sentence"]])
 
 
 def _scaled(one: Mapping[str, Any]) -> tuple[str, ...]:
     step, speed = f"{one['step_s'] * 1e3:,.1f} ms", f"{one['speedup']:.2f}"
-    return str(one["devices"]), f"{one['rows']:,}", step, speed, _size(one["peak_bytes"]), "yes" if one["fits"] else "no"
+    return str(one["devices"]), f"{one['rows']:,}", step, speed, binary_size(one["peak_bytes"]), "yes" if one["fits"] else "no"
 
 
-def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 1 << 30 else f"{count / 2**20:,.1f} MiB"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:,.1f} s"
-    return f"{seconds / 60:,.1f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+def _change(one: Mapping[str, Any]) -> tuple[str, ...]:
+    return one["change"], binary_size(one["peak_bytes"]), "fits" if one["fits"] else "not enough", one["what"]

@@ -22,8 +22,8 @@ def run_verb(
     as_json: Json = False,
 ) -> Output:
     """Follow a recipe from its data to a bundle."""
+    from deepseek.pipeline.preparing.sources import check_sources
     from deepseek.pipeline.recipes import open_recipe  # the recipe's types and Arrow, which `--help` need not wait for
-    from deepseek.pipeline.sources import check_sources
 
     progress.quiet(as_json)
     overrides = [*overrides, *([] if cluster is None else [f"cluster.type={cluster}"])]

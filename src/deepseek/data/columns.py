@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from deepseek.errors import ColumnError, DataError, InputError, closest
 
+EXACT = 2**53
+"""Up to here float64 holds every whole number."""
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 """How many of Arrow's units of time a second has."""
 
@@ -209,7 +211,7 @@ def spell(column: pa.Array, name: str) -> tuple[list[str | None], np.ndarray]:
 def _spell_number(value: float | None) -> str | None:
     if value is None or not np.isfinite(value):
         return None
-    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
+    return str(int(value)) if value == int(value) and abs(value) < EXACT else repr(value)
 
 
 def look_up(column: pa.Array, name: str, codes: dict[str, int], *, unknown: int) -> np.ndarray:

@@ -65,7 +65,6 @@ def join_labelled(
     rows = len(labelled) + len(given.rows)
     with PreparedWriter(folder, tuple(layout), inputs=labelled.inputs, rows=rows) as writer:
         for places, arrays in _arrays(labelled, np.arange(len(labelled))):
-            sources = places if labelled.source_rows is None else np.asarray(labelled.source_rows[places])
             known = arrays.get(_TARGET)
             assert isinstance(known, np.ndarray)
             if soft and target.shape:
@@ -73,15 +72,14 @@ def join_labelled(
             arrays[_TARGET] = known.astype(target.dtype, copy=False)
             if weighted:
                 arrays.setdefault(weight, np.ones(len(places), np.float32))
-            writer.append(arrays, sources)
+            writer.append(arrays, labelled.source_numbers(places))
         start = 0
         for places, arrays in _arrays(unlabelled, given.rows):
             part = slice(start, start + len(places))
             arrays[_TARGET] = _targets(given, part, target)
             if weighted:
                 arrays[weight] = given.weights[part].astype(np.float32)
-            sources = places if unlabelled.source_rows is None else np.asarray(unlabelled.source_rows[places])
-            writer.append(arrays, -1 - sources)
+            writer.append(arrays, -1 - unlabelled.source_numbers(places))
             start = part.stop
     return PreparedDataset.open(folder)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepseek.data.columns import is_number, is_text, plain
+from deepseek.data.columns import EXACT, is_number, is_text, plain
 
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 _TRUE, _FALSE = pa.array(["true", "1"]), pa.array(["false", "0"])
@@ -89,7 +89,7 @@ def _checked(values: pa.Array, true: pa.Array, known: pa.Array) -> pa.Array:
 def _as_text(values: pa.Array) -> pa.Array:
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
         numbers = values.cast(pa.float64())
-        whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**53))
+        whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), float(EXACT)))
         if pc.all(whole, min_count=0).as_py():
             return numbers.cast(pa.int64()).cast(pa.string())
         return values  # spelled value by value where it is looked up

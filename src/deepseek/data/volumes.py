@@ -178,11 +178,6 @@ def read_head(path: Path | str) -> VolumeHead:
         ) from error
 
 
-def volume_size(path: Path | str) -> tuple[int, int, int]:
-    """Return depth, height and width of a volume; of a NIfTI file its header alone is read. Raises as `read_volume` does."""
-    return read_head(path).size
-
-
 def same_axes(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     """Whether two volumes lie alike in the body: the same axes of the body along their sides, in the same directions.
 

@@ -24,9 +24,9 @@ from deepseek.errors import InputError
 from deepseek.estimators.tables import EstimatorError, frame_table, is_frame, matrix_table, unused_name
 from deepseek.fields import Kind
 from deepseek.inference import Predictor
+from deepseek.pipeline.preparing.sources import named_source
 from deepseek.pipeline.result import RunResult
 from deepseek.pipeline.run import run
-from deepseek.pipeline.sources import named_source
 from deepseek.recipe import load_recipe
 
 _ONE_FIT = threading.Lock()

@@ -32,6 +32,11 @@ class Encoded(NamedTuple):
     tokens: Tensor
     mask: Tensor | None = None
 
+    def flat(self) -> Tensor:
+        """Return a row's tokens one after the other, `[b, l * w]`, with zeros where a token is not real."""
+        tokens = self.tokens if self.mask is None else self.tokens * self.mask.unsqueeze(-1)
+        return tokens.flatten(1)
+
 
 class Encoder(nn.Module, ABC):
     """Turns one or several inputs of a batch into tokens.

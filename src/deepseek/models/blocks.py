@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-_CHAINS = (nn.ModuleList, nn.Sequential)
+CHAINS = (nn.ModuleList, nn.Sequential)
+"""What holds modules one behind the other."""
 
 
 @dataclass
@@ -67,7 +68,7 @@ def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
         path = f"{prefix}{name}"
         inner = _children(child)
         alone = next(iter(inner.values())) if len(inner) == 1 else None
-        opened = isinstance(child, _CHAINS) or (isinstance(alone, _CHAINS) and not [*child.parameters(recurse=False)])
+        opened = isinstance(child, CHAINS) or (isinstance(alone, CHAINS) and not [*child.parameters(recurse=False)])
         if opened and inner and all(_children(one) for one in inner.values()):
             yield from _parts(child, f"{path}.")
         else:

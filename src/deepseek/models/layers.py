@@ -322,3 +322,8 @@ class StochasticDepth(nn.Module):
             return x
         keep = functional.dropout(torch.ones_like(x[:, :1, :1, :1]), self.p)
         return x * keep
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """Share out a width among heads of attention: `[b, l, w]` to `[b, h, l, w / h]`."""
+    return x.view(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(1, 2)

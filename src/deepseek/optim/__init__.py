@@ -5,10 +5,9 @@
 
 from deepseek.optim.adaptive import Adaptive, Told, make_adaptive
 from deepseek.optim.averaging import WeightAverage
-from deepseek.optim.clipping import clip_norm_, clip_value_
-from deepseek.optim.constraints import limit_norm_, penalise_
-from deepseek.optim.dynamic import DynamicWeightScheduler
 from deepseek.optim.gradients import trained_parameters
+from deepseek.optim.in_place import clip_norm_, clip_value_, limit_norm_, penalise_
+from deepseek.optim.layer_rates.dynamic_weights import DynamicWeightScheduler
 from deepseek.optim.optimizers import OptimizerSpec, decay_groups
 from deepseek.optim.schedules import Schedule
 from deepseek.optim.update import Update, make_update

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deepseek.errors import CheckpointError
 from deepseek.optim.clippings.base import Clipping, LeftOut
-from deepseek.optim.gradients import Gradients, Remembering, Trained, trained_parameters
+from deepseek.optim.gradients import RESUME_HINT, Gradients, Remembering, Trained, trained_parameters
 from deepseek.optim.layer_rates.base import LayerRates
 from deepseek.optim.update import Limits
 from deepseek.registry import Spec, family
@@ -122,7 +122,7 @@ class Adaptive:
         if given != set(parts):
             raise CheckpointError(
                 f"the checkpoint has histories of {', '.join(sorted(given)) or 'nothing'}, and the run wants {', '.join(sorted(parts))}",
-                hint="resume with the settings of that run, or start a new run",
+                hint=RESUME_HINT,
             )
         for part, one in parts.items():
             one.load_state_dict({name.rpartition("/")[2]: tensor for name, tensor in tensors.items() if name.rpartition("/")[0] == part})

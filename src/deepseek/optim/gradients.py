@@ -23,7 +23,7 @@ Per = Literal["model", "group", "layer"]
 """Whose history is kept: the whole model's, each group's of the optimizer, or each layer's."""
 _MODEL = "model"
 _MADE, _PARTS, _BETWEEN = "made", "parts", "\n"
-_RESUME_HINT = "resume with the settings of that run, or start a new run"
+RESUME_HINT = "resume with the settings of that run, or start a new run"
 
 
 @dataclass(frozen=True)
@@ -252,10 +252,10 @@ class Remembering:
         own = {name: (len(self.parts.names), *tensor.shape[1:]) for name, tensor in self.state.items()}
         found = {name: tuple(tensor.shape) for name, tensor in given.items()}
         if found != {name: (len(names), *shape[1:]) for name, shape in own.items()} or _MADE not in tensors:
-            raise CheckpointError(f"{type(self).__name__} keeps {own}, and the checkpoint has {found}", hint=_RESUME_HINT)
+            raise CheckpointError(f"{type(self).__name__} keeps {own}, and the checkpoint has {found}", hint=RESUME_HINT)
         if others := [name for name in names if name not in self.parts.names]:
             what = f"{type(self).__name__} has {', '.join(self.parts.names)}, and the checkpoint has histories of {', '.join(others)} too"
-            raise CheckpointError(what, hint=_RESUME_HINT)
+            raise CheckpointError(what, hint=RESUME_HINT)
         self._take_up(names, given, int(tensors[_MADE]))
 
     @torch.no_grad()

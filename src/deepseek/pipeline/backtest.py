@@ -26,11 +26,11 @@ from deepseek.data.windows.steps import Steps
 from deepseek.errors import InputError
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.pipeline.analysis.horizons import horizon_facts
-from deepseek.pipeline.choices import is_forecast
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.choosing.choices import is_forecast
+from deepseek.pipeline.preparing.dataset import make_dataset
+from deepseek.pipeline.preparing.windows import time_split
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import follow
-from deepseek.pipeline.windows import time_split
 from deepseek.recipe import Recipe
 from deepseek.recipe.load import keep_recipe
 from deepseek.reporting.backtest import render

@@ -21,7 +21,7 @@ from deepseek.exporters.original import Rows
 from deepseek.inference.predictor import Predictor
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.predictions import sample_of
-from deepseek.pipeline.sources import source_changed
+from deepseek.pipeline.preparing.sources import source_changed
 
 MOST_ROWS = 2000
 """The most rows that an export is compared on."""
@@ -115,6 +115,5 @@ def _own(bundle: Bundle, splits: tuple[str, ...], *, most: int, hint: str) -> Ro
     preparation = dataset.preparation()
     if isinstance(data, WindowDataset) and isinstance(preparation, WindowPreparation):
         return _window_batches(data, places, preparation, LandedTable.open(dataset.landed["source"]).column)
-    numbers = places if data.source_rows is None else np.asarray(data.source_rows[places], dtype=np.int64)
     table = LandedTable.open(dataset.landed["test" if split == "test" and "test" in dataset.landed else "source"])
-    return lambda: table.batches(rows=np.sort(numbers), batch_rows=_BATCH_ROWS)
+    return lambda: table.batches(rows=np.sort(data.source_numbers(places)), batch_rows=_BATCH_ROWS)

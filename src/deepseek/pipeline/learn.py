@@ -20,7 +20,7 @@ from deepseek.learning import progressive_validation
 from deepseek.pipeline.online.arriving import batches_of, rows_in_order
 from deepseek.pipeline.online.live import learn_live
 from deepseek.pipeline.online.saving import Saver
-from deepseek.pipeline.online.student import Student, begin, go_on, watched_errors
+from deepseek.pipeline.online.student import Student, begin, go_on, tell_short_warmup, watched_errors
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.recipe import Recipe
 from deepseek.recipe.load import keep_recipe
@@ -70,12 +70,15 @@ def _learn_tables(given: RunFolder | None, recipe: Recipe, section: LearnSection
     began = time.perf_counter()
     cache, folder = StageCache(out / CACHE), RunFolder.create(out, recipe.name)
     counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="deepseek-stream-") as work, kept_generators(torch.device("cpu")):
+    temporary = tempfile.TemporaryDirectory(prefix="deepseek-stream-")
+    with folder.gone_if_bare(), temporary as work, kept_generators(torch.device("cpu")):
         seed_generators(recipe.seed, torch.device("cpu"))
         bundle = Bundle.open(given.path) if given is not None else None
         texts = read_preparation(bundle).text_columns if bundle is not None else ()
         rows = rows_in_order(recipe, list(sources) or [recipe.data.source], texts=texts, time=section.time, work=Path(work))
         start = go_on(bundle) if bundle is not None else begin(recipe, section, rows, cache=cache, work=Path(work))
+        if bundle is None:
+            tell_short_warmup(sum(batch.num_rows for batch in start.first), section, what="rows")
         student = Student(start, section, seed=recipe.seed)
         saver = Saver(folder, start, student=student, section=section)
         keep_recipe(recipe, folder.recipe)

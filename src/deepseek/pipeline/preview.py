@@ -29,8 +29,8 @@ from deepseek.errors import InputError
 from deepseek.fields import Kind
 from deepseek.inference import build_model
 from deepseek.models.network import parameter_count
-from deepseek.pipeline.dataset import Dataset, make_dataset
 from deepseek.pipeline.fitting import known_of
+from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import choices_json, resolve, settings_of
 from deepseek.recipe import AUTO, Recipe
@@ -179,7 +179,7 @@ class _View:
         if isinstance(self._train, WindowDataset):
             return []
         places = self._places(count)
-        sources = places if self._train.source_rows is None else self._train.source_rows[places]
+        sources = self._train.source_numbers(places)
         raw = _landed_rows(LandedTable.open(self._dataset.landed["source"]), sources)
         cleaned = self._cleaned(raw)
         return [

@@ -12,7 +12,7 @@ from deepseek.data.columns import is_text
 from deepseek.data.sources import is_url, open_source
 from deepseek.data.sources.remote.urls import path_of
 from deepseek.errors import UnknownNameError
-from deepseek.pipeline.sources import reading_hint
+from deepseek.pipeline.preparing.sources import reading_hint
 from deepseek.profiling.drift import compare_surveys
 from deepseek.profiling.facts import survey_facts
 from deepseek.profiling.findings import findings_of

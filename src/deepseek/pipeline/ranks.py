@@ -24,7 +24,8 @@ from deepseek.training import TrainSettings
 FIT, END, FAIL = "fit", "end", "fail"
 """What rank 0 tells the others: train with me; we are done; I have failed."""
 _SPARE_S = 60.0
-_STARTED_BY = "job.json"
+STARTED_BY = "job.json"
+"""The file in a run's folder that says which of torchrun's jobs began it."""
 
 
 def fit_everywhere(
@@ -80,7 +81,7 @@ def named(rank: int) -> Iterator[None]:
 def mark(folder: RunFolder) -> None:
     """Note in a run's folder which of torchrun's jobs began it."""
     if (team := team_of_environment()) is not None:
-        write_json(folder.path / _STARTED_BY, {"job": team.identity})
+        write_json(folder.path / STARTED_BY, {"job": team.identity})
 
 
 def begun_by_this_job(runs: Path) -> RunFolder | None:
@@ -95,7 +96,7 @@ def begun_by_this_job(runs: Path) -> RunFolder | None:
     if team is None or not (team.restarts or team.named) or not runs.is_dir():
         return None
     for path in reversed(standing_runs(runs)):
-        told = path / _STARTED_BY
+        told = path / STARTED_BY
         if told.is_file() and read_json(told)["job"] == team.identity:
             run = RunFolder(path)
             if run.metrics.is_file() and not team.restarts:

@@ -12,7 +12,7 @@ from deepseek.artifacts import RunFolder
 from deepseek.data.sources import open_source
 from deepseek.errors import ColumnError, InputError, UnknownNameError
 from deepseek.pipeline.keras_models import model_spec
-from deepseek.pipeline.sources import check_sources, named_source, reading_hint, source_of
+from deepseek.pipeline.preparing.sources import check_sources, named_source, reading_hint, source_of
 from deepseek.recipe import Recipe, load_recipe
 
 

@@ -13,8 +13,8 @@ from deepseek import progress
 from deepseek.artifacts import CACHE, StageCache
 from deepseek.inference import build_model
 from deepseek.models.network import parameter_count
-from deepseek.pipeline.architectures import Situation, architecture_of
-from deepseek.pipeline.dataset import Dataset, make_dataset
+from deepseek.pipeline.choosing.architectures import Situation, architecture_of
+from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.recipes import open_recipe, recipe_of
 from deepseek.recipe import Recipe
 from deepseek.registry import Spec, family

@@ -14,7 +14,7 @@ from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.monitoring.outcomes import Target
 from deepseek.monitoring.reference import ROWS, make_reference, sketch_inputs
 from deepseek.pipeline.analysis.predictions import predict_split
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.tasks.model import TaskModel
 
 ANSWERED_ROWS = 20_000
@@ -31,7 +31,7 @@ def input_sketches(dataset: Dataset, *, seed: int) -> dict[str, Any]:
     preparation, train = dataset.preparation(), dataset.open("train")
     assert train is not None
     table = LandedTable.open(dataset.landed["source"])
-    rows = np.arange(len(train)) if train.source_rows is None else np.unique(np.asarray(train.source_rows, dtype=np.int64))
+    rows = np.unique(train.source_numbers())
     sample = table.sample(rows[rows >= 0], ROWS, seed)  # rows of self-training stand in no table of labelled ones
     wanted = set(preparation.columns)
     return sketch_inputs(sample, [field for field in preparation.schema.inputs if field.name in wanted])

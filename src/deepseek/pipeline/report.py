@@ -35,10 +35,10 @@ from deepseek.pipeline.analysis.pictures import DRAWN_KINDS, picture_facts
 from deepseek.pipeline.analysis.predictions import REPEATS, Predictions, metric_intervals, predict_split, table_rows
 from deepseek.pipeline.analysis.quality import class_facts, label_facts, value_facts
 from deepseek.pipeline.analysis.slices import slice_facts
-from deepseek.pipeline.dataset import Dataset
 from deepseek.pipeline.fitting import measure
+from deepseek.pipeline.preparing.dataset import Dataset
+from deepseek.pipeline.preparing.sources import source_changed
 from deepseek.pipeline.run import data_identity
-from deepseek.pipeline.sources import source_changed
 from deepseek.reporting.facts import (
     Choice,
     ColumnFact,

@@ -15,17 +15,17 @@ from deepseek.data.splits import NAMES
 from deepseek.distributed.team import Team, team_of_environment
 from deepseek.errors import BundleError, InputError
 from deepseek.models.adapters import AdapterSettings
-from deepseek.pipeline.choices import Choices, choose, probability_note
-from deepseek.pipeline.dataset import Dataset, copy_rejects, make_dataset
+from deepseek.pipeline.choosing.choices import choose, probability_note
 from deepseek.pipeline.delivery import deliver
 from deepseek.pipeline.export import require_compression, require_exporters
 from deepseek.pipeline.fitting import Job, fit
-from deepseek.pipeline.ranks import END, FAIL, begun_by_this_job, collective_s, fit_everywhere, mark, named
+from deepseek.pipeline.preparing.dataset import Dataset, copy_rejects, make_dataset
+from deepseek.pipeline.ranks import END, FAIL, STARTED_BY, begun_by_this_job, collective_s, fit_everywhere, mark, named
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
 from deepseek.pipeline.result import RunResult
 from deepseek.pipeline.self_training import ROUNDS, self_train
-from deepseek.recipe import AUTO, EarlyStoppingSection, FineTuneSection, Recipe, load_recipe
+from deepseek.recipe import AUTO, Choices, EarlyStoppingSection, FineTuneSection, Recipe, load_recipe
 from deepseek.recipe.load import keep_recipe
 from deepseek.training import TrainSettings
 from deepseek.training.fine_tuning import FineTune
@@ -104,14 +104,20 @@ def _road(
             progress.log(f"{folder.path} is finished already")
             deliver(checked, folder)
             return finished(folder)
-    else:
-        folder = RunFolder.create(Path(out), checked.name)
+        return _gone_on_with(folder, checked, out=Path(out), began=began)
+    folder = RunFolder.create(Path(out), checked.name)
+    with folder.gone_if_bare(STARTED_BY):
         mark(folder)
         keep_recipe(checked, folder.recipe)
         if given is not None and given.decisions.is_file() and not overrides:
             write_json(folder.decisions, {"measured": read_json(given.decisions).get("measured")})
+        return _gone_on_with(folder, checked, out=Path(out), began=began)
+
+
+def _gone_on_with(folder: RunFolder, checked: Recipe, *, out: Path, began: float) -> RunResult:
+    """Bring a run to its end, from the data on."""
     progress.log(f"run {folder.path}")
-    cache = StageCache(Path(out) / CACHE)
+    cache = StageCache(out / CACHE)
     dataset = make_dataset(checked, cache)
     for warning in (*dataset.warnings, *filter(None, [probability_note(checked.task)])):
         progress.warn(warning)

@@ -31,10 +31,10 @@ from deepseek.inference.backends.torch import TorchBackend
 from deepseek.learning.pseudo_labels import ChoiceRules, Chosen, choose_rows
 from deepseek.monitoring.reference import REFERENCE_FILE
 from deepseek.pipeline.analysis.predictions import Predictions, difference_interval, predict_split
-from deepseek.pipeline.dataset import REJECTS, Dataset, copy_rejects
-from deepseek.pipeline.fitting import measure
+from deepseek.pipeline.fitting import MEASURED_FOR_SPEED, measure
+from deepseek.pipeline.preparing.dataset import REJECTS, Dataset, copy_rejects
+from deepseek.pipeline.preparing.unlabelled import Unlabelled, read_unlabelled
 from deepseek.pipeline.reference import input_sketches, reference_of
-from deepseek.pipeline.unlabelled import Unlabelled, read_unlabelled
 from deepseek.recipe import AUTO, Recipe, SelfTrainingSection, load_recipe
 from deepseek.tasks.model import TaskModel
 
@@ -42,7 +42,6 @@ ROUNDS = "rounds"
 """The folder of a run that holds its rounds."""
 _LABELS = "labels.arrow"
 _ASKED_ROWS = 1024
-_MEASURED = ("precision", "channels_last")
 
 Train = Callable[[Recipe, Dataset, RunFolder], object]
 """Trains on prepared rows in a folder of its own, measures on validation rows, and goes on where it was interrupted."""
@@ -208,7 +207,7 @@ class _Rounds:
         found = (read_json(known).get("measured") if known.is_file() else None) or {}
         if number == 0:
             return dict(found)
-        return {} if self._section.student is not None else {key: found[key] for key in _MEASURED if key in found}
+        return {} if self._section.student is not None else {key: found[key] for key in MEASURED_FOR_SPEED if key in found}
 
     def _labels(self, number: int) -> tuple[PseudoLabels, Chosen]:
         """Return which rows the last round's model labels how, as it was decided when the round began."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from deepseek.data.sources.stream import SnapshotSource
 from deepseek.errors import InputError
+from deepseek.pipeline.preparing.sources import source_of
 from deepseek.pipeline.recipes import open_recipe
-from deepseek.pipeline.sources import source_of
 from deepseek.recipe import Recipe
 
 

@@ -23,7 +23,8 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.data.targets import require_plain, sort_classes
 from deepseek.errors import InputError
 from deepseek.inference.backends.torch import TorchBackend
-from deepseek.pipeline.dataset import Dataset, make_dataset
+from deepseek.pipeline.fitting import MEASURED_FOR_SPEED
+from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import follow
 from deepseek.pipeline.suspect_files import Judged, examples_of, found_labels, keep_judgements, page_lines, suspect_table, write_files
@@ -35,7 +36,6 @@ from deepseek.statistics.confident import Method
 
 BATCH_ROWS = 1_024
 SHOWN = 24
-_MEASURED = ("precision", "channels_last")
 _PREFIX = "suspects-"
 
 
@@ -185,7 +185,7 @@ class _Search:
                 probability[place : place + len(batch)] = _answered(model, batch.inputs)
                 place += len(batch)
                 advance(len(batch))
-        rows = np.arange(len(data)) if data.source_rows is None else np.asarray(data.source_rows, dtype=np.int64)
+        rows = data.source_numbers()
         target = np.array(data.column("target"))
         return Judged(spec.kind, spec.classes, rows, target if spec.kind == "labels" else target.astype(np.int64), probability)
 
@@ -205,7 +205,7 @@ class _Search:
     def _as_first(self) -> Recipe:
         """Return the recipe with what was measured for the first fold: folds should differ in their rows alone."""
         measured = read_json(RunFolder(self._folder / "folds" / "001").decisions)["measured"]
-        known = {f"train.{name}": (measured[name], "measured in the first fold") for name in _MEASURED}
+        known = {f"train.{name}": (measured[name], "measured in the first fold") for name in MEASURED_FOR_SPEED}
         return self._recipe.with_decisions({path: one for path, one in known.items() if self._open(path)})
 
     def _open(self, path: str) -> bool:

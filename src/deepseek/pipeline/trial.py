@@ -14,8 +14,8 @@ from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json, replace
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
 from deepseek.inference.backends.torch import TorchBackend
-from deepseek.pipeline.dataset import Dataset, make_dataset
-from deepseek.pipeline.fitting import measure
+from deepseek.pipeline.fitting import MEASURED_FOR_SPEED, measure
+from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.run import follow
 from deepseek.recipe import AUTO, Recipe, load_recipe
 from deepseek.recipe.document import Key
@@ -24,8 +24,6 @@ from deepseek.training.callbacks.trial import PRUNED
 from deepseek.training.state import seed_of
 from deepseek.tuning import TrialRow, trial_recipe
 from deepseek.tuning.folder import TuneFolder
-
-_MEASURED = ("precision", "channels_last")
 
 
 @dataclass
@@ -95,7 +93,8 @@ class TrialRunner:
         first = RunFolder(self.folder.trial(0)).decisions
         if place and first.is_file():
             measured = read_json(first)["measured"]
-            decisions |= {f"train.{key}": (measured[key], "measured in trial 0") for key in _MEASURED if getattr(recipe.train, key) == AUTO}
+            open_keys = [key for key in MEASURED_FOR_SPEED if getattr(recipe.train, key) == AUTO]
+            decisions |= {f"train.{key}": (measured[key], "measured in trial 0") for key in open_keys}
         return recipe.with_decisions(decisions)
 
 
@@ -105,7 +104,7 @@ def best_recipe(run: RunFolder, home: Recipe) -> Recipe:
     measured = read_json(run.decisions)["measured"]
     reason = "as in the best trial"
     decisions: dict[str | Key, tuple[Any, str]] = {
-        f"train.{key}": (measured[key], reason) for key in (*_MEASURED, "batch_size") if key in measured
+        f"train.{key}": (measured[key], reason) for key in (*MEASURED_FOR_SPEED, "batch_size") if key in measured
     }
     if measured.get("step_limit"):  # a time limit became a number of steps, by the speed that was measured
         steps = min(int(measured["step_limit"]), recipe.train.max_steps or 1 << 62)

@@ -21,10 +21,10 @@ from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, write_js
 from deepseek.distributed import die_with_parent
 from deepseek.errors import BundleError, DeepSeekError, InputError, RunError, UnknownNameError
 from deepseek.inference.backends.torch import build_task
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.preparing.dataset import Dataset
+from deepseek.pipeline.preparing.sources import check_sources
 from deepseek.pipeline.recipes import open_recipe, recipe_of
 from deepseek.pipeline.run import resolve
-from deepseek.pipeline.sources import check_sources
 from deepseek.pipeline.trial import TrialRunner, best_recipe, measure_on_test, tidy
 from deepseek.processors import usable_cores
 from deepseek.recipe import AUTO, Recipe, load_recipe, resolve_secret

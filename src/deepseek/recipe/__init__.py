@@ -1,7 +1,7 @@
 """Recipes: one YAML file says everything about a run, and is checked before anything starts."""
 
 from deepseek.recipe.load import load_recipe
-from deepseek.recipe.recipe import Recipe
+from deepseek.recipe.recipe import Choices, Recipe
 from deepseek.recipe.schema import json_schema
 from deepseek.recipe.secrets import conceal_password, resolve_secret, resolve_secrets, without_password
 from deepseek.recipe.sections import (
@@ -21,6 +21,7 @@ from deepseek.recipe.values import AUTO
 __all__ = [
     "AUTO",
     "CheckpointSection",
+    "Choices",
     "CompressSection",
     "DataSection",
     "EarlyStoppingSection",

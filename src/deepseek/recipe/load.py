@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from deepseek.artifacts.files import read_json, write_json, write_text
+from deepseek.artifacts.run import ORIGIN
 from deepseek.errors import PluginError, Problem, RecipeError
 from deepseek.recipe.document import Document, Key, read_document
 from deepseek.recipe.overrides import OVERRIDE, apply_override, mark
 from deepseek.recipe.recipe import Recipe
 from deepseek.registry import load_plugin
 
-_ORIGIN = "origin.json"
-"""A file beside a recipe that was written by the framework: the folder that its relative paths start at."""
 GIVEN = "given"
 """The origin of a value that a mapping from Python brought."""
 
@@ -81,12 +80,12 @@ def keep_recipe(recipe: Recipe, path: Path, *, text: str | None = None) -> None:
     Raises:
         RunError: The folder cannot be written to.
     """
-    write_json(path.parent / _ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
+    write_json(path.parent / ORIGIN, {"recipe_folder": str(recipe.folder.absolute())})
     write_text(path, recipe.to_short_yaml() if text is None else text)
 
 
 def _home(path: Path) -> Path:
-    origin = path.absolute().parent / _ORIGIN
+    origin = path.absolute().parent / ORIGIN
     return Path(read_json(origin)["recipe_folder"]) if origin.is_file() else origin.parent
 
 

@@ -18,6 +18,8 @@ from deepseek.recipe.secrets import conceal_password
 from deepseek.recipe.sections import RecipeSections
 from deepseek.validation import problems_of, shown
 
+Choices = dict[str | tuple[str | int, ...], tuple[Any, str]]
+"""What is decided where a recipe says `auto`, or nothing: by path, the value and the reason."""
 DEFAULT = "default"
 _URLS = {
     "data": ("source", "test"),

@@ -66,3 +66,8 @@ def size(size_bytes: SupportsFloat | None) -> str:
             return f"{number(given, 3)} {unit}"
         given /= 1000
     return f"{number(given, 3)} TB"
+
+
+def binary_size(size_bytes: float) -> str:
+    """Return an amount of memory as devices are sold with it, by steps of 1,024: `1.5 MiB`, `16.0 GiB`."""
+    return f"{size_bytes / 2**30:,.1f} GiB" if size_bytes >= 1 << 30 else f"{size_bytes / 2**20:,.1f} MiB"

@@ -20,13 +20,13 @@ from deepseek.data.batch import Batch, with_channels_last
 from deepseek.distributed.devices import device_memory, has_native_bf16, is_out_of_memory, peak_bytes, synchronize
 from deepseek.distributed.precision import make_precision
 from deepseek.optim import OptimizerSpec, decay_groups
+from deepseek.training.memory.needs import FREE_SHARE
 from deepseek.training.state import Json
 from deepseek.training.step import Loss, TrainingStep
 
 BUDGET_S = 1.0
 MARGIN = 0.9
 """Another number format is taken where its step takes at most this part of float32's: less is within the noise of measuring."""
-MEMORY_SHARE = 0.8
 _MOST_ROWS = 1 << 20
 _LEAST_TURNS, _MOST_TURNS = 2, 6
 _STEP_S = 0.1
@@ -199,7 +199,7 @@ def largest_fit(peak_bytes: Callable[[int], int | None], free_bytes: int, *, mos
             if not is_out_of_memory(error):
                 raise
             break
-        if peak is not None and peak > MEMORY_SHARE * free_bytes:
+        if peak is not None and peak > (1 - FREE_SHARE) * free_bytes:
             break
         size *= 2
     return size

@@ -47,7 +47,7 @@ def own_lanes(loader: Loader) -> range | None:
     return range(start, stop)  # a batch is a window of each lane, in their order
 
 
-class Memory:
+class CarriedBefore:
     """What a network remembers before a step, for a step that has to begin anew: its failed attempt may have remembered already.
 
     Args:

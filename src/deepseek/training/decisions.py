@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
+import torch
 from torch import nn
 
 from deepseek.data.batch import Batch
@@ -15,13 +16,20 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext, broadcast_message
 from deepseek.optim import OptimizerSpec
 from deepseek.training.autotune import Way, candidate_ways, choose_batch_size, choose_way, step_seconds, steps_within
-from deepseek.training.memory_choice import apply_recomputation, choose_recomputation
+from deepseek.training.memory.choice import choose_recomputation
+from deepseek.training.memory.needs import FEW
+from deepseek.training.memory.recomputation import apply_recomputation
 from deepseek.training.settings import TrainSettings
 from deepseek.training.state import Json
 from deepseek.training.step import Loss
-from deepseek.training.step_memory import FEW
 
 _FORMATS = ("fp32", "bf16", "fp16")
+
+
+class _BatchOf(Protocol):
+    """Returns so many training rows as a batch on the model's device: of usual length, or the longest."""
+
+    def __call__(self, rows: int, *, longest: bool = False) -> Batch: ...
 
 
 def decide(
@@ -36,45 +44,62 @@ def decide(
     def batch_of(rows: int, *, longest: bool = False) -> Batch:
         return train.take(rows_like(train, rows, longest=longest)).to(ranks.device)
 
-    decisions: Json = {"batch_size": settings.batch_size, "precision": settings.precision, "channels_last": settings.channels_last}
-    if settings.batch_size == "auto":
-        every = settings.activation_checkpointing
-        apply_recomputation(model, every if isinstance(every, int) else 0)
-        decisions["batch_size"] = 0
-        if ranks.is_main:
-            twin = copy.deepcopy(model)
-
-            def most(rows: int) -> Batch:
-                return batch_of(largest_share(rows * ranks.ranks, ranks.ranks, settings.shares), longest=True)
-
-            chosen = choose_batch_size(most, twin, loss, spec=spec, rows=len(train) // ranks.ranks)
-            decisions |= {"batch_size": chosen["batch_size"] * ranks.ranks, "batch_size_reason": chosen["reason"]}
-        (decisions["batch_size"],) = broadcast_message([decisions["batch_size"]], ranks)
-    most_rows = largest_share(min(decisions["batch_size"], len(train)), ranks.ranks, settings.shares)
-    held = -(-most_rows // settings.accumulate)
+    sized = _batch_size(model, loss, batch_of, rows=len(train), settings=settings, spec=spec, ranks=ranks)
+    whole = int(sized["batch_size"])
+    held = -(-largest_share(min(whole, len(train)), ranks.ranks, settings.shares) // settings.accumulate)
     few = partial(batch_of, FEW, longest=True)
     recomputed = choose_recomputation(model, loss, few, rows=held, spec=spec, settings=settings, ranks=ranks)
+    usual = partial(batch_of, max(whole // (ranks.ranks * settings.accumulate), 1))
+    way = _way(model, loss, usual, settings=settings, spec=spec, ranks=ranks)
+    return {**sized, **way, "compile": settings.compile, **recomputed}
+
+
+def _batch_size(
+    model: nn.Module, loss: Loss, batch_of: _BatchOf, *, rows: int, settings: TrainSettings, spec: OptimizerSpec, ranks: RankContext
+) -> Json:
+    """Return the rows of the global batch, and on rank 0 why, where that was to be found out."""
+    if settings.batch_size != "auto":
+        return {"batch_size": settings.batch_size}
+    every = settings.activation_checkpointing
+    apply_recomputation(model, every if isinstance(every, int) else 0)
+    size, why = 0, Json()
     if ranks.is_main:
-        wanted = "fp32" if settings.precision == "auto" and settings.compile == "step" else settings.precision
-        ways = candidate_ways(model, ranks.device, precision=wanted, channels_last=settings.channels_last)
-        share = max(int(decisions["batch_size"]) // (ranks.ranks * settings.accumulate), 1)
-        decisions |= choose_way(model, loss, batch_of(share), spec=spec, ways=ways)
-        decisions["step_limit"] = 0
+
+        def most(rows: int) -> Batch:
+            return batch_of(largest_share(rows * ranks.ranks, ranks.ranks, settings.shares), longest=True)
+
+        chosen = choose_batch_size(most, copy.deepcopy(model), loss, spec=spec, rows=rows // ranks.ranks)
+        size, why = chosen["batch_size"] * ranks.ranks, {"batch_size_reason": chosen["reason"]}
+    (size,) = broadcast_message([size], ranks)
+    return {"batch_size": size, **why}
+
+
+def _way(
+    model: nn.Module, loss: Loss, usual: Callable[[], Batch], *, settings: TrainSettings, spec: OptimizerSpec, ranks: RankContext
+) -> Json:
+    """Return number format and layout, and how many steps a time limit leaves; on rank 0 also what was measured, and why."""
+    decided: Json = {"precision": _FORMATS[0], "channels_last": False}
+    limit = 0
+    if ranks.is_main:
+        decided = choose_way(model, loss, usual(), spec=spec, ways=ways_of(settings, model, ranks.device))
         if settings.time_limit_s is not None:
-            way = Way(decisions["precision"], decisions["channels_last"])
-            decisions["step_limit"] = steps_within(settings.time_limit_s, step_seconds(model, loss, batch_of(share), spec=spec, way=way))
-    else:
-        decisions |= {"batch_size": 0, "precision": "fp32", "channels_last": False, "step_limit": 0}
-    message = [decisions["batch_size"], _FORMATS.index(decisions["precision"]), decisions["channels_last"], decisions["step_limit"]]
-    size, precision, channels_last, limit = broadcast_message([int(value) for value in message], ranks)
-    settled = {
-        "step_limit": limit,
-        "batch_size": size,
-        "precision": _FORMATS[precision],
-        "channels_last": bool(channels_last),
-        "compile": settings.compile,
-    }
-    return {**decisions, **settled, **recomputed}
+            way = Way(decided["precision"], decided["channels_last"])
+            limit = steps_within(settings.time_limit_s, step_seconds(model, loss, usual(), spec=spec, way=way))
+    message = [_FORMATS.index(decided["precision"]), int(decided["channels_last"]), limit]
+    precision, channels_last, limit = broadcast_message(message, ranks)
+    return {**decided, "precision": _FORMATS[precision], "channels_last": bool(channels_last), "step_limit": limit}
+
+
+def ways_of(settings: TrainSettings, model: nn.Module, device: torch.device | None) -> list[Way]:
+    """Return the ways of running the step that settings leave open; a step that is compiled as a whole computes in float32.
+
+    Args:
+        settings: What is asked for.
+        model: What is trained.
+        device: Where; none for an accelerator that is not here.
+    """
+    precision = "fp32" if settings.precision == "auto" and settings.compile == "step" else settings.precision
+    return candidate_ways(model, device, precision=precision, channels_last=settings.channels_last)
 
 
 def largest_share(rows: int, ranks: int, shares: Literal["auto", "equal"] | Sequence[int]) -> int:

@@ -21,6 +21,9 @@ from deepseek.distributed.sync import concatenate_across, sum_across
 from deepseek.tasks.base import TARGET, Task
 from deepseek.tasks.metrics import MeanLoss, exact_auc
 
+LEAST_TOGETHER = 256
+"""The fewest rows that are validated at once, memory permitting, however small the batches are."""
+
 
 class Spill(Protocol):
     """Takes the answers of an evaluation batch by batch."""

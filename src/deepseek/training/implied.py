@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from deepseek.registry import Spec, family, split_spec
 from deepseek.training.callbacks.base import Callback
+from deepseek.training.callbacks.loss_spikes import LossSpikes
 from deepseek.training.callbacks.time_limit import TimeLimit
-from deepseek.training.loss_spikes import LossSpikes
 from deepseek.training.settings import TrainSettings
 
 

@@ -22,7 +22,7 @@ from deepseek.distributed.devices import has_float64, step_end
 from deepseek.distributed.precision import Precision
 from deepseek.distributed.sync import GradientSync
 from deepseek.optim import Adaptive, Told, WeightAverage, clip_norm_, clip_value_, limit_norm_, make_update, penalise_
-from deepseek.optim.clipping import global_norm
+from deepseek.optim.in_place import global_norm
 from deepseek.optim.update import NO_LIMITS
 
 Forward = Callable[[Mapping[str, Tensor]], Tensor]

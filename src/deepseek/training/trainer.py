@@ -36,29 +36,29 @@ from deepseek.tasks.model import TaskModel
 from deepseek.training.balance import Balance
 from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, has_batch_statistics
 from deepseek.training.callbacks.base import Callback
-from deepseek.training.carried import Memory, carried_of
+from deepseek.training.callbacks.usage import Usage
+from deepseek.training.carried import CarriedBefore, carried_of
 from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
 from deepseek.training.communication import begin_exchange, exchanged_of, make_exchange
-from deepseek.training.compiled_step import STEPS_PER_CALL, CompiledStep
+from deepseek.training.compiled.step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
-from deepseek.training.evaluation import evaluate
+from deepseek.training.evaluation import LEAST_TOGETHER, evaluate
 from deepseek.training.fine_tuning import FineTuning
-from deepseek.training.guards import NonFiniteGuard
+from deepseek.training.guards.interruption import Interruption, act_on
+from deepseek.training.guards.nonfinite import NonFiniteGuard
+from deepseek.training.guards.post_mortem import explained, first_weights
+from deepseek.training.guards.stalls import reported_stalls
 from deepseek.training.implied import callbacks_of, optimizer_of
-from deepseek.training.interruption import Interruption, act_on
 from deepseek.training.keeper import Keeper
-from deepseek.training.memory_choice import apply_recomputation
+from deepseek.training.memory.recomputation import apply_recomputation
 from deepseek.training.placed_step import PlacedStep
 from deepseek.training.placing import NOT_IN_PARTS, choose_strategy, decide_unmeasured, require_format, situation_of
-from deepseek.training.post_mortem import explained, first_weights
 from deepseek.training.refusals import refuse_contradictions
 from deepseek.training.remarks import Remarks
 from deepseek.training.results import FitResult, Progress
 from deepseek.training.settings import TrainSettings
-from deepseek.training.stalls import reported_stalls
 from deepseek.training.state import Best, State, kept_generators, only_reproducible, seed_generators, seed_of
 from deepseek.training.step import StepRules, TrainingStep
-from deepseek.training.usage import Usage
 
 _EVENT_S = 0.5
 MEASURED_ROWS = 256
@@ -279,7 +279,7 @@ class Trainer:
         self.precision = make_precision(str(decisions["precision"]), ranks.device)
         self.exchange = make_exchange(settings, ranks, self.placement)
         self.balance = Balance(settings.shares, self.loader, self.placement.rows, decisions=decisions)
-        self.memory = Memory(self.model, self.loader.dataset.batch_rows)
+        self.carried_before = CarriedBefore(self.model, self.loader.dataset.batch_rows)
         if self.tuning is not None:
             self.tuning.set_epoch(self.state.step // self.loader.steps)
             decisions["fine_tune"] = self.tuning.groups(self.optimizer_spec.learning_rate)
@@ -403,7 +403,7 @@ class Trainer:
         begin_exchange(self.exchange, self.settings.seed, step)
 
     def _make(self, batch: Batch) -> None:
-        self.memory.keep()
+        self.carried_before.keep()
         while True:
             try:
                 self.step(batch)
@@ -444,7 +444,7 @@ class Trainer:
         self.begin(self.state.step)  # the step begins anew, with the random numbers and the memory that it began with
         self.optimizer.zero_grad()
         empty_cache(self.ranks.device)
-        self.memory.put_back()
+        self.carried_before.put_back()
 
     def _event(self) -> None:
         """Look at the loss, call back, validate, save, and plan the next event."""
@@ -515,7 +515,7 @@ class Trainer:
     def _validation_batches(self) -> Iterator[Batch]:
         assert self.validation is not None
         rows, ranks = self.task.measured_rows(self.validation), self.placement.rows
-        size = max(self.loader.batch_size, rows_within(rows, 256) * ranks.ranks)
+        size = max(self.loader.batch_size, rows_within(rows, LEAST_TOGETHER) * ranks.ranks)
         shares = self.loader.shares
         loader = Loader(rows, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, shares=shares, shuffle=False, group_lengths=True)
         batches = self.watch.through(loader.batches(0))

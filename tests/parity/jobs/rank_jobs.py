@@ -71,7 +71,7 @@ class Disagree(Callback):
 
     def on_fit_start(self, trainer):
         if not trainer.is_main:
-            trainer.step.adaptive.clip[0].state["usual"].zero_()
+            trainer.step.adaptive.clip[0].state["quantile"].zero_()
 
 
 def fit_in_disagreement(context):

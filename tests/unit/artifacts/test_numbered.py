@@ -1,4 +1,6 @@
-from deepseek.artifacts.numbered import next_numbered, numbered
+import pytest
+
+from deepseek.artifacts.numbered import gone_if_bare, next_numbered, numbered
 
 
 def test_numbers_are_told_as_numbers_and_others_are_left_alone(tmp_path):
@@ -20,3 +22,20 @@ def test_a_folder_that_another_process_made_meanwhile_is_not_taken(tmp_path, mon
     (tmp_path / "001").mkdir()
     monkeypatch.setattr("deepseek.artifacts.numbered.numbered", lambda *_: [])
     assert next_numbered(tmp_path).name == "002"
+
+
+@pytest.mark.parametrize(("made", "stays"), [([], False), (["recipe.yaml"], False), (["recipe.yaml", "rejects"], True)])
+def test_a_folder_goes_with_the_failure_of_what_has_made_nothing_in_it(tmp_path, made, stays):
+    folder = next_numbered(tmp_path)
+    with pytest.raises(KeyboardInterrupt), gone_if_bare(folder, asked=["recipe.yaml"]):
+        for name in made:
+            (folder / name).touch()
+        raise KeyboardInterrupt
+    assert folder.exists() is stays
+    assert next_numbered(tmp_path).name == ("002" if stays else "001")
+
+
+def test_a_folder_stays_where_all_went_well(tmp_path):
+    with gone_if_bare(next_numbered(tmp_path)):
+        pass
+    assert (tmp_path / "001").is_dir()

@@ -12,7 +12,8 @@ from deepseek import progress
 from deepseek.cli import compare, main
 from deepseek.cli.output import result_text
 from deepseek.errors import InputError, Problem, RecipeError, RunError
-from deepseek.pipeline import recipes, sources
+from deepseek.pipeline import recipes
+from deepseek.pipeline.preparing import sources
 
 
 class Result:

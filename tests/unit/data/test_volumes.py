@@ -11,12 +11,12 @@ import pytest
 from deepseek.data.volumes import (
     Volume,
     centred,
+    read_head,
     read_head_bytes,
     read_volume,
     read_volume_bytes,
     resampled,
     stem_of,
-    volume_size,
     write_volume,
 )
 from deepseek.errors import DataError
@@ -37,7 +37,7 @@ def test_nifti_is_read_slices_first_with_the_distance_of_voxels(tmp_path, values
     np.testing.assert_array_equal(found.values, values)
     assert found.spacing == (3.0, 2.0, 0.5)
     np.testing.assert_array_equal(found.affine, affine)
-    assert volume_size(tmp_path / name) == (3, 4, 5)
+    assert read_head(tmp_path / name).size == (3, 4, 5)
 
 
 def test_slope_and_intercept_of_a_header_are_applied(tmp_path, values):
@@ -67,7 +67,7 @@ def test_a_mask_is_written_in_the_place_of_its_volume(tmp_path, values):
 @pytest.mark.parametrize("content", [b"", b"no volume at all", gzip.compress(b"short", mtime=0)[:-3]], ids=["empty", "text", "cut off"])
 def test_what_cannot_be_read_is_named(tmp_path, content):
     (tmp_path / "scan.nii.gz").write_bytes(content)
-    for read in (read_volume, volume_size):
+    for read in (read_volume, read_head):
         with pytest.raises(DataError, match=r"scan\.nii\.gz' cannot be read"):
             read(tmp_path / "scan.nii.gz")
     with pytest.raises(DataError, match="cannot be read as a volume"):
@@ -107,7 +107,7 @@ def test_a_series_of_dicom_is_sorted_by_place_and_scaled(tmp_path, values):
     found = read_volume(tmp_path / "scan")
     np.testing.assert_array_equal(found.values, values * 2.0 - 1024)
     assert found.spacing == (2.5, 0.7, 0.6)
-    assert volume_size(tmp_path / "scan") == (3, 4, 5)
+    assert read_head(tmp_path / "scan").size == (3, 4, 5)
 
 
 def test_two_series_in_a_folder_are_refused(tmp_path, values):

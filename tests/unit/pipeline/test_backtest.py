@@ -14,7 +14,7 @@ from deepseek.cli import main
 from deepseek.errors import InputError
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.pipeline.analysis.horizons import horizon_facts, naive_forecast
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 

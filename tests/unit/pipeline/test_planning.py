@@ -13,7 +13,6 @@ from deepseek.cli import main
 from deepseek.cli.plan import DOES_NOT_FIT
 from deepseek.data.batch import Batch
 from deepseek.errors import InputError
-from deepseek.pipeline.dataset import make_dataset
 from deepseek.pipeline.planning import memory as planned_memory
 from deepseek.pipeline.planning import overhead
 from deepseek.pipeline.planning.devices import scalings, sharded_peak, worthwhile
@@ -21,10 +20,11 @@ from deepseek.pipeline.planning.memory import RunMemory, memory_of
 from deepseek.pipeline.planning.overhead import Overhead
 from deepseek.pipeline.planning.subject import Subject, subject_of
 from deepseek.pipeline.planning.timing import Pace, RunTime
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.pipeline.run import resolve
 from deepseek.recipe import load_recipe
-from deepseek.training.live_memory import Growth, LiveMemory
-from deepseek.training.step_memory import UpdateMemory
+from deepseek.training.memory.live import Growth, LiveMemory
+from deepseek.training.memory.needs import UpdateMemory
 
 MIB = 1 << 20
 

@@ -11,7 +11,7 @@ import pytest
 import deepseek
 from deepseek.artifacts import CACHE, StageCache
 from deepseek.errors import ColumnError, InputError, UnknownNameError
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 ROWS = 1_200

@@ -163,7 +163,7 @@ def test_histories_survive_unfreezing(small):
     class Watch(Callback):
         def on_step(self, trainer):
             limits = dict(
-                zip(trainer.step.adaptive.clip[0].parts.names, trainer.step.adaptive.clip[0].state["limit"].tolist(), strict=True)
+                zip(trainer.step.adaptive.clip[0].parts.names, trainer.step.adaptive.clip[0].state["quantile"].tolist(), strict=True)
             )
             seen.append(limits)
 

@@ -419,7 +419,7 @@ def test_signal_handlers_are_those_from_before_after_an_error_too(small, monkeyp
         Trainer(small.net(), small.task(), small.data(), settings=settings(), callbacks=[Fail()]).fit()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     given = []
-    monkeypatch.setattr("deepseek.training.interruption.signal.signal", lambda number, handler: given.append(handler))  # none was Python's
+    monkeypatch.setattr(signal, "signal", lambda number, handler: given.append(handler))  # none was Python's
     Trainer(small.net(), small.task(), small.data(), settings=settings(epochs=1)).fit()
     assert given[2:] == [signal.SIG_DFL] * 2
 

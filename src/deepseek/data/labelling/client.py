@@ -14,7 +14,6 @@ from deepseek.errors import DataError, InputError, RunError
 
 TOKEN = "LABEL_STUDIO_API_KEY"  # noqa: S105 - the name of the variable
 """The environment variable that holds the access token; it stands in no recipe and no file."""
-_PAGE = 500
 _PUSHED_AT_ONCE = 250
 
 

@@ -149,6 +149,15 @@ class PreparedDataset:
         """Whether rows are of unequal length, and so padded to the longest of their batch."""
         return bool(self._ragged)
 
+    def source_numbers(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the numbers that rows have in the table they came from, int64 `[b]`; their own places where that is not known.
+
+        Args:
+            rows: Which rows, int64 `[b]`; all where not given.
+        """
+        places: np.ndarray = np.arange(len(self)) if rows is None else rows
+        return places if self.source_rows is None else np.asarray(self.source_rows[places], dtype=np.int64)
+
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Return how many elements rows have in all ragged columns together, int64 `[b]`; zeros where there is no such column.
 

@@ -14,14 +14,13 @@ import pyarrow as pa
 from deepseek.artifacts.files import sha256_json
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.sources.box_files import BOXES
-from deepseek.data.sources.files import FileSource, reject_batch
+from deepseek.data.sources.files import RAW_CHARACTERS, FileSource, reject_batch
 from deepseek.data.sources.groups import GROUP, NamedGroups
 from deepseek.data.sources.text import utf8_blocks
 from deepseek.data.transforms.image import picture_size
 from deepseek.errors import DataError
 
 _BATCH_ROWS = 4_096
-_RAW_CHARACTERS = 2_000
 
 
 class CocoSource(FileSource):
@@ -139,7 +138,7 @@ def _table_of(root: Path, documents: Sequence[Mapping[str, Any]]) -> _Table:
         for annotation in document["annotations"]:
             reason = _problem(annotation, found, document["categories"])
             if reason:
-                bad.append((reason, json.dumps(annotation)[:_RAW_CHARACTERS]))
+                bad.append((reason, json.dumps(annotation)[:RAW_CHARACTERS]))
                 continue
             left, top, width, height = annotation["bbox"]
             edges = {"left": left, "top": top, "right": left + width, "bottom": top + height}

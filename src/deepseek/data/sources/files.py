@@ -26,6 +26,8 @@ PathLike = str | Path | list[str | Path]
 
 WHERE_PATHS_START = "relative paths start at the recipe's folder, on the command line at the working directory"
 """What to look at where there is no such file."""
+RAW_CHARACTERS = 2_000
+"""So much is kept of the text of what could not be read."""
 _MAGIC = {
     b"\x1f\x8b": "a gzip file",
     b"PK\x03\x04": "a zip file (also .xlsx and .npz)",

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 
-from deepseek.data.sources.files import FileSource, PathLike, plain_type, reject_batch
+from deepseek.data.columns import EXACT
+from deepseek.data.sources.files import RAW_CHARACTERS, FileSource, PathLike, plain_type, reject_batch
+from deepseek.data.sources.merging import no_float_holds
 from deepseek.data.sources.text import check_encoding, utf8_blocks
 from deepseek.errors import DataError
 
 _BLOCK_BYTES = 1 << 20
 _BLOCK_RECORDS = 10_000
-_RAW_CHARACTERS = 2_000
-_BEYOND_INT64 = re.compile(rb"(?<![0-9.eE+])[0-9]{19,}(?![0-9.eE])")
+_LONG_WHOLE = re.compile(rb"(?<![0-9.eE+])[0-9]{16,}(?![0-9.eE])")
+"""A whole number that a float may change."""
 _SURROGATE = b"\\ud"
 
 Raw = tuple[int, bytes]
@@ -30,7 +33,10 @@ _OnReject = Callable[[int, str, str], None]
 
 
 class _RecordSource(FileSource):
-    """What both kinds of JSON share: records in blocks, each block read by Arrow, or value by value where Arrow cannot."""
+    """What both kinds of JSON share: records in blocks, each block read by Arrow, or value by value where Arrow cannot.
+
+    Whole numbers are never rounded: a column that has some which no float holds, and floats beside them, is text.
+    """
 
     def __init__(
         self,
@@ -86,6 +92,7 @@ class _RecordSource(FileSource):
     def _survey(self) -> tuple[pa.Schema, int]:
         schema = pa.schema([])
         records = bad = 0
+        large: set[str] = set()
         for file in self.files():
 
             def reject(line: int, reason: str, _: str, file: Path = file) -> None:
@@ -97,15 +104,18 @@ class _RecordSource(FileSource):
             for block in self._blocks(file):
                 table = _table(block, None, reject)
                 schema = _merged(schema, table.schema)
+                large |= _beyond_floats(table)
                 records += table.num_rows
         if bad > records:
             raise DataError(f"{bad:,} of {records + bad:,} records of {self.path!r} are no JSON objects", hint=self._hint)
         if not records or not schema.names:
             raise DataError(f"{self.path!r} holds no records", hint=self._hint)
-        return pa.schema([field.with_type(pa.string()) if self._is_text(field) else field for field in schema]), bad
+        return pa.schema([field.with_type(pa.string()) if self._is_text(field, large) else field for field in schema]), bad
 
-    def _is_text(self, field: pa.Field) -> bool:
-        return field.name in self._texts and not pa.types.is_nested(field.type)
+    def _is_text(self, field: pa.Field, large: Collection[str]) -> bool:
+        if field.name in self._texts and not pa.types.is_nested(field.type):
+            return True
+        return any(leaf.name in large and _is_float(leaf.type) for leaf in _flat(pa.schema([field]).empty_table()).schema)
 
     _hint = ""
 
@@ -302,9 +312,34 @@ def _by_arrow(block: list[Raw], schema: pa.Schema | None) -> pa.Table:
     )
     if table.num_rows != len(block):
         raise ValueError("a line holds several records")
-    if schema is None and "double" in str(table.schema) and _BEYOND_INT64.search(data):
+    if schema is None and _has_large_floats(table) and _LONG_WHOLE.search(data):
         raise ValueError("a whole number that a float would change")
     return table
+
+
+def _has_large_floats(table: pa.Table) -> bool:
+    """Whether a float is so large that it may have been a whole number which no float holds."""
+    for column in _flat(table).columns:
+        if _is_float(column.type):
+            ends = pc.min_max(pc.list_flatten(column, recursive=True) if pa.types.is_list(column.type) else column).as_py()
+            if ends["min"] is not None and max(-ends["min"], ends["max"]) >= EXACT:
+                return True
+    return False
+
+
+def _beyond_floats(table: pa.Table) -> set[str]:
+    """Return the columns, of nested objects by their dotted names, that have whole numbers which no float holds."""
+    flat = _flat(table)
+    whole = [(name, column) for name, column in zip(flat.column_names, flat.columns, strict=True) if _inner(column.type) == pa.int64()]
+    return {name for name, column in whole if no_float_holds(column)}
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(_inner(kind)))
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    return _inner(kind.value_type) if pa.types.is_list(kind) else kind
 
 
 def _parse(block: list[Raw], reject: _OnReject) -> list[dict[str, Any]]:
@@ -324,7 +359,7 @@ def _numbered(block: list[Raw], reject: _OnReject) -> list[tuple[int, dict[str, 
         if reason is None:
             records.append((line, record))
         else:
-            reject(line, reason, text.decode(errors="replace")[:_RAW_CHARACTERS])
+            reject(line, reason, text.decode(errors="replace")[:RAW_CHARACTERS])
     return records
 
 

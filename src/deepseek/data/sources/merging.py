@@ -8,9 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepseek.data.columns import EXACT
+
 MICROSECONDS = pa.timestamp("us")
-_EXACT, _TOLD_BY_FLOATS = 2**53, 15
-"""Up to where floats hold every whole number, and the digits up to which they tell decimals apart."""
+_TOLD_BY_FLOATS = 15
+"""The digits up to which floats tell decimals apart."""
 
 Look = Callable[[int, int], Iterable[pa.ChunkedArray]]
 """Gives the values of a column: the number of its schema, and its place in that."""
@@ -33,7 +35,7 @@ def merged(schemas: Sequence[pa.Schema], look: Look | None = None) -> pa.Schema:
         for number, schema in enumerate(schemas):
             for place, one in enumerate(schema):
                 meets_floats = pa.types.is_floating(_inner(fields[one.name].type)) and _inner(one.type) in (pa.int64(), pa.uint64())
-                if meets_floats and any(_no_float_holds(column) for column in look(number, place)):
+                if meets_floats and any(no_float_holds(column) for column in look(number, place)):
                     fields[one.name] = fields[one.name].with_type(pa.string())
     return pa.schema(list(fields.values()))
 
@@ -86,10 +88,11 @@ def _inner(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_list(kind) else kind
 
 
-def _no_float_holds(column: pa.ChunkedArray) -> bool:
-    values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+def no_float_holds(column: pa.ChunkedArray) -> bool:
+    """Whether a column of whole numbers, or of lists of them, has any that no float holds for certain."""
+    values = pc.list_flatten(column, recursive=True) if pa.types.is_list(column.type) else column
     ends = pc.min_max(values).as_py()
-    return ends["min"] is not None and bool(max(-ends["min"], ends["max"]) > _EXACT)
+    return ends["min"] is not None and bool(max(-ends["min"], ends["max"]) > EXACT)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -130,7 +133,7 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return values as text, spelled the same whether they become text at once or were widened before: 1 and 1.0 are both `1`."""
     kind = column.type
     if pa.types.is_floating(kind):
-        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
+        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), float(EXACT)))
         as_whole = pc.if_else(whole, column, 0.0).cast(pa.int64()).cast(pa.string())
         return pc.if_else(whole, as_whole, column.cast(pa.string()))
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):

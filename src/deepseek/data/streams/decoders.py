@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from deepseek.data.columns import EXACT
 from deepseek.data.sources.ingested.manifest import record_name
 from deepseek.data.sources.merging import conform, merged
 
 _PIECE_ROWS = 16_384
-_EXACT = 2**53
 _DEEPEST = 32
 _MOST_BRACKETS = 200
 
@@ -167,7 +167,7 @@ def _is_exact(column: pa.ChunkedArray) -> bool:
         column, kind = pc.list_flatten(column), kind.value_type
     if pa.types.is_nested(kind):
         return False
-    return not pa.types.is_floating(kind) or not pc.any(pc.greater_equal(pc.abs(column), float(_EXACT))).as_py()
+    return not pa.types.is_floating(kind) or not pc.any(pc.greater_equal(pc.abs(column), float(EXACT))).as_py()
 
 
 def _bare_rows(count: int) -> pa.Table:
@@ -251,7 +251,7 @@ def _column(values: list[Any]) -> pa.Array:
     kinds = {type(value) for value in values} - {type(None)}
     if not kinds:
         return pa.nulls(len(values))
-    exact = float not in kinds or all(abs(value) <= _EXACT for value in values if type(value) is int)
+    exact = float not in kinds or all(abs(value) <= EXACT for value in values if type(value) is int)
     if exact and (len(kinds) == 1 or kinds == {int, float}):
         with contextlib.suppress(pa.ArrowException, OverflowError, TypeError, ValueError):  # beyond 64 bits; lists of several types
             return pa.array(values)
@@ -261,6 +261,6 @@ def _column(values: list[Any]) -> pa.Array:
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         return str(int(value))  # as `as_text` spells a column of floats that becomes text later
     return json.dumps(value, ensure_ascii=False)

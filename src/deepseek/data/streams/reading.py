@@ -11,14 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS
-from deepseek.data.sources.files import reading, reject_batch
+from deepseek.data.sources.files import RAW_CHARACTERS, reading, reject_batch
 from deepseek.data.sources.merging import as_shown, conform, merged
 from deepseek.data.sources.part_files import PartFiles
 from deepseek.data.streams.manifest import OFFSET, PARTITION, PARTS, Manifest, Part
 from deepseek.data.streams.rows import RAW, REASON
 from deepseek.data.streams.writing import partition_key
-
-_RAW_CHARACTERS = 2_000
 
 
 class _Group(NamedTuple):
@@ -77,7 +75,7 @@ class SnapshotRows:
                 table = self._files.table(part.files["rejects"])
                 where, offsets, reasons = (table[name].to_pylist() for name in (PARTITION, OFFSET, REASON))
                 said = [f"{place}, offset {offset}: {reason}" for place, offset, reason in zip(where, offsets, reasons, strict=True)]
-                raw = [(one or b"").decode(errors="replace")[:_RAW_CHARACTERS] for one in table[RAW].to_pylist()]
+                raw = [(one or b"").decode(errors="replace")[:RAW_CHARACTERS] for one in table[RAW].to_pylist()]
                 yield reject_batch(offsets, said, raw)
 
     def _values(self, about: Mapping[str, Any], name: str) -> Iterator[pa.ChunkedArray]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepseek import progress
-from deepseek.data.columns import as_float64, is_number, is_text, parse_numbers, plain, spell
+from deepseek.data.columns import EXACT, as_float64, is_number, is_text, parse_numbers, plain, spell
 from deepseek.data.synthesis.feature import Relationship
 from deepseek.data.synthesis.plan import ColumnPlan, TablePlan
 from deepseek.data.timestamps import from_numbers, read_timestamps
@@ -20,7 +20,6 @@ from deepseek.errors import ColumnError, DataError
 NEVER, ALWAYS = 2**62, -(2**62)
 """The time of a row that is never known, and of one that always was."""
 _EXAMPLES = 3
-_EXACT = 2**53
 _FINER = r"\.\d{6}\d*[1-9]"
 """What a text holds that tells of less than a microsecond, which reading it cuts off."""
 
@@ -297,7 +296,7 @@ def _numbers(chunk: pa.Array, what: ColumnPlan, name: str) -> np.ndarray:
     if is_text(values.type):
         values = parse_numbers(values.cast(pa.string()), name)
     numbers = as_float64(values, name)
-    if what.whole and pa.types.is_integer(values.type) and len(numbers) and np.nanmax(np.abs(numbers), initial=0.0) > _EXACT:
+    if what.whole and pa.types.is_integer(values.type) and len(numbers) and np.nanmax(np.abs(numbers), initial=0.0) > EXACT:
         raise DataError(
             f"the column {name!r} holds whole numbers beyond 2^53, which cannot be reckoned with exactly",
             hint="call it a category under the table's fields, or leave it out with drop",
@@ -335,7 +334,7 @@ def _key_type(keys: pa.ChunkedArray) -> pa.ChunkedArray:
         return keys if pa.types.is_uint64(kind) else keys.cast(pa.int64())  # hashes of 64 bits fit into no other type
     if pa.types.is_floating(kind):
         whole = pc.if_else(pc.fill_null(pc.is_nan(keys), True), pa.scalar(None, kind), keys)
-        largest = _EXACT if pa.types.is_float64(kind) else 2**24 if pa.types.is_float32(kind) else 2**11
+        largest = EXACT if pa.types.is_float64(kind) else 2**24 if pa.types.is_float32(kind) else 2**11
         exact = pc.and_(pc.equal(pc.floor(whole), whole), pc.less(pc.abs(whole), float(largest)))  # beyond, a float is several numbers
         if pc.all(exact, min_count=0).as_py():
             return whole.cast(pa.int64())

@@ -34,7 +34,7 @@ def picture_twins(train: PreparedDataset, measured: Mapping[str, PreparedDataset
         places = np.arange(start, min(start + BATCH_ROWS, len(train)))
         seen = _pictures(train, places, name)
         for part, one in held.items():
-            hits[part].add(one.match(seen), _numbers(train, places))
+            hits[part].add(one.match(seen), train.source_numbers(places))
     sizes = {part: (one.looked_at, len(measured[part])) for part, one in held.items()}
     return summed(f"the picture {name}", sizes, hits)
 
@@ -47,7 +47,7 @@ class _HeldPictures:
         told = shown.any(axis=1)
         both = np.concatenate([bits[told].view(np.uint8), shown[told].view(np.uint8)], axis=1)
         _, first, number = np.unique(both, axis=0, return_index=True, return_inverse=True)
-        self._rows, self._number = _numbers(data, places[told]), number.reshape(-1)
+        self._rows, self._number = data.source_numbers(places[told]), number.reshape(-1)
         self._shown, self._index = shown[told][first], Bands(bits[told][first])
         self.looked_at = len(places)
 
@@ -74,7 +74,3 @@ def _pictures(data: PreparedDataset, places: np.ndarray, name: str) -> tuple[np.
     spread = shown.std(axis=1, keepdims=True)
     even = np.where(spread > 1.0, shown / np.maximum(spread, 1.0) * 64.0, 0.0)
     return np.concatenate(bits) if bits else np.empty((0, 8), dtype=np.uint64), even.astype(np.float32)
-
-
-def _numbers(data: PreparedDataset, places: np.ndarray) -> np.ndarray:
-    return places if data.source_rows is None else np.asarray(data.source_rows[places], dtype=np.int64)

@@ -14,6 +14,8 @@ from torch import Tensor
 from deepseek.distributed.ranks import RankContext
 
 FLOAT32_BYTES = 4
+TINY = torch.finfo(torch.float32).tiny
+"""The least that is divided by: sums of weights and norms may be 0."""
 
 
 class Waitable(Protocol):
@@ -115,7 +117,9 @@ class Exchange(ABC):
         return {}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what `own_state` returned on this rank."""
+        """Take up what `own_state` returned on this rank, into the tensors that it returns now."""
+        for name, tensor in self.own_state().items():
+            tensor.copy_(state[name])
 
     def sum_in_place(self, values: Tensor, group: dist.ProcessGroup | None = None) -> Waitable:
         """Start to sum a buffer over all ranks, or those of a group, and count what that sends."""
@@ -156,6 +160,21 @@ def ring_bytes(size: int, ranks: int) -> float:
         150.0
     """
     return 2 * size * (ranks - 1) / ranks
+
+
+def keep_lost(lost: Tensor, missing: Tensor, weight: Tensor) -> None:
+    """Keep what messages have lost, in place, for the next step: error feedback.
+
+    It is kept divided by the weight of the step's rows, as sums of steps with unlike weights are comparable only so. A step whose rows
+    weigh nothing says nothing, and what is not finite must not stay for good.
+
+    Args:
+        lost: What is kept.
+        missing: What was to be sent, less what arrived; of the shape of `lost`.
+        weight: The global weight of the step's rows, `[]`.
+    """
+    share = missing / weight.clamp_min(TINY)
+    lost.copy_(torch.where(share.isfinite(), torch.where(weight > 0, share, lost), 0.0))
 
 
 def cut(flat: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:

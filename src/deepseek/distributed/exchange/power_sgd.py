@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,10 +10,9 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from deepseek.distributed.exchange.base import Bucket, Exchange, Waitable, cut
+from deepseek.distributed.exchange.base import Bucket, Exchange, Waitable, cut, keep_lost
 from deepseek.distributed.ranks import RankContext
 
-_TINY = torch.finfo(torch.float32).tiny
 _LEAST_GAIN = 2
 """A gradient travels as two factors where they have at most one half of its values."""
 
@@ -82,8 +81,7 @@ class PowerSgdExchange(Exchange):
             out.copy_((left @ ours.mT).view_as(out))
             right.copy_(ours.nan_to_num(0.0, 0.0, 0.0))  # a step that is not finite must not end the iteration for good
             if self.error_feedback:
-                missing = (value - (left @ mine.mT).view_as(value)) / weight.clamp_min(_TINY)
-                lost.copy_(torch.where(missing.isfinite(), torch.where(weight > 0, missing, lost), 0.0))
+                keep_lost(lost, value - (left @ mine.mT).view_as(value), weight)
 
     def own_state(self) -> dict[str, Tensor]:
         """Return the right factors and what was lost."""
@@ -93,11 +91,6 @@ class PowerSgdExchange(Exchange):
             if self.error_feedback:
                 state[f"{index}/lost"] = kept.lost
         return state
-
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what was kept."""
-        for name, tensor in self.own_state().items():
-            tensor.copy_(state[name])
 
     def _first(self, shape: torch.Size, generator: torch.Generator, like: Tensor) -> Tensor | None:
         if len(shape) < 2:

@@ -9,12 +9,12 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn import functional
 
+from deepseek.distributed.exchange.base import TINY
 from deepseek.distributed.exchange.packing import pack, packed_bytes, unpack
 from deepseek.distributed.exchange.two_phase import TwoPhaseExchange
 from deepseek.distributed.ranks import RankContext
 from deepseek.errors import InputError
 
-_TINY = torch.finfo(torch.float32).tiny
 _NORM_BYTES = 4
 _LEAST_ROW = 8
 """The fewest values that share a norm."""
@@ -69,7 +69,7 @@ class QsgdExchange(TwoPhaseExchange):
         """Round and pack."""
         rows = self._rows(values)
         norms = rows.abs().amax(dim=2) if self.norm == "max" else torch.linalg.vector_norm(rows, dim=2)
-        place = rows / norms.clamp_min(_TINY).unsqueeze(2) * self.levels
+        place = rows / norms.clamp_min(TINY).unsqueeze(2) * self.levels
         if self.error_feedback:
             place.round_()
         else:

@@ -7,17 +7,16 @@ others, sums it in float32, and sends the sum to all. That is what a ring does, 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deepseek.distributed.exchange.base import Bucket, Exchange, Waitable
+from deepseek.distributed.exchange.base import Bucket, Exchange, Waitable, keep_lost
 from deepseek.distributed.exchange.packing import GROUP
 from deepseek.distributed.ranks import RankContext
 
-_TINY = torch.finfo(torch.float32).tiny
 _MASK = (1 << 63) - 1
 _SEND, _RETURN = 0, 1
 """The two phases."""
@@ -88,11 +87,6 @@ class TwoPhaseExchange(Exchange):
         names = ("sent", "summed")
         return {f"{index}/{name}": lost for index, pair in enumerate(self._lost) for name, lost in zip(names, pair, strict=True)}
 
-    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what had been lost."""
-        for name, lost in self.own_state().items():
-            lost.copy_(state[name])
-
     def _part(self, flat: Tensor) -> int:
         """Return how many values a rank's part of a bucket has: padded, so that they fill whole bytes."""
         return -(-flat.numel() // (self.context.ranks * GROUP)) * GROUP
@@ -105,9 +99,8 @@ class TwoPhaseExchange(Exchange):
         lost = self._lost[index][phase]
         values = values + lost * weight
         messages = self.encode(values, seed)
-        missing = (values - self.decode(messages, values.shape[1])) / weight.clamp_min(_TINY)
+        missing = values - self.decode(messages, values.shape[1])
         if phase == _SEND:
             missing[self.context.rank] = 0.0  # what is not sent loses nothing
-        # rows without weight say nothing, and what is not finite must not stay for good
-        lost.copy_(torch.where(missing.isfinite(), torch.where(weight > 0, missing, lost), 0.0))
+        keep_lost(lost, missing, weight)
         return messages

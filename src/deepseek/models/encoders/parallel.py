@@ -60,15 +60,10 @@ class ParallelEncoder(Encoder):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Encoded:
         """Return `[b, 1, w]`."""
-        vectors = [_flat(part(inputs)) for part in self.parts]
+        vectors = [part(inputs).flat() for part in self.parts]
         return Encoded(torch.cat(vectors, dim=-1).unsqueeze(1))
 
     def present(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
         """Return what the first of the encoders says."""
         first: Encoder = self.parts[0]  # type: ignore[assignment]
         return first.present(inputs)
-
-
-def _flat(part: Encoded) -> Tensor:
-    tokens = part.tokens if part.mask is None else part.tokens * part.mask.unsqueeze(-1)
-    return tokens.flatten(1)

@@ -19,7 +19,7 @@ from deepseek.models.base import Encoded
 from deepseek.models.encoders.attention import BASE, later
 from deepseek.models.encoders.causal import CausalTextEncoder, Past
 from deepseek.models.encoders.text import Pooling, Scale, make_pooling, pooled, token_vectors
-from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation, width_behind
+from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation, split_heads, width_behind
 
 _STATES, _KNOWN = "states", "known"
 
@@ -229,17 +229,13 @@ class RelativeAttention(nn.Module):
     def forward(self, x: Tensor, whole: Tensor, *, far: Tensor, hidden: Tensor) -> Tensor:
         """Map `[b, l, w]` to the same shape; arguments as those of `RelativeLayer.forward`."""
         rows, length, width = x.shape
-        queries = self._split(self.queries(x))
-        keys, values = (self._split(part) for part in self.keys_values(whole).chunk(2, dim=-1))
+        queries = split_heads(self.queries(x), self.heads)
+        keys, values = (split_heads(part, self.heads) for part in self.keys_values(whole).chunk(2, dim=-1))
         turned = self.far(far).view(-1, self.heads, width // self.heads).permute(1, 2, 0)
         scores = torch.matmul(queries + self.content, keys.transpose(-1, -2)) + shifted(torch.matmul(queries + self.distance, turned))
         weights = (scores.float() * self.scale).masked_fill(hidden, -torch.inf).softmax(dim=-1).to(values.dtype)
         out: Tensor = self.out(torch.matmul(weights, values).transpose(1, 2).reshape(rows, length, width))
         return out
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Map `[b, k, w]` to `[b, h, k, d]`."""
-        return x.view(*x.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)
 
 
 def shifted(scores: Tensor) -> Tensor:

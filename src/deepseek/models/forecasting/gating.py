@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from deepseek.models.layers import split_heads
+
 
 class GatedLinearUnit(nn.Module):
     """Lets a share of each value through: `(W x + b) · sigmoid(V x + c)` (Dauphin et al. 2017, https://arxiv.org/abs/1612.08083).
@@ -148,8 +150,8 @@ class ReadableAttention(nn.Module):
             steps: `[b, l, w]`.
             hidden: Boolean `[h, l]`: true where a query must not look.
         """
-        asked = self.query(queries).unflatten(-1, (self.heads, self.size)).transpose(1, 2)
-        known = self.key(steps).unflatten(-1, (self.heads, self.size)).transpose(1, 2)
+        asked = split_heads(self.query(queries), self.heads)
+        known = split_heads(self.key(steps), self.heads)
         scores = asked @ known.transpose(-1, -2) / math.sqrt(self.size)
         weights = scores.float().masked_fill(hidden, -torch.inf).softmax(dim=-1).to(scores.dtype)
         found = self.dropout(weights @ self.value(steps).unsqueeze(1)).mean(dim=1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deepseek.errors import InputError
 from deepseek.models.base import Encoded, Encoder, Fusion
 from deepseek.models.fusion.parts import Absent, mask_of, mean_of, present
-from deepseek.models.layers import Depth, Probability, Width
+from deepseek.models.layers import Depth, Probability, Width, split_heads
 
 
 class Attended(NamedTuple):
@@ -133,18 +133,15 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
         weights = self.weights(x, allowed)[..., :-1].to(x.dtype)
-        seen = torch.matmul(weights, self._cut(self.value(self.norm(x))))
+        seen = torch.matmul(weights, split_heads(self.value(self.norm(x)), self.heads))
         x = x + self.dropout(self.out(seen.transpose(1, 2).flatten(2)))
         return x if self.forth is None else x + self.dropout(self.forth(x))
 
     def weights(self, x: Tensor, allowed: Tensor) -> Tensor:
         """Return `[b, h, l, l + 1]`, rows summing to 1, the last column being nowhere."""
         normal = self.norm(x)
-        query, key = self._cut(self.query(normal)), self._cut(self.key(normal))
+        query, key = split_heads(self.query(normal), self.heads), split_heads(self.key(normal), self.heads)
         nowhere = self.nowhere.view(1, self.heads, -1, 1).to(query.dtype)
         scores = torch.matmul(query, key.transpose(2, 3)).masked_fill(~allowed.unsqueeze(1), -torch.inf)
         scores = torch.cat([scores, torch.matmul(query, nowhere)], dim=-1) / math.sqrt(query.shape[-1])
         return scores.float().softmax(dim=-1)
-
-    def _cut(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)

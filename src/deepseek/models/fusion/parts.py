@@ -30,12 +30,7 @@ def vector_of(part: Encoded, *, is_fixed: bool) -> Tensor:
         part: The tokens.
         is_fixed: Whether their number is fixed.
     """
-    return _flatten(part) if is_fixed else mean_of(part)
-
-
-def _flatten(part: Encoded) -> Tensor:
-    tokens = part.tokens if part.mask is None else part.tokens * part.mask.unsqueeze(-1)
-    return tokens.flatten(1)
+    return part.flat() if is_fixed else mean_of(part)
 
 
 def mean_of(part: Encoded) -> Tensor:

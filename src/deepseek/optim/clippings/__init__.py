@@ -7,6 +7,7 @@ from deepseek.optim.clippings.agc import AgcClipping
 from deepseek.optim.clippings.auto import AutoClipping
 from deepseek.optim.clippings.base import Clipping, LeftOut
 from deepseek.optim.clippings.fixed import NormClipping, ValueClipping
+from deepseek.optim.clippings.quantile import QuantileClipping
 from deepseek.optim.clippings.spikes import SpikeSkipping
 from deepseek.optim.clippings.zclip import ZClipping
 
@@ -16,6 +17,7 @@ __all__ = [
     "Clipping",
     "LeftOut",
     "NormClipping",
+    "QuantileClipping",
     "SpikeSkipping",
     "ValueClipping",
     "ZClipping",

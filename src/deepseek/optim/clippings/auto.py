@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated
 
-import torch
 from annotated_types import Ge, Gt, Le
 
-from deepseek.errors import InputError
-from deepseek.optim.clippings.base import Clipping, Steps
+from deepseek.optim.clippings.base import Steps
+from deepseek.optim.clippings.quantile import QuantileClipping
 from deepseek.optim.gradients import Gradients, Per, Trained
 
 
-class AutoClipping(Clipping):
+class AutoClipping(QuantileClipping):
     """Scales gradients down to a quantile of their own norms so far, so that no limit has to be found by hand.
 
     With the tenth percentile, most steps are scaled: the norms become nearly all alike, and what is left of a gradient is its direction.
@@ -50,24 +48,11 @@ class AutoClipping(Clipping):
         every: Steps = 10,
         per: Per = "group",
     ) -> None:
-        super().__init__(parameters, per=per)
-        if warmup > window:
-            raise InputError(f"warmup is {warmup} and window {window}", hint="a history of at least as many steps as the warm-up takes")
-        self.percentile, self.window, self.warmup, self.every = percentile, window, warmup, every
-        parts = len(self.parts.names)
-        self.state["history"] = torch.full((parts, window), math.nan, device=self.parts.device)
-        self.state["limit"] = torch.full((parts,), math.inf, device=self.parts.device)
+        super().__init__(parameters, quantile=percentile / 100.0, window=window, warmup=warmup, every=every, per=per)
 
     def limit(self, gradients: Gradients) -> None:
-        """Remember the norms, look the limit up where it is time, and scale."""
-        norms, limit = self.parts.norms(gradients.norms), self.state["limit"]
-        kept = self.state["history"][:, self.made % self.window]
-        torch.where(self.enter(norms), norms, kept, out=kept)
-        since, count = self.made + 1 - self.warmup, self.state["count"]
-        if since < 0:
-            return
-        if since % self.every == 0:
-            found = torch.nanquantile(self.state["history"], self.percentile / 100.0, dim=1)
-            limit.copy_(found.where(count >= self.warmup, limit))
-        if since > 0:
-            self.scale_(gradients, (limit / norms).where((norms > limit) & (count > self.warmup), 1.0))
+        """Remember the norms, and scale those over the limit."""
+        norms, limit = self.parts.norms(gradients.norms), self.state["quantile"]
+        self.remember(norms)
+        if self.made >= self.warmup:
+            self.scale_(gradients, (limit / norms).where((norms > limit) & (self.state["count"] > self.warmup), 1.0))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deepseek.optim.clipping import clip_value_
 from deepseek.optim.clippings.base import Clipping, Limit
 from deepseek.optim.gradients import Gradients, Per, Trained
+from deepseek.optim.in_place import clip_value_
 
 
 class NormClipping(Clipping):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -10,12 +9,12 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from deepseek.errors import InputError
-from deepseek.optim.clippings.base import Clipping, LeftOut, Steps
+from deepseek.optim.clippings.base import LeftOut, Steps
+from deepseek.optim.clippings.quantile import QuantileClipping
 from deepseek.optim.gradients import Gradients, Trained
 
 
-class SpikeSkipping(Clipping):
+class SpikeSkipping(QuantileClipping):
     """Does not make a step whose gradient norm is many times the usual one: a bad batch, not a steep place.
 
     What is usual is the median of the norms of the last `window` steps, which single spikes do not move. Norms of steps that were left out
@@ -49,27 +48,17 @@ class SpikeSkipping(Clipping):
         warmup: Steps = 20,
         every: Steps = 10,
     ) -> None:
-        super().__init__(parameters)
-        if warmup > window:
-            raise InputError(f"warmup is {warmup} and window {window}", hint="a history of at least as many steps as the warm-up takes")
-        self.factor, self.window, self.warmup, self.every = factor, window, warmup, every
-        device = self.parts.device
-        self.state["history"] = torch.full((1, window), math.nan, device=device)
-        self.state["usual"] = torch.full((1,), math.inf, device=device)
-        self.state["last"] = torch.zeros((1, 3), device=device)
+        super().__init__(parameters, quantile=0.5, window=window, warmup=warmup, every=every)
+        self.factor = factor
+        self.state["last"] = torch.zeros((1, 3), device=self.parts.device)
 
     def limit(self, gradients: Gradients) -> Tensor:
         """Remember the norm, and say whether the step is to be left out."""
-        norm, usual, last = self.parts.norms(gradients.norms), self.state["usual"], self.state["last"]
-        kept = self.state["history"][:, self.made % self.window]
+        norm, usual, last = self.parts.norms(gradients.norms), self.state["quantile"], self.state["last"]
         spike = ~norm.isfinite() | (norm > self.factor * usual)
         last.copy_(torch.stack([torch.full_like(norm, self.made + 1), norm, usual], dim=1).where(spike, last))
         self.state["limited"] += spike
-        kept.copy_(norm.where(self.enter(norm), kept))
-        since = self.made + 1 - self.warmup
-        if since >= 0 and since % self.every == 0:
-            found = torch.nanquantile(self.state["history"], 0.5, dim=1)
-            usual.copy_(found.where(self.state["count"] >= self.warmup, usual))
+        self.remember(norm)
         return spike[0].to(torch.float32)
 
     def left_out(self) -> LeftOut:

@@ -16,7 +16,7 @@ from deepseek.fields import Kind
 from deepseek.pipeline.analysis.predictions import Predictions
 from deepseek.pipeline.analysis.quality import row_errors
 from deepseek.pipeline.analysis.slices import feature_of
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.reporting.facts import CoverageFacts, GroupFact
 from deepseek.statistics.intervals import Interval, bootstrap, wilson
 from deepseek.statistics.slices import LEAST_ROWS, Feature, Group, group_errors
@@ -81,8 +81,7 @@ def coverage_facts(spec: TargetSpec, predictions: Predictions, *, dataset: Datas
 def _features(dataset: Dataset, train: PreparedDataset, table: pa.Table, name: str) -> tuple[Feature, Feature]:
     """Return the values of the training rows and of the asked ones, cut alike."""
     source = LandedTable.open(dataset.landed["source"])
-    rows = np.arange(len(train)) if train.source_rows is None else np.asarray(train.source_rows, dtype=np.int64)
-    numbers, back = np.unique(rows, return_inverse=True)
+    numbers, back = np.unique(train.source_numbers(), return_inverse=True)
     batches = [batch.column(0) for batch in source.batches(rows=numbers, columns=[name])]
     learned = pa.chunked_array(batches, type=source.schema.field(name).type).combine_chunks().take(pa.array(back))
     asked = table[name].combine_chunks()

@@ -41,12 +41,12 @@ def examples(
     """
     images = {name: array.numpy() for name, array in data.take(predictions.places[chosen]).inputs.items() if name in predictions.brightness}
     made = []
-    for place, (index, values) in enumerate(zip(chosen.tolist(), rows, strict=True)):
+    numbers = data.source_numbers(predictions.places[chosen])
+    for place, (index, number, values) in enumerate(zip(chosen.tolist(), numbers, rows, strict=True)):
         truth, answer, measure = _in_words(spec, predictions, index)
-        number = int(predictions.places[index] if data.source_rows is None else data.source_rows[predictions.places[index]])
         shown = [(name, "missing" if value is None else str(value)) for name, value in values.items() if name not in spec.columns]
         pictures = [(name, thumbnail(array[place])) for name, array in images.items()]
-        made.append(Example(number, truth, answer, measure, shown, pictures))
+        made.append(Example(int(number), truth, answer, measure, shown, pictures))
     return made
 
 

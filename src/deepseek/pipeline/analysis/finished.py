@@ -12,7 +12,7 @@ from typing import Any
 from deepseek.artifacts import CACHE, Bundle, RunFolder, StageCache, read_json
 from deepseek.errors import InputError
 from deepseek.inference.backends.torch import TorchBackend
-from deepseek.pipeline.dataset import Dataset, make_dataset
+from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.recipe import Recipe, load_recipe
 from deepseek.tasks.model import TaskModel

@@ -15,7 +15,7 @@ from deepseek.errors import DeepSeekError
 from deepseek.pipeline.analysis.finished import FinishedRun
 from deepseek.pipeline.analysis.predictions import Predictions, predict_split
 from deepseek.pipeline.analysis.quality import true_values
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.pipeline.run import data_identity
 from deepseek.statistics.intervals import Interval, bootstrap
 from deepseek.statistics.paired import auc_difference, mcnemar
@@ -173,11 +173,7 @@ def _metric(name: str, interval: Interval, *, higher_is_better: bool, p: float |
 def _rows_of(dataset: Dataset, data: PreparedDataset) -> tuple[str, np.ndarray]:
     sources = dataset.document["sources"]
     table = sources.get("test", sources["source"])
-    return str([file["sha256"] for file in table["files"]] or table["fingerprint"]), _numbers_of(data)
-
-
-def _numbers_of(data: PreparedDataset) -> np.ndarray:
-    return np.arange(len(data)) if data.source_rows is None else np.asarray(data.source_rows, dtype=np.int64)
+    return str([file["sha256"] for file in table["files"]] or table["fingerprint"]), data.source_numbers()
 
 
 def _truth(spec: TargetSpec, predictions: Predictions) -> np.ndarray:

@@ -122,7 +122,7 @@ def _boxes(spec: TargetSpec, selection: Selection, place: int, decoded: dict[str
 def _drawn(data: PreparedDataset, one: _Answered) -> PictureFact:
     (values,) = data.take([one.place]).inputs.values()
     pixels = values[0].numpy()
-    number = one.place if data.source_rows is None else int(data.source_rows[one.place])
+    number = int(data.source_numbers(np.array([one.place]))[0])
     truth, answer = one.truth, one.answer
     if isinstance(truth, list) or isinstance(answer, list):
         assert isinstance(truth, list)

@@ -21,7 +21,7 @@ from deepseek.data.landing import LandedTable
 from deepseek.data.loader import rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.fields import Kind
-from deepseek.pipeline.dataset import Dataset
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.statistics import mix64
 from deepseek.statistics.intervals import Interval
 from deepseek.statistics.resampling import weighted_bootstrap
@@ -160,12 +160,8 @@ def table_rows(dataset: Dataset, data: PreparedDataset, predictions: Predictions
     table = LandedTable.open(dataset.landed["test" if predictions.split == "test" and "test" in dataset.landed else "source"])
     bulky = {item.name for item in dataset.preparation().schema if item.kind in _BULKY}
     names = [item.name for item in table.schema if item.name not in bulky and not pa.types.is_nested(item.type)]
-    numbers = _source_rows(data, predictions.places if places is None else predictions.places[places])
+    numbers = data.source_numbers(predictions.places if places is None else predictions.places[places])
     return pa.Table.from_batches(table.batches(rows=numbers, columns=names), pa.schema([table.schema.field(name) for name in names]))
-
-
-def _source_rows(data: PreparedDataset, places: np.ndarray) -> np.ndarray:
-    return places if data.source_rows is None else np.asarray(data.source_rows[places], dtype=np.int64)
 
 
 def _batches(data: PreparedDataset, places: np.ndarray) -> Iterator[Batch]:

@@ -148,8 +148,7 @@ class Champion:
             raise RunError(f"the rows that {self.path} was trained on cannot be had: {error.message}", hint=hint) from error
         train = dataset.open("train")
         assert train is not None, "a finished run has training rows"
-        numbers = np.arange(len(train)) if train.source_rows is None else np.unique(np.asarray(train.source_rows, dtype=np.int64))
-        numbers = np.setdiff1d(numbers, dataset.mended)  # the table still has their labels as they came
+        numbers = np.setdiff1d(train.source_numbers(), dataset.mended)  # the table still has their labels as they came
         table = LandedTable.open(dataset.landed["source"])
         drawn = table.sample(numbers, max(round(share * len(numbers)), 1), seed)
         names = [

@@ -26,9 +26,9 @@ from deepseek.inference.saving import documents_of, write_model
 from deepseek.learning import OnlineLearner
 from deepseek.monitoring.reference import REFERENCE_FILE, sketch_inputs
 from deepseek.pipeline.closed_loop.champion import SPLIT, Champion
-from deepseek.pipeline.dataset import make_dataset
 from deepseek.pipeline.delivery import deliver
 from deepseek.pipeline.fitting import measure
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.pipeline.reference import reference_of
 from deepseek.pipeline.run import follow
 from deepseek.recipe import Recipe, load_recipe

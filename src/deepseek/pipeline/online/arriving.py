@@ -17,7 +17,7 @@ from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.sources import open_source
 from deepseek.data.timestamps import read_timestamps
 from deepseek.errors import DataError, UnknownNameError
-from deepseek.pipeline.sources import source_of
+from deepseek.pipeline.preparing.sources import source_of
 from deepseek.recipe import Recipe
 from deepseek.registry import family
 

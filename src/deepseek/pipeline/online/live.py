@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,15 @@ from deepseek.learning.online import ProgressiveValidation
 from deepseek.pipeline.online.messages import Aside, Messages, Usable, without_places
 from deepseek.pipeline.online.rejects import RejectsLog
 from deepseek.pipeline.online.saving import Saver
-from deepseek.pipeline.online.student import Start, Student, begin, watched_errors
+from deepseek.pipeline.online.student import Start, Student, begin, tell_short_warmup, watched_errors
+from deepseek.pipeline.preparing.sources import source_of
 from deepseek.pipeline.run import resumed
-from deepseek.pipeline.sources import source_of
 from deepseek.recipe import Recipe
 from deepseek.recipe.load import keep_recipe
 from deepseek.recipe.sections import LearnSection, LiveSection
 from deepseek.registry import family
 from deepseek.training.checkpoint import Tensors, list_checkpoints, load_latest, save_checkpoint
-from deepseek.training.interruption import Interruption
+from deepseek.training.guards.interruption import Interruption
 from deepseek.training.state import Json, kept_generators, seed_generators
 
 SAVE_EVERY = 1_000
@@ -46,6 +47,7 @@ SAVE_EVERY = 1_000
 KEEP = 2
 LIVE = "live.json"
 """The file that marks a run which learned from a live stream: its checkpoints are no training's."""
+LOCK = "lock"
 _ENOUGH = 1_000
 """Messages from which on the share of those set aside says something."""
 
@@ -71,11 +73,12 @@ def learn_live(recipe: Recipe, section: LearnSection, live: LiveSection, *, out:
     source = source_of(recipe, recipe.data.source)
     if not isinstance(source, SnapshotSource):
         raise InputError("learn.live needs a stream", hint="a source of type kafka, pulsar or stream; files are learned without live")
-    folder = _folder(recipe, out, resume=resume)
+    folder, is_new = _folder(recipe, out, resume=resume)
     refused = InputError(f"another process learns in {folder.path}", hint="stop it, or start a new run without resume")
     with (
+        folder.gone_if_bare(LIVE, LOCK) if is_new else nullcontext(),
         kept_generators(torch.device("cpu")),
-        locked(folder.path / "lock", refuse=lambda _: refused),
+        locked(folder.path / LOCK, refuse=lambda _: refused),
         source.open_stream() as stream,
         Interruption(lambda _: None) as interruption,
     ):
@@ -90,16 +93,16 @@ def learn_live(recipe: Recipe, section: LearnSection, live: LiveSection, *, out:
         return learner.run(messages, stream, live)
 
 
-def _folder(recipe: Recipe, out: Path, *, resume: bool) -> RunFolder:
-    """Return the newest run that learned this recipe's stream, or a new one."""
+def _folder(recipe: Recipe, out: Path, *, resume: bool) -> tuple[RunFolder, bool]:
+    """Return the newest run that learned this recipe's stream, or a new one, and whether it is new."""
     begun = sorted((out / recipe.name).glob(f"*/{LIVE}"), key=lambda path: int(path.parent.name))
     if resume and begun:
         folder, _ = resumed(RunFolder(begun[-1].parent), recipe)
-        return folder
+        return folder, False
     folder = RunFolder.create(out, recipe.name)
     keep_recipe(recipe, folder.recipe)
     write_json(folder.path / LIVE, {"resume": "deepseek learn RECIPE --resume"})
-    return folder
+    return folder, True
 
 
 @dataclass
@@ -139,6 +142,7 @@ class _Learner:
         received = messages.gather(self._section.warmup, patient=True)
         if received is None:
             raise DataError(f"{stream.name} is silent, and no row is there to begin with", hint="wait for messages, or say start: earliest")
+        tell_short_warmup(received.good.num_rows + received.bad.num_rows, self._section, what="messages")
         rows = self._taken(received)
         usable = Usable(rows.schema, self._checks())
         good, aside = usable.checked(rows)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from deepseek import progress
 from deepseek.artifacts import Bundle, StageCache
 from deepseek.data.batch import Batch
 from deepseek.data.preparation import Preparation
@@ -21,9 +22,9 @@ from deepseek.inference.backends.torch import TorchBackend
 from deepseek.inference.reading import read_preparation
 from deepseek.learning import OnlineLearner
 from deepseek.learning.online import packed, unpacked
-from deepseek.pipeline.choices import choose
+from deepseek.pipeline.choosing.choices import choose
 from deepseek.pipeline.closed_loop.retraining import write_table
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import Recipe
 from deepseek.recipe.sections import LearnSection
 from deepseek.registry import family
@@ -180,11 +181,31 @@ def begin(recipe: Recipe, section: LearnSection, rows: Iterator[pa.RecordBatch],
         raise InputError("there is nothing to predict", hint="name the column under data.target")
     decided = beginning.with_decisions(dataset.reasons)
     choices = choose(
-        decided, preparation.inputs, preparation.target.spec, rows=section.warmup, columns=len(preparation.columns), validated=False
+        decided,
+        preparation.inputs,
+        preparation.target.spec,
+        rows=min(count, section.warmup),
+        columns=len(preparation.columns),
+        validated=False,
     )
     resolved = decided.with_decisions(choices)
     specs: dict[str, Any] = {"model": resolved.model, "task": resolved.task}
     return Start(preparation, build_model(preparation, specs["model"], specs["task"]), specs, first)
+
+
+def tell_short_warmup(rows: int, section: LearnSection, *, what: str) -> None:
+    """Warn where a stream has ended, or fallen silent, before the warm-up had its rows: the transforms are then fitted on all of it.
+
+    Args:
+        rows: How many there were.
+        section: How it learns.
+        what: What is counted: `rows`, `messages`.
+    """
+    if rows < section.warmup:
+        progress.warn(
+            f"learn.warmup is {section.warmup:,}, and the stream has had {rows:,} {what}: the transforms are fitted on all of them, "
+            "and so know every row before it is answered"
+        )
 
 
 def watched_errors(section: LearnSection) -> tuple[dict[str, Detector], str | None]:

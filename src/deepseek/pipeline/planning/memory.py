@@ -12,10 +12,10 @@ from deepseek.data.loader import GROUP_BYTES, QUEUED_BATCHES
 from deepseek.pipeline.planning.overhead import NONE, Overhead, assumed_overhead, observed_overhead
 from deepseek.pipeline.planning.resident import resident_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject
-from deepseek.training.live_memory import Growth
-from deepseek.training.post_mortem import KEPT_BYTES
+from deepseek.training.guards.post_mortem import KEPT_BYTES
+from deepseek.training.memory.live import Growth, most_rows_within
+from deepseek.training.memory.needs import FEW, UpdateMemory, answer_growth, step_growth, update_memory, weight_bytes
 from deepseek.training.state import kept_generators
-from deepseek.training.step_memory import FEW, UpdateMemory, answer_growth, step_growth, update_memory, weight_bytes
 
 ALIVE_BATCHES = 2
 """The batch in the step and the one being gathered, beside those that wait."""
@@ -134,11 +134,7 @@ class RunMemory:
 
     def most_rows(self, budget: int, *, accumulate: int = 1, most: int) -> int:
         """Return the largest batch whose peak stays within a budget; 0 where not even one row does."""
-        low, high = 0, most
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.peak(middle, accumulate=min(accumulate, middle)) <= budget else (low, middle - 1)
-        return low
+        return most_rows_within(lambda rows: self.peak(rows, accumulate=min(accumulate, rows)), budget, most=most)
 
 
 def memory_of(

@@ -17,7 +17,7 @@ from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.training.autotune import Way, trial_step
 from deepseek.training.batch_dependence import STATISTICS_ROWS, has_batch_statistics
 from deepseek.training.evaluation import evaluate
-from deepseek.training.live_memory import Growth
+from deepseek.training.memory.live import Growth
 from deepseek.training.state import kept_generators
 from deepseek.training.step_memory import free_bytes
 

@@ -15,18 +15,19 @@ from deepseek.artifacts import CACHE, StageCache
 from deepseek.distributed.devices import pick_device
 from deepseek.errors import InputError
 from deepseek.models.network import parameter_count
-from deepseek.pipeline.dataset import Dataset, make_dataset
 from deepseek.pipeline.planning.devices import LEAST_EFFICIENCY, Scaling, scalings, worthwhile
 from deepseek.pipeline.planning.memory import RunMemory, as_parts, folder_bytes, memory_of
 from deepseek.pipeline.planning.remedies import Remedy, remedies, with_recomputation
 from deepseek.pipeline.planning.resident import loaded_bytes, resident_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject, subject_of
 from deepseek.pipeline.planning.timing import RunTime, time_of
+from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import choices_json, resolve
 from deepseek.recipe import AUTO, Recipe
 from deepseek.recipe.quantities import parse_size_bytes
-from deepseek.training.step_memory import FREE_SHARE, free_bytes
+from deepseek.reporting.numbers import binary_size
+from deepseek.training.memory.needs import FREE_SHARE, free_bytes
 
 MOST_ROWS = 1 << 20
 _ALONE = {"devices": 1, "device": AUTO, "strategy": AUTO, "communication": AUTO, "shares": "equal"}
@@ -169,13 +170,13 @@ class _Plan:
 
     def sentence(self) -> str:
         """Return in one sentence whether it fits."""
-        where = f"a device of {_size(self.free)}" if self.emulated else f"the {_size(self.free)} that are free"
-        taken = f"{_size(self.baseline + self.peak)} at the highest moment"
+        where = f"a device of {binary_size(self.free)}" if self.emulated else f"the {binary_size(self.free)} that are free"
+        taken = f"{binary_size(self.baseline + self.peak)} at the highest moment"
         if self.fits:
             return f"it fits: {taken}, within four fifths of {where}"
         good = next((change for change in self.changes if change.fits), None)
-        help_ = f"take {good.change} ({_size(self.baseline + good.peak_bytes)})" if good else "no single change suffices"
-        return f"it does not fit: {taken}, and four fifths of {where} are {_size(self.budget + self.baseline)}; {help_}"
+        help_ = f"take {good.change} ({binary_size(self.baseline + good.peak_bytes)})" if good else "no single change suffices"
+        return f"it does not fit: {taken}, and four fifths of {where} are {binary_size(self.budget + self.baseline)}; {help_}"
 
     def _memory(self) -> dict[str, Any]:
         moments = self.memory.moments(self.rows, accumulate=self.accumulate)
@@ -219,7 +220,3 @@ def _disk(subject: Subject, dataset: Dataset, memory: RunMemory, out: Path) -> d
         "free_bytes": free,
         "fits": checkpoints + memory.weights <= free,
     }
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 1 << 30 else f"{count / 2**20:,.1f} MiB"

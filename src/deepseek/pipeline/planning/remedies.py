@@ -10,11 +10,10 @@ from deepseek.components import FAMILIES
 from deepseek.pipeline.planning.devices import sharded_peak
 from deepseek.pipeline.planning.memory import RunMemory
 from deepseek.pipeline.planning.subject import CPU, Subject
-from deepseek.training.activation_checkpointing import repeated_blocks
-from deepseek.training.live_memory import Growth
-from deepseek.training.memory_choice import apply_recomputation
+from deepseek.training.memory.live import Growth
+from deepseek.training.memory.needs import FEW, step_growth
+from deepseek.training.memory.recomputation import apply_recomputation, repeated_blocks
 from deepseek.training.state import kept_generators
-from deepseek.training.step_memory import FEW, step_growth
 
 
 @dataclass(frozen=True)

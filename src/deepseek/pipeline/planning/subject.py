@@ -14,21 +14,19 @@ from deepseek.data.loader import rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
 from deepseek.inference import build_model
-from deepseek.pipeline.dataset import Dataset
 from deepseek.pipeline.fitting import EVALUATION_ROWS, known_of
+from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.pipeline.run import MEASURED, settings_of
 from deepseek.recipe import AUTO, Recipe
 from deepseek.registry import Spec, family
 from deepseek.tasks.model import TaskModel
 from deepseek.training import Trainer, TrainSettings
-from deepseek.training.autotune import candidate_ways
-from deepseek.training.decisions import rows_like
-from deepseek.training.memory_choice import apply_recomputation
+from deepseek.training.decisions import rows_like, ways_of
+from deepseek.training.evaluation import LEAST_TOGETHER
+from deepseek.training.memory.recomputation import apply_recomputation
 from deepseek.training.state import kept_generators, seed_generators
 
 CPU = torch.device("cpu")
-VALIDATION_ROWS = 256
-"""The fewest rows that the trainer validates at once, memory permitting."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Subject:
                 rows = self.model.task.measured_rows(self.splits[name])
                 most = [rows_within(rows, EVALUATION_ROWS)]
                 if name == "validation":
-                    most.append(max(self.batch_size, rows_within(rows, VALIDATION_ROWS)))
+                    most.append(max(self.batch_size, rows_within(rows, LEAST_TOGETHER)))
                 found.append(min(max(most), len(rows)))
         return max(found, default=0)
 
@@ -88,12 +86,7 @@ class Subject:
         Args:
             device: Where it will run; none for an accelerator that is not here.
         """
-        settings = self.settings
-        precision = "fp32" if settings.precision == AUTO and settings.compile == "step" else settings.precision
-        images = any(isinstance(module, torch.nn.Conv2d) for module in self.model.modules())
-        if precision != AUTO and (settings.channels_last != AUTO or not images):
-            return 0
-        ways = candidate_ways(self.model, device, precision=precision, channels_last=settings.channels_last)
+        ways = ways_of(self.settings, self.model, device)
         return len(ways) if len(ways) > 1 else 0
 
 

@@ -14,9 +14,9 @@ from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.processors import usable_cores
 from deepseek.training.autotune import Way, steps_within, trial_step
 from deepseek.training.evaluation import evaluate
+from deepseek.training.flops import BACKWARD, forward_flops, known_peak
+from deepseek.training.memory.needs import FEW
 from deepseek.training.state import kept_generators, seed_generators
-from deepseek.training.step_memory import FEW
-from deepseek.training.usage import BACKWARD, forward_flops, known_peak
 
 ENOUGH_S = 0.25
 """A step that takes longer says no more of the next than one of this length."""

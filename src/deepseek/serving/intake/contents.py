@@ -14,11 +14,12 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
+from deepseek.data.sources.files import RAW_CHARACTERS
 from deepseek.data.sources.ingested.manifest import attribute_name
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.intake.expected import Expected
 from deepseek.serving.intake.kinds import RECORDS, MediaType, media_type, suffix_of
-from deepseek.serving.intake.records import RAW_CHARACTERS, Reject, land_records
+from deepseek.serving.intake.records import Reject, land_records
 from deepseek.serving.intake.spool import Body
 from deepseek.serving.rows.fields import LARGEST_PIXELS
 
@@ -158,11 +159,12 @@ class Lander:
         """Keep a topic's columns few: names that are made up anew for each content would make a table of nothing but missing values."""
         if len(content.attributes) > MOST_ATTRIBUTES:
             raise RefusedError(422, f"the content has {len(content.attributes):,} attributes; at most {MOST_ATTRIBUTES} are allowed")
+        named = _attribute_columns(content.attributes, {name for name, _ in columns})
         with self._lock:
             if content.topic not in self._columns:
                 self._columns[content.topic] = set(self._columns_of(content.topic))
             known = self._columns[content.topic]
-            new = (columns | {(attribute_name(name), _TEXT) for name in content.attributes}) - known
+            new = (columns | {(name, _TEXT) for name in named}) - known
             names = {name for name, _ in known} if new else set()
             others = {name for name, _ in new} - names
             if others and len(names) + len(others) > MOST_COLUMNS:
@@ -179,6 +181,32 @@ class Lander:
         if topic not in self._expected:
             self._expected[topic] = self._of(topic)
         return self._expected[topic] if self._expected[topic].asks else None
+
+
+def _attribute_columns(attributes: Mapping[str, str], taken: Collection[str]) -> set[str]:
+    """Return the columns of a content's attributes; several of one name share it where they say the same.
+
+    Args:
+        attributes: Its attributes.
+        taken: The columns of its records.
+
+    Raises:
+        RefusedError: Two that say different things would be one column, or one would be a field's (422).
+    """
+    found: dict[str, str] = {}
+    for name, value in attributes.items():
+        column = attribute_name(name)
+        if column in taken:
+            raise RefusedError(
+                422,
+                f"the attribute {name!r} and a field of the records are both the column {column!r}",
+                hint="give one of them another name",
+            )
+        other = found.setdefault(column, name)
+        if attributes[other] != value:
+            what = f"the attributes {other!r} and {name!r} are both the column {column!r}, and say {attributes[other]!r} and {value!r}"
+            raise RefusedError(422, what, hint="send one of them, or names that differ in more than capitals, - and _")
+    return set(found)
 
 
 def checked_id(text: str) -> str:

@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 
 from deepseek.data.sources.csv import CsvSource
-from deepseek.data.sources.files import plain_batch, plain_schema
+from deepseek.data.sources.files import RAW_CHARACTERS, plain_batch, plain_schema
 from deepseek.data.sources.ingested.manifest import record_name
 from deepseek.data.sources.json import JsonLinesSource, JsonSource, column_of
 from deepseek.data.sources.merging import as_text
@@ -28,7 +28,6 @@ from deepseek.serving.rows.ipc import check_messages
 BLOCK_ROWS = 8_192
 MOST_COLUMNS = 2_000
 MOST_REJECTS = 10_000
-RAW_CHARACTERS = 2_000
 _LARGEST_OBJECT = 16_000_000
 _DEEPEST = 32
 _RECORDS = "send records: JSON objects, one a line or in an array; CSV with a header; or an Arrow stream"

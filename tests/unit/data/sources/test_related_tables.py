@@ -392,7 +392,7 @@ def test_passwords_of_tables_are_not_saved(monkeypatch):
 
 
 def test_tables_in_memory_are_named_beside_the_runs(tmp_path):
-    from deepseek.pipeline.sources import named_source
+    from deepseek.pipeline.preparing.sources import named_source
 
     named = named_source(spec(), tmp_path)
     assert named["tables"]["drivers"]["source"].endswith("table.arrow")

@@ -90,6 +90,32 @@ def test_json_keeps_whole_numbers_that_a_float_would_change(tmp_path, other):
     assert read(open_source(tmp_path / "t.jsonl")).to_pydict() == {"a": [0.1234567890123456789, float(other)]}
 
 
+@pytest.mark.parametrize("block_records", [1, 10_000])
+@pytest.mark.parametrize("records", [
+    [{"a": 9007199254740993}, {"a": 1.5}],
+    [{"a": 1.5}, {"a": -9007199254740993}],
+    [{"a": [1, 9007199254740993]}, {"a": [0.5]}],
+])  # fmt: skip
+def test_json_rounds_no_whole_number_that_stands_beside_floats(tmp_path, records, block_records, monkeypatch):
+    monkeypatch.setattr("deepseek.data.sources.json._BLOCK_RECORDS", block_records)
+    (tmp_path / "t.json").write_text(json.dumps(records))
+    assert read(open_source(tmp_path / "t.json")).to_pydict() == {"a": [json.dumps(record["a"]) for record in records]}
+
+
+def test_json_keeps_long_whole_numbers_and_floats_that_stand_in_columns_of_their_own(tmp_path):
+    records = [{"id": 9007199254740993, "x": 0.5, "far": 1e300}, {"id": 3, "x": 9.5e15, "far": None}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, records)))
+    found = read(open_source(tmp_path / "t.jsonl"))
+    assert found.schema.types == [pa.int64(), pa.float64(), pa.float64()]
+    assert found.to_pylist() == records
+
+
+def test_json_of_nested_objects_rounds_none_either(tmp_path, monkeypatch):
+    monkeypatch.setattr("deepseek.data.sources.json._BLOCK_RECORDS", 1)
+    (tmp_path / "t.json").write_text('[{"n": {"a": 9007199254740993}}, {"n": {"a": 1.5}}]')
+    assert read(open_source(tmp_path / "t.json")).to_pydict() == {"n": ['{"a": 9007199254740993}', '{"a": 1.5}']}
+
+
 def test_json_that_no_text_can_hold_or_no_stack_is_no_foreign_error(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"a": "\\ud83d\\ude00"}\n{"a": "\\ud83d"}\n')
     source = open_source(tmp_path / "t.jsonl")

@@ -15,7 +15,7 @@ from deepseek.data.windows.making import windows_of
 from deepseek.data.windows.preparation import WindowPreparation, carried_forward
 from deepseek.data.windows.tables import LatestWindows, window_rows
 from deepseek.errors import ColumnError, DataError, RecipeError
-from deepseek.pipeline.dataset import make_dataset
+from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
 CONTEXT, HORIZON = 12, 3

@@ -152,6 +152,23 @@ def test_names_that_are_made_up_for_each_content_do_not_become_columns_without_e
     assert "201 attributes" in server.one("u", b'{"a": 1}', {**JSON, **many}).json()["detail"]
 
 
+def test_two_attributes_of_one_column_are_refused_unless_they_say_the_same(server):
+    ward = {**JSON, "x-patient-id": "7"}
+    posts = [("t", b'{"a": 1}', {**ward, "x-patient_id": other}) for other in ("7", "8")]
+    same, two = server.post(*posts)
+    assert (same.status_code, two.status_code) == (200, 422)
+    detail = two.json()["detail"]
+    assert "'patient-id' and 'patient_id' are both the column '_patient_id', and say '7' and '8'" in detail
+    assert server.rows() == [{"a": 1, "_patient_id": "7"}]
+    assert len(server.rejects()) == 1
+
+
+def test_an_attribute_does_not_cover_a_field(server):
+    response = server.one("t", b'{"_ward": 3}', {**JSON, "x-_ward": "4"})
+    assert response.status_code == 422
+    assert "the attribute '_ward' and a field of the records are both the column '__ward'" in response.json()["detail"]
+
+
 def test_types_that_are_made_up_for_each_content_do_not_become_columns_without_end(server, monkeypatch):
     monkeypatch.setattr("deepseek.serving.intake.contents.MOST_STORED", 4)
     kind = {"content-type": "application/vnd.apache.arrow.stream"}

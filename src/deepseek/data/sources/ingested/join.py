@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepseek.data.columns import is_text
-from deepseek.data.sources.files import reject_batch
+from deepseek.data.sources.files import RAW_CHARACTERS, reject_batch
 from deepseek.data.sources.ingested.manifest import AT, ID, attribute_name
 from deepseek.data.sources.ingested.topic import Topic
 from deepseek.data.sources.merging import MICROSECONDS, as_text
@@ -21,8 +21,6 @@ from deepseek.errors import ColumnError
 from deepseek.recipe.quantities import Duration
 from deepseek.recipe.sections import Section
 from deepseek.recipe.values import Text
-
-_RAW_CHARACTERS = 2_000
 
 
 class JoinSection(Section):
@@ -103,7 +101,7 @@ class Joined:
             rows = np.flatnonzero(self._set_aside(start, start + batch.num_rows))
             if len(rows):
                 lacking = [[name for name, one in zip(self.unmatched, self._missing, strict=True) if one[start + row]] for row in rows]
-                raw = [json.dumps(row, default=str, ensure_ascii=False)[:_RAW_CHARACTERS] for row in batch.take(pa.array(rows)).to_pylist()]
+                raw = [json.dumps(row, default=str, ensure_ascii=False)[:RAW_CHARACTERS] for row in batch.take(pa.array(rows)).to_pylist()]
                 yield reject_batch((rows + start).tolist(), [f"nothing of {', '.join(names)} belongs to it" for names in lacking], raw)
             start += batch.num_rows
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from deepseek.data.columns import EXACT
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS
 from deepseek.data.sources.sql.columns import UNREAD, Column, convert
 from deepseek.data.sources.sql.engines import ASKING, Engine
@@ -19,8 +20,6 @@ from deepseek.data.sources.sql.statements import Relation
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-_EXACT = 2**53
-"""Whole numbers up to here are floats of 64 bits exactly."""
 _ZONED = "zoned"
 _PLAIN: dict[Any, pa.DataType] = {
     bool: pa.bool_(),
@@ -136,7 +135,7 @@ class _Seen:
             return pa.timestamp("us")
         if kinds == {int}:
             return self._whole_type()
-        if kinds == {int, float} and max(-self.low, self.high) <= _EXACT:
+        if kinds == {int, float} and max(-self.low, self.high) <= EXACT:
             return pa.float64()
         if kinds in ({Decimal}, {Decimal, int}):
             whole = max(self.whole, len(str(max(-self.low, self.high))), 1)

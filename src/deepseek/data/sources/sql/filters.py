@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deepseek.data.columns import EXACT
+
 if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
@@ -35,7 +37,6 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_EXACT = 2**53
 _MOST_DOUBTFUL = 6
 
 
@@ -153,10 +154,10 @@ class _Reader:
         if pa.types.is_string(kind):
             return sa.literal(plain) == column.compare if isinstance(plain, str) and compare is operator.eq else None
         whole = pa.types.is_integer(kind) or pa.types.is_decimal(kind)
-        if isinstance(plain, int) and abs(plain) < _EXACT:
+        if isinstance(plain, int) and abs(plain) < EXACT:
             allowed = whole or (pa.types.is_float64(kind) and compare is not operator.ne)
             return compare(column.compare, sa.literal(plain)) if allowed else None
-        if isinstance(plain, float) and abs(plain) < _EXACT and compare is not operator.ne:
+        if isinstance(plain, float) and abs(plain) < EXACT and compare is not operator.ne:
             # a decimal of up to 15 digits is told from every other by its float, which Arrow compares
             fits = pa.types.is_float64(kind) or pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.precision <= 15)
             return compare(column.compare, sa.literal_column(repr(plain))) if fits else None
