@@ -18,8 +18,8 @@ from deepseek.training.autotune import Way, trial_step
 from deepseek.training.batch_dependence import STATISTICS_ROWS, has_batch_statistics
 from deepseek.training.evaluation import evaluate
 from deepseek.training.memory.live import Growth
+from deepseek.training.memory.needs import free_bytes
 from deepseek.training.state import kept_generators
-from deepseek.training.step_memory import free_bytes
 
 FIXED_BYTES = 48 << 20
 """What kernels and threads take once a step has been made."""
