@@ -50,6 +50,7 @@ from deepseek.training.guards.post_mortem import explained, first_weights
 from deepseek.training.guards.stalls import reported_stalls
 from deepseek.training.implied import callbacks_of, optimizer_of
 from deepseek.training.keeper import Keeper
+from deepseek.training.memory.allocator import freed_memory_kept
 from deepseek.training.memory.recomputation import apply_recomputation
 from deepseek.training.placed_step import PlacedStep
 from deepseek.training.placing import NOT_IN_PARTS, choose_strategy, decide_unmeasured, require_format, situation_of
@@ -180,7 +181,7 @@ class Trainer:
         self._began = time.perf_counter()
         try:
             reproducible = only_reproducible(self.settings.deterministic, compiled=self.settings.compile != "off")
-            with kept_generators(self.ranks.device), reproducible, reported_stalls(self), explained(self):
+            with kept_generators(self.ranks.device), reproducible, freed_memory_kept(), reported_stalls(self), explained(self):
                 self._start(resume)
                 with (
                     Interruption(self.stop, terminable=self.ranks.is_single) as interruption,

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from deepseek.data.batch import Batch
 from deepseek.data.loader import GROUPED_BATCHES, Loader
-from deepseek.pipeline.planning.resident import forget_highest, give_back, highest_bytes
+from deepseek.pipeline.planning.resident import forget_highest, highest_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.training.autotune import Way, trial_step
 from deepseek.training.batch_dependence import STATISTICS_ROWS, has_batch_statistics
 from deepseek.training.evaluation import evaluate
+from deepseek.training.memory.allocator import give_back
 from deepseek.training.memory.live import Growth
 from deepseek.training.memory.needs import free_bytes
 from deepseek.training.state import kept_generators

@@ -27,6 +27,7 @@ from deepseek.pipeline.run import choices_json, resolve
 from deepseek.recipe import AUTO, Recipe
 from deepseek.recipe.quantities import parse_size_bytes
 from deepseek.reporting.numbers import binary_size
+from deepseek.training.memory.allocator import freed_memory_kept
 from deepseek.training.memory.needs import FREE_SHARE, free_bytes
 
 MOST_ROWS = 1 << 20
@@ -84,7 +85,8 @@ def plan(
     alone = checked.with_decisions({f"train.{key}": (value, "devices are planned, and not used") for key, value in _ALONE.items()})
     resolved, choices = resolve(alone, dataset)
     subject = subject_of(resolved, dataset, communication=checked.train.communication)
-    planned = _Plan(subject, checked, held=(baseline, looked), devices=devices, device_memory=device_memory, measure=measure)
+    with freed_memory_kept():  # as while training
+        planned = _Plan(subject, checked, held=(baseline, looked), devices=devices, device_memory=device_memory, measure=measure)
     return {**planned.to_json(), "disk": _disk(subject, dataset, planned.memory, Path(out)), "choices": choices_json(choices)}
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -22,13 +20,6 @@ def resident_bytes() -> int:
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def give_back() -> None:
-    """Have the system's allocator give back what is free in it, where it can: glibc keeps most of it for later."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
-    if trim is not None:
-        trim(0)
 
 
 def forget_highest() -> None:
