@@ -276,7 +276,7 @@ def tft(size: Size) -> Contest:
         rows=rows,
         task={"type": "forecasting", "horizon": HORIZON, "context_length": CONTEXT},
         target=TargetSpec("values", ("load",), mean=(0.0,), std=(1.0,), rows=batch),
-        model={"type": "tft", "width": width, "heads": 4, "dropout": 0.1},
+        model={"type": "tft", "width": width, "heads": 4, "dropout": 0.1, "window_scale": False},  # as the other network
         inputs={"history": history, "known_numbers": known},
         batch=batch,
         theirs=theirs,

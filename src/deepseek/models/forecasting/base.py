@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from deepseek.data.transforms.base import InputSpec
-from deepseek.data.windows.rules import HISTORY, role_of
+from deepseek.data.windows.rules import HISTORY, HISTORY_KNOWN, role_of
 from deepseek.errors import InputError
 from deepseek.models.network import FeatureNetwork
 
 Inputs = Mapping[str, InputSpec]
 Graph = Mapping[str, nn.Module]
+_LEAST_VARIANCE = 1e-5
+"""Of standardised values: the deviation of a past that stands still is not taken for 0."""
 
 
 class Forecaster(FeatureNetwork):
@@ -76,3 +79,58 @@ class Forecaster(FeatureNetwork):
                 hint="forecasting networks go with task: {type: forecasting, …}",
             )
         return outputs // values
+
+
+def to_window_scale(ready: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    """Return inputs whose history has mean 0 and deviation 1 in each window and column, and these means and deviations, `[b, 2 · c]`.
+
+    A level or a width that was never seen in training is then no stranger; `StepDecision` brings forecasts back. Source: Kim et al.,
+    "Reversible instance normalization for accurate time-series forecasting against distribution shift", ICLR 2022,
+    https://openreview.net/forum?id=cGDAkQo1C0p; without its weights, which the layers behind have anyway.
+
+    Args:
+        ready: The inputs, the history as `[b, l, c]`; where it has gaps, also which of its values are known.
+
+    Example:
+        >>> past = torch.tensor([[[998.0], [1002.0]]])
+        >>> scaled, statistics = to_window_scale({"history": past})
+        >>> scaled["history"].flatten().round(decimals=3).tolist(), statistics.round(decimals=3).tolist()
+        ([-1.0, 1.0], [[1000.0, 2.0]])
+    """
+    history = ready[HISTORY]
+    known = ready[HISTORY_KNOWN] if HISTORY_KNOWN in ready else torch.ones_like(history)  # gaps have no say, and stay 0
+    count = known.sum(dim=1, keepdim=True).clamp(min=1.0)
+    mean = (history * known).sum(dim=1, keepdim=True) / count
+    apart = (history - mean) * known
+    deviation = (apart.square().sum(dim=1, keepdim=True) / count + _LEAST_VARIANCE).sqrt()
+    return {**ready, HISTORY: apart / deviation}, torch.cat((mean, deviation), dim=2).flatten(1)
+
+
+class StepDecision(nn.Module):
+    """One linear layer for the vectors of all steps ahead.
+
+    Args:
+        horizon: `h`.
+        width: `w`.
+        channels: `c`.
+        each: `q`.
+        window_scale: Whether each column's mean and deviation stand behind the vectors, to which forecasts are brought back.
+
+    Shape:
+        `[b, 1, h · w (+ 2 · c)]` to `[b, 1, h · c · q]`.
+    """
+
+    def __init__(self, horizon: int, width: int, *, channels: int, each: int, window_scale: bool) -> None:
+        super().__init__()
+        self._steps, self._values, self._window_scale = (horizon, width), (horizon, channels, each), window_scale
+        self.linear = nn.Linear(width, channels * each)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the numbers, step after step."""
+        flat = features.squeeze(1)
+        vectors = flat[:, : self._steps[0] * self._steps[1]]
+        out: Tensor = self.linear(vectors.reshape(-1, *self._steps))
+        if self._window_scale:
+            mean, deviation = flat[:, vectors.shape[1] :].reshape(-1, 2, 1, self._values[1], 1).unbind(dim=1)
+            out = out.reshape(-1, *self._values) * deviation + mean
+        return out.flatten(1).unsqueeze(1)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from deepseek.data.windows.rules import HISTORY
 from deepseek.models.encoders.text_rnn import Cell, run
-from deepseek.models.forecasting.base import Forecaster, Graph, Inputs
-from deepseek.models.forecasting.tft import POSITION, StepDecision
+from deepseek.models.forecasting.base import Forecaster, Graph, Inputs, StepDecision, to_window_scale
+from deepseek.models.forecasting.tft import POSITION
 from deepseek.models.forecasting.variables import VariableVectors
 from deepseek.models.layers import Depth, Probability, Width
 
@@ -34,18 +34,19 @@ class SeriesRnn(Forecaster):
         depth: How many layers the encoder has.
         attention: Whether steps ahead attend to the past; without, they know its last state only.
         dropout: The share of values dropped behind every layer, in [0, 1).
+        window_scale: Whether the targets' past is brought to mean 0 and deviation 1 in each window, and forecasts back: levels wander.
 
     Example:
         >>> from deepseek.data.transforms.base import InputSpec
         >>> from deepseek.fields import Kind
         >>> past = InputSpec("history", Kind.SERIES, ("load",), (48, 1), "float32", horizon=12)
         >>> SeriesRnn({"history": past}, {}, width=8)({"history": torch.zeros(2, 48, 1)}).shape
-        torch.Size([2, 1, 96])
+        torch.Size([2, 1, 98])
     """
 
     positions: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a component's arguments are its schema
         self,
         inputs: Inputs,
         graph: Graph,
@@ -56,10 +57,12 @@ class SeriesRnn(Forecaster):
         depth: Depth = 1,
         attention: bool = True,
         dropout: Probability = 0.1,
+        window_scale: bool = True,
     ) -> None:
         super().__init__(inputs, graph)
         make = nn.GRU if cell == "gru" else nn.LSTM
-        self.width, self._inner = self.horizon * width, width
+        self.width, self._inner = self.horizon * width + (2 * self.channels if window_scale else 0), width
+        self.window_scale = window_scale
         self.past_vectors = VariableVectors({HISTORY: self.history, **self.past, **self.known}, width, position=[POSITION])
         self.future_vectors = VariableVectors(self.known, width, position=[POSITION])
         self.static_vectors = VariableVectors(self.static, width) if self.static else None
@@ -72,8 +75,14 @@ class SeriesRnn(Forecaster):
         self.register_buffer("positions", (steps - self.context + 1).float().unsqueeze(-1) / self.context, persistent=False)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return `[b, 1, h · w]`: a vector for each step ahead."""
+        """Return `[b, 1, h · w]`: a vector for each step ahead; `[b, 1, h · w + 2 · c]` with what scales back behind them."""
         ready, length = self.ready(inputs), self.context
+        if not self.window_scale:
+            return self._vectors(ready, length).unsqueeze(1)
+        ready, statistics = to_window_scale(ready)
+        return torch.cat((self._vectors(ready, length), statistics), dim=1).unsqueeze(1)
+
+    def _vectors(self, ready: Mapping[str, Tensor], length: int) -> Tensor:
         positions = self.positions.expand(ready[HISTORY].shape[0], -1, -1)
         past_inputs = {name: ready[name][:, :length] for name in (HISTORY, *self.past, *self.known)}
         past = self.past_vectors(past_inputs, positions[:, :length]).sum(dim=-2)
@@ -90,8 +99,9 @@ class SeriesRnn(Forecaster):
             weights = (ahead @ self.key(past).transpose(1, 2) / math.sqrt(self._inner)).float().softmax(dim=-1)
             parts.append(weights.to(past.dtype) @ past)
         joined: Tensor = self.dropout(self.join(torch.cat(parts, dim=-1)).tanh())
-        return joined.flatten(1).unsqueeze(1)
+        return joined.flatten(1)
 
     def decision(self, outputs: int) -> nn.Module:
-        """Return the linear layer that all steps ahead share, `[b, 1, h · w]` to `[b, 1, h · c · q]`."""
-        return StepDecision(self.horizon, self._inner, each=self.channels * self.per_value(outputs))
+        """Return the linear layer that all steps ahead share, `[b, 1, h · w (+ 2 · c)]` to `[b, 1, h · c · q]`."""
+        each, scale = self.per_value(outputs), self.window_scale
+        return StepDecision(self.horizon, self._inner, channels=self.channels, each=each, window_scale=scale)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from deepseek.data.windows.rules import HISTORY
 from deepseek.errors import InputError
-from deepseek.models.forecasting.base import Forecaster, Graph, Inputs
+from deepseek.models.forecasting.base import Forecaster, Graph, Inputs, StepDecision, to_window_scale
 from deepseek.models.forecasting.gating import GatedResidual, GatedSkip, ReadableAttention, VariableSelection
 from deepseek.models.forecasting.variables import VariableVectors
 from deepseek.models.layers import Depth, Probability, Width
@@ -54,6 +54,8 @@ class TemporalFusionTransformer(Forecaster):
         heads: How many heads attend side by side.
         depth: How many layers the LSTM has.
         dropout: The share of values dropped before gates and behind attention, in [0, 1).
+        window_scale: Whether the targets' past is brought to mean 0 and deviation 1 in each window, and forecasts back: levels wander. The
+            paper does without.
 
     Raises:
         InputError: `width` is no multiple of `heads`.
@@ -65,7 +67,7 @@ class TemporalFusionTransformer(Forecaster):
         >>> network = TemporalFusionTransformer({"history": past}, {}, width=8, heads=2).eval()
         >>> window = {"history": torch.zeros(2, 48, 1)}
         >>> network(window).shape, network.interpretation(window).attention.shape
-        (torch.Size([2, 1, 96]), torch.Size([2, 12, 60]))
+        (torch.Size([2, 1, 98]), torch.Size([2, 12, 60]))
     """
 
     positions: Tensor
@@ -81,11 +83,13 @@ class TemporalFusionTransformer(Forecaster):
         heads: Annotated[int, Ge(1)] = 4,
         depth: Depth = 1,
         dropout: Probability = 0.1,
+        window_scale: bool = True,
     ) -> None:
         super().__init__(inputs, graph)
         if width % heads:
             raise InputError(f"width is {width}, which {heads} heads cannot share", hint="give a multiple of heads")
-        self.width = self.horizon * width
+        self.width = self.horizon * width + (2 * self.channels if window_scale else 0)
+        self.window_scale = window_scale
         self._inner = width
         static = {name: spec for name, spec in self.static.items() if spec.shape}
         self.static_vectors = VariableVectors(static, width) if static else None
@@ -110,12 +114,17 @@ class TemporalFusionTransformer(Forecaster):
         self.register_buffer("hidden", steps > steps[length:, None], persistent=False)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return `[b, 1, h · w]`: a vector for each step ahead."""
-        return self._run(inputs)[0].flatten(1).unsqueeze(1)
+        """Return `[b, 1, h · w]`: a vector for each step ahead; `[b, 1, h · w + 2 · c]` with what scales back behind them."""
+        ready = self.ready(inputs)
+        if not self.window_scale:
+            return self._run(ready)[0].flatten(1).unsqueeze(1)
+        ready, statistics = to_window_scale(ready)
+        return torch.cat((self._run(ready)[0].flatten(1), statistics), dim=1).unsqueeze(1)
 
     def decision(self, outputs: int) -> nn.Module:
-        """Return the linear layer that all steps ahead share, `[b, 1, h · w]` to `[b, 1, h · c · q]`."""
-        return StepDecision(self.horizon, self._inner, each=self.channels * self.per_value(outputs))
+        """Return the linear layer that all steps ahead share, `[b, 1, h · w (+ 2 · c)]` to `[b, 1, h · c · q]`."""
+        each, scale = self.per_value(outputs), self.window_scale
+        return StepDecision(self.horizon, self._inner, channels=self.channels, each=each, window_scale=scale)
 
     def interpretation(self, inputs: Mapping[str, Tensor]) -> Interpretation:
         """Return what the network looks at in these windows; in the mode that it is in, so `eval()` it first.
@@ -124,7 +133,8 @@ class TemporalFusionTransformer(Forecaster):
             inputs: The batch's tensors by input name.
         """
         with torch.no_grad():
-            _, past, future, static, attention = self._run(inputs)
+            ready = self.ready(inputs)
+            _, past, future, static, attention = self._run(to_window_scale(ready)[0] if self.window_scale else ready)
         return Interpretation(
             dict(zip(self.past_vectors.names, past.unbind(dim=-1), strict=True)),
             dict(zip(self.future_vectors.names, future.unbind(dim=-1), strict=True)),
@@ -132,9 +142,9 @@ class TemporalFusionTransformer(Forecaster):
             attention,
         )
 
-    def _run(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    def _run(self, ready: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
         """Return the vectors of the steps ahead, and the weights: of the past's, the future's and the static variables, and attention."""
-        ready, length = self.ready(inputs), self.context
+        length = self.context
         rows = ready[HISTORY].shape[0]
         fixed, static_weights = self._static(ready)
         selecting, enriching, *states = fixed
@@ -167,26 +177,3 @@ class TemporalFusionTransformer(Forecaster):
             past, last = run_from(encoder, past, hidden=nothing if hidden is None else hidden, cell=nothing if cell is None else cell)
             future, _ = run_from(decoder, future, hidden=past[:, -1], cell=last)
         return torch.cat((past, future), dim=1)
-
-
-class StepDecision(nn.Module):
-    """One linear layer for the vectors of all steps ahead.
-
-    Args:
-        horizon: `h`.
-        width: `w`.
-        each: How many numbers a step wants.
-
-    Shape:
-        `[b, 1, h · w]` to `[b, 1, h · each]`.
-    """
-
-    def __init__(self, horizon: int, width: int, *, each: int) -> None:
-        super().__init__()
-        self._steps = (horizon, width)
-        self.linear = nn.Linear(width, each)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the numbers, step after step."""
-        out: Tensor = self.linear(features.reshape(-1, *self._steps))
-        return out.flatten(1).unsqueeze(1)

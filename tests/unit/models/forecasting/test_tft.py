@@ -9,6 +9,7 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.data.windows.rules import HISTORY, HISTORY_KNOWN
 from deepseek.errors import InputError
 from deepseek.fields import Kind
+from deepseek.models.forecasting.base import to_window_scale
 from deepseek.models.forecasting.gating import GatedResidual, ReadableAttention, VariableSelection
 from deepseek.models.forecasting.recurrent import SeriesRnn
 from deepseek.models.forecasting.tft import TemporalFusionTransformer
@@ -87,6 +88,36 @@ class TestNetworks:
         with torch.no_grad():
             exported = torch.export.export(whole, (inputs,), dynamic_shapes=dynamic).module()
             torch.testing.assert_close(exported(more), whole(more), rtol=1e-4, atol=1e-5)
+
+
+class TestWindowScale:
+    @pytest.mark.parametrize("kind", [TemporalFusionTransformer, SeriesRnn])
+    @pytest.mark.parametrize("window_scale", [True, False])
+    def test_forecasts_move_and_stretch_with_the_past(self, kind, window_scale):
+        """A level and a width that training never saw make no difference; without the scale of the window they do."""
+        extra = {"heads": 2} if kind is TemporalFusionTransformer else {}
+        network, decision = build(kind, FEW, window_scale=window_scale, **extra)
+        past = torch.randn(3, CONTEXT, 2)
+        level, width = torch.tensor([100.0, -7.0]), torch.tensor([20.0, 3.0])
+        plain, moved = (decision(network({HISTORY: history})).reshape(3, HORIZON, 2, 3) for history in (past, past * width + level))
+        as_moved = torch.allclose(moved, plain * width[:, None] + level[:, None], rtol=1e-3, atol=1e-2)
+        assert as_moved == window_scale
+
+    def test_what_is_not_known_has_no_say_in_the_scale(self):
+        past, known = torch.randn(2, CONTEXT, 2), torch.ones(2, CONTEXT, 2)
+        known[:, 3:6, 0] = 0.0
+        wild = torch.where(known > 0, past, torch.full_like(past, 50.0))
+        scaled, statistics = to_window_scale({HISTORY: wild, HISTORY_KNOWN: known})
+        left = past[:, [*range(3), *range(6, CONTEXT)], 0]
+        torch.testing.assert_close(statistics[:, 0], left.mean(dim=1))
+        torch.testing.assert_close(statistics[:, 2], left.std(dim=1, correction=0), rtol=1e-3, atol=1e-4)
+        assert (scaled[HISTORY][:, 3:6, 0] == 0).all()
+
+    def test_a_past_that_stands_still_or_is_unknown_stays_finite(self):
+        for history, known in ((torch.full((1, CONTEXT, 2), 3.0), torch.ones(1, CONTEXT, 2)), (torch.zeros(1, CONTEXT, 2),) * 2):
+            scaled, statistics = to_window_scale({HISTORY: history, HISTORY_KNOWN: known})
+            assert torch.isfinite(scaled[HISTORY]).all()
+            assert torch.isfinite(statistics).all()
 
 
 class _Whole(nn.Module):
