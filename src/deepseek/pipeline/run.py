@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, cpu_count, fspath
 from pathlib import Path
@@ -74,7 +75,8 @@ def run(
     try:
         result = _road(recipe, overrides=overrides, resume=resume, out=out, began=began)
     except BaseException:
-        team.tell({"do": FAIL})
+        with suppress(RuntimeError):  # whoever kept the store may be gone: what has failed is to be told, not that
+            team.tell({"do": FAIL})
         raise
     team.tell({"do": END, "run": str(result.run.absolute())})
     return result
@@ -106,10 +108,10 @@ def _road(
             return finished(folder)
     else:
         folder = RunFolder.create(Path(out), checked.name)
-        mark(folder)
         keep_recipe(checked, folder.recipe)
         if given is not None and given.decisions.is_file() and not overrides:
             write_json(folder.decisions, {"measured": read_json(given.decisions).get("measured")})
+    mark(folder)
     progress.log(f"run {folder.path}")
     cache = StageCache(Path(out) / CACHE)
     dataset = make_dataset(checked, cache)
