@@ -152,7 +152,8 @@ def test_a_job_that_is_told_to_end_saves_its_last_step(folder):
     recipe(folder, "fsdp", "{type: mishap, kind: wait}")
     text = (folder / "customers.yaml").read_text().replace("every_s: 0.01", "every_s: 100000")
     (folder / "customers.yaml").write_text(text)
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "deepseek", "run", "customers.yaml"]
+    patient = ["--shutdown-timeout", "190"]  # a machine may be slow
+    words = ["-m", "torch.distributed.run", "--standalone", *patient, "--nproc-per-node", "2", "-m", "deepseek", "run", "customers.yaml"]
     process = subprocess.Popen([sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(folder / "mishap-was-here", process)
@@ -173,7 +174,7 @@ def test_a_machine_that_joins_goes_on_with_the_run_that_was_begun_before(folder)
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     meeting = ["--nnodes", "1:2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-conf", "last_call_timeout=1"]
-    words = ["-m", "torch.distributed.run", *meeting, "--local-addr", "127.0.0.1", "--nproc-per-node", "1", "--max-restarts", "0"]
+    words = ["-m", "torch.distributed.run", *meeting, "--local-addr", "127.0.0.1", "--nproc-per-node", "1", "--shutdown-timeout", "190"]
     # or this PyTorch never tells a machine that joins later where rank 0 is
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     command = [sys.executable, *words, "-m", "deepseek", "run", "customers.yaml"]
