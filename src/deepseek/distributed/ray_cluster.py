@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -67,8 +69,8 @@ def launch_on_ray(
         actors = [kind.remote(rank, ranks, device if on_accelerators else "cpu") for rank in range(ranks)]
         places = ray.get([actor.place.remote() for actor in actors])
         host, port = ray.get(actors[0].open_store.remote())
-        nodes = Counter(node for node, _ in places)
-        meetings = [_Meeting(host, port, timeout_s, nodes[node]) for node, _ in places]
+        nodes = Counter(place.node for place in places)
+        meetings = [_Meeting(host, port, timeout_s, nodes[place.node]) for place in places]
         waiting = {actor.run.remote(function, args, meetings[rank]): rank for rank, actor in enumerate(actors)}
         return _collect(ray, waiting, places)
     except ray.exceptions.RayError as error:
@@ -80,6 +82,21 @@ def launch_on_ray(
             ray.util.remove_placement_group(group)  # else it stays reserved as long as whoever began Ray goes on
         if own:
             ray.shutdown()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a rank is.
+
+    Attributes:
+        node: The node of Ray.
+        machine: What tells processes that this one may send signals to from others.
+        pid: Its process there.
+    """
+
+    node: str
+    machine: str
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -106,9 +123,9 @@ class _Rank:
         self._rank, self._ranks, self._device = rank, ranks, device
         self._store: Any = None
 
-    def place(self) -> tuple[str, int]:
-        """Return the machine that this process runs on, and its number there."""
-        return str(_ray().get_runtime_context().get_node_id()), os.getpid()
+    def place(self) -> _Place:
+        """Return where this process is."""
+        return _Place(str(_ray().get_runtime_context().get_node_id()), _machine(), os.getpid())
 
     def open_store(self) -> tuple[str, int]:
         """Open the store of the job here; return where the others find it."""
@@ -168,7 +185,7 @@ def _require_places(ray: Any, group: Any, ranks: int, *, wanted: dict[str, float
         )
 
 
-def _collect(ray: Any, waiting: dict[Any, int], places: Sequence[tuple[str, int]]) -> Any:
+def _collect(ray: Any, waiting: dict[Any, int], places: Sequence[_Place]) -> Any:
     """Return what rank 0 returned; raise what the rank raised whose failure was the reason of the others'."""
     outcome = Outcome()
     try:
@@ -186,16 +203,19 @@ def _collect(ray: Any, waiting: dict[Any, int], places: Sequence[tuple[str, int]
     return outcome.end()
 
 
-def _let_save(ray: Any, place: tuple[str, int], waiting: dict[Any, int]) -> None:
+def _let_save(ray: Any, place: _Place, waiting: dict[Any, int]) -> None:
     """Tell rank 0 to end, which tells the others, and wait until they have saved.
 
     Raises:
         DeepSeekError: A rank failed when it was told to end.
         RunError: A rank has not ended.
     """
-    node, pid = place
-    there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-    ray.remote(num_cpus=0, scheduling_strategy=there)(_terminate).remote(pid)
+    if place.machine == _machine():
+        _terminate(place.pid)
+    else:  # a process has to be started there for it
+        there = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id=place.node, soft=False)
+        told = ray.remote(num_cpus=0, scheduling_strategy=there)(_terminate).remote(place.pid)
+        ray.wait([told], timeout=INTERRUPTED_S)
     ended, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=INTERRUPTED_S)
     for one in ended:
         with suppress(ray.exceptions.RayError):  # it ended before it could be asked to
@@ -207,7 +227,16 @@ def _let_save(ray: Any, place: tuple[str, int], waiting: dict[Any, int]) -> None
 
 
 def _terminate(pid: int) -> None:
-    os.kill(pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _machine() -> str:
+    """Return what processes have in common whose numbers mean the same: a machine, and on it what containers keep apart."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # no Linux: the name has to do
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(), str(Path("/proc/self/ns/pid").readlink())]
+    return "-".join(parts)
 
 
 def _ray() -> Any:

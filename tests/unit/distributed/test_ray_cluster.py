@@ -8,7 +8,7 @@ import pytest
 
 from deepseek.distributed import ray_cluster
 from deepseek.distributed.launch import Failure
-from deepseek.errors import DataError, RunError
+from deepseek.errors import CheckpointError, DataError, RunError
 
 
 class RayError(Exception):
@@ -54,7 +54,9 @@ def test_accelerators_are_taken_where_one_is_named_or_the_cluster_has_enough(cap
 
 
 def collect(*answers):
-    return ray_cluster._collect(FakeRay(answers), {rank: rank for rank in range(len(answers))}, [("node", 1)] * len(answers))
+    return ray_cluster._collect(
+        FakeRay(answers), {rank: rank for rank in range(len(answers))}, [ray_cluster._Place("node", "machine", 1)] * len(answers)
+    )
 
 
 def test_the_reason_is_raised_and_not_what_it_led_to_on_another_rank():
@@ -76,3 +78,30 @@ def test_where_there_is_no_cluster_it_says_how_to_start_one():
     with pytest.raises(RunError, match="no Ray cluster at 'auto'") as caught:
         ray_cluster._join(FakeRay(), "auto")
     assert "ray start" in caught.value.hint
+
+
+class Interrupted(FakeRay):
+    """A cluster that Ctrl-C comes to while its ranks are waited for; told to end, they save or say why not."""
+
+    def wait(self, refs, *, num_returns, timeout):
+        if timeout is None:
+            raise KeyboardInterrupt
+        return (refs, []) if self.resources["ends"] else ([], refs)
+
+
+@pytest.mark.parametrize(
+    ("answers", "ends", "error", "words"),
+    [
+        (("saved",), True, KeyboardInterrupt, ""),
+        ((Failure("SystemExit", "143", None, "…"),), True, KeyboardInterrupt, ""),
+        ((Failure("CheckpointError", "the disk is full", None, "…"),), True, CheckpointError, "rank 0: the disk is full"),
+        (("saved",), False, RunError, "rank 0 had not ended"),
+    ],
+)
+def test_who_is_interrupted_hears_what_became_of_the_ranks(monkeypatch, answers, ends, error, words):
+    told = []
+    monkeypatch.setattr(ray_cluster, "_terminate", told.append)
+    place = ray_cluster._Place("node", ray_cluster._machine(), 7)
+    with pytest.raises(error, match=words):
+        ray_cluster._collect(Interrupted(answers, ends=ends), {0: 0}, [place])
+    assert told == [7]
