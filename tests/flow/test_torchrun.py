@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,10 +30,14 @@ class Mishap(Callback):
         self.kind, self.once = kind, once
 
     def on_validation(self, trainer):
-        mark = pathlib.Path("mishap-was-here")
-        if trainer.ranks.rank != 1 or trainer.state.epoch != 3 or (self.once and mark.exists()):
+        mark, waits = pathlib.Path("mishap-was-here"), self.kind == "wait"
+        if trainer.ranks.rank != int(not waits) or trainer.state.epoch != 3 or (self.once and mark.exists()):
             return
         mark.write_text(str(os.getpid()))
+        while waits and not trainer.stopped_reason:
+            time.sleep(0.05)
+        if waits:
+            return
         if self.kind != "raise":
             time.sleep(2.5)  # until the watch has written where this is
             os.kill(os.getpid(), getattr(signal, self.kind))
@@ -63,6 +68,14 @@ def torchrun(folder, *options, status=0, arguments=(), name=None):
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done
+
+
+def wait_for(path, process):
+    until = time.monotonic() + 300
+    while not path.exists():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def losses(run: Path):
@@ -134,6 +147,54 @@ def test_a_job_with_a_name_goes_on_with_what_it_has_begun(folder):
 
 
 @pytest.mark.slow
+def test_a_job_that_is_told_to_end_saves_its_last_step(folder):
+    """As when a cluster takes its machines back: torchrun passes the signal on, and nobody but the ranks can heed it."""
+    recipe(folder, "fsdp", "{type: mishap, kind: wait}")
+    text = (folder / "customers.yaml").read_text().replace("every_s: 0.01", "every_s: 100000")
+    (folder / "customers.yaml").write_text(text)
+    patient = ["--shutdown-timeout", "190"]  # a machine may be slow
+    words = ["-m", "torch.distributed.run", "--standalone", *patient, "--nproc-per-node", "2", "-m", "deepseek", "run", "customers.yaml"]
+    process = subprocess.Popen([sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(folder / "mishap-was-here", process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=200)
+    finally:
+        process.kill()
+    (saved,) = (folder / "runs/customers/001/checkpoints").glob("step-*")
+    (step,) = [entry["step"] for entry in json.loads((saved / "state.json").read_text())["state"]["history"]][-1:]
+    assert int(saved.name[5:]) == step  # where it was when the signal came
+
+
+@pytest.mark.slow
+def test_a_machine_that_joins_goes_on_with_the_run_that_was_begun_before(folder):
+    """torchrun does not count that it starts the processes anew, the job has no name, and there was one process before."""
+    recipe(folder, "ddp", "{type: mishap, kind: wait}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    meeting = ["--nnodes", "1:2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-conf", "last_call_timeout=1"]
+    words = ["-m", "torch.distributed.run", *meeting, "--local-addr", "127.0.0.1", "--nproc-per-node", "1", "--shutdown-timeout", "190"]
+    # or this PyTorch never tells a machine that joins later where rank 0 is
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    command = [sys.executable, *words, "-m", "deepseek", "run", "customers.yaml"]
+    machines = [subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)]
+    try:
+        wait_for(folder / "mishap-was-here", machines[0])  # alone, in the third epoch
+        machines.append(subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment))
+        told = [machine.communicate(timeout=300)[1] for machine in machines]
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert [machine.returncode for machine in machines] == [0, 0], told
+    assert [path.name for path in (folder / "runs/customers").iterdir()] == ["001"]
+    assert "started anew by torchrun: going on with" in "".join(told)
+    recipe(folder, "auto")
+    subprocess.run([sys.executable, "-m", "deepseek", "run", "customers.yaml"], cwd=folder, capture_output=True, check=True)
+    assert losses(folder / "runs/customers/001") == pytest.approx(losses(folder / "runs/customers/002"), abs=1e-5)
+
+
+@pytest.mark.slow
 def test_one_ranks_error_reaches_the_console_and_all_stop(folder):
     recipe(folder, "ddp", "{type: mishap, once: false}")
     done = torchrun(folder, status=1)
@@ -151,11 +212,7 @@ def test_a_rank_that_is_stopped_is_named_and_torchrun_ends(folder):
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "deepseek", "run", "customers.yaml"]
     process = subprocess.Popen([sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True)
     try:
-        mark = folder / "mishap-was-here"
-        until = time.monotonic() + 300
-        while not mark.exists():
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        wait_for(folder / "mishap-was-here", process)
         _, told = process.communicate(timeout=200)  # torchrun first asks the stopped one to end, and kills it half a minute later
     finally:
         process.send_signal(signal.SIGKILL)

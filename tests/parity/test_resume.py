@@ -209,3 +209,12 @@ def test_a_signal_saves_the_last_step_before_it_ends_the_run(small, tmp_path, nu
     resumed.fit(resume=True)
     assert [entry["loss"] for entry in resumed.history] == [entry["loss"] for entry in whole.history]
     assert all(map(torch.equal, whole.model.parameters(), resumed.model.parameters()))
+
+
+def test_it_is_not_said_that_all_was_saved_where_the_disk_is_full(small, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(CheckpointError, match="disk is full"):
+        trainer(small, tmp_path, callbacks=[Interrupt(7, signal.SIGINT)], checkpoint_every=None).fit()

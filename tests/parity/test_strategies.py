@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -170,6 +171,77 @@ def test_a_damaged_or_missing_part_is_named_and_the_checkpoint_before_is_whole(j
         jobs.go_on(RankContext(), {"strategy": "auto", "folder": folder})
     shutil.rmtree(folder / "checkpoints/step-000012")
     require_same(jobs.go_on(RankContext(), {"strategy": "auto", "folder": folder}), jobs.fit(RankContext(), "auto"))
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """What two ranks do one thing after another, for each of the tests below: to start them takes longer than to train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(JOBS)
+        import strategy_jobs
+
+        folder = tmp_path_factory.mktemp("together")
+        strategy_jobs.fit_until(RankContext(), 6, {**strategy_jobs.NORMED, "folder": folder / "one"})
+        yield folder, launch(strategy_jobs.fit_together, 2, folder, device="cpu")
+
+
+def test_steps_count_the_same_rows_on_another_number_of_ranks(jobs, together):
+    """Batch statistics need two rows a rank: whether a small last batch is joined to another is settled once, for all ranks to come."""
+    folder, found = together
+    _, history, _ = jobs.go_on(RankContext(), {**jobs.NORMED, "folder": folder / "two"})  # begun by two, with 5 steps an epoch
+    assert [entry["step"] for entry in history] == [5, 10, 15, 20]
+    assert "begun with 6 batches, the last of 3 rows, and 2 ranks need 2 rows each" in found["refused"]
+
+
+def test_a_rank_without_rows_leaves_batch_statistics_alone(together):
+    """In four pieces a rank's last batch of two or three rows is one piece, and what goes through for the others does not count."""
+    in_pieces, whole = together[1]["normed"]
+    assert [entry["step"] for entry in in_pieces[1]] == [entry["step"] for entry in whole[1]]
+    assert all(np.isfinite(value).all() for value in in_pieces[0].values())
+
+
+def test_a_weight_that_two_layers_of_a_stage_share_is_one(jobs, together):
+    wanted = jobs.fit_entwined(RankContext(), "auto")
+    for found in together[1]["entwined"]:
+        require_same(found, wanted)
+
+
+def test_what_metrics_decide_is_decided_alike(together):
+    folder, _ = together
+    assert (folder / "history-0").read_text() == (folder / "history-1").read_text()
+
+
+def test_what_a_model_in_parts_asks_of_its_devices_is_counted_too(jobs, together):
+    ((wanted, _),) = jobs.flops_by(RankContext(), ["auto"])
+    for flops, used in together[1]["flops"]:
+        assert flops == wanted > 0
+        assert used > 0
+
+
+def test_a_rank_that_does_not_see_the_checkpoint_of_rank_0_says_so(jobs, together, tmp_path):
+    """On a network disk a new folder may be seen late: each for itself, ranks would go on from different steps."""
+    begun = together[0] / "apart/checkpoints/step-000005"
+    folders = [tmp_path / "0", tmp_path / "1"]
+    for folder in folders:
+        shutil.copytree(begun, folder / "checkpoints/step-000005")
+    shutil.copytree(begun, folders[0] / "checkpoints/step-000010")
+    with pytest.raises(CheckpointError, match=r"rank 1 does not see .*step-000010, from which rank 0 goes on"):
+        launch(jobs.go_on_apart, 2, folders, device="cpu")
+
+
+@pytest.mark.parametrize(("number", "strategy"), [(signal.SIGTERM, "fsdp"), (signal.SIGINT, "ddp")])
+def test_a_signal_to_any_rank_saves_the_last_step_on_all(jobs, tmp_path, number, strategy):
+    ends = KeyboardInterrupt if number == signal.SIGINT else RunError
+    with pytest.raises(ends):
+        launch(jobs.fit_signalled, 2, 1, 7, number, {"strategy": strategy, "folder": tmp_path}, device="cpu")
+    (saved,) = (tmp_path / "checkpoints").glob("step-*")
+    assert 7 <= int(saved.name[5:]) < 24
+    require_same(jobs.go_on(RankContext(), {"strategy": "auto", "folder": tmp_path}), jobs.fit(RankContext(), "auto"))
+
+
+def test_it_is_not_said_that_all_was_saved_where_the_disk_of_rank_0_is_full(jobs, tmp_path):
+    with pytest.raises(CheckpointError, match=r"rank 0: .*the disk is full"):
+        launch(jobs.fit_signalled_on_a_full_disk, 2, {"strategy": "ddp", "folder": tmp_path}, device="cpu")
 
 
 def test_a_full_disk_ends_the_run_with_the_reason_and_the_last_good_checkpoint(jobs, tmp_path):

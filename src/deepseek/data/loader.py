@@ -49,6 +49,8 @@ class Loader:
         shares: In what proportion the ranks share a batch, a whole number a rank, at least 1; evenly where not given.
         shuffle: Whether the order is random; without, rows come in the dataset's order.
         least: The fewest rows of a share, at least 0: a last batch with smaller ones is joined to the batch before.
+        steps: How many batches an epoch has, where that was settled before for other ranks: a last batch is then joined or not as it was
+            then, or steps would count other rows.
         prefetch: Whether a background thread gathers ahead; `auto` times the first batches and starts one if they are costly.
         pin: Whether batches are gathered into page-locked memory, for copies to a GPU that overlap with computing.
         group_lengths: Whether rows of like length come together, so that ragged inputs are padded less. Every row still comes once an
@@ -77,6 +79,7 @@ class Loader:
         shares: Sequence[int] | None = None,
         shuffle: bool = True,
         least: int = 0,
+        steps: int | None = None,
         prefetch: bool | Literal["auto"] = "auto",
         pin: bool = False,
         group_lengths: bool | Literal["auto"] = "auto",
@@ -102,8 +105,14 @@ class Loader:
         self.group_lengths = dataset.is_ragged and (shuffle if group_lengths == "auto" else group_lengths)
         self._grouped: dict[tuple[int, int], np.ndarray] = {}
         whole, rest = divmod(self.length, batch_size)
-        self._joined = 0 < rest < least * ranks
+        small = 0 < rest < least * ranks
+        self._joined = steps == whole if rest and steps in (whole, whole + 1) else small
         self._steps = whole if self._joined else whole + bool(rest)
+        if small and not self._joined:
+            raise InputError(
+                f"an epoch was begun with {steps} batches, the last of {rest} rows, and {ranks} ranks need {least} rows each",
+                hint=f"go on with at most {max(rest // least, 1)} devices, or start a new run",
+            )
         # ragged inputs are padded to the longest row of their own batch
         self._together = 1 if dataset.is_ragged else max(min(GROUP_BYTES // max(dataset.row_bytes * batch_size, 1), MOST_TOGETHER), 1)
 

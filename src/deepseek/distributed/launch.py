@@ -6,6 +6,7 @@ comes. A rank whose parent has died, killed or not, ends by itself.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
@@ -31,7 +32,11 @@ from deepseek.errors import DeepSeekError, RunError
 
 COLLECTIVE_S = 300.0
 """How long a collective may take before a rank gives up, in seconds."""
-_INTERRUPTED_S = 30.0
+INTERRUPTED_S = 30.0
+"""How long ranks that were interrupted have for saving, in seconds."""
+_ENDED = (KeyboardInterrupt.__name__, SystemExit.__name__)
+_GONE = ("connection", "peer", "socket", "timed out", "timeout", "broken pipe", "gloo", "nccl")
+"""What is said by collectives of which a rank is missing."""
 _LOST = "a rank or the network between ranks is gone: look at what the others say; a resume goes on from the last checkpoint"
 
 
@@ -44,12 +49,14 @@ class Failure:
         message: What happened.
         hint: What to do about it.
         trace: The traceback.
+        echo: Whether it came out of what ranks send each other, and so may only be what another rank's failure has led to.
     """
 
     kind: str
     message: str
     hint: str | None
     trace: str
+    echo: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ def launch(function: Callable[..., Any], devices: int, *args: Any, device: str =
             return _collect(pipes)
     except (KeyboardInterrupt, SystemExit) as wish:
         _let_save(processes, told=isinstance(wish, KeyboardInterrupt))
+        _require_ended(processes, pipes)
         raise
     finally:
         _stop(processes)
@@ -122,12 +130,39 @@ def _let_save(processes: Sequence[Any], *, told: bool) -> None:
         processes: The ranks.
         told: Whether they know already: a terminal sends Ctrl-C to all of them.
     """
-    until = time.monotonic() + _INTERRUPTED_S
+    until = time.monotonic() + INTERRUPTED_S
     for process in processes:
         if not told and process.is_alive():
             os.kill(process.pid, signal.SIGINT)
     for process in processes:
         process.join(max(until - time.monotonic(), 0.0))
+
+
+def _require_ended(processes: Sequence[Any], pipes: Sequence[Connection]) -> None:
+    """Let it not be thought that ranks have saved which have not.
+
+    Raises:
+        DeepSeekError: A rank failed when it was told to end.
+        RunError: A rank has not ended.
+    """
+    if late := [process.name for process in processes if process.is_alive()]:
+        raise RunError(
+            f"interrupted, and {', '.join(late)} had not ended after {INTERRUPTED_S:g} s, and was killed",
+            hint="a resume goes on from the last checkpoint that was whole by then",
+        )
+    for rank, pipe in enumerate(pipes):
+        with suppress(EOFError):  # it has been heard already
+            require_saved(rank, pipe.recv())
+
+
+def require_saved(rank: int, answer: Any) -> None:
+    """Look at what a rank that was told to end has come to.
+
+    Raises:
+        DeepSeekError: Something else: it could not save.
+    """
+    if isinstance(answer, Failure) and not answer.echo and answer.kind not in _ENDED:
+        raise rebuild(rank, answer)
 
 
 def join_group(context: RankContext, *, timeout_s: float = COLLECTIVE_S) -> None:
@@ -147,24 +182,67 @@ def join_group(context: RankContext, *, timeout_s: float = COLLECTIVE_S) -> None
         dist.init_process_group(backend, store=own, rank=context.rank, world_size=context.ranks, timeout=limit)
 
 
+class Outcome:
+    """What the ranks of a job come to: what rank 0 returns, or the failure that is the reason of the others'.
+
+    A rank that fails closes its connections, and those that waited for it fail, too; their word may arrive first.
+
+    Args:
+        patience_s: How long to wait for the reason after the first rank has failed because another was gone.
+    """
+
+    def __init__(self, *, patience_s: float = 5.0) -> None:
+        self._patience_s = patience_s
+        self._echo: tuple[int, Failure] | None = None
+        self._until = math.inf
+        self.result: Any = None
+
+    @property
+    def left_s(self) -> float | None:
+        """How long to wait for the next answer; nothing for however long it takes."""
+        return None if self._echo is None else max(self._until - time.monotonic(), 0.0)
+
+    def take(self, rank: int, answer: Any) -> None:
+        """Take what a rank has returned, or what it has failed with.
+
+        Raises:
+            DeepSeekError: It has failed, and not because another was gone.
+            KeyboardInterrupt: It was interrupted.
+        """
+        if not isinstance(answer, Failure):
+            self.result = answer if rank == 0 else self.result
+        elif answer.kind == KeyboardInterrupt.__name__:
+            raise KeyboardInterrupt
+        elif not answer.echo:
+            raise rebuild(rank, answer)
+        elif self._echo is None:
+            self._echo, self._until = (rank, answer), time.monotonic() + self._patience_s
+
+    def end(self) -> Any:
+        """Return what rank 0 has returned, when no answer is waited for any more.
+
+        Raises:
+            DeepSeekError: A rank has failed because another was gone, and none has said why.
+        """
+        if self._echo is not None:
+            raise rebuild(*self._echo)
+        return self.result
+
+
 def _collect(pipes: list[Connection]) -> Any:
     ranks = {id(pipe): rank for rank, pipe in enumerate(pipes)}
-    waiting, result = list(pipes), None
-    while waiting:
-        for pipe in wait(waiting):
+    waiting, outcome = list(pipes), Outcome()
+    while waiting and (ready := wait(waiting, outcome.left_s)):
+        for pipe in ready:
             assert isinstance(pipe, Connection)
+            waiting.remove(pipe)
             rank = ranks[id(pipe)]
             try:
                 answer = pipe.recv()
             except EOFError:
                 raise RunError(f"rank {rank} died without a word", hint="it was killed, most likely for memory") from None
-            if isinstance(answer, Failure):
-                if answer.kind == KeyboardInterrupt.__name__:
-                    raise KeyboardInterrupt
-                raise rebuild(rank, answer)
-            result = answer if rank == 0 else result
-            waiting.remove(pipe)
-    return result
+            outcome.take(rank, answer)
+    return outcome.end()
 
 
 def rebuild(rank: int, failure: Failure) -> DeepSeekError:
@@ -205,14 +283,18 @@ def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, arg
 
 def failure_of(error: BaseException, trace: str) -> Failure:
     """Return an error with its traceback as it is sent to another process."""
-    hint = getattr(error, "hint", None) or (_LOST if _between_ranks(error) else None)
-    return Failure(type(error).__name__, getattr(error, "message", str(error)), hint, trace)
+    echo = _between_ranks(error)
+    hint = getattr(error, "hint", None) or (_LOST if echo else None)
+    return Failure(type(error).__name__, getattr(error, "message", str(error)), hint, trace, echo)
 
 
 def _between_ranks(error: BaseException) -> bool:
-    """Say whether an error came out of what ranks send each other."""
+    """Say whether an error came out of what ranks send each other: out of PyTorch's collectives, and not of a tensor that does not fit."""
+    if isinstance(error, dist.DistError):
+        return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(frames) and any(part in frames[-1].f_code.co_filename for part in WAITING)
+    waited = bool(frames) and any(part in frames[-1].f_code.co_filename for part in WAITING)
+    return waited and any(word in str(error).lower() for word in _GONE)
 
 
 def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
@@ -192,6 +192,24 @@ def broadcast_message(values: Sequence[int], context: RankContext) -> list[int]:
     message = torch.tensor(values, dtype=torch.int64, device=context.device)
     dist.broadcast(message, src=0)
     return [int(value) for value in message.tolist()]
+
+
+def largest_across(value: int, context: RankContext) -> int:
+    """Return the largest of the ranks' integers on every rank."""
+    if context.is_single:
+        return value
+    message = torch.tensor([value], dtype=torch.int64, device=context.device)
+    dist.all_reduce(message, op=dist.ReduceOp.MAX)
+    return int(message)
+
+
+def broadcast_numbers(numbers: Mapping[str, float], context: RankContext) -> dict[str, float]:
+    """Return rank 0's numbers, bit for bit, on every rank, by the names that all of them have: what is decided by them is decided alike."""
+    if context.is_single:
+        return dict(numbers)
+    message = torch.tensor([*numbers.values()], dtype=torch.float64, device=context.device)
+    dist.broadcast(message, src=0)
+    return dict(zip(numbers, message.tolist(), strict=True))
 
 
 def _complete(runs: Sequence[_Run]) -> None:

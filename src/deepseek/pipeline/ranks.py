@@ -24,6 +24,8 @@ from deepseek.training import TrainSettings
 FIT, END, FAIL = "fit", "end", "fail"
 """What rank 0 tells the others: train with me; we are done; I have failed."""
 _SPARE_S = 60.0
+_NEVER_S = 365 * 86_400.0
+"""A collective has to be given a limit: a year, where nothing is to be stopped."""
 STARTED_BY = "job.json"
 """The file in a run's folder that says which of torchrun's jobs began it."""
 
@@ -61,7 +63,7 @@ def fit_everywhere(
 
 def collective_s(settings: TrainSettings) -> float:
     """Return how long a collective may take: longer than the watch waits, so that it says which rank hangs before one fails."""
-    return max(COLLECTIVE_S, (settings.stall_s or 0.0) + _SPARE_S)
+    return _NEVER_S if settings.stall_s is None else max(COLLECTIVE_S, settings.stall_s + _SPARE_S)
 
 
 @contextmanager
@@ -79,29 +81,41 @@ def named(rank: int) -> Iterator[None]:
 
 
 def mark(folder: RunFolder) -> None:
-    """Note in a run's folder which of torchrun's jobs began it."""
+    """Note in a run's folder which of torchrun's jobs has begun it, or goes on with it."""
     if (team := team_of_environment()) is not None:
-        write_json(folder.path / STARTED_BY, {"job": team.identity})
+        write_json(folder.path / STARTED_BY, {"job": team.name, "agents": sorted(team.agents), "word": team.word})
 
 
 def begun_by_this_job(runs: Path) -> RunFolder | None:
     """Return the run that this job had begun before torchrun started its processes anew; nothing where there is none.
 
-    A job that has a name is known by it: it goes on with what a job of that name has begun and not brought to its end.
+    A job is known by the processes of torchrun that started its ranks. One that has a name is known by it, too: it goes on with what a job
+    of that name has begun and not brought to its end.
 
     Args:
         runs: The folder of the runs of this recipe's name.
     """
     team = team_of_environment()
-    if team is None or not (team.restarts or team.named) or not runs.is_dir():
+    if team is None or not runs.is_dir():
         return None
-    for path in reversed(standing_runs(runs)):
-        told = path / STARTED_BY
-        if told.is_file() and read_json(told)["job"] == team.identity:
-            run = RunFolder(path)
-            if run.metrics.is_file() and not team.restarts:
-                return None  # an earlier job of this name came to its end
-            why = f"started anew, {team.restarts} times so far" if team.restarts else f"begun by the job {team.identity!r}"
-            progress.log(f"{why}: going on with {path}")
+    others: list[RunFolder] = []
+    for run in map(RunFolder, reversed(standing_runs(runs))):
+        told = run.path / STARTED_BY
+        begun = read_json(told) if told.is_file() else {}
+        if not begun or begun["word"] == team.word:  # not under torchrun; or by these very processes, which train once more
+            continue
+        if not team.agents.isdisjoint(begun["agents"]):
+            progress.log(f"started anew by torchrun: going on with {run.path}")
             return run
+        if team.name is not None and begun["job"] == team.name:
+            if run.metrics.is_file():
+                break  # an earlier job of this name came to its end
+            progress.log(f"begun by the job {team.name!r}: going on with {run.path}")
+            return run
+        others.append(run)
+    if team.name is None and team.agents and others and not others[0].metrics.is_file():
+        progress.warn(
+            f"{others[0].path} was begun by another job of torchrun and is not finished; a new run begins. A job goes on with its run "
+            "where --rdzv-id gives it a name, or one of torchrun's processes that began it is still there; --resume goes on with the newest"
+        )
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, cpu_count, fspath
 from pathlib import Path
@@ -74,7 +75,8 @@ def run(
     try:
         result = _road(recipe, overrides=overrides, resume=resume, out=out, began=began)
     except BaseException:
-        team.tell({"do": FAIL})
+        with suppress(RuntimeError):  # whoever kept the store may be gone: what has failed is to be told, not that
+            team.tell({"do": FAIL})
         raise
     team.tell({"do": END, "run": str(result.run.absolute())})
     return result
@@ -104,6 +106,7 @@ def _road(
             progress.log(f"{folder.path} is finished already")
             deliver(checked, folder)
             return finished(folder)
+        mark(folder)
         return _gone_on_with(folder, checked, out=Path(out), began=began)
     folder = RunFolder.create(Path(out), checked.name)
     with folder.gone_if_bare(STARTED_BY):

@@ -119,7 +119,7 @@ def _compiled_step(recipe: RecipeSections) -> Iterator[Problem]:
         "l1": train.l1 > 0,
         "l2": train.l2 > 0,
         "max_norm": train.max_norm is not None,
-        "devices": train.devices != AUTO and train.devices > 1,
+        "devices": _devices_of(recipe) not in (1, AUTO),
         "on_nonfinite": train.on_nonfinite == "skip",
     }
     why = "does not go with compile: step, which takes one device, fp32 and plain Adam or AdamW; say compile: model or off"
@@ -184,6 +184,20 @@ def _strategies(recipe: RecipeSections) -> Iterator[Problem]:
     for key in ("clip", "layer_rates"):
         if getattr(train, key) is not None:
             yield Problem(f"train.{key}", f"needs whole gradients, and with strategy: {name} a device has some; take strategy: ddp")
+    formats = ("fp32", "bf16") if name == "fsdp" else ("fp32",)
+    wrong = {
+        "train.precision": train.precision not in (AUTO, *formats),
+        "train.compile": train.compile not in (AUTO, "off"),
+        "train.channels_last": train.channels_last is True,
+        "train.activation_checkpointing": train.activation_checkpointing not in (AUTO, "off"),
+        "train.accumulate": train.accumulate > 1 and name == "pipeline",
+        "train.max_norm": train.max_norm is not None and name == "tensor",
+        "fine_tune": recipe.fine_tune is not None,
+    }
+    why = (
+        f"does not go with strategy: {name}, where a device has a part of the model (precision {' or '.join(formats)}); take strategy: ddp"
+    )
+    yield from (Problem(key, why) for key, given in wrong.items() if given)
 
 
 def _clipping(recipe: RecipeSections) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 
 from deepseek.artifacts.files import (
     check_hashes,
-    fresh_folder,
     hash_files,
     plain_disk_errors,
     read_json,
@@ -35,8 +35,8 @@ from deepseek.training.state import Json
 
 FORMAT = 1
 FORMAT_IN_PARTS = 2
-PARTS_S = 120.0
-"""How long rank 0 waits for the others' parts of a checkpoint."""
+PARTS_S = 300.0
+"""How long rank 0 waits for the others' parts of a checkpoint while nothing is written any more."""
 _MANIFEST, _STATE = "manifest.json", "state.json"
 Tensors = dict[str, dict[str, Tensor]]
 
@@ -54,17 +54,15 @@ def save_checkpoint(folder: Path, step: int, *, tensors: Mapping[str, Mapping[st
     Raises:
         CheckpointError: It cannot be written.
     """
-    target = folder / f"step-{step:06d}"
+    temporary, target = _hidden(folder, step, uuid4().hex), folder / f"step-{step:06d}"
     try:
-        if target.exists():
-            shutil.rmtree(target)  # the same step again: after a resume, or the last step of a run that checkpoints there anyway
-        with fresh_folder(target) as temporary:
-            _write(temporary, tensors, state)
-        sync_folder(folder)
-        for old in list_checkpoints(folder)[:-keep]:
-            shutil.rmtree(old)
+        temporary.mkdir(parents=True)
+        _write(temporary, tensors, state)
+        _publish(temporary, target, keep=keep)
     except (RunError, OSError) as error:
         raise CheckpointError(f"the checkpoint {target} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -111,11 +109,7 @@ def finish_parts(folder: Path, step: int, *, name: str, ranks: int, state: Json,
         write_json(temporary / _STATE, state)
         others = {path.name: sha256_file(path) for path in temporary.iterdir() if path.name not in hashes}
         write_json(temporary / _MANIFEST, {"format": FORMAT_IN_PARTS, "files": {**hashes, **others}})
-        with plain_disk_errors(target):
-            replace_folder(temporary, target)
-        sync_folder(folder)
-        for old in [*list_checkpoints(folder)[:-keep], *folder.glob(".step-*")]:  # the hidden ones are of writings that were interrupted
-            shutil.rmtree(old)
+        _publish(temporary, target, keep=keep)
     except (RunError, BundleError, OSError) as error:
         raise CheckpointError(f"the checkpoint {target} cannot be written: {error}") from error
     finally:
@@ -125,6 +119,16 @@ def finish_parts(folder: Path, step: int, *, name: str, ranks: int, state: Json,
 
 def _hidden(folder: Path, step: int, name: str) -> Path:
     return folder / f".step-{step:06d}.{name}"
+
+
+def _publish(temporary: Path, target: Path, *, keep: int) -> None:
+    """Give a checkpoint that is whole its name, in the place of one of the same step, and remove what is no longer wanted."""
+    folder = target.parent
+    sync_folder(temporary)
+    replace_folder(temporary, target)
+    sync_folder(folder)
+    for old in [*list_checkpoints(folder)[:-keep], *folder.glob(".step-*")]:  # the hidden ones are of writings that were interrupted
+        shutil.rmtree(old)
 
 
 def check_checkpoint(path: Path) -> Json:
@@ -222,8 +226,13 @@ def find_latest(folder: Path, *, fall_back: bool) -> tuple[Path, Json, list[str]
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, oldest first."""
-    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=lambda path: int(path.name[5:]))
+    """Return the checkpoints of a folder, oldest first; a folder of another name, a copy that somebody put beside them, is none."""
+    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdecimal() and path.is_dir()), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """Return after how many steps a checkpoint was written, by its name."""
+    return int(path.name[5:])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

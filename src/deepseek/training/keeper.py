@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from deepseek.models.base import other_revisions
 from deepseek.training.background import Background
 from deepseek.training.carried import carry, own_lanes
 from deepseek.training.checkpoint import (
+    check_checkpoint,
     find_latest,
     finish_parts,
     list_checkpoints,
@@ -31,6 +33,7 @@ from deepseek.training.checkpoint import (
     save_checkpoint,
     save_part,
     snapshot,
+    step_of,
 )
 from deepseek.training.communication import resume_exchange
 from deepseek.training.shards import Cut
@@ -40,6 +43,11 @@ if TYPE_CHECKING:
     from deepseek.training.trainer import Trainer
 
 _LOG = logging.getLogger(__name__)
+SEEN_S = 90.0
+"""How long a rank waits until it sees the checkpoint that rank 0 has found: network disks show new folders after a minute or so."""
+_LOOK_S = 0.1
+_NONE, _FAILED = -1, -2
+"""What rank 0 says in the place of a step: begin anew; there is none that can be used."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +89,50 @@ class Keeper:
         model.load_state_dict(self._best)
 
     def find(self, resume: bool | Literal["auto"], ranks: RankContext) -> Loaded | None:
-        """Return the checkpoint to go on from, or nothing for a start from the beginning.
+        """Return the checkpoint to go on from, or nothing for a start from the beginning; on several ranks what rank 0 has found.
+
+        Disks that machines share show a new folder to one of them sooner than to another: left to themselves ranks would go on from
+        different steps.
 
         Raises:
-            CheckpointError: `resume` is true and there is none that can be used.
+            CheckpointError: `resume` is true and there is none that can be used, or this rank cannot see that of rank 0.
             InputError: There are checkpoints and the run is not to be resumed, or there is no folder to resume from.
         """
+        if ranks.is_single:
+            return self._found(resume, ranks)
+        found: Loaded | None = None
+        error: DeepSeekError | None = None
+        if ranks.is_main:
+            try:
+                found = self._found(resume, ranks)
+            except DeepSeekError as wrong:
+                error = wrong
+        step = _FAILED if error is not None else _NONE if found is None else step_of(found.path)
+        (step,) = broadcast_message([step], ranks)
+        if error is not None:
+            raise error
+        if ranks.is_main or step == _NONE:
+            return found
+        if step == _FAILED:
+            self._found(resume, ranks)  # which raises what rank 0 has raised, where both see the same
+            raise CheckpointError("rank 0 found no checkpoint to go on from, and says why")
+        return self._awaited(step, ranks)
+
+    def _awaited(self, step: int, ranks: RankContext) -> Loaded:
+        """Return the checkpoint of a step, which rank 0 has seen."""
+        path = (self.folder or Path()) / f"step-{step:06d}"
+        until = time.monotonic() + SEEN_S
+        while not path.is_dir():
+            if time.monotonic() > until:
+                raise CheckpointError(
+                    f"rank {ranks.rank} does not see {path}, from which rank 0 goes on",
+                    hint="all ranks have to see the run's folder: put it on a disk that they share",
+                )
+            time.sleep(_LOOK_S)
+        values = check_checkpoint(path)
+        return Loaded(path, State.from_json(values["state"]), values)
+
+    def _found(self, resume: bool | Literal["auto"], ranks: RankContext) -> Loaded | None:
         present = list_checkpoints(self.folder) if self.folder else []
         if not resume:
             if present:

@@ -7,7 +7,7 @@ from torch import nn
 
 from deepseek.data.batch import Batch
 from deepseek.distributed import RankContext
-from deepseek.distributed.strategies import Situation, Strategy
+from deepseek.distributed.strategies import Placement, Situation, Strategy
 from deepseek.errors import InputError
 from deepseek.optim import OptimizerSpec
 from deepseek.registry import family
@@ -91,6 +91,19 @@ def refuse(strategy: Strategy, name: str, *, settings: TrainSettings, model: nn.
         raise InputError(f"strategy: {name} does not go with {'; nor with '.join(found)}", hint=f"{_HINT}, or leave that out")
     if settings.precision != "auto":
         require_format(strategy, name, settings.precision)
+
+
+def require_rows(placement: Placement, name: str) -> None:
+    """Refuse a placement that shares out rows among some of the ranks: what is summed over rows is summed over all ranks.
+
+    Raises:
+        InputError: It does.
+    """
+    rows, ranks = placement.rows, placement.ranks
+    if not rows.is_single and (rows.rank, rows.ranks) != (ranks.rank, ranks.ranks):
+        raise InputError(
+            f"strategy: {name} shares out rows among {rows.ranks} of {ranks.ranks} ranks", hint=f"allowed: all of them, or none; or {_HINT}"
+        )
 
 
 def require_format(strategy: Strategy, name: str, precision: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,21 @@ def complete(folder: Path, ranks: int, *, timeout_s: float) -> dict[str, str]:
     Args:
         folder: The hidden folder.
         ranks: How many there are.
-        timeout_s: How long to wait.
+        timeout_s: How long to wait while no file there grows: a large part on a slow disk takes its time.
 
     Raises:
         CheckpointError: A rank has failed, or has not written in time.
     """
-    until = time.monotonic() + timeout_s
+    written, until = -1, math.inf
     while missing := [rank for rank in range(ranks) if not _list_of(folder, rank).is_file()]:
         for rank in missing:
             if (told := _failure_of(folder, rank)).is_file():
                 raise CheckpointError(f"rank {rank} could not write its part of the checkpoint: {read_json(told)}")
+        if (now := _bytes_in(folder)) != written:
+            written, until = now, time.monotonic() + timeout_s
         if time.monotonic() > until:
             raise CheckpointError(
-                f"rank {', '.join(map(str, missing))} did not write its part of {folder} within {timeout_s:g} s",
+                f"rank {', '.join(map(str, missing))} did not write its part of {folder}, where nothing was written for {timeout_s:g} s",
                 hint="all ranks have to see the run's folder: put it on a disk that they share",
             )
         time.sleep(_LOOK_S)
@@ -128,6 +131,14 @@ def _assembled(part: str, name: str, entry: Mapping[str, Any], files: Mapping[in
 
 def _as_json(piece: Piece) -> dict[str, list[int]]:
     return {"shape": list(piece.shape), "start": list(piece.start), "size": list(piece.size)}
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # a list is written under another name, and renamed
+            total += path.stat().st_size
+    return total
 
 
 def _list_of(folder: Path, rank: int) -> Path:

@@ -24,7 +24,7 @@ from deepseek.data.augment.base import Augmentation, Draw
 from deepseek.data.batch import Batch, with_channels_last
 from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
-from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, make_precision, sum_across
+from deepseek.distributed import GradientSync, RankContext, broadcast_, broadcast_message, broadcast_numbers, make_precision, sum_across
 from deepseek.distributed.devices import empty_cache, is_out_of_memory
 from deepseek.distributed.strategies import Placement
 from deepseek.distributed.watch import watched
@@ -44,7 +44,7 @@ from deepseek.training.compiled.step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
 from deepseek.training.evaluation import LEAST_TOGETHER, evaluate
 from deepseek.training.fine_tuning import FineTuning
-from deepseek.training.guards.interruption import Interruption, act_on
+from deepseek.training.guards.interruption import Interruption, act_on, signal_of_any
 from deepseek.training.guards.nonfinite import NonFiniteGuard
 from deepseek.training.guards.post_mortem import explained, first_weights
 from deepseek.training.guards.stalls import reported_stalls
@@ -53,7 +53,7 @@ from deepseek.training.keeper import Keeper
 from deepseek.training.memory.allocator import freed_memory_kept
 from deepseek.training.memory.recomputation import apply_recomputation
 from deepseek.training.placed_step import PlacedStep
-from deepseek.training.placing import NOT_IN_PARTS, choose_strategy, decide_unmeasured, require_format, situation_of
+from deepseek.training.placing import NOT_IN_PARTS, choose_strategy, decide_unmeasured, require_format, require_rows, situation_of
 from deepseek.training.refusals import refuse_contradictions
 from deepseek.training.remarks import Remarks
 from deepseek.training.results import FitResult, Progress
@@ -184,13 +184,14 @@ class Trainer:
             with kept_generators(self.ranks.device), reproducible, freed_memory_kept(), reported_stalls(self), explained(self):
                 self._start(resume)
                 with (
-                    Interruption(self.stop, terminable=self.ranks.is_single) as interruption,
+                    Interruption(self.stop) as self._interruption,
                     watched(self.ranks, self.ranks.store, timeout_s=self.settings.stall_s) as self.watch,
                 ):
                     self._run()
-                if signal := broadcast_message([interruption.signal or 0], self.ranks)[0]:
+                if signal := signal_of_any(self._interruption, self.ranks):
                     self._save()
-                    act_on(signal)
+                    self.keeper.wait()
+                    act_on(signal, self.ranks)
                 self._finish()
                 self.keeper.wait()
         except BaseException as error:
@@ -261,7 +262,9 @@ class Trainer:
             self.state.decisions |= NOT_IN_PARTS
             require_format(strategy, name, str(self.state.decisions["precision"]))
             size = int(self.state.decisions["batch_size"])
+            self.usage.count(self.model, rows, device=self.ranks.device, precision=str(self.state.decisions["precision"]))
             self.placement = strategy.place(self.model, situation_of(self.ranks, row, self.optimizer_spec, batch_rows=size))
+        require_rows(self.placement, name)
         if not self.ranks.is_single:
             self.state.decisions |= {"strategy": name, "strategy_reason": why}
 
@@ -272,7 +275,9 @@ class Trainer:
         if self._channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         size = int(str(decisions["batch_size"]))
-        self.loader = self._make_loader(size)
+        self.loader = self._make_loader(size, steps=decisions.get("epoch_steps"))
+        if self.loader.least:
+            decisions["epoch_steps"] = self.loader.steps
         self.total_steps = min(
             settings.epochs * self.loader.steps, settings.max_steps or 1 << 62, int(str(decisions.get("step_limit") or 1 << 62))
         )
@@ -337,13 +342,15 @@ class Trainer:
         self.step.go_on(before)
         self._train_mode()
 
-    def _make_loader(self, size: int) -> Loader:
-        ranks = self.placement.rows
+    def _make_loader(self, size: int, *, steps: object = None) -> Loader:
+        ranks, known = self.placement.rows, None if steps is None else int(str(steps))
         least = STATISTICS_ROWS if has_batch_statistics(self.model) else 0
         pin = ranks.device.type == "cuda"
         seed, resample = self.settings.seed, self.task.resample
         rows = self.task.training_rows(self.train, batch_size=size)
-        return Loader(rows, seed=seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, pin=pin, resample=resample)
+        return Loader(
+            rows, seed=seed, batch_size=size, rank=ranks.rank, ranks=ranks.ranks, least=least, steps=known, pin=pin, resample=resample
+        )
 
     def _steps_per_call(self) -> int:
         given = self.settings.steps_per_call
@@ -463,7 +470,7 @@ class Trainer:
         stops, saves, ahead = broadcast_message([bool(self.stopped_reason), timely, wanted], self.ranks)
         if saves or (settings.checkpoint_every is not None and state.step % settings.checkpoint_every == 0):
             self._save()
-        self._done = bool(stops)
+        self._done = bool(stops or signal_of_any(self._interruption, self.ranks))
         self._plan(ahead)
 
     def _plan(self, ahead: int) -> None:
@@ -504,7 +511,8 @@ class Trainer:
         with self.average.swapped() if self.average else nullcontext():
             broadcast_(self.model.buffers(), self.placement.rows)  # running statistics differ by rank; rank 0's are the ones that are kept
             batches, rows = self._validation_batches(), self.placement.rows
-            metrics = evaluate(self.placement.module, self.task, batches, context=rows, precision=self.precision)
+            found = evaluate(self.placement.module, self.task, batches, context=rows, precision=self.precision)
+            metrics = broadcast_numbers(found, self.ranks)  # or unlike processors would take parts of different steps for the best
             self._remember(metrics)
         self._train_mode()
         state.history.append({**entry, "seconds": self.seconds, **metrics})

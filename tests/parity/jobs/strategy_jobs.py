@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from rank_jobs import fit_texts
+from torch import nn
 
 from deepseek.data.augment.base import Augmentation
 from deepseek.data.batch import Batch
@@ -25,7 +27,8 @@ from deepseek.fields import Kind
 from deepseek.models.network import Network
 from deepseek.tasks.model import TaskModel
 from deepseek.tasks.multiclass import MulticlassTask
-from deepseek.training import Trainer, TrainSettings, shards
+from deepseek.training import Trainer, TrainSettings, checkpoint, keeper, shards
+from deepseek.training import trainer as trainer_module
 from deepseek.training.callbacks.base import Callback
 
 TRUNKS = {
@@ -33,6 +36,7 @@ TRUNKS = {
     "dropping": {"type": "mlp", "width": 16, "depth": 4, "dropout": 0.2, "normalization": "layer"},
     "ways_round": {"type": "mlp", "width": 16, "depth": 5, "dropout": 0.0, "residual_every": 2, "normalization": "layer"},
     "residual": {"type": "residual", "width": 12, "depth": 3, "dropout": 0.0, "normalization": "layer"},
+    "normed": {"type": "mlp", "width": 16, "depth": 4, "dropout": 0.0, "normalization": "batch"},
     "tabm": {"type": "tabm", "width": 8, "depth": 3, "members": 3, "dropout": 0.0, "variant": "mini"},
 }
 SPECS = {"x": InputSpec("x", Kind.NUMBER, ("a", "b", "c", "d"), (4,), "float32")}
@@ -59,14 +63,14 @@ def model_of(trunk: str) -> TaskModel:
     return TaskModel(Network(SPECS, {}, encoders={"table": encoder}, trunk=TRUNKS[trunk]), task)
 
 
-def fit(context, strategy, *, trunk="mlp", folder=None, resume=False, callbacks=(), augment=(), **changes):
+def fit(context, strategy, *, trunk="mlp", folder=None, resume=False, callbacks=(), augment=(), count=81, **changes):
     """Train on 81 weighted rows in batches of 16: the last batch of an epoch has one row, and a rank has none of it."""
     given = {"epochs": 4, "batch_size": 16, "precision": "fp32", "clip_norm": 0.5, "ema": 0.9, "l2": 0.01}
     optimizer = {"type": "adamw", "learning_rate": 0.01}
     settings = TrainSettings(**{**given, "optimizer": optimizer, "strategy": strategy, **changes})
     model = model_of(trunk)
     given = {"settings": settings, "folder": folder, "ranks": context, "callbacks": callbacks, "augment": augment}
-    trainer = Trainer(model, model.task, rows(81, 0), rows(33, 1), **given)
+    trainer = Trainer(model, model.task, rows(count, 0), rows(33, 1), **given)
     result = trainer.fit(resume=resume)
     history = [{name: value for name, value in entry.items() if name != "seconds"} for entry in result.history]
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
@@ -140,6 +144,127 @@ def go_on(context, case):
 
 def go_on_all(context, cases):
     return [go_on(context, case) for case in cases]
+
+
+def go_on_apart(context, folders):
+    """Go on from folders that the ranks do not share, as where a disk shows one of them less than another."""
+    keeper.SEEN_S = 0.5
+    return go_on(context, {"strategy": "ddp", "folder": folders[context.rank]})
+
+
+class Entwined(nn.Module):
+    """A chain in which two layers of one stage have the same weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList(nn.Linear(a, b) for a, b in ((4, 8), (8, 8), (8, 8), (8, 16), (16, 3)))
+        self.blocks[2].weight = self.blocks[1].weight
+
+    def chain(self):
+        return [_Take(), *(nn.Sequential(block, nn.Tanh()) for block in self.blocks), nn.Unflatten(1, (1, 3))]
+
+    def forward(self, inputs):
+        out = inputs
+        for part in self.chain():
+            out = part(out)
+        return out
+
+
+class _Take(nn.Module):
+    def forward(self, inputs):
+        return inputs["x"]
+
+
+def fit_entwined(context, strategy, *, folder=None, resume=False, callbacks=(), **changes):
+    """Train the chain with the weight that two of its layers share."""
+    given = {"epochs": 2, "batch_size": 16, "precision": "fp32", "ema": 0.9, "clip_norm": 0.5}
+    optimizer = {"type": "adamw", "learning_rate": 0.01}
+    settings = TrainSettings(**{**given, "optimizer": optimizer, "strategy": strategy, **changes})
+    task, others = model_of("mlp").task, {"folder": folder, "ranks": context, "callbacks": callbacks}
+    trainer = Trainer(Entwined(), task, rows(81, 0), rows(33, 1), settings=settings, **others)
+    history = trainer.fit(resume=resume).history
+    weights = {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()}
+    return weights, [{name: value for name, value in entry.items() if name != "seconds"} for entry in history], None
+
+
+def fit_entwined_broken_off(context, folder, strategies):
+    """Train by each strategy until the fifth step, and go on from there; return the ends."""
+    found = []
+    for strategy in strategies:
+        place = folder / strategy
+        try:
+            fit_entwined(context, strategy, folder=place, callbacks=[Stop(5)], checkpoint_every=5)
+        except KeyboardInterrupt:
+            dist.barrier()
+        found.append(fit_entwined(context, strategy, folder=place, resume=True))
+    return found
+
+
+def fit_signalled(context, rank, step, number, case):
+    """Train until a signal comes to one rank alone, as where the machine that it runs on is taken back."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as under torchrun, where nobody tells the ranks but torchrun
+    return fit(context, callbacks=[AtStep(rank, step, lambda: signal.raise_signal(number))], **case)
+
+
+def fit_signalled_on_a_full_disk(context, case):
+    """Be told to end, and have no room for what is to be saved."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    checkpoint.save_file = full
+    return fit_signalled(context, 1, 7, signal.SIGINT, case)
+
+
+def fit_and_disagree(context, folder):
+    """Train in parts, on ranks of which one finds other metrics than the rest; each writes down what it has seen."""
+    evaluate, measured = trainer_module.evaluate, []
+
+    def other(*args, **kwargs):
+        measured.append(1)
+        found = evaluate(*args, **kwargs)
+        return {name: value + 0.1 * len(measured) * context.rank for name, value in found.items()}
+
+    trainer_module.evaluate = other
+    try:
+        history = fit(context, "fsdp", ema=None, monitor="loss")[1]
+    finally:
+        trainer_module.evaluate = evaluate
+    (folder / f"history-{context.rank}").write_text(json.dumps(history))
+
+
+def flops_by(context, strategies):
+    """Return how many operations a row is said to ask for."""
+
+    class Asked(Callback):
+        def on_fit_end(self, trainer):
+            self.found = trainer.usage.flops_per_row, trainer.usage.mfu
+
+    found = []
+    for strategy in strategies:
+        asked = Asked()
+        fit(context, strategy, callbacks=[asked], epochs=1, peak_tflops=1e-3)
+        found.append(asked.found)
+    return found
+
+
+NORMED = {"strategy": "ddp", "trunk": "normed", "count": 83, "ema": None}
+"""Batch statistics, and three rows left for the last batch of an epoch: enough for one rank, too few for two."""
+
+
+def fit_together(context, folder):
+    """Do what several tests look at; where it is the same error on all ranks, its words stand for what it comes to."""
+    fit_until(context, 5, {**NORMED, "folder": folder / "two"})
+    fit_until(context, 5, {"strategy": "ddp", "folder": folder / "apart"})
+    in_pieces = {"trunk": "normed", "count": 101, "ema": None, "epochs": 2}
+    fit_and_disagree(context, folder)
+    return {
+        "refused": refusals(context, [{**NORMED, "folder": folder / "one", "resume": True}])[0],
+        "normed": fit_all(context, [{**in_pieces, "strategy": "fsdp", "accumulate": 4}, {**in_pieces, "strategy": "ddp"}]),
+        "entwined": fit_entwined_broken_off(context, folder / "entwined", ["pipeline", "fsdp"]),
+        "flops": flops_by(context, ["ddp", "fsdp", "tensor", "pipeline"]),
+    }
 
 
 class AtStep(Callback):

@@ -13,7 +13,7 @@ from torch import nn
 from deepseek.data.batch import Batch
 from deepseek.distributed import RankContext
 from deepseek.distributed.devices import Memory
-from deepseek.distributed.strategies import Piece, Situation, automatic
+from deepseek.distributed.strategies import Piece, Placement, Situation, automatic
 from deepseek.distributed.strategies.automatic import Automatic, training_bytes
 from deepseek.distributed.strategies.base import Everyone, called_in
 from deepseek.distributed.strategies.chain import cuts_of
@@ -26,6 +26,7 @@ from deepseek.distributed.strategies.tensor import DrawnApart, TensorParallel, d
 from deepseek.distributed.sync import GradientSync
 from deepseek.errors import InputError
 from deepseek.models.encoders.text_transformer import TransformerBlock
+from deepseek.training.placing import require_rows
 
 ROW = Batch({"x": torch.zeros(1, 4)})
 
@@ -101,7 +102,7 @@ class TestTensor:
     def test_what_is_dropped_of_a_ranks_own_values_is_its_own(self):
         """Drawn alike on every rank it would be the same columns of each part; what all ranks have must still be drawn alike."""
         model = nn.Sequential(_Take(), nn.Linear(4, 64), nn.Dropout(0.5), nn.Linear(64, 4), nn.Dropout(0.5))
-        assert dropouts_within(model, plan_of(model, situation())) == ["2"]
+        assert dropouts_within(model, plan_of(model, situation()), situation()) == ["2"]
         drawn, after = [], []
         for rank in (0, 1, 0):
             torch.manual_seed(3)
@@ -111,6 +112,40 @@ class TestTensor:
         assert not torch.equal(drawn[0], drawn[1])
         assert torch.equal(after[0], after[1])
         assert torch.equal(DrawnApart(model[2], RankContext(1, 2)).eval()(torch.ones(3)), torch.ones(3))
+
+    def test_a_sequence_counts_only_where_it_is_called_as_one(self):
+        """Whoever calls its members one by one, or otherwise, may look at what lies between them, of which a rank would have a part."""
+
+        class Skipping(nn.Sequential):
+            def forward(self, x):
+                for part in self:
+                    x = part(x) + x
+                return x
+
+        class Reads(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.skipping = Skipping(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+                self.apart = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+                self.called = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+
+            def forward(self, inputs):
+                x = self.skipping(inputs["x"])
+                between = self.apart[1](self.apart[0](x))
+                return self.called(self.apart[2](between) + between.mean())
+
+        plan = {name: type(style).__name__ for name, style in plan_of(Reads(), situation()).items()}
+        assert {name for name, style in plan.items() if style == "RowwiseParallel"} == {"called.2"}
+
+    def test_a_chain_counts_only_where_the_model_answers_as_it_does(self):
+        class Other(Blocks):
+            def forward(self, inputs):
+                x = inputs["x"]
+                for block in self.blocks:
+                    x = block(x) + x.mean()
+                return x
+
+        assert {type(style).__name__ for style in plan_of(Other(), situation()).values()} == {"ColwiseParallel"}
 
 
 class _Take(nn.Module):
@@ -141,6 +176,10 @@ class TestPipeline:
         tied.blocks[4][0].weight = tied.blocks[1][0].weight
         with pytest.raises(InputError, match="share a weight"):
             stages_of(tied, 2, row=ROW)
+        frozen = Blocks()
+        frozen.blocks[:3].requires_grad_(False)
+        with pytest.raises(InputError, match="nothing to train in stage 0"):
+            stages_of(frozen, 2, row=ROW)
         with pytest.raises(InputError, match="needs 5 micro_batches"):
             PipelineParallel(micro_batches=4).place(Blocks(), situation(5))
 
@@ -174,6 +213,30 @@ def test_a_rank_without_rows_sends_one_through_that_does_not_count():
     assert out.shape == (0, 2)
     out.sum().backward()
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
+
+
+def test_running_statistics_learn_nothing_of_a_row_that_does_not_count():
+    """Nor is one row too few for them: a rank without rows in a small last batch has no other."""
+    model = nn.Sequential(_Take(), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.BatchNorm1d(3, track_running_stats=True).eval())
+    everyone = Everyone(model.train(), {"x": torch.randn(1, 4)})
+    model[3].eval()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    everyone.nothing().sum().backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    assert model[2].training
+    assert not model[3].training
+    assert model[1].weight.grad is not None
+
+
+def test_rows_are_shared_out_among_all_ranks_or_none():
+    """Sums over rows go over all ranks: of a strategy in two dimensions they would count each row several times."""
+    placement = Placement(Blocks(), RankContext(2, 4))
+    require_rows(placement, "mine")
+    placement.rows = RankContext(0, 1)
+    require_rows(placement, "mine")
+    placement.rows = RankContext(1, 2)
+    with pytest.raises(InputError, match="mine shares out rows among 2 of 4 ranks"):
+        require_rows(placement, "mine")
 
 
 class TestHorovod:

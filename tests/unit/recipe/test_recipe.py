@@ -254,6 +254,14 @@ def test_overrides_reach_lists_and_names_with_dots() -> None:
         (["train.devices=2", "train.strategy=pipeline", "train.shares=[3, 1]"], "train.shares"),
         (["train.devices=2", "train.strategy=tensor", "train.clip=[autoclip]"], "train.clip"),
         (["train.devices=2", "train.strategy=fsdp", "train.layer_rates=gradient_variance"], "train.layer_rates"),
+        (["train.devices=2", "train.strategy=pipeline", "train.precision=bf16"], "train.precision"),
+        (["train.devices=2", "train.strategy=fsdp", "train.precision=fp16"], "train.precision"),
+        (["train.devices=2", "train.strategy=fsdp", "train.compile=model"], "train.compile"),
+        (["train.devices=2", "train.strategy=tensor", "train.channels_last=true"], "train.channels_last"),
+        (["train.devices=2", "train.strategy=fsdp", "train.activation_checkpointing=1"], "train.activation_checkpointing"),
+        (["train.devices=2", "train.strategy=pipeline", "train.accumulate=2", "train.batch_size=4"], "train.accumulate"),
+        (["train.devices=2", "train.strategy=tensor", "train.max_norm=1.0"], "train.max_norm"),
+        (["cluster.workers=2", "train.compile=step"], "train.devices"),
         (["cluster.workers=3", "train.shares=[3, 1]"], "train.shares"),
         (["train.compile=step", "train.clip=agc"], "train.clip"),
         (["train.compile=step", "train.layer_rates=gradient_variance"], "train.layer_rates"),
@@ -268,6 +276,12 @@ def test_overrides_reach_lists_and_names_with_dots() -> None:
 )
 def test_each_cross_field_rule_bites(overrides: list[str], path: str) -> None:
     assert path in {one.path for one in problems(MINIMAL, *overrides)}
+
+
+def test_a_model_in_parts_is_not_fine_tuned() -> None:
+    for strategy, wanted in (("fsdp", True), ("ddp", False)):
+        found = problems(MINIMAL, "train.devices=2", f"train.strategy={strategy}", "fine_tune={freeze: all}")
+        assert any(one.path == "fine_tune" and f"strategy: {strategy}" in one.message for one in found) == wanted
 
 
 @pytest.mark.parametrize("shares", ["{train: 7, validation: 1, test: 2}", "{train: 70, validation: 15, test: 15}", "{folds: 5, fold: 4}"])

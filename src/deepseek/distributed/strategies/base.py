@@ -8,12 +8,14 @@ is `Placement.module`. In the end `Placement.gather` makes the model whole again
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from deepseek.data.batch import Batch
 from deepseek.distributed.exchange import Exchange
@@ -75,7 +77,7 @@ class Placement:
         ranks: This process's place in the job.
 
     Attributes:
-        rows: This process's place among those that share out the rows of a batch.
+        rows: This process's place among those that share out the rows of a batch: all ranks, or each has all rows and is alone in it.
         stream: Which stream of randomness this rank draws from: one for each rank that computes other values than the others.
         shards: Whether a rank has only a part of the model, and every forward pass is everyone's.
         cuts_tensors: Whether a rank's part of the model has parts of tensors.
@@ -185,9 +187,23 @@ class Everyone(nn.Module):
         return self.nothing()
 
     def nothing(self) -> Tensor:
-        """Return the outputs of no rows, by way of the whole network."""
-        out: Tensor = self.body(self._row)
+        """Return the outputs of no rows, by way of the whole network; its running statistics learn nothing of the row."""
+        with _statistics_kept(self.body):
+            out: Tensor = self.body(self._row)
         return out[:0]
+
+
+@contextmanager
+def _statistics_kept(body: nn.Module) -> Iterator[None]:
+    """Let normalisations use what they have gathered: one row has no variance, and one that does not count must not be gathered."""
+    gathering = [part for part in body.modules() if isinstance(part, _NormBase) and part.training and part.track_running_stats]
+    for part in gathering:
+        part.training = False  # nothing else: what a network calls while training has to be called, as the other ranks do
+    try:
+        yield
+    finally:
+        for part in gathering:
+            part.training = True
 
 
 @torch.no_grad()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from deepseek.data.batch import Batch
 
 
 @runtime_checkable
@@ -26,6 +29,43 @@ def chain_of(model: nn.Module) -> list[nn.Module] | None:
         found = model.chain()
         return None if found is None else list(found)
     return list(model) if type(model) is nn.Sequential else None
+
+
+@torch.no_grad()
+def walk(stages: Sequence[Sequence[nn.Module]], inputs: Mapping[str, Tensor], *, training: bool) -> list[Tensor]:
+    """Return what each stage of a chain returns for some rows, in evaluation: the shapes that the stages tell each other.
+
+    Args:
+        stages: The modules of each.
+        inputs: What the first takes.
+        training: In which mode they are left.
+    """
+    met: list[Tensor] = []
+    out: Mapping[str, Tensor] | Tensor = inputs
+    for stage in stages:
+        for block in stage:
+            out = block.eval()(out)
+            block.train(training)
+        assert isinstance(out, Tensor)
+        met.append(out.contiguous())
+    return met
+
+
+@torch.no_grad()
+def composes(model: nn.Module, chain: Sequence[nn.Module], row: Batch) -> bool:
+    """Say whether a chain's modules, one after the other, answer as the model does: a subclass may reckon otherwise than its base.
+
+    Args:
+        model: The model; stays in the mode it is in.
+        chain: Its modules in order.
+        row: A row or more of its inputs.
+    """
+    training = model.training
+    model.eval()
+    wanted: Tensor = model(row.inputs)
+    (found,) = walk([chain], row.inputs, training=False)
+    model.train(training)
+    return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def cuts_of(sizes: Sequence[int], parts: int) -> list[int]:

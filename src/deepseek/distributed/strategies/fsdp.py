@@ -28,7 +28,7 @@ class FullySharded(Strategy):
         """Cut the parameters along their first dimension.
 
         Raises:
-            InputError: A parameter has no dimension to be cut along, or a batch has fewer rows than there are ranks.
+            InputError: A parameter has no dimension to be cut along.
         """
         ranks = situation.ranks
         if scalars := [name for name, parameter in model.named_parameters() if not parameter.ndim]:

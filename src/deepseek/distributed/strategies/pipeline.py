@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from deepseek.data.batch import Batch
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.strategies.base import Loss, Piece, Placement, Situation, Strategy, agree, put_parameter
-from deepseek.distributed.strategies.chain import chain_of, cuts_of
+from deepseek.distributed.strategies.chain import chain_of, composes, cuts_of, walk
 from deepseek.errors import InputError
 
 _HINT = "take strategy: ddp, fsdp or tensor"
@@ -81,7 +81,8 @@ def stages_of(model: nn.Module, count: int, *, row: Batch) -> list[list[nn.Modul
         raise InputError(
             f"strategy: pipeline cannot cut a model of {weighty} blocks into {count} stages", hint=f"{_HINT}, or fewer devices"
         )
-    _require_composition(model, chain, row)
+    if not composes(model, chain, row):
+        raise InputError("strategy: pipeline cannot cut this model: its blocks one after the other do not answer as it does", hint=_HINT)
     cuts = cuts_of(sizes, count)
     stages = [chain[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(chain)], strict=True)]
     owners: dict[nn.Parameter, int] = {}
@@ -91,6 +92,9 @@ def stages_of(model: nn.Module, count: int, *, row: Batch) -> list[list[nn.Modul
                 raise InputError("strategy: pipeline cannot cut this model: blocks of two stages share a weight", hint=_HINT)
     if len(set(owners.values())) < count or len(owners) < sum(1 for _ in model.parameters()):
         raise InputError(f"strategy: pipeline finds no cut of this model into {count} stages that all have weights", hint=_HINT)
+    trained = {place for parameter, place in owners.items() if parameter.requires_grad}
+    if idle := [str(place) for place in range(count) if place not in trained]:
+        raise InputError(f"strategy: pipeline would leave nothing to train in stage {', '.join(idle)}, counted from 0", hint=_HINT)
     return stages
 
 
@@ -136,7 +140,7 @@ class Stages(Placement):
         self._owners = _owners(model, stages)
         agree(model, ranks)
         rows = {name: tensor.expand(self._size, *tensor.shape[1:]).contiguous() for name, tensor in situation.row.inputs.items()}
-        met = _walk(stages, rows, training=model.training)
+        met = walk(stages, rows, training=model.training)
         self._out = met[-1]
         self._drop_others()
         self._stage = _Stage(stages[ranks.rank], self._names if ranks.is_main else None).to(ranks.device)
@@ -194,7 +198,7 @@ class Stages(Placement):
     def local(self, name: str, whole: Tensor) -> Tensor:
         """Return it where it is in this rank's stage, and nothing of it elsewhere."""
         mine = self._owners.get(name, self.ranks.rank) == self.ranks.rank
-        return whole if mine or name not in self._shapes else whole.new_empty(0)
+        return whole if mine or name not in self._firsts else whole.new_empty(0)
 
     def shapes(self) -> dict[str, list[int]]:
         """Return the whole parameters' shapes, by name."""
@@ -258,7 +262,7 @@ class Stages(Placement):
     def _lose(self, out: Tensor, places: Tensor) -> Tensor:
         place = int(places[0]) // self._size
         if place >= len(self._parts):
-            return out.sum() * 0.0
+            return out[:0].sum()  # not times 0, which makes NaN of what is infinite
         part = self._parts[place]
         assert self._loss is not None
         numerator, denominator = self._loss(out[: len(part)], part)
@@ -270,9 +274,11 @@ class Stages(Placement):
         self._trained = {name: parameter.requires_grad for name, parameter in self.model.named_parameters(remove_duplicate=False)}
         known: dict[nn.Parameter, str] = {}
         self._firsts = {name: known.setdefault(one, name) for name, one in self.model.named_parameters(remove_duplicate=False)}
-        for name in self._firsts:
-            if self._owners[name] != self.ranks.rank:
-                put_parameter(self.model, name, nn.Parameter(torch.empty(0, device=self.ranks.device), requires_grad=False))
+        empty: dict[str, nn.Parameter] = {}
+        for name, first in self._firsts.items():
+            if self._owners[name] != self.ranks.rank:  # a weight of two names stays one, or averages would be kept of both
+                empty.setdefault(first, nn.Parameter(torch.empty(0, device=self.ranks.device), requires_grad=False))
+                put_parameter(self.model, name, empty[first])
 
 
 class _Answering(nn.Module):
@@ -287,32 +293,6 @@ class _Answering(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the outputs of all rows on every rank."""
         return self._answer(inputs)
-
-
-@torch.no_grad()
-def _walk(stages: Sequence[Sequence[nn.Module]], inputs: Mapping[str, Tensor], *, training: bool) -> list[Tensor]:
-    """Return what each stage returns for some rows, in evaluation: the shapes that the stages tell each other."""
-    met: list[Tensor] = []
-    out: Mapping[str, Tensor] | Tensor = inputs
-    for stage in stages:
-        for block in stage:
-            out = block.eval()(out)
-            block.train(training)
-        assert isinstance(out, Tensor)
-        met.append(out.contiguous())
-    return met
-
-
-@torch.no_grad()
-def _require_composition(model: nn.Module, chain: Sequence[nn.Module], row: Batch) -> None:
-    """Refuse a model whose blocks, one after the other, do not answer as it does: a subclass may reckon otherwise than its base."""
-    training = model.training
-    model.eval()
-    wanted: Tensor = model(row.inputs)
-    found = _walk([chain], row.inputs, training=False)[0]
-    model.train(training)
-    if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-4, atol=1e-5, equal_nan=True):
-        raise InputError("strategy: pipeline cannot cut this model: its blocks one after the other do not answer as it does", hint=_HINT)
 
 
 def _owners(model: nn.Module, stages: Sequence[Sequence[nn.Module]]) -> dict[str, int]:

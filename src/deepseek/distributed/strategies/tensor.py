@@ -13,7 +13,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from deepseek.distributed.devices import generator_state, seed_device, set_generator_state
 from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.strategies.base import Placement, Situation, Strategy, agree, called_in
-from deepseek.distributed.strategies.chain import chain_of
+from deepseek.distributed.strategies.chain import chain_of, composes
 from deepseek.distributed.strategies.shards import Shards
 from deepseek.errors import InputError
 
@@ -38,7 +38,7 @@ class TensorParallel(Strategy):
         """
         ranks = situation.ranks
         found = plan_of(model, situation)
-        apart = dropouts_within(model, found)
+        apart = dropouts_within(model, found, situation)
         if not found:
             raise InputError(
                 f"strategy: tensor finds no linear layer in this model whose outputs are a multiple of {ranks.ranks} ranks",
@@ -68,7 +68,7 @@ def plan_of(model: nn.Module, situation: Situation) -> dict[str, ParallelStyle]:
     names = _names_of_own_weights(model)
     linears: dict[nn.Module, str] = {part: names[part] for part in called if type(part) is nn.Linear and part in names}
     plan: dict[str, ParallelStyle] = {}
-    for first, *_, second in _runs(model):
+    for first, *_, second in _runs(model, situation):
         fits = isinstance(first, nn.Linear) and first.out_features % ranks == 0 and {first, second} <= linears.keys()
         if fits and not {linears[first], linears[second]} & set(plan):
             plan[linears[first]], plan[linears[second]] = ColwiseParallel(), RowwiseParallel()
@@ -78,15 +78,16 @@ def plan_of(model: nn.Module, situation: Situation) -> dict[str, ParallelStyle]:
     return plan
 
 
-def dropouts_within(model: nn.Module, plan: Mapping[str, ParallelStyle]) -> list[str]:
+def dropouts_within(model: nn.Module, plan: Mapping[str, ParallelStyle], situation: Situation) -> list[str]:
     """Return the names of what drops values between two layers that share theirs out: each rank has other values there.
 
     Args:
         model: The model.
         plan: What `plan_of` has returned for it.
+        situation: What it is placed in.
     """
     names = {module: name for name, module in model.named_modules()}
-    runs = [run for run in _runs(model) if isinstance(plan.get(names[run[-1]]), RowwiseParallel)]
+    runs = [run for run in _runs(model, situation) if isinstance(plan.get(names[run[-1]]), RowwiseParallel)]
     between = [part for run in runs for part in run[1:-1] if isinstance(part, nn.Dropout) or getattr(part, "draws", False)]
     return list(dict.fromkeys(names[part] for part in between))  # a sequence in a chain is looked at twice
 
@@ -120,11 +121,18 @@ class DrawnApart(nn.Module):
         return out
 
 
-def _runs(model: nn.Module) -> Iterator[list[nn.Module]]:
-    """Yield linear layers of which one follows the other, with the element-wise operations that lie between them."""
-    runs: list[Sequence[nn.Module]] = [part for part in model.modules() if isinstance(part, nn.Sequential)]  # type: ignore[misc]
+def _runs(model: nn.Module, situation: Situation) -> Iterator[list[nn.Module]]:
+    """Yield linear layers of which one follows the other, with the element-wise operations that lie between them.
+
+    A sequence counts where it is called as such, and a chain where the model answers as it does: whoever calls the members one by one, or
+    otherwise than its base, may do more in between.
+    """
+    called = called_in(model, situation.row.inputs)
+    plain = [part for part in called if isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward]
+    runs: list[Sequence[nn.Module]] = [*plain]  # type: ignore[list-item]
     runs += [[part.get_submodule(name) for name in run] for part in model.modules() for run in getattr(part, "column_row_runs", ())]
-    for run in [chain_of(model) or (), *runs]:
+    chain = chain_of(model)
+    for run in [chain if chain is not None and composes(model, chain, situation.row) else (), *runs]:
         met: list[nn.Module] = []
         for leaf in _flat(run):
             if type(leaf) is nn.Linear:

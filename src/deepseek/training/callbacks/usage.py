@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from deepseek.processors import usable_cores
@@ -18,6 +19,9 @@ from deepseek.training.carried import remembering
 from deepseek.training.flops import known_peak, step_flops
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from deepseek.data.prepared import PreparedDataset
     from deepseek.training.trainer import Trainer
 
 COUNTED_ROWS = 2
@@ -47,12 +51,23 @@ class Usage(Callback):
     def on_fit_start(self, trainer: Trainer) -> None:
         """Count what a row asks for, where it can be set against what the device can do."""
         self._cpu_s, self._at = time.process_time(), time.perf_counter()
+        if not trainer.placement.shards:  # of a model in parts nobody can call it all: that was counted before it was shared out
+            self.count(trainer.model, trainer.loader.dataset, device=trainer.ranks.device, precision=trainer.precision.name)
+
+    def count(self, model: nn.Module, rows: PreparedDataset, *, device: torch.device, precision: str) -> None:
+        """Count what a training row asks for, where it can be set against what the device can do.
+
+        Args:
+            model: The whole network, wherever it is.
+            rows: The training rows.
+            device: Where it is trained.
+            precision: `fp32`, `bf16` or `fp16`.
+        """
         if self.peak_tflops is None:
-            self.peak_tflops = known_peak(trainer.ranks.device, trainer.precision.name)
-        whole = not trainer.placement.shards  # of a model in parts nobody can call it all
-        if self.peak_tflops is not None and whole and not any(remembering(trainer.model)):
-            rows = trainer.loader.dataset.take(range(min(COUNTED_ROWS, len(trainer.loader.dataset))))
-            self.flops_per_row = step_flops(trainer.model, rows.to(trainer.ranks.device)) / len(rows)
+            self.peak_tflops = known_peak(device, precision)
+        if self.peak_tflops is not None and not any(remembering(model)):
+            batch = rows.take(np.arange(min(COUNTED_ROWS, len(rows))))
+            self.flops_per_row = step_flops(model, batch.to(next(model.parameters()).device)) / len(batch)
 
     def on_log(self, trainer: Trainer) -> None:
         """Take both figures."""

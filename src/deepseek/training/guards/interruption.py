@@ -8,30 +8,31 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from deepseek.distributed import RankContext, largest_across
+
 
 class Interruption:
     """Turns the first SIGINT (Ctrl-C) or SIGTERM (a cluster taking its machine back) of a block into a wish to stop.
 
     A context manager. A second signal acts at once, as it would have without this. A signal that is ignored (as in a shell's background
-    jobs) stays so. Python delivers signals to the main thread only: in any other, nothing is changed.
+    jobs, or SIGTERM by ranks whose parent tells them all) stays so. Python delivers signals to the main thread only: in any other,
+    nothing is changed.
 
     Args:
         stop: Is told once, with the reason; it must only take note, since it runs in the midst of whatever was being done.
-        terminable: Whether SIGTERM is heeded too. One rank of several leaves it to its parent, which tells all ranks.
 
     Attributes:
         signal: The signal that came, or nothing.
     """
 
-    def __init__(self, stop: Callable[[str], None], *, terminable: bool = True) -> None:
+    def __init__(self, stop: Callable[[str], None]) -> None:
         self.signal: signal.Signals | None = None
         self._stop = stop
-        self._signals = (signal.SIGINT, signal.SIGTERM) if terminable else (signal.SIGINT,)
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            heeded = [number for number in self._signals if signal.getsignal(number) is not signal.SIG_IGN]
+            heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._take) for number in heeded}
         return self
 
@@ -49,13 +50,28 @@ class Interruption:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # none: one that was not set from Python
 
 
-def act_on(number: int) -> None:
-    """Do now what a signal asked for.
+def signal_of_any(interruption: Interruption, ranks: RankContext) -> int:
+    """Return the signal that has come to any rank, on every rank, or 0: a machine that is taken back tells its own ranks alone.
+
+    Args:
+        interruption: What has come to this one.
+        ranks: This process's place in the job.
+    """
+    return largest_across(interruption.signal or 0, ranks)
+
+
+def act_on(number: int, ranks: RankContext) -> None:
+    """Do now what a signal asked for, on all ranks, when each has saved what it has to: nobody says that it was saved before it was.
+
+    Args:
+        number: The signal.
+        ranks: This process's place in the job.
 
     Raises:
         KeyboardInterrupt: It was SIGINT.
         SystemExit: It was another; with the status that shells give a process ended by it.
     """
+    largest_across(number, ranks)  # a rank that could not save does not come here, and the others are ended with its error
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
