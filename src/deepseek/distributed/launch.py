@@ -32,8 +32,8 @@ from deepseek.errors import DeepSeekError, RunError
 
 COLLECTIVE_S = 300.0
 """How long a collective may take before a rank gives up, in seconds."""
-INTERRUPTED_S = 30.0
-"""How long ranks that were interrupted have for saving, in seconds."""
+INTERRUPTED_S = 120.0
+"""How long ranks that were interrupted have for saving, in seconds: a large checkpoint takes its time; a second Ctrl-C does not wait."""
 _ENDED = (KeyboardInterrupt.__name__, SystemExit.__name__)
 _GONE = ("connection", "peer", "socket", "timed out", "timeout", "broken pipe", "gloo", "nccl")
 """What is said by collectives of which a rank is missing."""

@@ -128,11 +128,12 @@ def _runs(model: nn.Module, situation: Situation) -> Iterator[list[nn.Module]]:
     otherwise than its base, may do more in between.
     """
     called = called_in(model, situation.row.inputs)
-    plain = [part for part in called if isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward]
-    runs: list[Sequence[nn.Module]] = [*plain]  # type: ignore[list-item]
+    runs: list[Sequence[nn.Module]] = [part for part in called if isinstance(part, nn.Sequential) and _is_plain(part)]  # type: ignore[misc]
     runs += [[part.get_submodule(name) for name in run] for part in model.modules() for run in getattr(part, "column_row_runs", ())]
-    chain = chain_of(model)
-    for run in [chain if chain is not None and composes(model, chain, situation.row) else (), *runs]:
+    chain: Sequence[nn.Module] = chain_of(model) or ()
+    if chain and not composes(model, chain, situation.row):
+        chain = ()
+    for run in [chain, *runs]:
         met: list[nn.Module] = []
         for leaf in _flat(run):
             if type(leaf) is nn.Linear:
@@ -143,6 +144,11 @@ def _runs(model: nn.Module, situation: Situation) -> Iterator[list[nn.Module]]:
                 met.append(leaf)
             else:
                 met = []
+
+
+def _is_plain(part: nn.Sequential) -> bool:
+    """Say whether a sequence does with its members what its base does."""
+    return type(part).forward is nn.Sequential.forward
 
 
 def _flat(run: Sequence[nn.Module] | nn.Sequential) -> Iterator[nn.Module]:
