@@ -472,7 +472,6 @@ def _text(rows: int, length: int = LENGTH, vocabulary: int = VOCABULARY) -> Ragg
 
 
 def _timm() -> Any:
-    _repair_torchvision()
     import timm
 
     return timm
@@ -521,6 +520,7 @@ def main() -> None:
     if arguments.clock == "processor" and arguments.threads > 1:
         parser.error("--clock processor adds up the threads' times: use --threads 1")
     torch.set_num_threads(arguments.threads)
+    _repair_torchvision()  # timm and Transformers import it
     rounds = arguments.rounds or (2 if arguments.small else 15)
     found = dict(rows_of(arguments.families or list(FAMILIES), SIZES[arguments.small], rounds, CLOCKS[arguments.clock]))
     rows = {name: row for name, row in found.items() if not isinstance(row, str)}
