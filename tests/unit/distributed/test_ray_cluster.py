@@ -92,8 +92,8 @@ class Interrupted(FakeRay):
 @pytest.mark.parametrize(
     ("answers", "ends", "error", "words"),
     [
-        (("saved",), True, KeyboardInterrupt, ""),
-        ((Failure("SystemExit", "143", None, "…"),), True, KeyboardInterrupt, ""),
+        (("saved",), True, KeyboardInterrupt, None),
+        ((Failure("SystemExit", "143", None, "…"),), True, KeyboardInterrupt, None),
         ((Failure("CheckpointError", "the disk is full", None, "…"),), True, CheckpointError, "rank 0: the disk is full"),
         (("saved",), False, RunError, "rank 0 had not ended"),
     ],
