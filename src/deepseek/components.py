@@ -208,6 +208,7 @@ FAMILIES: dict[str, tuple[str, dict[str, str]]] = {
             "blur": f"{_AUGMENT}.blur:Blur",
             "mixup": f"{_AUGMENT}.mixing:MixUp",
             "cutmix": f"{_AUGMENT}.mixing:CutMix",
+            "mosaic": f"{_AUGMENT}.mosaic:Mosaic",
             "one_of": f"{_AUGMENT}.one_of:OneOf",
             "image_augmenter": f"{_AUGMENT}.image_augmenter:ImageAugmenter",
             "eda": f"{_AUGMENT}.eda:Eda",

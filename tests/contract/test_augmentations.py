@@ -17,6 +17,7 @@ from deepseek.data.transforms.text import TextTransform
 from deepseek.fields import Field, Kind
 from deepseek.registry import family
 
+BOXES = TargetSpec("boxes", ("boxes",), ("a", "b", "c"), (4, 4, 4), 12, shape=(12, 12))
 CLASSES = TargetSpec("classes", ("y",), ("a", "b", "c"), (4, 4, 4), 12)
 SENTENCES = [
     f"{word} the good film is {end} , the {bad} film is long and slow"
@@ -106,6 +107,24 @@ class TestDense(Dense):
     pass
 
 
+class TestMosaic(AugmentationContract):
+    def build(self):
+        numbers = ("left", "top", "right", "bottom", "class", "crowd")
+        specs = {**IMAGE, "target": InputSpec("target", Kind.BOXES, numbers, (6,), "float32")}
+        augmentation = family("augmentation").build({"type": "mosaic", "probability": 1.0}, specs)
+        augmentation.begin(Known(BOXES))
+        return augmentation
+
+    def batch(self, rows):
+        random = np.random.default_rng(1)
+        corner, size = random.uniform(0, 8, (rows, 5, 2)), random.uniform(2, 4, (rows, 5, 2))
+        boxes = np.concatenate([corner, corner + size, random.integers(0, 3, (rows, 5, 1)), np.zeros((rows, 5, 1))], axis=2)
+        there = np.arange(5) < random.integers(0, 6, (rows, 1))
+        targets = {"target": torch.from_numpy(boxes * there[..., None]).float(), "target_mask": torch.from_numpy(there)}
+        photo = torch.from_numpy(random.integers(0, 256, (rows, 12, 12, 3)).astype(np.uint8))
+        return Batch({"photo": photo}, targets, torch.rand(rows, generator=seeded()))
+
+
 class Texts(AugmentationContract):
     keeps_shape = False
 
@@ -148,7 +167,7 @@ class TestParaphrase(Texts):
 
 
 def test_every_built_in_is_held_to_the_contract():
-    assert set(SPECS) | {"eda", "clause_swap", "back_translation"} == set(FAMILIES["augmentation"][1])
+    assert set(SPECS) | {"mosaic", "eda", "clause_swap", "back_translation"} == set(FAMILIES["augmentation"][1])
 
 
 def seeded():

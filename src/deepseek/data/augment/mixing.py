@@ -120,11 +120,7 @@ class Mixing(Augmentation):
         if self.pairs == "shuffled":
             order = draw.uniform(rows).argsort()
             return torch.empty_like(order).index_copy_(0, order, order.roll(-1))  # one ring through all: nobody meets himself
-        place = torch.arange(rows)
-        partner = ((place + draw.start) ^ 1) - draw.start
-        partner = torch.where(partner < 0, 1, partner)
-        partner = torch.where(partner >= rows, rows - 2, partner)
-        return partner.clamp(0, max(rows - 1, 0))
+        return neighbours(rows, draw.start)
 
 
 class MixUp(Mixing):
@@ -199,6 +195,19 @@ class CutMix(Mixing):
                 out[part] = picked(inside.view(torch.bool), flat[other[part]], flat[part])
             changed[name] = out.view(image.shape)
         return changed, kept[0]
+
+
+def neighbours(rows: int, start: int) -> Tensor:
+    """Return each row's neighbour in the global batch, int64 `[rows]`, by its place here; another one where a share cuts a pair.
+
+    Args:
+        rows: How many rows there are here.
+        start: Where they begin in the global batch.
+    """
+    partner = ((torch.arange(rows) + start) ^ 1) - start
+    partner = torch.where(partner < 0, 1, partner)
+    partner = torch.where(partner >= rows, rows - 2, partner)
+    return partner.clamp(0, max(rows - 1, 0))
 
 
 def mix_targets(batch: Batch, share: Tensor, partner: Tensor, *, classes: int | None = None) -> Batch:
