@@ -29,7 +29,8 @@ ASSUMED = 1.6
 OBSERVED_BYTES = 2 << 30
 """Steps are made with so many rows that their tensors take at most this much, and a quarter of what is free: what a small step makes the
 allocator keep says little of a large one, whose blocks the system takes back at once."""
-_LEAST_STEPS, _MOST_STEPS = 3, 12
+_LOOKS, _LEAST_STEPS, _MOST_STEPS = 2, 3, 12
+"""Rows are answered between steps, as they are while training, and steps behind that find the memory in other pieces."""
 _STILL = 0.01
 """A step by which the process grows by less than this part of all that it has grown by says that the allocator has what it wants."""
 _LIMITS = (1.0, 5.0)
@@ -79,16 +80,18 @@ def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: i
         give_back()
         forget_highest()
         make = trial_step(subject.model, subject.model.task.loss, spec=subject.trainer.optimizer_spec, way=Way(precision))
-        known, batches = 0, _trial_batches(subject, rows)
-        for number in range(_MOST_STEPS):
-            for batch in batches(number):
-                make(batch)
-            highest = highest_bytes()
-            if number + 1 >= _LEAST_STEPS and highest - known <= _STILL * (highest - before):
-                break
-            known = highest
-        if answered:
-            evaluate(subject.model, subject.model.task, [subject.batch(answered)])
+        batches = _trial_batches(subject, rows)
+        for _ in range(_LOOKS):
+            known = 0
+            for number in range(_MOST_STEPS):
+                for batch in batches(number):
+                    make(batch)
+                highest = highest_bytes()
+                if number + 1 >= _LEAST_STEPS and highest - known <= _STILL * (highest - before):
+                    break
+                known = highest
+            if answered:
+                evaluate(subject.model, subject.model.task, [subject.batch(answered)])
         grown = highest_bytes() - before - kept
     tensors = max(step.peak(rows), answer.peak(answered))
     if not before or tensors <= 0:
