@@ -1,8 +1,8 @@
 """What the system's allocator does with memory that was given back.
 
 A training step takes the same blocks as the step before and gives them back. glibc returns what is free at the end of its heap to the
-system at once where it is more than a threshold, and the next step has every page of it mapped and cleared anew: up to a quarter of a step's
-time on a processor. While a model is trained, freed memory is kept.
+system at once where it is more than a threshold, and the next step has every page of it mapped and cleared anew: up to a quarter of the
+time of a step on a processor. While a model is trained, freed memory is kept.
 """
 
 from __future__ import annotations
