@@ -12,8 +12,8 @@ from a plain net of ten layers to a full one says how badly ten plain layers tra
 depth is worth. Verdict: reproduced if on the official split the full net of ten layers has a third of the error of the plain one of TWO
 layers, or less.
 
-Usage: python benchmarks/claims/deep_lstm.py [--splits official speakers] [--arms …] [--seeds 5] [--epochs 12] [--rates …] [--small].
-Prints one JSON line. `--small`: three thin arms, one epoch, one seed, an eighth of the recordings: that it runs, and no more.
+Usage: python benchmarks/claims/deep_lstm.py [--splits official speakers] [--arms …] [--seeds 5] [--epochs 12] [--rates …] [--width 128]
+[--small]. Prints one JSON line. `--small`: three thin arms, one epoch, one seed, an eighth of the recordings: that it runs, and no more.
 """
 
 from __future__ import annotations
@@ -132,13 +132,14 @@ def main() -> int:
     parser.add_argument("--arms", nargs="+", choices=list(arm_settings(128)))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
     parser.add_argument("--small", action="store_true")
     given = parser.parse_args()
     if given.small:
         given.splits, given.seeds, given.epochs, given.rates = ["official"], 1, 1, [1e-3]
         given.arms = given.arms or [BASELINE, "2 full", CNN]
-    settings = arm_settings(8 if given.small else 128)
+    settings = arm_settings(8 if given.small else given.width)
     began = time.perf_counter()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as home, tarfile.open(DATA / "fsdd" / "recordings.tar.xz") as archive:
@@ -161,6 +162,7 @@ def main() -> int:
         "dataset": "fsdd",
         "seeds": given.seeds,
         "epochs": given.epochs,
+        "width": given.width,
         "small": given.small,
         "baseline": "LSTM of two plain layers",
         "measured": found,
