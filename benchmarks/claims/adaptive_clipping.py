@@ -58,7 +58,7 @@ class Scale:
     seeds: int
 
 
-NETWORKS = {"mini": Scale(6_920, 4, 20, 4, 256, 6, 5), "tiny": Scale(6_920, 4, 20, 2, 128, 6, 5)}
+NETWORKS = {"mini": Scale(6_920, 4, 20, 4, 256, 6, 5), "tiny": Scale(6_920, 3, 36, 2, 128, 6, 5)}
 SMALL = Scale(400, 2, 5, 1, 32, 2, 2)
 
 
