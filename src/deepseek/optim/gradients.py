@@ -204,10 +204,9 @@ class Parts:
 
     def norms(self, norms: Tensor) -> Tensor:
         """Return the parts' norms, `[k]`, of the parameters', `[p]`."""
-        if len(self.names) == 1:
-            whole: Tensor = torch.linalg.vector_norm(norms)
-            return whole.unsqueeze(0)
-        return self.sums(norms.square()).sqrt()
+        own = norms.unsqueeze(0) if len(self.names) == 1 else torch.where(self._member, norms, 0.0)
+        found: Tensor = torch.linalg.vector_norm(own, dim=1)
+        return found
 
     def spread(self, values: Tensor) -> Tensor:
         """Return what parts have, `[k]`, as each parameter's, `[p]`; as one number, `[]`, where there is one part."""

@@ -30,6 +30,7 @@ class Limits:
 
 NO_LIMITS = Limits()
 """The step is made with the gradients as they are."""
+_ONE = torch.ones(())
 _Lists = tuple[dict[str, Any], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 
@@ -96,7 +97,7 @@ class AdamUpdate(Update):
         refused = limits.refused
         divisors: Sequence[Tensor | None] = limits.divisors or [None] * len(gathered)
         for (group, parameters, means, squares, steps), grads, divisor in zip(self._groups, gathered, divisors, strict=True):
-            torch._foreach_add_(steps, 1)
+            _count(steps)
             self._kernel(
                 parameters,
                 grads,  # type: ignore[arg-type]
@@ -130,6 +131,13 @@ class AdamUpdate(Update):
             (group, group["params"], column(group, "exp_avg"), column(group, "exp_avg_sq"), column(group, "step"))
             for group in self.optimizer.param_groups
         ]
+
+
+def _count(steps: list[Tensor]) -> None:
+    if steps[0].is_cpu:  # a plain 1 would be made a tensor of once for each of them
+        torch._foreach_add_(steps, _ONE, alpha=1.0)
+    else:
+        torch._foreach_add_(steps, 1)
 
 
 def make_update(optimizer: torch.optim.Optimizer) -> Update:

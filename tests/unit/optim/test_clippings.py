@@ -58,6 +58,27 @@ def test_autoclip_looks_at_its_history_every_few_steps():
         assert used[step] == pytest.approx(min(given[step], np.quantile(given[: looked + 1], 0.5)), rel=1e-4)
 
 
+def test_autoclip_forgets_what_is_older_than_its_window_and_counts_what_it_limits():
+    given = norms()
+    given[30:36] = [0.0, np.inf, np.nan, 0.0, np.inf, 0.0]
+    run, limited = Run({"type": "autoclip", "percentile": 40, "window": 12, "warmup": 6, "every": 1}), 0
+    for step, norm in enumerate(given):
+        used, _ = run.step(float(norm))
+        history = given[max(0, step - 11) : step + 1]
+        measured = history[np.isfinite(history) & (history > 0)]
+        if step >= 6 and len(measured) > 6:
+            limit = np.quantile(measured, 0.4)
+        if step >= 6 and np.isfinite(norm):
+            assert used == pytest.approx(min(norm, limit), rel=1e-4)
+        limited += step >= 6 and norm > limit
+        assert run.adaptive.told().clipped_share == pytest.approx(limited / (step + 1))
+
+
+def test_an_infinite_norm_stays_infinite_while_there_is_no_limit():
+    run = Run({"type": "autoclip", "warmup": 3})
+    assert run.after([0.0, 0.0, 0.0, 0.0, np.inf]) == [0.0, 0.0, 0.0, 0.0, np.inf]
+
+
 def test_parts_have_histories_of_their_own():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Gt, Le
 
 from deepseek.optim.clippings.base import Steps
@@ -49,10 +50,11 @@ class AutoClipping(QuantileClipping):
         per: Per = "group",
     ) -> None:
         super().__init__(parameters, quantile=percentile / 100.0, window=window, warmup=warmup, every=every, per=per)
+        self._most = torch.ones((), device=self.parts.device)
 
     def limit(self, gradients: Gradients) -> None:
         """Remember the norms, and scale those over the limit."""
-        norms, limit = self.parts.norms(gradients.norms), self.state["quantile"]
+        norms = self.parts.norms(gradients.norms)
         self.remember(norms)
         if self.made >= self.warmup:
-            self.scale_(gradients, (limit / norms).where((norms > limit) & (self.state["count"] > self.warmup), 1.0))
+            self.scale_(gradients, torch.fmin(self.state["quantile"] / norms, self._most))  # 1 of NaN: no limit yet, and an infinite norm

@@ -37,13 +37,25 @@ class LeftOut:
     usual: float
 
 
+def is_measured(norms: Tensor) -> Tensor:
+    """Say which norms are some of a history, in their shape.
+
+    One that is infinite or NaN says nothing, and neither does one of 0: that of a layer which no row of the batch has reached. A gradient
+    that is missing on one rank is 0 on several, and a history must not tell them apart.
+
+    Args:
+        norms: Norms of gradients.
+    """
+    return (norms > 0.0) & (norms < math.inf)
+
+
 class Clipping(Remembering):
     """Limits the gradients of a step, in place, before the optimizer uses them.
 
     It sees the gradients of the whole batch: added up over micro-batches and ranks, divided, and without a loss scale. In fp16 they may be
     infinite where they overflowed: such norms must not enter a history. It changes them by `scale_`, or those in `gradients.tensors` in
     place, and then calls `gradients.changed()`. Nothing may wait for the device (`.item()`, `if tensor:`), and histories stand in `state`.
-    A warm-up is counted by part (`enter`): a layer may begin to train later than others.
+    A warm-up is counted by part: a layer may begin to train later than others.
 
     Args:
         parameters: What is trained.
@@ -58,8 +70,7 @@ class Clipping(Remembering):
     def __init__(self, parameters: Sequence[Trained], /, *, per: Per = "model") -> None:
         super().__init__(Parts(parameters, per))
         self.parameters = list(parameters)
-        for name in ("limited", "count"):
-            self.state[name] = torch.zeros(len(self.parts.names), device=self.parts.device)
+        self.state["limited"] = torch.zeros(len(self.parts.names), device=self.parts.device)
 
     @torch.no_grad()
     def __call__(self, gradients: Gradients) -> Tensor | None:
@@ -83,19 +94,6 @@ class Clipping(Remembering):
         """Multiply the gradients of each part by its factor, `[k]`, at most 1, and count the steps in which that was less."""
         gradients.scale_(self.parts, factors)
         self.state["limited"] += factors < 1.0
-
-    def enter(self, norms: Tensor) -> Tensor:
-        """Say of which parts a norm is one of a history, `[k]`, and count it for them in `state["count"]`.
-
-        One that is infinite or NaN says nothing, and neither does one of 0: that of a layer which no row of the batch has reached. A
-        gradient that is missing on one rank is 0 on several, and a history must not tell them apart.
-
-        Args:
-            norms: The parts' norms, `[k]`.
-        """
-        entering = (norms > 0.0) & (norms < math.inf)
-        self.state["count"] += entering
-        return entering
 
     def limited_share(self) -> float:
         """Return in which share of the steps gradients were limited, of the part in which it was most often. Waits for the device."""

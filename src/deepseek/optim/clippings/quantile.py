@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deepseek.errors import InputError
-from deepseek.optim.clippings.base import Clipping
+from deepseek.optim.clippings.base import Clipping, is_measured
 from deepseek.optim.gradients import Per, Trained
 
 
@@ -35,16 +35,25 @@ class QuantileClipping(Clipping):
         if warmup > window:
             raise InputError(f"warmup is {warmup} and window {window}", hint="a history of at least as many steps as the warm-up takes")
         self.quantile, self.window, self.warmup, self.every = quantile, window, warmup, every
-        parts = len(self.parts.names)
-        self.state["history"] = torch.full((parts, window), math.nan, device=self.parts.device)
-        self.state["quantile"] = torch.full((parts,), math.inf, device=self.parts.device)
+        parts, device = len(self.parts.names), self.parts.device
+        self.state["history"] = torch.full((parts, window), math.nan, device=device)
+        self.state["quantile"] = torch.full((parts,), math.inf, device=device)
+        self._places = self.state["history"].unbind(1)
 
     def remember(self, norms: Tensor) -> None:
-        """Let the norms of a step, `[k]`, into the history, and take the quantile where it is time."""
-        kept = self.state["history"][:, self.made % self.window]
-        kept.copy_(norms.where(self.enter(norms), kept))
+        """Let the norms of a step, `[k]`, into the history, and take the quantile where it is time.
+
+        An operation on a handful of numbers costs what it costs to call it: a step writes its norms down, whatever they are, and which of
+        them are measurements is asked of the whole history at once.
+        """
+        self._places[self.made % self.window].copy_(norms)
         since = self.made + 1 - self.warmup
         if since >= 0 and since % self.every == 0:
-            quantile = self.state["quantile"]
-            found = torch.nanquantile(self.state["history"], self.quantile, dim=1)
-            quantile.copy_(found.where(self.state["count"] >= self.warmup, quantile))
+            self._take_quantile()
+
+    def _take_quantile(self) -> None:
+        history, quantile = self.state["history"], self.state["quantile"]
+        measured = is_measured(history)
+        found = torch.nanquantile(history.where(measured, math.nan), self.quantile, dim=1)
+        enough = min(self.made, self.warmup, self.window - 1)  # and one more, once the first steps are over
+        quantile.copy_(found.where(measured.sum(1) > enough, quantile))

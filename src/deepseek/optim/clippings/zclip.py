@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from deepseek.optim.clippings.base import TINY, Clipping, Decay, Limit
+from deepseek.optim.clippings.base import TINY, Clipping, Decay, Limit, is_measured
 from deepseek.optim.gradients import Gradients, Per, Trained
 
 
@@ -45,13 +45,14 @@ class ZClipping(Clipping):
     ) -> None:
         super().__init__(parameters, per=per)
         self.threshold, self.decay, self.warmup = threshold, decay, warmup
-        for name in ("mean", "variance"):
+        for name in ("mean", "variance", "count"):
             self.state[name] = torch.zeros(len(self.parts.names), device=self.parts.device)
 
     def limit(self, gradients: Gradients) -> None:
         """Scale what is an outlier, and let the norms into the history."""
         norms = self.parts.norms(gradients.norms)
-        mean, variance, entering = self.state["mean"], self.state["variance"], self.enter(norms)
+        mean, variance, entering = self.state["mean"], self.state["variance"], is_measured(norms)
+        self.state["count"] += entering
         warm = self.state["count"] <= self.warmup
         if self.made < self.warmup:  # no part can have had more norms than that
             self._take_in(norms, entering, warm)

@@ -27,7 +27,7 @@ class LayerRates(Remembering):
         self.state["factors"] = torch.ones(len(self.parts.names), device=self.parts.device)
         self._weights: list[Tensor] = [one.parameter for one in parameters]
         self._held: list[Tensor] = []
-        self._shares: list[Tensor] = []
+        self._shares: list[Tensor] | list[float] = []
         self._stale = True
         self._plain = True
 
@@ -62,7 +62,8 @@ class LayerRates(Remembering):
         if self._plain:
             return
         if self._stale:
-            self._shares = [*self.parts.spread(1.0 - self.state["factors"]).expand(len(self._weights)).unbind()]
+            shares = self.parts.spread(1.0 - self.state["factors"]).expand(len(self._weights))
+            self._shares = shares.tolist() if shares.device.type == "cpu" else [*shares.unbind()]  # kernels are faster with plain numbers
             self._stale = False
         torch._foreach_lerp_(self._weights, self._held, self._shares)
 
