@@ -14,7 +14,7 @@ import deepseek
 from deepseek.cli import main
 from deepseek.errors import CheckError, DataError, InputError
 from deepseek.pipeline.online import live as live_module
-from deepseek.training.checkpoint import list_checkpoints, load_checkpoint
+from deepseek.training.checkpoints.files import list_checkpoints, load_checkpoint
 
 SOURCE = "{type: stream, stream: {type: lines, path: clicks.jsonl}, path: clicks}"
 RECIPE = f"""

@@ -8,7 +8,7 @@ import torch
 
 from deepseek.distributed import RankContext, launch
 from deepseek.training.callbacks.base import Callback
-from deepseek.training.checkpoint import list_checkpoints, load_checkpoint
+from deepseek.training.checkpoints.files import list_checkpoints, load_checkpoint
 
 JOBS = Path(__file__).parent / "jobs"
 MODELS = [{"type": "transformer_xl", "mem_len": 8}, {"type": "text_decoder", "length": 6}]
@@ -76,7 +76,7 @@ def test_without_its_memory_a_resumed_run_would_be_another(jobs, tmp_path, monke
         jobs.fit_language(RankContext(), model, tmp_path, checkpoint_every=31, callbacks=[jobs.Kill(31)])
     tensors, _ = load_checkpoint(list_checkpoints(tmp_path / "checkpoints")[-1])
     assert {name.rpartition("/")[2] for name in tensors["carried"]} == {"states", "known"}
-    monkeypatch.setattr("deepseek.training.keeper.carry", lambda *_, **__: None)
+    monkeypatch.setattr("deepseek.training.checkpoints.keeper.carry", lambda *_, **__: None)
     resumed, _ = jobs.fit_language(RankContext(), model, tmp_path, resume=True, checkpoint_every=31)
     assert max(np.abs(resumed[name] - alone[name]).max() for name in alone) > 1e-6
     del history

@@ -12,9 +12,10 @@ import torch
 from deepseek.data.augment.base import Augmentation
 from deepseek.data.batch import Batch
 from deepseek.errors import CheckpointError, InputError
-from deepseek.training import Trainer, TrainSettings, checkpoint
+from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
-from deepseek.training.checkpoint import list_checkpoints
+from deepseek.training.checkpoints import files
+from deepseek.training.checkpoints.files import list_checkpoints
 
 
 class Interrupt(Callback):
@@ -163,9 +164,9 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_it_goes_on_from_the_checkp
             raise OSError(errno.ENOSPC, "No space left on device")
         write(tensors, path)
 
-    write = checkpoint.save_file
+    write = files.save_file
     with monkeypatch.context() as disk:
-        disk.setattr(checkpoint, "save_file", save_file)
+        disk.setattr(files, "save_file", save_file)
         with pytest.raises(CheckpointError, match="step-000009 cannot be written: the disk is full"):
             trainer(small, tmp_path / "b", checkpoint_every=3, keep=9).fit()
     assert sorted(path.name for path in folder.iterdir()) == ["step-000003", "step-000006"]
@@ -215,6 +216,6 @@ def test_it_is_not_said_that_all_was_saved_where_the_disk_is_full(small, tmp_pat
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(CheckpointError, match="disk is full"):
         trainer(small, tmp_path, callbacks=[Interrupt(7, signal.SIGINT)], checkpoint_every=None).fit()

@@ -50,7 +50,7 @@ BROAD_EXCEPTS = {
     "search/study.py": "the objective is foreign code: a trial that fails is recorded with its error, and the study goes on",
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
     "distributed/ray_cluster.py": "the same, and the driver is the parent",
-    "training/background.py": "the edge of a thread: the error is handed to whoever waits for the work",
+    "training/checkpoints/background.py": "the edge of a thread: the error is handed to whoever waits for the work",
 }
 NO_TORCH = ORDER[: ORDER.index("data")]
 

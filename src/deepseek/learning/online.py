@@ -20,7 +20,7 @@ from deepseek.registry import Spec, family
 from deepseek.statistics.detectors import Detector
 from deepseek.tasks.base import TARGET
 from deepseek.tasks.model import TaskModel
-from deepseek.training.checkpoint import Tensors, load_optimizer, optimizer_tensors
+from deepseek.training.checkpoints.files import Tensors, load_optimizer, optimizer_tensors
 from deepseek.training.state import Json
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from deepseek.tasks.base import Task
 from deepseek.tasks.model import TaskModel
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
-from deepseek.training.checkpoint import list_checkpoints
+from deepseek.training.checkpoints.files import list_checkpoints
 from deepseek.training.evaluation import evaluate_exactly
 from deepseek.training.state import kept_generators, seed_generators
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from deepseek.optim import OptimizerSpec, Schedule, decay_groups, make_update
-from deepseek.training.checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
+from deepseek.training.checkpoints.files import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 
 STEPS = 8
 """Enough for what begins differently, such as RAdam's rectification, to have begun."""

@@ -38,7 +38,8 @@ from deepseek.training.batch_dependence import STATISTICS_ROWS, division_note, h
 from deepseek.training.callbacks.base import Callback
 from deepseek.training.callbacks.usage import Usage
 from deepseek.training.carried import CarriedBefore, carried_of
-from deepseek.training.checkpoint import load_optimizer, optimizer_tensors
+from deepseek.training.checkpoints.files import load_optimizer, optimizer_tensors
+from deepseek.training.checkpoints.keeper import Keeper
 from deepseek.training.communication import begin_exchange, exchanged_of, make_exchange
 from deepseek.training.compiled.step import STEPS_PER_CALL, CompiledStep
 from deepseek.training.decisions import decide
@@ -49,7 +50,6 @@ from deepseek.training.guards.nonfinite import NonFiniteGuard
 from deepseek.training.guards.post_mortem import explained, first_weights
 from deepseek.training.guards.stalls import reported_stalls
 from deepseek.training.implied import callbacks_of, optimizer_of
-from deepseek.training.keeper import Keeper
 from deepseek.training.memory.allocator import freed_memory_kept
 from deepseek.training.memory.recomputation import apply_recomputation
 from deepseek.training.placed_step import PlacedStep

@@ -27,9 +27,10 @@ from deepseek.fields import Kind
 from deepseek.models.network import Network
 from deepseek.tasks.model import TaskModel
 from deepseek.tasks.multiclass import MulticlassTask
-from deepseek.training import Trainer, TrainSettings, checkpoint, keeper, shards
+from deepseek.training import Trainer, TrainSettings
 from deepseek.training import trainer as trainer_module
 from deepseek.training.callbacks.base import Callback
+from deepseek.training.checkpoints import files, keeper, shards
 
 TRUNKS = {
     "mlp": {"type": "mlp", "width": 16, "depth": 4, "dropout": 0.0},
@@ -213,7 +214,7 @@ def fit_signalled_on_a_full_disk(context, case):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    checkpoint.save_file = full
+    files.save_file = full
     return fit_signalled(context, 1, 7, signal.SIGINT, case)
 
 

@@ -12,7 +12,7 @@ from deepseek.errors import InputError
 from deepseek.models.adapters import AdapterSettings, adapted_layers, load_adapters
 from deepseek.training import Trainer, TrainSettings
 from deepseek.training.callbacks.base import Callback
-from deepseek.training.checkpoint import list_checkpoints
+from deepseek.training.checkpoints.files import list_checkpoints
 from deepseek.training.fine_tuning import ADAPTERS_FILE, FineTune, FineTuning
 
 BLOCKS = ("encoder.layers.0", "encoder.layers.1", "encoder.layers.2")

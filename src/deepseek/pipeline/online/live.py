@@ -38,7 +38,7 @@ from deepseek.recipe import Recipe
 from deepseek.recipe.load import keep_recipe
 from deepseek.recipe.sections import LearnSection, LiveSection
 from deepseek.registry import family
-from deepseek.training.checkpoint import Tensors, list_checkpoints, load_latest, save_checkpoint
+from deepseek.training.checkpoints.files import Tensors, list_checkpoints, load_latest, save_checkpoint
 from deepseek.training.guards.interruption import Interruption
 from deepseek.training.state import Json, kept_generators, seed_generators
 

@@ -30,7 +30,7 @@ from deepseek.recipe.sections import LearnSection
 from deepseek.registry import family
 from deepseek.statistics.detectors import Detector
 from deepseek.tasks.model import TaskModel
-from deepseek.training.checkpoint import Tensors
+from deepseek.training.checkpoints.files import Tensors
 from deepseek.training.state import Json, seed_generators
 
 PASSES = 5

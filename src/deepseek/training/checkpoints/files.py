@@ -2,7 +2,7 @@
 
 A checkpoint is written into a hidden folder, flushed to the disk and renamed: whoever reads sees all of it or nothing. The hash of every
 file is recorded inside, so that a truncated or edited one is refused instead of silently training on. Optimizer state is kept by parameter
-*name*. That of a model which is in parts has format 2: a file a rank, and an index (`deepseek.training.shards`).
+*name*. That of a model which is in parts has format 2: a file a rank, and an index (`deepseek.training.checkpoints.shards`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from deepseek.artifacts.files import (
     write_json,
 )
 from deepseek.errors import BundleError, CheckpointError, RunError
-from deepseek.training.shards import INDEX, Cut, Pieces, complete, read_shards, write_shard
+from deepseek.training.checkpoints.shards import INDEX, Cut, Pieces, complete, read_shards, write_shard
 from deepseek.training.state import Json
 
 FORMAT = 1

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from deepseek.errors import CheckpointError
-from deepseek.training import checkpoint, shards
-from deepseek.training.checkpoint import find_latest, list_checkpoints, load_checkpoint, save_checkpoint
+from deepseek.training.checkpoints import files, shards
+from deepseek.training.checkpoints.files import find_latest, list_checkpoints, load_checkpoint, save_checkpoint
 
 
 def save(folder, step, value, keep=2):
@@ -25,7 +25,7 @@ def test_the_same_step_again_takes_the_place_of_the_first_only_once_it_is_whole(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(checkpoint, "save_file", full)
+        disk.setattr(files, "save_file", full)
         with pytest.raises(CheckpointError, match="disk is full"):
             save(tmp_path, 5, 2.0, keep=1)
     tensors, state = load_checkpoint(tmp_path / "step-000005")

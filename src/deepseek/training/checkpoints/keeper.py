@@ -20,9 +20,9 @@ from deepseek.distributed.ranks import RankContext
 from deepseek.distributed.strategies import Piece, Placement
 from deepseek.errors import CheckpointError, DeepSeekError, InputError
 from deepseek.models.base import other_revisions
-from deepseek.training.background import Background
 from deepseek.training.carried import carry, own_lanes
-from deepseek.training.checkpoint import (
+from deepseek.training.checkpoints.background import Background
+from deepseek.training.checkpoints.files import (
     check_checkpoint,
     find_latest,
     finish_parts,
@@ -35,8 +35,8 @@ from deepseek.training.checkpoint import (
     snapshot,
     step_of,
 )
+from deepseek.training.checkpoints.shards import Cut
 from deepseek.training.communication import resume_exchange
-from deepseek.training.shards import Cut
 from deepseek.training.state import Json, State
 
 if TYPE_CHECKING:
