@@ -7,10 +7,10 @@ that of the last batch of an epoch, and what the process has grown by is set aga
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from deepseek.data.batch import Batch
+import numpy as np
+
 from deepseek.data.loader import GROUPED_BATCHES, Loader
 from deepseek.pipeline.planning.resident import forget_highest, highest_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject
@@ -31,6 +31,8 @@ OBSERVED_BYTES = 2 << 30
 allocator keep says little of a large one, whose blocks the system takes back at once."""
 _LOOKS, _LEAST_STEPS, _MOST_STEPS = 2, 3, 12
 """Rows are answered between steps, as they are while training, and steps behind that find the memory in other pieces."""
+_LENGTHS = 6
+"""Batches of so many lengths are tried of an epoch."""
 _STILL = 0.01
 """A step by which the process grows by less than this part of all that it has grown by says that the allocator has what it wants."""
 _LIMITS = (1.0, 5.0)
@@ -80,14 +82,16 @@ def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: i
         give_back()
         forget_highest()
         make = trial_step(subject.model, subject.model.task.loss, spec=subject.trainer.optimizer_spec, way=Way(precision))
-        batches = _trial_batches(subject, rows)
-        for _ in range(_LOOKS):
+        least = STATISTICS_ROWS if has_batch_statistics(subject.model) else 0
+        batches = Loader(subject.rows, seed=subject.settings.seed, batch_size=rows, least=least, prefetch=False)
+        for epoch in range(_LOOKS):
             known = 0
-            for number in range(_MOST_STEPS):
-                for batch in batches(number):
-                    make(batch)
+            for number, tried in enumerate(_trial_steps(batches, epoch)):
+                for place in tried:
+                    make(subject.rows.take(batches.rows(epoch, place)))
                 highest = highest_bytes()
-                if number + 1 >= _LEAST_STEPS and highest - known <= _STILL * (highest - before):
+                is_still = highest - known <= _STILL * (highest - before)
+                if is_still and number + 1 >= _LEAST_STEPS and not subject.rows.is_ragged:
                     break
                 known = highest
             if answered:
@@ -101,19 +105,17 @@ def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: i
     return Overhead(FIXED_BYTES, factor, "measured")
 
 
-def _trial_batches(subject: Subject, rows: int) -> Callable[[int], list[Batch]]:
-    """Return what a round's batches are: one of an epoch, in turn, that of the longest rows first, and the epoch's last.
+def _trial_steps(batches: Loader, epoch: int) -> list[list[int]]:
+    """Return which batches of an epoch are tried, round by round.
 
-    The last one has kernels of its own where it is smaller, and they may want more room than those of a whole batch.
+    Rows of one length: a batch in turn and the epoch's last, which has kernels of its own where it is smaller, and they may want more room
+    than those of a whole batch. Rows of many lengths: shorter batches before longer ones, up to the longest. What a short batch gave back
+    is in pieces too small for the next; two epochs of that, whose lengths differ, leave the allocator with about what a long run does.
     """
-    least = STATISTICS_ROWS if has_batch_statistics(subject.model) else 0
-    batches = Loader(subject.rows, seed=subject.settings.seed, batch_size=rows, least=least, prefetch=False)
     last = batches.steps - 1
     steps = list(range(min(last, GROUPED_BATCHES))) or [last]
-    if subject.rows.is_ragged:
-        steps.sort(key=lambda step: -int(subject.rows.lengths(batches.rows(0, step)).max()))
-
-    def of(number: int) -> list[Batch]:
-        return [subject.rows.take(batches.rows(0, step)) for step in sorted({steps[number % len(steps)], last})]
-
-    return of
+    if not batches.dataset.is_ragged:
+        return [sorted({steps[number % len(steps)], last}) for number in range(_MOST_STEPS)]
+    longest = {step: int(batches.dataset.lengths(batches.rows(epoch, step)).max()) for step in {*steps, last}}
+    steps = sorted(longest, key=lambda step: longest[step])
+    return [[steps[place]] for place in np.unique(np.linspace(0, len(steps) - 1, _LENGTHS).round().astype(int))]
