@@ -55,6 +55,7 @@ WAYS: dict[str, Any] = {
     "8 bits": {"type": "qsgd", "bits": 8},
     "6 bits": {"type": "qsgd", "bits": 6},
     "4 bits": {"type": "qsgd", "bits": 4},
+    "4 bits, error feedback": {"type": "qsgd", "bits": 4, "error_feedback": True},
     "2 bits": {"type": "qsgd", "bits": 2, "error_feedback": True},
     "rank 4": {"type": "power_sgd", "rank": 4},
 }
@@ -150,11 +151,11 @@ def accuracy(context: RankContext, spec: Any, seed: int, rows: int, epochs: int)
     return {"accuracy": entry["accuracy"], "saved": 1 - trainer.exchange.traffic.share}
 
 
-def accuracies(seeds: int, rows: int, epochs: int) -> dict[str, Any]:
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
+def accuracies(ways: Sequence[str], seeds: int, rows: int, epochs: int) -> dict[str, Any]:
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ("float32", *ways)}
     for seed in range(seeds):
-        for name, spec in WAYS.items():
-            found[name].append(launch(accuracy, 2, spec, seed, rows, epochs, device="cpu"))
+        for name, runs in found.items():
+            runs.append(launch(accuracy, 2, WAYS[name], seed, rows, epochs, device="cpu"))
     result: dict[str, Any] = {"rows": rows, "epochs": epochs, "seeds": seeds}
     for name, runs in found.items():
         values = [run["accuracy"] for run in runs]
@@ -332,13 +333,13 @@ def bytes_by_ranks(small: bool) -> dict[str, Any]:
     return {f"{ranks} ranks": launch(count_bytes, ranks, 3 if small else 20, device="cpu") for ranks in (2, 4)}
 
 
-def measure(modes: Sequence[str], *, seeds: int = 1, small: bool = False) -> dict[str, Any]:
-    """Return what was measured, by mode."""
+def measure(modes: Sequence[str], *, ways: Sequence[str] = (*WAYS,), seeds: int = 1, small: bool = False) -> dict[str, Any]:
+    """Return what was measured, by mode; accuracies of these ways and of float32."""
     sizes = [1 << 10, 1 << 14, 1 << 18] if small else [1 << power for power in (10, 12, 14, 16, 18, 20, 22, 24, 26)]
     slow = {"delay_s": SLOW_DELAY_S, "bytes_per_s": SLOW_BYTES_PER_S}
     modes_of: dict[str, Callable[[], dict[str, Any]]] = {
         "bytes": lambda: bytes_by_ranks(small),
-        "accuracy": lambda: accuracies(seeds, *((12_000, 1) if small else (60_000, 3))),
+        "accuracy": lambda: accuracies(ways, seeds, *((12_000, 1) if small else (60_000, 3))),
         "overlap": lambda: overlaps(small),
         "hierarchy": lambda: over_link("hierarchy", {"rounds": 5 if small else 15, "sizes": sizes}, ranks=8, **slow),
         "balance": lambda: launch(measure_balance, 2, 40 if small else 100, device="cpu"),
@@ -352,6 +353,7 @@ MODES = ("bytes", "accuracy", "overlap", "hierarchy", "balance")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="whose accuracy, beside float32's")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--job", choices=list(JOBS), help=argparse.SUPPRESS)
@@ -361,7 +363,7 @@ def main() -> None:
         be_a_rank(given.job, given.arguments)
         return
     began = time.perf_counter()
-    found = measure(given.modes, seeds=given.seeds, small=given.small)
+    found = measure(given.modes, ways=given.ways, seeds=given.seeds, small=given.small)
     print(json.dumps({"benchmark": "communication", **found, "seconds": round(time.perf_counter() - began)}))
 
 

@@ -30,7 +30,7 @@ class Limits:
 
 NO_LIMITS = Limits()
 """The step is made with the gradients as they are."""
-_ONE = torch.ones(())
+_ONE = torch.ones((), dtype=torch.float32, device="cpu")  # whatever is the default when this is loaded
 _Lists = tuple[dict[str, Any], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 
@@ -144,7 +144,7 @@ def make_update(optimizer: torch.optim.Optimizer) -> Update:
     """Return the fastest exact way of making this optimizer's step."""
     if type(optimizer) not in {torch.optim.Adam, torch.optim.AdamW} or not isinstance(optimizer, torch.optim.Adam):
         return Update(optimizer)
-    plain = all(group["fused"] and not group["amsgrad"] and not group["maximize"] for group in optimizer.param_groups)
+    plain = all(group["params"] and group["fused"] and not group["amsgrad"] and not group["maximize"] for group in optimizer.param_groups)
     one_device = len({parameter.device for group in optimizer.param_groups for parameter in group["params"]}) == 1
     one_dtype = len({parameter.dtype for group in optimizer.param_groups for parameter in group["params"]}) == 1
     return AdamUpdate(optimizer) if plain and one_device and one_dtype else Update(optimizer)

@@ -17,6 +17,11 @@ def has_batch_statistics(model: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
+def least_rows(model: nn.Module) -> int:
+    """Return how many rows a model must be given at once to train: `STATISTICS_ROWS` where it normalises by them, else 1."""
+    return STATISTICS_ROWS if has_batch_statistics(model) else 1
+
+
 def division_note(model: nn.Module, ranks: int) -> str | None:
     """Return what the user of several ranks should know of a model, or nothing where several ranks give the numbers of one.
 

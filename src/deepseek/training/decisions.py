@@ -16,6 +16,7 @@ from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext, broadcast_message
 from deepseek.optim import OptimizerSpec
 from deepseek.training.autotune import Way, candidate_ways, choose_batch_size, choose_way, step_seconds, steps_within
+from deepseek.training.batch_dependence import least_rows
 from deepseek.training.memory.choice import choose_recomputation
 from deepseek.training.memory.needs import FEW
 from deepseek.training.memory.recomputation import apply_recomputation
@@ -46,10 +47,11 @@ def decide(
 
     sized = _batch_size(model, loss, batch_of, rows=len(train), settings=settings, spec=spec, ranks=ranks)
     whole = int(sized["batch_size"])
-    held = -(-largest_share(min(whole, len(train)), ranks.ranks, settings.shares) // settings.accumulate)
+    least = least_rows(model)  # pieces of a batch are no smaller, into however many it is to be cut
+    held = max(-(-largest_share(min(whole, len(train)), ranks.ranks, settings.shares) // settings.accumulate), least)
     few = partial(batch_of, FEW, longest=True)
     recomputed = choose_recomputation(model, loss, few, rows=held, spec=spec, settings=settings, ranks=ranks)
-    usual = partial(batch_of, max(whole // (ranks.ranks * settings.accumulate), 1))
+    usual = partial(batch_of, max(whole // (ranks.ranks * settings.accumulate), least))
     way = _way(model, loss, usual, settings=settings, spec=spec, ranks=ranks)
     return {**sized, **way, "compile": settings.compile, **recomputed}
 

@@ -297,6 +297,14 @@ def test_autoclip_bears_more_zeros_than_its_percentile():
     assert used[-4:] == pytest.approx([1.0] * 4)
 
 
+def test_autoclip_takes_no_limit_from_a_few_norms_and_keeps_the_one_it_had():
+    seldom = Run({"type": "autoclip", "percentile": 10, "window": 12, "warmup": 3, "every": 1})
+    assert seldom.after([5.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0] * 6) == [5.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0] * 6
+    before = Run({"type": "autoclip", "percentile": 50, "window": 12, "warmup": 3, "every": 1})
+    assert before.after([2.0] * 12)[-1] == 2.0
+    assert before.after([0.0] * 12 + [8.0]) == pytest.approx([0.0] * 12 + [2.0])
+
+
 def test_a_spike_after_batches_that_weigh_nothing():
     run = Run({"type": "skip_spikes", "factor": 5.0, "warmup": 5, "every": 1})
     assert not any(run.step(norm)[1] for norm in [0.0, 0.0, 0.0, 1.0] * 10)

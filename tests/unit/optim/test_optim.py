@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -92,6 +94,37 @@ def test_a_parameter_without_a_gradient_is_left_alone():
         before = net[0].weight.clone()
         update()
         assert torch.equal(net[0].weight, before)
+
+
+def test_a_group_without_parameters_has_no_step():
+    """As one has that is to take parameters up later; `Optimizer.step` passes over it, too."""
+    net, twin = network(), network()
+    first, second = (torch.optim.AdamW([{"params": one.parameters()}, {"params": []}], lr=0.01, fused=True) for one in (net, twin))
+    update = make_update(first)
+    for seed in range(3):
+        backward(net, seed)
+        backward(twin, seed)
+        update()
+        second.step()
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), twin.parameters(), strict=True))
+
+
+def test_steps_are_counted_whatever_device_new_tensors_are_made_on():
+    """The module may be loaded while another device is the default, as in `with torch.device(...)`."""
+    script = """
+import torch
+with torch.device("meta"):
+    from deepseek.optim.update import AdamUpdate
+weight = torch.nn.Parameter(torch.ones(3))
+optimizer = torch.optim.AdamW([weight], fused=True)
+update = AdamUpdate(optimizer)
+for _ in range(3):
+    weight.grad = torch.ones(3)
+    update()
+print(float(optimizer.state[weight]["step"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "3.0"
 
 
 def test_other_optimizers_take_the_ordinary_step():

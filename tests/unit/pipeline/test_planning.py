@@ -337,3 +337,72 @@ def test_the_last_batch_of_an_epoch_counts_whose_kernels_may_want_more_than_a_wh
     assert made == [subject.batch_size, left] * 6
     more, _ = overhead_of_steps(subject, monkeypatch, lambda made: (1600 if left in made else 1500) * MIB)
     assert more.factor > whole.factor
+
+
+BY_BATCH = {"type": "mlp", "width": 32, "depth": 2, "normalization": "batch"}
+
+
+def test_pieces_of_a_batch_have_the_rows_that_batch_statistics_need(recipe, out):
+    """As the run cuts them: into fewer pieces than it was told, and not into single rows, of which there is no variance."""
+    whole = {**recipe, "model": BY_BATCH, "train": {**recipe["train"], "batch_size": 8, "accumulate": 8}}
+    assert deepseek.plan(whole, out=out)["time"]["how"] == "measured"
+    ones, pairs = (
+        deepseek.plan(whole, overrides=[f"train.accumulate={parts}"], out=out, measure=False, device_memory="64GB") for parts in (8, 4)
+    )
+    assert ones["memory"]["peak_bytes"] == pairs["memory"]["peak_bytes"]
+    assert ones["time"]["step_s"] == pairs["time"]["step_s"]
+    found = deepseek.plan(whole, overrides=["train.accumulate=1"], out=out, measure=False, device_memory="10kB", devices=8)
+    accumulated = next(one for one in found["changes"] if "accumulate" in one["change"])
+    assert accumulated["change"] == "train.accumulate=4"
+    assert "batch statistics" in accumulated["what"]
+    assert [one["devices"] for one in found["devices"]["scaling"]] == [1, 2, 4]
+    assert any(one["change"] == "train.devices=4" for one in found["changes"])
+
+
+def test_rows_that_are_drawn_again_are_steps_too(recipe, out):
+    evenly = {**recipe, "task": {"type": "binary", "resample": "over"}, "train": {**recipe["train"], "batch_size": 16}}
+    planned = deepseek.plan(evenly, out=out, measure=False)
+    run = deepseek.run(evenly, out=out)
+    ended = json.loads((run.run / "events.jsonl").read_text().splitlines()[-1])
+    assert ended["event"] == "end"
+    assert planned["time"]["steps"] == ended["step"] > 3 * -(-planned["rows"] // 16)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_change_comes_to_what_is_said_of_it(recipe, out, precision):
+    whole = {**recipe, "train": {**recipe["train"], "batch_size": 96, "accumulate": 3, "precision": precision}}
+    tight = int(deepseek.plan(whole, out=out, measure=False, device_memory="64GB")["memory"]["peak_bytes"] * 1.23)
+    found = deepseek.plan(whole, out=out, measure=False, device_memory=tight)
+    assert not found["fits"]
+    for change in found["changes"]:
+        made = deepseek.plan(whole, overrides=[change["change"]], out=out, measure=False, device_memory=tight)
+        assert made["memory"]["peak_bytes"] == change["peak_bytes"], change["change"]
+        assert made["fits"] == change["fits"], change["change"]
+    assert {"accumulate", "activation_checkpointing", "batch_size"} <= {change["change"].split("=")[0][6:] for change in found["changes"]}
+
+
+def test_what_is_so_already_is_no_change(recipe, out):
+    whole = {**recipe, "train": {**recipe["train"], "batch_size": 4, "accumulate": 4}}
+    found = deepseek.plan(whole, out=out, measure=False, device_memory="10kB", devices=8)
+    changes = {change["change"] for change in found["changes"]}
+    assert not any("accumulate" in change for change in changes)
+    assert "train.devices=4" in changes  # no more than rows
+
+
+def test_why_one_device_is_taken_is_the_reason(recipe, out):
+    little = {**recipe, "train": {**recipe["train"], "batch_size": 64}}
+    alone, two = deepseek.plan(little, out=out, measure=False, device_memory="64GB", devices=2)["devices"]["scaling"]
+    assert two["peak_bytes"] > alone["peak_bytes"]  # gradients stand from one step to the next there
+    assert two["efficiency"] > 0.7
+    between = int((alone["peak_bytes"] + two["peak_bytes"]) / 2 / 0.8)
+    found = deepseek.plan(little, out=out, measure=False, device_memory=between, devices=2)["devices"]
+    assert found["recommended"] == 1
+    assert "too much" in found["why"]
+    none = deepseek.plan(little, out=out, measure=False, device_memory="10kB", devices=2)["devices"]
+    assert "none of them" in none["why"]
+
+
+def test_a_size_that_is_none_is_refused_before_the_data_are_read(recipe, out):
+    absent = {**recipe, "data": {**recipe["data"], "source": "not-there.csv"}}
+    with pytest.raises(InputError, match="16gb"):
+        deepseek.plan(absent, out=out, device_memory="16gb")

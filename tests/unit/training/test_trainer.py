@@ -389,6 +389,12 @@ def test_a_time_limit_plans_a_run_whose_schedule_ends_within_it(small, monkeypat
     assert limited.progress.learning_rate < 0.01 * limited.optimizer_spec.learning_rate
 
 
+def test_a_step_is_timed_with_as_many_rows_as_batch_statistics_need(small):
+    """A batch in as many pieces as rows is cut into pairs there: a single row, which has no variance, is no step to be timed either."""
+    timed = trained(small, net=small.net(norm=True), epochs=1, batch_size=8, accumulate=8, time_limit_s=30.0)
+    assert timed.stopped_reason == "finished"
+
+
 def test_without_a_time_limit_no_step_is_left_out(small):
     assert trained(small, epochs=3).state.decisions["step_limit"] == 0
 

@@ -29,9 +29,9 @@ _CENTRE = (0.25, 0.75)
 class Mosaic(Augmentation):
     """Cuts two pictures crosswise at one point and swaps two opposite quarters: objects are seen beside others, and cut at other places.
 
-    Nothing is made smaller, and of the two pictures together nothing is lost or seen twice. Of an object that is cut the larger part
-    counts, if enough of it is left; of one of which less is left nothing is asked at that place, neither that it is found nor that it is
-    not. The weight of a row becomes that of both in the shares of their areas.
+    Nothing is made smaller, and of the two pictures together nothing is lost or seen twice. Of an object that is cut the larger piece
+    counts, if enough of it is left; at its other pieces nothing is asked, neither that it is found nor that it is not. The weight of a row
+    becomes that of both in the shares of their areas.
 
     As with `mixup`, each row meets its neighbour in the global batch, so that N ranks do what one would while each holds an even number
     of rows. Source: Bochkovskiy, Wang and Liao, "YOLOv4", 2020, https://arxiv.org/abs/2004.10934, which puts four pictures together.
@@ -113,23 +113,21 @@ class Mosaic(Augmentation):
         return {name: seen} if mask is None else {name: seen, mask_name(name): there.to(mask.dtype)}
 
     def _seen(self, boxes: Tensor, mask: Tensor | None, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return boxes as they are seen through two rectangles, `[b, 2, 4]`: the larger piece of each, zeros where nothing counts."""
+        """Return the pieces of boxes that are seen through two rectangles `[b, 2, 4]`: `[b, 2 · n, k]`, zeros where there is none."""
         edges = boxes[:, :, None, :4].float()
         low, high = torch.maximum(edges[..., :2], parts[:, None, :, :2]), torch.minimum(edges[..., 2:], parts[:, None, :, 2:])
         areas = (high - low).clamp(min=0.0).prod(dim=-1)
-        area, which = areas.max(dim=2)
-        chosen = which[..., None, None].expand(-1, -1, 1, 2)
-        piece = torch.cat([low.gather(2, chosen), high.gather(2, chosen)], dim=-1)[:, :, 0].to(boxes.dtype)
-        whole = (edges[:, :, 0, 2:] - edges[:, :, 0, :2]).clamp(min=0.0).prod(dim=-1)
-        enough = (area > 0) & (area >= self.least_visible * whole)
-        told = boxes[..., 4:]
-        there = enough
-        if boxes.shape[-1] > _CROWD:  # of the rest nothing is asked
-            there, crowd = area > 0, torch.where(enough[..., None], told[..., 1:2], 1.0)
+        whole = (edges[..., 2:] - edges[..., :2]).clamp(min=0.0).prod(dim=-1)
+        larger = torch.arange(2, device=areas.device) == areas.argmax(dim=2, keepdim=True)
+        counts = larger & (areas > 0) & (areas >= self.least_visible * whole)
+        told, there = boxes[:, :, None, 4:].expand(-1, -1, 2, -1), counts
+        if boxes.shape[-1] > _CROWD:  # of other pieces nothing is asked
+            there, crowd = areas > 0, torch.where(counts[..., None], told[..., 1:2], 1.0)
             told = torch.cat([told[..., :1], crowd, told[..., 2:]], dim=-1)
         if mask is not None:
-            there = there & mask.bool()
-        return torch.cat([piece, told], dim=-1) * there[..., None], there
+            there = there & mask.bool()[..., None]
+        pieces = torch.cat([torch.cat([low, high], dim=-1).to(boxes.dtype), told], dim=-1) * there[..., None]
+        return pieces.flatten(1, 2), there.flatten(1)
 
 
 def _quarters(x: Tensor, y: Tensor, *, size: tuple[int, int], cut: Tensor) -> tuple[Tensor, Tensor]:

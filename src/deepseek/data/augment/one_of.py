@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
+from torch.nn import functional
 
 from deepseek.data.augment.base import Augmentation, Draw, Known
 from deepseek.data.augment.mixing import Mixing, softened
 from deepseek.data.batch import Batch
+from deepseek.data.padding import mask_name
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
+from deepseek.fields import Kind
 from deepseek.registry import Spec, component, family
 
 if TYPE_CHECKING:
@@ -77,9 +80,9 @@ class OneOf(Augmentation):
             place = int(torch.searchsorted(ends, draw.once(), right=True))
             return self.parts[place].apply(batch, draw) if place < len(self.parts) else batch
         choice = torch.searchsorted(ends, draw.uniform(len(batch)).double(), right=True)
-        made = batch
+        made, listed = batch, {called for name in self.of_kind(Kind.BOXES) for called in (name, mask_name(name))}
         for place, part in enumerate(self.parts):
-            made = _where(choice == place, part.apply(batch, draw), made)
+            made = _where(choice == place, part.apply(batch, draw), made, listed=listed)
         return made
 
 
@@ -149,13 +152,22 @@ def checked_probabilities(methods: Sequence[Method], given: Sequence[float] | No
     return [float(value) for value in given]
 
 
-def _where(chosen: Tensor, made: Batch, other: Batch) -> Batch:
-    """Return the rows of one batch where they are chosen, else those of another."""
+def _where(chosen: Tensor, made: Batch, other: Batch, *, listed: Set[str]) -> Batch:
+    """Return the rows of one batch where they are chosen, else those of another; what is `listed` may be more in one of them."""
 
-    def pick(one: Tensor, two: Tensor) -> Tensor:
+    def pick(name: str, one: Tensor, two: Tensor) -> Tensor:
+        if name in listed:
+            most = max(one.shape[1], two.shape[1])
+            one, two = _padded(one, most), _padded(two, most)
         return one if one is two else torch.where(chosen.to(one.device).view(-1, *[1] * (one.ndim - 1)), one, two)
 
-    inputs = {name: pick(tensor, other.inputs[name]) for name, tensor in made.inputs.items()}
-    targets = {name: pick(tensor, other.targets[name]) for name, tensor in made.targets.items()}
-    weight = made.weight if made.weight is None or other.weight is None else pick(made.weight, other.weight)
+    inputs = {name: pick(name, tensor, other.inputs[name]) for name, tensor in made.inputs.items()}
+    targets = {name: pick(name, tensor, other.targets[name]) for name, tensor in made.targets.items()}
+    weight = made.weight if made.weight is None or other.weight is None else pick("", made.weight, other.weight)
     return replace(other, inputs=inputs, targets=targets, weight=weight)
+
+
+def _padded(tensor: Tensor, most: int) -> Tensor:
+    """Return `[b, n, …]` as `[b, most, …]`, zeros behind."""
+    missing = most - tensor.shape[1]
+    return functional.pad(tensor, [0, 0] * (tensor.ndim - 2) + [0, missing]) if missing else tensor

@@ -86,7 +86,8 @@ def to_window_scale(ready: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Ten
 
     A level or a width that was never seen in training is then no stranger; `StepDecision` brings forecasts back. Source: Kim et al.,
     "Reversible instance normalization for accurate time-series forecasting against distribution shift", ICLR 2022,
-    https://openreview.net/forum?id=cGDAkQo1C0p; without its weights, which the layers behind have anyway.
+    https://openreview.net/forum?id=cGDAkQo1C0p; without its weights, which the layers behind have anyway. One value has no deviation:
+    where no more is known of a past, the deviation is that of training, 1, and where nothing is, the mean is that of training, 0.
 
     Args:
         ready: The inputs, the history as `[b, l, c]`; where it has gaps, also which of its values are known.
@@ -99,10 +100,11 @@ def to_window_scale(ready: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Ten
     """
     history = ready[HISTORY]
     known = ready[HISTORY_KNOWN] if HISTORY_KNOWN in ready else torch.ones_like(history)  # gaps have no say, and stay 0
-    count = known.sum(dim=1, keepdim=True).clamp(min=1.0)
-    mean = (history * known).sum(dim=1, keepdim=True) / count
+    count = known.sum(dim=1, keepdim=True)
+    mean = (history * known).sum(dim=1, keepdim=True) / count.clamp(min=1.0)
     apart = (history - mean) * known
-    deviation = (apart.square().sum(dim=1, keepdim=True) / count + _LEAST_VARIANCE).sqrt()
+    variance = apart.square().sum(dim=1, keepdim=True) / count.clamp(min=1.0) + _LEAST_VARIANCE
+    deviation = torch.where(count > 1.0, variance, 1.0).sqrt()
     return {**ready, HISTORY: apart / deviation}, torch.cat((mean, deviation), dim=2).flatten(1)
 
 

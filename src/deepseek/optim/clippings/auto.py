@@ -21,6 +21,9 @@ class AutoClipping(QuantileClipping):
     steps, as it changes slowly and sorting takes time. The norm of a step enters the history as it was before clipping; one that is
     infinite or NaN does not, and neither does one of 0, that of a layer which no row of the batch has reached.
 
+    A step in which a part has no norm takes its place in the part's history all the same. Where the last `window` steps hold no more than
+    `warmup` norms of a part, its limit stays as it was, and one that has never had more, as a layer that few batches reach, has none.
+
     For the first `warmup` norms of a part nothing is clipped: a limit from few norms would be a matter of chance. Put `norm` before it
     where the first steps are what has to be guarded.
 

@@ -63,8 +63,8 @@ def scalings(time: RunTime, memory: RunMemory, *, most: int, budget: int, accumu
     found = []
     for devices in sorted({1, most, *(1 << power for power in range(1, most.bit_length()) if 1 << power <= most)}):
         share = -(-rows // devices)
-        if devices > 1 and devices > rows:
-            continue  # some would have no row at all
+        if devices > 1 and devices * memory.least_rows > rows:
+            continue  # some would have no row at all, or too few
         step_s = _step_s(time, memory, share, devices, accumulate)
         peak = memory.peak(share, accumulate=min(accumulate, share), devices=devices)
         speedup = alone / step_s if step_s else 1.0
@@ -80,16 +80,17 @@ def worthwhile(found: list[Scaling]) -> Scaling:
     return (good or fitting or found)[-1 if good else 0]
 
 
-def sharded_peak(memory: RunMemory, rows: int, devices: int) -> int:
+def sharded_peak(memory: RunMemory, rows: int, devices: int, *, accumulate: int = 1) -> int:
     """Return what each of several devices holds at most that share weights, gradients and the optimizer's state among them.
 
     Args:
         memory: What the run takes of one device.
         rows: The rows of each one's share.
         devices: How many.
+        accumulate: The micro-batches that they are computed in.
     """
     whole = memory.weights + memory.gradients + memory.update.state_bytes
-    return memory.peak(rows) - whole + -(-whole // devices) + memory.weights // _GATHERED
+    return memory.peak(rows, accumulate=accumulate) - whole + -(-whole // devices) + memory.weights // _GATHERED
 
 
 def _step_s(time: RunTime, memory: RunMemory, share: int, devices: int, accumulate: int) -> float:

@@ -42,6 +42,7 @@ class RunMemory:
         host: Whether the device is the processor, whose memory also holds what is kept beside a device's.
         overhead: What is held beside tensors.
         exchange: How several devices sum their gradients.
+        least_rows: The fewest rows that may be computed at once, into however many micro-batches a batch is to be cut.
     """
 
     weights: int
@@ -58,6 +59,7 @@ class RunMemory:
     host: bool
     overhead: Overhead = NONE
     exchange: Mapping[str, object] = field(default_factory=dict)
+    least_rows: int = 1
 
     @property
     def kept(self) -> int:
@@ -89,7 +91,7 @@ class RunMemory:
             rows: The rows of this device's batch.
             accumulate: The micro-batches that they are computed in.
         """
-        part = -(-rows // accumulate)
+        part = max(-(-rows // accumulate), min(self.least_rows, rows))
         held = self.gradients if accumulate > 1 else 0  # of the parts before, while the next one is computed
         batches = self.pipeline(rows)
         step = max(held + self.step.peak(part), self.gradients + self.update.peak_bytes)
@@ -180,6 +182,7 @@ def memory_of(
         host=host,
         overhead=overhead,
         exchange=subject.exchange,
+        least_rows=subject.least_rows,
     )
 
 

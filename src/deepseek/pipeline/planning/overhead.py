@@ -15,7 +15,6 @@ from deepseek.data.loader import GROUPED_BATCHES, Loader
 from deepseek.pipeline.planning.resident import forget_highest, highest_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.training.autotune import Way, trial_step
-from deepseek.training.batch_dependence import STATISTICS_ROWS, has_batch_statistics
 from deepseek.training.evaluation import evaluate
 from deepseek.training.memory.allocator import give_back
 from deepseek.training.memory.live import Growth
@@ -74,7 +73,7 @@ def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: i
         before: What this process held before the first step of this network was made in it: `step` and `answer` have made some, the kernels
             are loaded since, and with a small batch the allocator has all that it asks for.
     """
-    part = -(-subject.batch_size // subject.settings.accumulate)
+    part = subject.part_rows
     bound = min(OBSERVED_BYTES, free_bytes(CPU) // 4)
     rows = max(step.most_rows(bound, most=part), min(2, part))
     answered = max(answer.most_rows(bound, most=subject.answered_rows), min(1, subject.answered_rows))
@@ -82,8 +81,7 @@ def observed_overhead(subject: Subject, *, step: Growth, answer: Growth, kept: i
         give_back()
         forget_highest()
         make = trial_step(subject.model, subject.model.task.loss, spec=subject.trainer.optimizer_spec, way=Way(precision))
-        least = STATISTICS_ROWS if has_batch_statistics(subject.model) else 0
-        batches = Loader(subject.rows, seed=subject.settings.seed, batch_size=rows, least=least, prefetch=False)
+        batches = Loader(subject.rows, seed=subject.settings.seed, batch_size=rows, least=subject.loader.least, prefetch=False)
         for epoch in range(_LOOKS):
             known = 0
             for number, tried in enumerate(_trial_steps(batches, epoch)):

@@ -76,6 +76,7 @@ def plan(
     """
     if devices is not None and devices < 1:
         raise InputError(f"devices is {devices}", hint="there is at least one")
+    asked = None if device_memory is None else parse_size_bytes(device_memory)
     baseline = loaded_bytes()
     _, checked = open_recipe(recipe, overrides)
     dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
@@ -86,7 +87,7 @@ def plan(
     resolved, choices = resolve(alone, dataset)
     subject = subject_of(resolved, dataset, communication=checked.train.communication)
     with freed_memory_kept():  # as while training
-        planned = _Plan(subject, checked, held=(baseline, looked), devices=devices, device_memory=device_memory, measure=measure)
+        planned = _Plan(subject, checked, held=(baseline, looked), devices=devices, device_memory=asked, measure=measure)
     return {**planned.to_json(), "disk": _disk(subject, dataset, planned.memory, Path(out)), "choices": choices_json(choices)}
 
 
@@ -100,13 +101,13 @@ class _Plan:
         *,
         held: tuple[int, int],
         devices: int | None,
-        device_memory: str | int | None,
+        device_memory: int | None,
         measure: bool,
     ) -> None:
         self.subject, settings = subject, subject.settings
         self.emulated = device_memory is not None
         self.device = torch.device("cuda") if device_memory is not None else pick_device(recipe.train.device)
-        self.free = free_bytes(self.device) if device_memory is None else parse_size_bytes(device_memory)
+        self.free = free_bytes(self.device) if device_memory is None else device_memory
         baseline, self.looked = held
         self.baseline = baseline if self.device.type == "cpu" else 0
         self.budget = int((1 - FREE_SHARE) * self.free) - self.baseline
@@ -203,7 +204,11 @@ class _Plan:
         if self.chosen.devices == 1 and len(self.scaling) == 1:
             return "there is one device" if self.most_devices == 1 else "a batch has too few rows to be shared"
         if self.chosen.devices == 1:
+            if not any(one.fits for one in self.scaling):
+                return "one device first: memory suffices on none of them"
             two = self.scaling[1]
+            if two.efficiency >= LEAST_EFFICIENCY:
+                return f"one device first: each of {two.devices} would hold {binary_size(two.peak_bytes)}, which is too much"
             return f"one device first: {two.devices} would be used to {two.efficiency:.0%}, and {LEAST_EFFICIENCY:.0%} is the least"
         said = f"{self.chosen.devices} devices are {self.chosen.speedup:.1f} times as fast as one"
         return said if self.scaling[0].fits else f"{said}, and one has not the memory"

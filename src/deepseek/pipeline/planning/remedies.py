@@ -10,6 +10,7 @@ from deepseek.components import FAMILIES
 from deepseek.pipeline.planning.devices import sharded_peak
 from deepseek.pipeline.planning.memory import RunMemory
 from deepseek.pipeline.planning.subject import CPU, Subject
+from deepseek.recipe import AUTO
 from deepseek.training.memory.live import Growth
 from deepseek.training.memory.needs import FEW, step_growth
 from deepseek.training.memory.recomputation import apply_recomputation, repeated_blocks
@@ -64,16 +65,17 @@ def with_recomputation(subject: Subject, memory: RunMemory) -> tuple[RunMemory, 
 
 
 def _alone(subject: Subject, memory: RunMemory, budget: int) -> Iterator[Remedy]:
-    rows, before = subject.batch_size, subject.settings.accumulate
-    if subject.settings.compile != "step" and rows > 1:
-        parts = next((parts for parts in _divisors(rows, above=before) if memory.peak(rows, accumulate=parts) <= budget), rows)
-        peak = memory.peak(rows, accumulate=parts)
-        what = f"the batch of {rows} in {parts} parts: the same step, to rounding, in more pieces"
-        yield Remedy(f"train.accumulate={parts}", what, peak, peak <= budget)
-    smaller = memory.most_rows(budget, most=rows)
-    if 0 < smaller < rows:
-        size = 1 << (smaller.bit_length() - 1)
-        peak = memory.peak(size)
+    rows, before = subject.batch_size, min(subject.settings.accumulate, subject.batch_size)
+    parts = [parts for parts in _divisors(rows, above=before) if rows // parts >= memory.least_rows]
+    if subject.settings.compile != "step" and parts:
+        enough = next((some for some in parts if memory.peak(rows, accumulate=some) <= budget), parts[-1])
+        peak = memory.peak(rows, accumulate=enough)
+        same = "each with batch statistics of its own" if memory.least_rows > 1 else "the same step, to rounding, in more pieces"
+        yield Remedy(f"train.accumulate={enough}", f"the batch of {rows} in {enough} parts: {same}", peak, peak <= budget)
+    smaller = memory.most_rows(budget, accumulate=before, most=rows)
+    size = before << ((smaller // before).bit_length() - 1) if smaller >= before else 0  # micro-batches share a batch evenly
+    if memory.least_rows <= size < rows:
+        peak = memory.peak(size, accumulate=before)
         yield Remedy(f"train.batch_size={size}", "another training: the learning rate should go with it", peak, peak <= budget)
 
 
@@ -94,20 +96,24 @@ def _other_steps(subject: Subject, memory: RunMemory, budget: int) -> Iterator[R
 
 
 def _shared(subject: Subject, memory: RunMemory, budget: int, devices: int) -> Iterator[Remedy]:
+    devices = min(devices, subject.batch_size // memory.least_rows)
     if devices < 2 or memory.host:  # ranks on a processor share its memory, and each takes the libraries anew
         return
     share = -(-subject.batch_size // devices)
-    peak = memory.peak(share, devices=devices)
+    parts = min(subject.settings.accumulate, share)
+    peak = memory.peak(share, accumulate=parts, devices=devices)
     yield Remedy(f"train.devices={devices}", f"{share} rows of each batch on each of {devices} devices", peak, peak <= budget)
     if "strategy" in FAMILIES and "fsdp" in FAMILIES["strategy"][1]:
-        peak = sharded_peak(memory, share, devices)
+        peak = sharded_peak(memory, share, devices, accumulate=parts)
         what = f"weights, gradients and optimizer state in {devices} shares"
         yield Remedy(f"train.devices={devices} train.strategy=fsdp", what, peak, peak <= budget)
 
 
-def _step(subject: Subject, *, precision: str = "fp32") -> Growth:
+def _step(subject: Subject, *, precision: str = "") -> Growth:
+    """Return what a step takes as the network is now, in the recipe's number format where none is given."""
+    settled = precision or ("fp32" if subject.settings.precision == AUTO else subject.settings.precision)
     with kept_generators(CPU):
-        return step_growth(subject.model, subject.model.task.loss, subject.batch(FEW, longest=True), precision=precision)
+        return step_growth(subject.model, subject.model.task.loss, subject.batch(FEW, longest=True), precision=settled)
 
 
 def _divisors(rows: int, *, above: int) -> Iterator[int]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from deepseek.data.augment import build_augmentations
 from deepseek.data.batch import Batch
-from deepseek.data.loader import rows_within
+from deepseek.data.loader import Loader, rows_within
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
 from deepseek.inference import build_model
@@ -21,6 +22,7 @@ from deepseek.recipe import AUTO, Recipe
 from deepseek.registry import Spec, family
 from deepseek.tasks.model import TaskModel
 from deepseek.training import Trainer, TrainSettings
+from deepseek.training.batch_dependence import least_rows
 from deepseek.training.decisions import rows_like, ways_of
 from deepseek.training.evaluation import LEAST_TOGETHER
 from deepseek.training.memory.recomputation import apply_recomputation
@@ -51,17 +53,36 @@ class Subject:
     splits: dict[str, PreparedDataset]
     exchange: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def rows(self) -> PreparedDataset:
+        """The training rows, as they are trained on."""
+        return self.model.task.training_rows(self.splits["train"], batch_size=self._asked_rows)
+
+    @cached_property
+    def loader(self) -> Loader:
+        """The batches of an epoch, on one device."""
+        task, least = self.model.task, self.least_rows if self.least_rows > 1 else 0
+        return Loader(self.rows, seed=self.settings.seed, batch_size=self._asked_rows, least=least, resample=task.resample)
+
     @property
     def batch_size(self) -> int:
         """The rows of a global batch."""
-        size = self.settings.batch_size
-        return min(size if isinstance(size, int) else 1, max(len(self.rows), 1))
+        return min(self.loader.batch_size, max(self.loader.length, 1))
 
     @property
-    def rows(self) -> PreparedDataset:
-        """The training rows, as they are trained on."""
+    def least_rows(self) -> int:
+        """The fewest rows that may be computed at once."""
+        return least_rows(self.model)
+
+    @property
+    def part_rows(self) -> int:
+        """How many rows of a batch are computed at once."""
+        return max(-(-self.batch_size // self.settings.accumulate), min(self.least_rows, self.batch_size))
+
+    @property
+    def _asked_rows(self) -> int:
         size = self.settings.batch_size
-        return self.model.task.training_rows(self.splits["train"], batch_size=size if isinstance(size, int) else 1)
+        return size if isinstance(size, int) else 1
 
     def batch(self, rows: int, *, longest: bool = False) -> Batch:
         """Return a batch of training rows of the usual length, or of the longest."""

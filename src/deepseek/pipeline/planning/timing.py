@@ -83,12 +83,9 @@ def time_of(subject: Subject, *, device: torch.device, measure: bool, precision:
     with kept_generators(CPU):
         seed_generators(subject.settings.seed, CPU)
         step, answer = _measured(subject, precision, most_rows) if measure else _assumed(subject, device, precision)
-    loader = subject.trainer.loader if hasattr(subject.trainer, "loader") else None
-    rows = len(subject.rows) if loader is None else loader.length
-    batch = subject.batch_size
-    per_epoch = max(-(-rows // batch), 1)
+    batch, per_epoch = subject.batch_size, max(subject.loader.steps, 1)
     steps = min(subject.settings.epochs * per_epoch, subject.settings.max_steps or 1 << 62)
-    parts = min(subject.settings.accumulate, batch)
+    parts = -(-batch // subject.part_rows)
     step_s = parts * step.seconds(batch / parts)
     if subject.settings.time_limit_s is not None and step_s > 0:
         steps = min(steps, steps_within(subject.settings.time_limit_s, step_s))
@@ -107,7 +104,7 @@ def time_of(subject: Subject, *, device: torch.device, measure: bool, precision:
 
 def _measured(subject: Subject, precision: str, most_rows: int) -> tuple[Pace, Pace]:
     """Time steps with more and more rows, until one takes long enough to be told from noise or is as large as it will be."""
-    model, rows = subject.model, min(-(-subject.batch_size // subject.settings.accumulate), max(most_rows, FEW))
+    model, rows = subject.model, min(subject.part_rows, max(most_rows, FEW))
     make = trial_step(model, model.task.loss, spec=subject.trainer.optimizer_spec, way=Way(precision))
     step = _pace(make, subject.batch, rows)
     changed = _changing(subject) if subject.trainer.augment else 0.0

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
@@ -18,6 +19,9 @@ _KEPT = {_TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 << 20, _MMAP_THRESHOLD: 32
 _USUAL = {_TRIM_THRESHOLD: 64 << 20, _TOP_PAD: 128 << 10}
 """What glibc's own thresholds come to once large blocks were given back."""
 _SAID_BY_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
+_lock = threading.Lock()
+_blocks = 0
+"""In how many blocks freed memory is to be kept now: the thresholds are the process's, and the last one gives it back."""
 
 
 @contextlib.contextmanager
@@ -26,7 +30,7 @@ def freed_memory_kept() -> Iterator[bool]:
 
     With another C library than glibc, or where the environment says how glibc is to do it (`MALLOC_TRIM_THRESHOLD_` and its like, or
     `glibc.malloc` in `GLIBC_TUNABLES`), nothing is changed. A process then holds until the end of the block what it held at its highest
-    moment, which it needs again in the next step.
+    moment, which it needs again in the next step. Of several blocks at once, in threads or one in the other, the last to end gives back.
 
     Yields:
         Whether it is kept.
@@ -39,12 +43,19 @@ def freed_memory_kept() -> Iterator[bool]:
     if set_option is None:
         yield False
         return
+    global _blocks  # noqa: PLW0603 - one process, one allocator
+    with _lock:
+        _blocks += 1
     try:
         yield all(set_option(option, value) for option, value in _KEPT.items())
     finally:
-        for option, value in _USUAL.items():
-            set_option(option, value)
-        give_back()
+        with _lock:
+            _blocks -= 1
+            if not _blocks:
+                for option, value in _USUAL.items():
+                    set_option(option, value)
+        if not _blocks:
+            give_back()
 
 
 def give_back() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from deepseek.data.augment.base import Draw, Known
 from deepseek.data.augment.mosaic import Mosaic
+from deepseek.data.augment.one_of import OneOf
 from deepseek.data.batch import Batch
 from deepseek.data.targets import TargetSpec
 from deepseek.data.transforms.base import InputSpec
@@ -73,6 +74,33 @@ def test_of_an_object_that_is_cut_the_larger_piece_counts_or_nothing_is_asked_of
     assert other[:5] == [x, 0, SIDE, 4, 1]
     for piece, share in ((own, x / SIDE), (other, 1 - x / SIDE)):
         assert (piece[5] == 0.0) == (share >= least)
+
+
+@pytest.mark.parametrize("least", [0.05, 0.9])
+def test_of_an_object_that_lies_over_the_cut_the_smaller_piece_is_nothing_that_must_not_be_found(least):
+    """It is seen in two opposite quarters; at the smaller one an object is to be seen, and nobody may learn that there is none."""
+    made = applied(pictures([[WHOLE], [[0.0] * 6]]), least_visible=least)
+    for row, photo in zip(made.targets["target"], made.inputs["photo"][..., 0], strict=True):
+        found = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        for left, top, right, bottom, _, _ in row.tolist():
+            found[int(top) : int(bottom), int(left) : int(right)] = True
+        assert torch.equal(found, photo == 1)
+        areas = (row[:, 2] - row[:, 0]) * (row[:, 3] - row[:, 1])
+        asked = row[:, 5] == 0.0
+        assert asked.tolist() == [place == int(areas.argmax()) and float(areas.max()) >= least * SIDE**2 for place in range(len(row))]
+
+
+def test_a_row_may_have_a_choice_of_its_own_though_boxes_become_more():
+    corners = [[1, 1, 5, 5, 0.0, 0.0], [27, 1, 31, 5, 0.0, 0.0], [1, 27, 5, 31, 0.0, 0.0]]
+    batch = pictures([[*corners], [[27, 27, 31, 31, 1.0, 0.0], [1, 1, 5, 5, 1.0, 0.0], [27, 1, 31, 5, 1.0, 0.0]]] * 4)
+    choice = OneOf(SPECS, methods=[{"type": "mosaic", "probability": 1.0}, {"type": "flip"}], each="row")
+    made = choice.apply(batch, Draw(torch.Generator().manual_seed(2), 0, len(batch)))
+    boxes, there = made.targets["target"], made.targets["target_mask"]
+    assert boxes.shape[:2] == there.shape
+    assert torch.equal(there, boxes[..., 2] > boxes[..., 0])
+    assert len(set(there.sum(dim=1).tolist())) > 1
+    kept = [{(*box,) for box in row.tolist() if box[2] > box[0]} for row in boxes]
+    assert [len(row) for row in kept] == there.sum(dim=1).tolist()  # none is there twice
 
 
 def test_pictures_that_are_not_cut_stay_as_they_were():

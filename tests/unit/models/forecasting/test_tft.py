@@ -113,6 +113,16 @@ class TestWindowScale:
         torch.testing.assert_close(statistics[:, 2], left.std(dim=1, correction=0), rtol=1e-3, atol=1e-4)
         assert (scaled[HISTORY][:, 3:6, 0] == 0).all()
 
+    @pytest.mark.parametrize(("values", "level"), [(0, 0.0), (1, 3.0)])
+    def test_a_past_of_one_value_or_none_has_the_width_of_training(self, values, level):
+        """One value has no deviation: taken for a past that stands still, its forecasts and their quantiles would lie within hundredths."""
+        known = torch.zeros(1, CONTEXT, 2)
+        known[:, CONTEXT - values :] = 1.0
+        _, statistics = to_window_scale({HISTORY: 3.0 * known, HISTORY_KNOWN: known})
+        assert statistics.tolist() == [[level, level, 1.0, 1.0]]
+        _, of_one_step = to_window_scale({HISTORY: torch.full((1, 1, 2), 3.0)})  # context_length: 1
+        assert of_one_step.tolist() == [[3.0, 3.0, 1.0, 1.0]]
+
     def test_a_past_that_stands_still_or_is_unknown_stays_finite(self):
         for history, known in ((torch.full((1, CONTEXT, 2), 3.0), torch.ones(1, CONTEXT, 2)), (torch.zeros(1, CONTEXT, 2),) * 2):
             scaled, statistics = to_window_scale({HISTORY: history, HISTORY_KNOWN: known})

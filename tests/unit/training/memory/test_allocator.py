@@ -88,6 +88,21 @@ def test_it_says_whether_memory_is_kept(monkeypatch, said):
         assert not kept
 
 
+def test_the_last_of_several_trainings_gives_back(monkeypatch):
+    """Two at once, in threads or one in the other: the end of the first must not take the second's memory away, step after step."""
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+    done: list[tuple[str, int]] = []
+    monkeypatch.setattr(allocator, "_glibc", lambda name: lambda *given: done.append((name, given[-1])) or 1)
+    with freed_memory_kept(), pytest.raises(RuntimeError, match="ends"):
+        with freed_memory_kept() as kept:
+            assert kept
+        with freed_memory_kept():
+            raise RuntimeError("it ends")
+    usual = [("mallopt", value) for value in allocator._USUAL.values()]
+    assert done == [("mallopt", value) for value in allocator._KEPT.values()] * 3 + [*usual, ("malloc_trim", 0)]
+
+
 def test_without_glibc_nothing_is_changed(monkeypatch):
     monkeypatch.setattr(allocator.sys, "platform", "darwin")
     with freed_memory_kept() as kept:
