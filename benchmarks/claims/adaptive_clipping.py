@@ -100,6 +100,7 @@ def tuned(table: pd.DataFrame, scale: Scale, folder: str, arm: str) -> tuple[lis
         found = train(table, scale, folder, seed=1_000, said=[setting, f"train.learning_rate={rate}"])
         scored.append((max(entry["accuracy"] for entry in found), [setting], rate))
     _, setting_of_best, rate_of_best = max(scored, key=lambda one: one[0])
+    sys.stderr.write(f"{arm}: {setting_of_best}, rate {rate_of_best}, of {[round(score, 4) for score, *_ in scored]}\n")
     return setting_of_best, rate_of_best
 
 

@@ -99,7 +99,9 @@ def measure(places: list[Path], settings: list[str], *, rates: list[float], seed
         known = [tried[rate]] if seed == 0 else []
         made = [*known, *(errors_of(place, settings, rate=rate, seed=seed, epochs=epochs) for place in places[len(known) :])]
         errors.append(statistics.mean(test for _, test in made))
-    return {"learning_rate": rate, "errors": [round(error, 4) for error in errors], "error": round(statistics.mean(errors), 4)}
+    found = {"learning_rate": rate, "errors": [round(error, 4) for error in errors], "error": round(statistics.mean(errors), 4)}
+    sys.stderr.write(f"{settings[0]}: {json.dumps(found)}\n")
+    return found
 
 
 def interval(values: list[float]) -> list[float]:

@@ -181,6 +181,7 @@ def measure(file: Path, scale: Scale, folder: str, batch: int, names: Sequence[s
                 "interval_95": interval(savings),
             }
         measured[arm] = told
+        sys.stderr.write(f"{arm}, batches of {batch}: {json.dumps(told)}\n")
     return measured
 
 
