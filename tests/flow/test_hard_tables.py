@@ -161,6 +161,30 @@ def interrupted(tmp_path, monkeypatch):
     return rules, tmp_path / "runs"
 
 
+@pytest.mark.parametrize(("saves", "told"), [(1, "saved up to step {}; go on with"), (0, "before the first checkpoint; begin again with")])
+@pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit])
+def test_what_an_interruption_has_left_is_told_by_what_is_on_the_disk(tmp_path, monkeypatch, capsys, saves, told, how):
+    """A second Ctrl-C, or one before the first step, saves nothing; and whoever takes the machine back (SIGTERM) wants to know it, too."""
+    progress.quiet(False)
+    binary(tmp_path)
+    seen = []
+
+    def stopping(trainer):
+        seen.append(trainer.state.step)
+        if len(seen) == 3:
+            trainer._save()
+            trainer.keeper.wait()
+            if not saves:
+                shutil.rmtree(tmp_path / "runs/a/001/checkpoints")
+        if len(seen) == 5:
+            raise how
+
+    monkeypatch.setattr(Trainer, "_look", stopping)
+    with pytest.raises(how):
+        run(recipe(tmp_path / "a.csv", train={"epochs": 8}), out=tmp_path / "runs")
+    assert f"interrupted{', and' if saves else ''} {told.format(seen[2])}: deepseek run " in capsys.readouterr().err
+
+
 def test_changed_data_are_not_resumed_on(interrupted, tmp_path):
     rules, out = interrupted
     before = (out / "a/001/data.json").read_bytes()

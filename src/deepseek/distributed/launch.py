@@ -37,6 +37,7 @@ INTERRUPTED_S = 120.0
 _ENDED = (KeyboardInterrupt.__name__, SystemExit.__name__)
 _GONE = ("connection", "peer", "socket", "timed out", "timeout", "broken pipe", "gloo", "nccl")
 """What is said by collectives of which a rank is missing."""
+_KILLED = "it was killed, most likely for memory: lower batch_size or raise accumulate; a resume goes on from the last checkpoint"
 _LOST = "a rank or the network between ranks is gone: look at what the others say; a resume goes on from the last checkpoint"
 
 
@@ -240,7 +241,7 @@ def _collect(pipes: list[Connection]) -> Any:
             try:
                 answer = pipe.recv()
             except EOFError:
-                raise RunError(f"rank {rank} died without a word", hint="it was killed, most likely for memory") from None
+                raise RunError(f"rank {rank} died without a word", hint=_KILLED) from None
             outcome.take(rank, answer)
     return outcome.end()
 

@@ -25,10 +25,12 @@ from deepseek.pipeline.ranks import END, FAIL, STARTED_BY, begun_by_this_job, co
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
 from deepseek.pipeline.result import RunResult
+from deepseek.pipeline.resuming import move, moved, require_same_recipe
 from deepseek.pipeline.self_training import ROUNDS, self_train
 from deepseek.recipe import AUTO, Choices, EarlyStoppingSection, FineTuneSection, Recipe, load_recipe
 from deepseek.recipe.load import keep_recipe
 from deepseek.training import TrainSettings
+from deepseek.training.checkpoints.files import list_checkpoints, step_of
 from deepseek.training.fine_tuning import FineTune
 
 MEASURED = ("validation", "test")
@@ -101,12 +103,16 @@ def _road(
     _require_group(checked)
     begun = begun_by_this_job(Path(out) / checked.name)
     if resume or begun is not None:
-        folder, checked = resumed(begun or given or RunFolder.open(Path(out) / checked.name), checked)
+        folder = begun or given or RunFolder.open(Path(out) / checked.name)
+        require_same_recipe(folder, checked)
         if folder.metrics.is_file():
             progress.log(f"{folder.path} is finished already")
             deliver(checked, folder)
             return finished(folder)
         mark(folder)
+        move(folder, checked)
+        if checked.self_training is None and not list_checkpoints(folder.checkpoints):
+            progress.log(f"{folder.path} has no checkpoint yet: it begins again")
         return _gone_on_with(folder, checked, out=Path(out), began=began)
     folder = RunFolder.create(Path(out), checked.name)
     with folder.gone_if_bare(STARTED_BY):
@@ -243,21 +249,6 @@ def _fine_tune(section: FineTuneSection | None) -> FineTune | None:
     )
 
 
-def resumed(folder: RunFolder, checked: Recipe) -> tuple[RunFolder, Recipe]:
-    """Return the run to go on with and its recipe, which must say what the given one says.
-
-    Raises:
-        InputError: It says something else.
-    """
-    kept = load_recipe(folder.recipe, folder=checked.folder)
-    if kept.to_value() != checked.to_value():
-        wrong = _differences(kept.to_value(), checked.to_value(), "")
-        raise InputError(
-            f"{folder.path} was made by another recipe: {'; '.join(wrong)}", hint="resume with that recipe, or start a new run"
-        )
-    return folder, kept
-
-
 def data_identity(folder: Path) -> str:
     """Return a hash of a prepared stage: of every row of every split, and of everything fitted."""
     splits = {name: read_json(path)["files"] for name in NAMES if (path := folder / name / "manifest.json").is_file()}
@@ -273,7 +264,7 @@ def _require_same_data(folder: RunFolder, identity: str) -> None:
 
 def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
     if folder.resolved.is_file():
-        return load_recipe(folder.resolved, folder=recipe.folder)
+        return moved(folder, recipe)
     resolved, choices = resolve(recipe, dataset)
     chosen = choices_json(choices)
     known = read_json(folder.decisions) if folder.decisions.is_file() else {}
@@ -288,18 +279,29 @@ def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
 def _train(
     recipe: Recipe, dataset: Dataset, folder: RunFolder, *, measured: tuple[str, ...], callbacks: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    settings = settings_of(recipe)
-    job = job_of(recipe, dataset.folder, folder, settings=settings, measured=measured, callbacks=callbacks)
-    job = replace(job, inputs=input_sketches(dataset, seed=settings.seed))
     try:
+        settings = settings_of(recipe)
+        job = job_of(recipe, dataset.folder, folder, settings=settings, measured=measured, callbacks=callbacks)
+        job = replace(job, inputs=input_sketches(dataset, seed=settings.seed))
         outcome = fit_everywhere(job, home=recipe.folder, callbacks=callbacks, cluster=recipe.cluster)
-    except KeyboardInterrupt:
-        home = folder.path.parents[1] if folder.path.parent.name == ROUNDS else folder.path
-        progress.log(f"interrupted, and saved where it was; go on with: deepseek run {home} --resume")
+    except (KeyboardInterrupt, SystemExit):
+        progress.log(_left_at(folder))
         raise
     if not folder.bundle.is_dir():
         raise BundleError(f"{folder.bundle} was not written")
     return outcome
+
+
+def _left_at(folder: RunFolder) -> str:
+    """Return what an interruption has left, by what is on the disk: a second Ctrl-C, or one before the first step, saves nothing."""
+    home = folder.path.parents[1] if folder.path.parent.name == ROUNDS else folder.path
+    saved = list_checkpoints(folder.checkpoints)
+    how = (
+        f"interrupted, and saved up to step {step_of(saved[-1])}; go on"
+        if saved
+        else "interrupted before the first checkpoint; begin again"
+    )
+    return f"{how} with: deepseek run {home} --resume"
 
 
 def job_of(
@@ -409,10 +411,3 @@ def _require_group(recipe: Recipe) -> None:
     sizes = [str(size) for size in range(2, devices) if not devices % size]
     hint = f"allowed for {devices} devices: {', '.join(sizes)}" if sizes else f"{devices} devices cannot be grouped; take all_reduce"
     raise InputError("train.communication.group is missing, and only torchrun says how many processes a machine has", hint=hint)
-
-
-def _differences(kept: Any, now: Any, path: str) -> list[str]:
-    if isinstance(kept, dict) and isinstance(now, dict):
-        keys = sorted({*kept, *now})
-        return [line for key in keys for line in _differences(kept.get(key), now.get(key), f"{path}.{key}" if path else key)]
-    return [] if kept == now else [f"{path} was {kept!r} and is {now!r}"]
