@@ -128,6 +128,32 @@ if __name__ == "__main__":
     _wait(lambda: not any(_alive(int(mark.read_text())) for mark in marks), 10)
 
 
+def test_ctrl_c_while_ranks_start_ends_all_at_once_and_without_a_word(tmp_path):
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {str(JOBS)!r})
+if __name__ == "__main__":
+    import rank_jobs
+    try:
+        rank_jobs.parent(pathlib.Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+"""
+    script = tmp_path / "job.py"
+    script.write_text(code)
+    command = [sys.executable, str(script), str(tmp_path)]
+    parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    _wait(lambda: len(children.read_text().split()) >= 3, 60)  # two ranks, and what multiprocessing starts for itself
+    ranks = [int(child) for child in children.read_text().split()]
+    time.sleep(0.5)  # in the midst of what they import
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+    _, told = parent.communicate(timeout=20)
+    assert told == "interrupted\n"
+    assert not (tmp_path / "0").exists()
+    _wait(lambda: not any(_alive(rank) for rank in ranks), 5)
+
+
 def test_one_device_runs_in_this_process():
     assert launch(lambda context, value: (context.ranks, value, os.getpid()), 1, 7, device="cpu") == (1, 7, os.getpid())
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any
@@ -35,6 +36,8 @@ COLLECTIVE_S = 300.0
 INTERRUPTED_S = 120.0
 """How long ranks that were interrupted have for saving, in seconds: a large checkpoint takes its time; a second Ctrl-C does not wait."""
 _ENDED = (KeyboardInterrupt.__name__, SystemExit.__name__)
+_THERE = "deepseek/there"
+"""How many ranks have come so far as to work, in the store."""
 _GONE = ("connection", "peer", "socket", "timed out", "timeout", "broken pipe", "gloo", "nccl")
 """What is said by collectives of which a rank is missing."""
 _KILLED = "it was killed, most likely for memory: lower batch_size or raise accumulate; a resume goes on from the last checkpoint"
@@ -89,22 +92,42 @@ def launch(function: Callable[..., Any], devices: int, *args: Any, device: str =
     spawn = multiprocessing.get_context("spawn")
     processes, pipes = [], []
     try:
-        for rank in range(devices):
-            ours, theirs = spawn.Pipe(duplex=False)
-            place = _Place(rank, devices, device, store.port, timeout_s)
-            process = spawn.Process(target=_run_rank, args=(function, place, theirs, args), name=f"rank-{rank}", daemon=True)
-            process.start()
-            theirs.close()
-            processes.append(process)
-            pipes.append(ours)
+        with _interrupts_kept():
+            for rank in range(devices):
+                ours, theirs = spawn.Pipe(duplex=False)
+                place = _Place(rank, devices, device, store.port, timeout_s)
+                process = spawn.Process(target=_run_rank, args=(function, place, theirs, args), name=f"rank-{rank}", daemon=True)
+                process.start()
+                theirs.close()
+                processes.append(process)
+                pipes.append(ours)
         with _ending_on_sigterm():
             return _collect(pipes)
     except (KeyboardInterrupt, SystemExit) as wish:
+        if store.add(_THERE, 0) < devices:  # some are still being started: there is nothing to save
+            raise
         _let_save(processes, told=isinstance(wish, KeyboardInterrupt))
         _require_ended(processes, pipes)
         raise
     finally:
         _stop(processes)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Keep Ctrl-C waiting while processes are started; they inherit that, and take it when they have imported what they need.
+
+    Else each would print a traceback from the midst of its imports.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # or the first process started would bring it, which lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -274,6 +297,8 @@ def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, arg
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(RANK=str(place.rank), LOCAL_RANK=str(place.rank), WORLD_SIZE=str(place.ranks))
     try:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         with reporting_to(lambda error: pipe.send(failure_of(error, "\n".join(error.__notes__)))):
             pipe.send(_in_group(function, place, args))
     except BaseException as error:  # noqa: BLE001 (the edge of a process: whatever happened must reach the parent)
@@ -308,6 +333,7 @@ def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]
     store = TCPStore("127.0.0.1", place.port, is_master=False)
     backend, limit = collective_backend(device), timedelta(seconds=place.timeout_s)
     dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.ranks, timeout=limit)
+    store.add(_THERE, 1)
     result = function(RankContext(place.rank, place.ranks, device, store), *args)
     dist.destroy_process_group()
     return result if place.rank == 0 else None
