@@ -13,6 +13,8 @@ from typing import Any
 from deepseek import progress
 from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, sha256_json, write_json, write_text
 from deepseek.data.splits import NAMES
+from deepseek.distributed.devices import count_devices, pick_device
+from deepseek.distributed.ray_cluster import require_ray
 from deepseek.distributed.team import Team, team_of_environment
 from deepseek.errors import BundleError, InputError
 from deepseek.models.adapters import AdapterSettings
@@ -100,6 +102,7 @@ def _road(
     require_exporters(checked.export)
     if checked.compress is not None and checked.compress.int8 is not None:
         require_compression(checked.compress.int8)
+    _require_devices(checked)
     _require_group(checked)
     begun = begun_by_this_job(Path(out) / checked.name)
     if resume or begun is not None:
@@ -380,8 +383,6 @@ def _devices(devices: Any) -> int:
     Raises:
         InputError: There are not so many.
     """
-    from deepseek.distributed.devices import count_devices
-
     if (team := team_of_environment()) is not None:
         if devices not in (AUTO, 1, team.ranks):
             hint = "leave train.devices out, or take auto: under torchrun its processes are the devices"
@@ -395,6 +396,21 @@ def _devices(devices: Any) -> int:
         what = f"{there} accelerators" if there else f"no accelerator, and {cpu_count()} cores"
         raise InputError(f"train.devices is {devices}; this machine has {what}", hint=f"allowed: 1 to {most}, or auto")
     return int(devices)
+
+
+def _require_devices(recipe: Recipe) -> None:
+    """Refuse devices that this machine does not have, before the data are read for them; of a cluster's nothing is known here.
+
+    Raises:
+        InputError: There is no such device, or there are not so many.
+        MissingExtraError: The recipe asks for a cluster, and what starts one is not installed.
+    """
+    if recipe.cluster is not None:
+        require_ray()
+        return
+    _devices(recipe.train.devices)
+    if recipe.train.device not in (AUTO, "cpu", "tpu", "xla"):  # a TPU is taken by the process that asks for it
+        pick_device(recipe.train.device)
 
 
 def _require_group(recipe: Recipe) -> None:
