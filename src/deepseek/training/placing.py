@@ -66,7 +66,7 @@ def choose_strategy(settings: TrainSettings, model: nn.Module, situation: Situat
     return strategy, name, why
 
 
-def strategy_note(settings: TrainSettings, ranks: RankContext, name: str, why: str) -> str:
+def strategy_note(settings: TrainSettings, ranks: RankContext, *, name: str, why: str) -> str:
     """Return what is to be said of how the model is shared out; nothing where one device was meant to have all of it.
 
     Args:

@@ -277,7 +277,7 @@ class Trainer:
         require_rows(self.placement, name)
         if not self.ranks.is_single:
             self.state.decisions |= {"strategy": name, "strategy_reason": why}
-        if self.is_main and (note := strategy_note(settings, self.ranks, name, why)):
+        if self.is_main and (note := strategy_note(settings, self.ranks, name=name, why=why)):
             progress.log(note)
 
     def _build(self, decisions: dict[str, object]) -> None:

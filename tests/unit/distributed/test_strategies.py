@@ -47,7 +47,7 @@ def situation(ranks=2, row=ROW):
     ids=str,
 )
 def test_how_a_model_is_shared_out_is_said_and_so_is_that_it_is_not(strategy, ranks, told):
-    note = strategy_note(TrainSettings(strategy=strategy), RankContext(0, ranks), "ddp", "ddp: it fits")
+    note = strategy_note(TrainSettings(strategy=strategy), RankContext(0, ranks), name="ddp", why="ddp: it fits")
     assert note.startswith(told)
     assert bool(note) is bool(told)
 
