@@ -106,7 +106,7 @@ def test_a_ranks_error_comes_back_at_once_with_its_traceback(jobs):
 
 
 def test_a_rank_that_dies_is_noticed(jobs):
-    with pytest.raises(RunError, match="rank 1 died without a word"):
+    with pytest.raises(RunError, match="rank 1 died without a word, with exit status 9"):
         launch(jobs.die_on_rank_1, 2, device="cpu")
 
 
@@ -152,6 +152,16 @@ if __name__ == "__main__":
     assert told == "interrupted\n"
     assert not (tmp_path / "0").exists()
     _wait(lambda: not any(_alive(rank) for rank in ranks), 5)
+
+
+@pytest.mark.parametrize("given", ["file", "standard input"])
+def test_a_script_without_a_main_guard_is_not_run_again_by_every_rank(tmp_path, given):
+    code = "from deepseek.distributed import launch\nprint('begins')\nprint(launch(repr, 2, device='cpu'))\n"
+    (tmp_path / "job.py").write_text(code)
+    words, said = (["job.py"], None) if given == "file" else (["-"], code)
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, input=said, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines()[:1] == ["begins"], done.stderr
+    assert done.stdout.splitlines()[1].startswith("RankContext(rank=0, ranks=2"), done.stderr
 
 
 def test_one_device_runs_in_this_process():
