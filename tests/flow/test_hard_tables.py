@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pytest
 import deepseek
 from deepseek import progress
 from deepseek.data.prepared import PreparedDataset
-from deepseek.errors import CheckpointError, DataError, InputError
+from deepseek.errors import CheckpointError, DataError, InputError, MissingExtraError
 from deepseek.pipeline.evaluate import evaluate
 from deepseek.pipeline.predict import predict
 from deepseek.pipeline.run import run
@@ -159,6 +160,47 @@ def interrupted(tmp_path, monkeypatch):
         run(rules, out=tmp_path / "runs")
     monkeypatch.setattr(Trainer, "_save", save)
     return rules, tmp_path / "runs"
+
+
+@pytest.mark.parametrize(("saves", "told"), [(1, "saved up to step {}; go on with"), (0, "before the first checkpoint; begin again with")])
+@pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit])
+def test_what_an_interruption_has_left_is_told_by_what_is_on_the_disk(tmp_path, monkeypatch, capsys, saves, told, how):
+    """A second Ctrl-C, or one before the first step, saves nothing; and whoever takes the machine back (SIGTERM) wants to know it, too."""
+    progress.quiet(False)
+    binary(tmp_path)
+    seen = []
+
+    def stopping(trainer):
+        seen.append(trainer.state.step)
+        if len(seen) == 3:
+            trainer._save()
+            trainer.keeper.wait()
+            if not saves:
+                shutil.rmtree(tmp_path / "runs/a/001/checkpoints")
+        if len(seen) == 5:
+            raise how
+
+    monkeypatch.setattr(Trainer, "_look", stopping)
+    with pytest.raises(how):
+        run(recipe(tmp_path / "a.csv", train={"epochs": 8}), out=tmp_path / "runs")
+    assert f"interrupted{', and' if saves else ''} {told.format(seen[2])}: deepseek run " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("train", "told"), [({"device": "gpu"}, "no device 'gpu'\n  allowed here: auto, cpu"), ({"devices": 1000}, "is 1000; this machine has")]
+)
+def test_a_device_that_is_not_there_is_refused_before_the_data_are_read(tmp_path, train, told):
+    binary(tmp_path)
+    with pytest.raises(InputError, match=told):
+        run(recipe(tmp_path / "a.csv", train=train), out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cluster_without_ray_is_refused_before_the_data_are_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"needs 'ray', .*\n  install it with: pip install 'deepseek-framework\[cluster\]'"):
+        run({**recipe(tmp_path / "a.csv"), "cluster": {"type": "ray", "workers": 2}}, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_changed_data_are_not_resumed_on(interrupted, tmp_path):

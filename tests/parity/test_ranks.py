@@ -106,7 +106,7 @@ def test_a_ranks_error_comes_back_at_once_with_its_traceback(jobs):
 
 
 def test_a_rank_that_dies_is_noticed(jobs):
-    with pytest.raises(RunError, match="rank 1 died without a word"):
+    with pytest.raises(RunError, match="rank 1 died without a word, with exit status 9"):
         launch(jobs.die_on_rank_1, 2, device="cpu")
 
 
@@ -126,6 +126,42 @@ if __name__ == "__main__":
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     _wait(lambda: not any(_alive(int(mark.read_text())) for mark in marks), 10)
+
+
+def test_ctrl_c_while_ranks_start_ends_all_at_once_and_without_a_word(tmp_path):
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {str(JOBS)!r})
+if __name__ == "__main__":
+    import rank_jobs
+    try:
+        rank_jobs.parent(pathlib.Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+"""
+    script = tmp_path / "job.py"
+    script.write_text(code)
+    command = [sys.executable, str(script), str(tmp_path)]
+    parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    _wait(lambda: len(children.read_text().split()) >= 3, 60)  # two ranks, and what multiprocessing starts for itself
+    ranks = [int(child) for child in children.read_text().split()]
+    time.sleep(0.5)  # in the midst of what they import
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+    _, told = parent.communicate(timeout=20)
+    assert told == "interrupted\n"
+    assert not (tmp_path / "0").exists()
+    _wait(lambda: not any(_alive(rank) for rank in ranks), 5)
+
+
+@pytest.mark.parametrize("given", ["file", "standard input"])
+def test_a_script_without_a_main_guard_is_not_run_again_by_every_rank(tmp_path, given):
+    code = "from deepseek.distributed import launch\nprint('begins')\nprint(launch(repr, 2, device='cpu'))\n"
+    (tmp_path / "job.py").write_text(code)
+    words, said = (["job.py"], None) if given == "file" else (["-"], code)
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, input=said, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines()[:1] == ["begins"], done.stderr
+    assert done.stdout.splitlines()[1].startswith("RankContext(rank=0, ranks=2"), done.stderr
 
 
 def test_one_device_runs_in_this_process():

@@ -279,5 +279,5 @@ def test_when_the_network_is_cut_the_run_ends_with_the_reason_and_goes_on_from_t
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "pipeline"])
 def test_a_rank_that_is_killed_ends_all_of_them(jobs, strategy):
-    with pytest.raises(RunError, match="rank 1 died without a word"):
+    with pytest.raises(RunError, match=r"rank 1 died without a word \(SIGKILL\)"):
         launch(jobs.kill, 2, 1, 7, strategy, device="cpu")

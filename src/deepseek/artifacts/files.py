@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +14,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from safetensors import SafetensorError
+
 from deepseek.errors import BundleError, RunError
 
 _CHUNK_BYTES = 1 << 22
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, written in Rust, tells in its message which refusal of the operating system it met."""
 
 
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:
@@ -184,7 +189,7 @@ def replace_folder(fresh: Path, target: Path) -> None:
 
 @contextmanager
 def plain_disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into errors that say what to do.
+    """Turn the operating system's refusals to write into errors that say what to do, also those that safetensors reports in its own way.
 
     Raises:
         RunError: The disk is full, or the folder is read-only or belongs to somebody else.
@@ -193,6 +198,11 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _explain(error, path) from error
+    except SafetensorError as error:
+        if (found := _OS_ERROR.search(str(error))) is None:
+            raise
+        number = int(found[1])
+        raise _explain(OSError(number, os.strerror(number)), path) from error
 
 
 def _explain(error: OSError, path: Path) -> RunError:

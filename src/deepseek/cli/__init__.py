@@ -1,7 +1,7 @@
 """The command line: each verb parses, calls the public function of the same name, and prints.
 
 Results go to stdout; progress, warnings and errors go to stderr. Exit status: 0 done, 1 the work failed, 2 something given was wrong,
-3 `watch` raises an alarm, 130 interrupted.
+3 `watch` raises an alarm, 4 what is planned does not fit, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -85,6 +85,8 @@ _GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., Output]]]] = {
     "annotate": (annotate.SUMMARY, annotate.ACTIONS),
 }
 """Verbs with actions, each with options of its own: what they are for, and the actions."""
+_ELSEWHERE = {"resume": "run RUN --resume"}
+"""What people look for under a name of its own, and where it is."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -145,7 +147,12 @@ def _usage(error: Any, given: Sequence[str]) -> InputError:
         said.append(words.pop(0))
         known = _GROUPS[said[0]][1] if len(said) == 1 and said[0] in _GROUPS else ()
     guess = closest(words[0], known) if words and known else None
-    meant = f"did you mean {guess!r}? " if guess else f"give one of: {', '.join(known)}; " if said and known else ""
+    if guess:
+        meant = f"did you mean {guess!r}? "
+    elif words and not said and words[0] in _ELSEWHERE:
+        meant = f"say: deepseek {_ELSEWHERE[words[0]]}; "
+    else:
+        meant = f"give one of: {', '.join(known)}; " if said and known else ""
     return InputError(error.format_message(), hint=f"{meant}see: deepseek {''.join(f'{word} ' for word in said)}--help")
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from deepseek.errors import DeepSeekError, InputError, RecipeError
+from deepseek.errors import CheckpointError, DeepSeekError, InputError, NonFiniteError, RecipeError
 
 _RED, _RESET = "\x1b[31m", "\x1b[0m"
 
@@ -38,8 +38,10 @@ def report_error(error: DeepSeekError, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps({"error": error_json(error)}, ensure_ascii=False) + "\n")
         return
     red, reset = (_RED, _RESET) if sys.stderr.isatty() else ("", "")
-    # where a rank of several was when it failed; of what is wrong with the input, the message says all
-    notes = "" if isinstance(error, InputError) else "".join(f"{note.rstrip()}\n" for note in getattr(error, "__notes__", ()))
+    # where a rank was when it failed: of what is wrong with the input, a checkpoint or the numbers, the message says all
+    plain = isinstance(error, InputError | CheckpointError | NonFiniteError)
+    kept = [note for note in getattr(error, "__notes__", ()) if not (plain and note.startswith("Traceback"))]
+    notes = "".join(f"{note.rstrip()}\n" for note in kept)
     sys.stderr.write(f"{notes}{red}error:{reset} {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
 
 

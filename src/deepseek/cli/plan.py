@@ -43,7 +43,7 @@ def _text(planned: Mapping[str, Any]) -> str:
     rest = [
         ("parameters", f"{planned['parameters']['all']:,}", f"{planned['parameters']['trained']:,} of them trained"),
         ("batch", f"{batch['size']:,} rows", batch["why"]),
-        ("time", seconds(time["seconds"]), f"{time['steps']:,} steps of {time['step_s'] * 1e3:,.1f} ms on one device, {time['how']}"),
+        ("time", seconds(time["seconds"]), f"{time['steps']:,} steps of {seconds(time['step_s'])} on one device, {time['how']}"),
         ("devices", str(devices["recommended"]), devices["why"]),
         ("disk", binary_size(disk["checkpoints_bytes"] + disk["bundle_bytes"]), f"beside {prepared} of prepared data"),
     ]
@@ -61,7 +61,7 @@ def _text(planned: Mapping[str, Any]) -> str:
 
 
 def _scaled(one: Mapping[str, Any]) -> tuple[str, ...]:
-    step, speed = f"{one['step_s'] * 1e3:,.1f} ms", f"{one['speedup']:.2f}"
+    step, speed = seconds(one["step_s"]), f"{one['speedup']:.2f}"
     return str(one["devices"]), f"{one['rows']:,}", step, speed, binary_size(one["peak_bytes"]), "yes" if one["fits"] else "no"
 
 

@@ -27,6 +27,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from deepseek import errors
 from deepseek.distributed.devices import collective_backend, limit_threads, pick_device, set_device
 from deepseek.distributed.ranks import RankContext
+from deepseek.distributed.spawning import interrupts_kept, script_left_out, take_interrupts
 from deepseek.distributed.watch import WAITING, reporting_to
 from deepseek.errors import DeepSeekError, RunError
 
@@ -35,8 +36,13 @@ COLLECTIVE_S = 300.0
 INTERRUPTED_S = 120.0
 """How long ranks that were interrupted have for saving, in seconds: a large checkpoint takes its time; a second Ctrl-C does not wait."""
 _ENDED = (KeyboardInterrupt.__name__, SystemExit.__name__)
+_THERE = "deepseek/there"
+"""How many ranks have come so far as to work, in the store."""
 _GONE = ("connection", "peer", "socket", "timed out", "timeout", "broken pipe", "gloo", "nccl")
 """What is said by collectives of which a rank is missing."""
+_ENDING_S = 2.0
+"""How long a process may take to end whose connection is closed, in seconds."""
+_KILLED = "it was killed, most likely for memory: lower batch_size or raise accumulate; a resume goes on from the last checkpoint"
 _LOST = "a rank or the network between ranks is gone: look at what the others say; a resume goes on from the last checkpoint"
 
 
@@ -88,17 +94,20 @@ def launch(function: Callable[..., Any], devices: int, *args: Any, device: str =
     spawn = multiprocessing.get_context("spawn")
     processes, pipes = [], []
     try:
-        for rank in range(devices):
-            ours, theirs = spawn.Pipe(duplex=False)
-            place = _Place(rank, devices, device, store.port, timeout_s)
-            process = spawn.Process(target=_run_rank, args=(function, place, theirs, args), name=f"rank-{rank}", daemon=True)
-            process.start()
-            theirs.close()
-            processes.append(process)
-            pipes.append(ours)
+        with script_left_out(), interrupts_kept():
+            for rank in range(devices):
+                ours, theirs = spawn.Pipe(duplex=False)
+                place = _Place(rank, devices, device, store.port, timeout_s)
+                process = spawn.Process(target=_run_rank, args=(function, place, theirs, args), name=f"rank-{rank}", daemon=True)
+                process.start()
+                theirs.close()
+                processes.append(process)
+                pipes.append(ours)
         with _ending_on_sigterm():
-            return _collect(pipes)
+            return _collect(pipes, processes)
     except (KeyboardInterrupt, SystemExit) as wish:
+        if store.add(_THERE, 0) < devices:  # some are still being started: there is nothing to save
+            raise
         _let_save(processes, told=isinstance(wish, KeyboardInterrupt))
         _require_ended(processes, pipes)
         raise
@@ -229,7 +238,7 @@ class Outcome:
         return self.result
 
 
-def _collect(pipes: list[Connection]) -> Any:
+def _collect(pipes: list[Connection], processes: Sequence[Any] = ()) -> Any:
     ranks = {id(pipe): rank for rank, pipe in enumerate(pipes)}
     waiting, outcome = list(pipes), Outcome()
     while waiting and (ready := wait(waiting, outcome.left_s)):
@@ -240,9 +249,20 @@ def _collect(pipes: list[Connection]) -> Any:
             try:
                 answer = pipe.recv()
             except EOFError:
-                raise RunError(f"rank {rank} died without a word", hint="it was killed, most likely for memory") from None
+                raise _death(rank, processes[rank] if processes else None) from None
             outcome.take(rank, answer)
     return outcome.end()
+
+
+def _death(rank: int, process: Any) -> RunError:
+    """Return the error of a rank that has closed its connection without an answer, by how its process ended where that is known."""
+    if process is not None:
+        process.join(_ENDING_S)
+    status = None if process is None else process.exitcode
+    if status is None or status < 0:
+        how = f" ({signal.Signals(-status).name})" if status else ""
+        return RunError(f"rank {rank} died without a word{how}", hint=_KILLED)
+    return RunError(f"rank {rank} died without a word, with exit status {status}", hint="what its process has said stands above")
 
 
 def rebuild(rank: int, failure: Failure) -> DeepSeekError:
@@ -273,6 +293,7 @@ def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, arg
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(RANK=str(place.rank), LOCAL_RANK=str(place.rank), WORLD_SIZE=str(place.ranks))
     try:
+        take_interrupts()
         with reporting_to(lambda error: pipe.send(failure_of(error, "\n".join(error.__notes__)))):
             pipe.send(_in_group(function, place, args))
     except BaseException as error:  # noqa: BLE001 (the edge of a process: whatever happened must reach the parent)
@@ -307,6 +328,7 @@ def _in_group(function: Callable[..., Any], place: _Place, args: tuple[Any, ...]
     store = TCPStore("127.0.0.1", place.port, is_master=False)
     backend, limit = collective_backend(device), timedelta(seconds=place.timeout_s)
     dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.ranks, timeout=limit)
+    store.add(_THERE, 1)
     result = function(RankContext(place.rank, place.ranks, device, store), *args)
     dist.destroy_process_group()
     return result if place.rank == 0 else None

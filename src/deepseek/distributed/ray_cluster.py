@@ -239,6 +239,15 @@ def _machine() -> str:
     return "-".join(parts)
 
 
+def require_ray() -> None:
+    """Refuse a cluster where Ray is not installed, before anything is made ready for it.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    _ray()
+
+
 def _ray() -> Any:
     try:
         import ray

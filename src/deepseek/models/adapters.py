@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepseek.artifacts import plain_disk_errors
 from deepseek.errors import InputError, UnknownNameError
 
 FORMAT = "deepseek-adapters"
@@ -276,6 +277,7 @@ def save_adapters(model: nn.Module, path: str | PathLike[str], settings: Adapter
 
     Raises:
         InputError: The model has no adapters.
+        RunError: The file cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -285,7 +287,8 @@ def save_adapters(model: nn.Module, path: str | PathLike[str], settings: Adapter
     frozen = set(_frozen(model))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in frozen}
     metadata = {"format": FORMAT, "settings": json.dumps({**asdict(settings), "layers": names})}
-    save_file(tensors, path, metadata=metadata)
+    with plain_disk_errors(Path(path)):
+        save_file(tensors, path, metadata=metadata)
     return Path(path)
 
 

@@ -149,7 +149,7 @@ def make_adaptive(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    clip: Sequence[Spec] | None = None,
+    clip: Spec | Sequence[Spec] | None = None,
     layer_rates: Spec | None = None,
     agree: Callable[[Tensor], None] | None = None,
 ) -> Adaptive | None:
@@ -158,10 +158,12 @@ def make_adaptive(
     Args:
         model: The model.
         optimizer: Over parameters of the model.
-        clip: `clipping` components, in the order in which they are to act.
+        clip: A `clipping` component, or several in the order in which they are to act.
         layer_rates: A `layer_rates` component.
         agree: As of `Adaptive`.
     """
+    if isinstance(clip, str | Mapping):
+        clip = [clip]
     if not clip and layer_rates is None:
         return None
     trained = trained_parameters(model, optimizer)

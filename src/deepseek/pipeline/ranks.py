@@ -53,6 +53,8 @@ def fit_everywhere(
         on_ray: dict[str, Any] = launch_on_ray(fit, cluster.workers, job, device=settings.device, address=cluster.address, timeout_s=limit)
         return on_ray
     if team is None:
+        if settings.devices > 1:
+            progress.log(f"starting {settings.devices} processes, one a device")
         outcome: dict[str, Any] = launch(fit, settings.devices, job, device=settings.device, timeout_s=limit)
         return outcome
     message = {"run": str(job.run), "dataset": str(job.dataset), "home": str(home.absolute()), "measured": list(job.measured)}

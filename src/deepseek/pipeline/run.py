@@ -13,6 +13,8 @@ from typing import Any
 from deepseek import progress
 from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, sha256_json, write_json, write_text
 from deepseek.data.splits import NAMES
+from deepseek.distributed.devices import count_devices, pick_device
+from deepseek.distributed.ray_cluster import require_ray
 from deepseek.distributed.team import Team, team_of_environment
 from deepseek.errors import BundleError, InputError
 from deepseek.models.adapters import AdapterSettings
@@ -25,10 +27,12 @@ from deepseek.pipeline.ranks import END, FAIL, STARTED_BY, begun_by_this_job, co
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.reference import input_sketches
 from deepseek.pipeline.result import RunResult
+from deepseek.pipeline.resuming import move, moved, require_same_recipe
 from deepseek.pipeline.self_training import ROUNDS, self_train
 from deepseek.recipe import AUTO, Choices, EarlyStoppingSection, FineTuneSection, Recipe, load_recipe
 from deepseek.recipe.load import keep_recipe
 from deepseek.training import TrainSettings
+from deepseek.training.checkpoints.files import list_checkpoints, step_of
 from deepseek.training.fine_tuning import FineTune
 
 MEASURED = ("validation", "test")
@@ -98,15 +102,20 @@ def _road(
     require_exporters(checked.export)
     if checked.compress is not None and checked.compress.int8 is not None:
         require_compression(checked.compress.int8)
+    _require_devices(checked)
     _require_group(checked)
     begun = begun_by_this_job(Path(out) / checked.name)
     if resume or begun is not None:
-        folder, checked = resumed(begun or given or RunFolder.open(Path(out) / checked.name), checked)
+        folder = begun or given or RunFolder.open(Path(out) / checked.name)
+        require_same_recipe(folder, checked)
         if folder.metrics.is_file():
             progress.log(f"{folder.path} is finished already")
             deliver(checked, folder)
             return finished(folder)
         mark(folder)
+        move(folder, checked)
+        if checked.self_training is None and not list_checkpoints(folder.checkpoints):
+            progress.log(f"{folder.path} has no checkpoint yet: it begins again")
         return _gone_on_with(folder, checked, out=Path(out), began=began)
     folder = RunFolder.create(Path(out), checked.name)
     with folder.gone_if_bare(STARTED_BY):
@@ -243,21 +252,6 @@ def _fine_tune(section: FineTuneSection | None) -> FineTune | None:
     )
 
 
-def resumed(folder: RunFolder, checked: Recipe) -> tuple[RunFolder, Recipe]:
-    """Return the run to go on with and its recipe, which must say what the given one says.
-
-    Raises:
-        InputError: It says something else.
-    """
-    kept = load_recipe(folder.recipe, folder=checked.folder)
-    if kept.to_value() != checked.to_value():
-        wrong = _differences(kept.to_value(), checked.to_value(), "")
-        raise InputError(
-            f"{folder.path} was made by another recipe: {'; '.join(wrong)}", hint="resume with that recipe, or start a new run"
-        )
-    return folder, kept
-
-
 def data_identity(folder: Path) -> str:
     """Return a hash of a prepared stage: of every row of every split, and of everything fitted."""
     splits = {name: read_json(path)["files"] for name in NAMES if (path := folder / name / "manifest.json").is_file()}
@@ -273,7 +267,7 @@ def _require_same_data(folder: RunFolder, identity: str) -> None:
 
 def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
     if folder.resolved.is_file():
-        return load_recipe(folder.resolved, folder=recipe.folder)
+        return moved(folder, recipe)
     resolved, choices = resolve(recipe, dataset)
     chosen = choices_json(choices)
     known = read_json(folder.decisions) if folder.decisions.is_file() else {}
@@ -288,18 +282,29 @@ def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:
 def _train(
     recipe: Recipe, dataset: Dataset, folder: RunFolder, *, measured: tuple[str, ...], callbacks: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    settings = settings_of(recipe)
-    job = job_of(recipe, dataset.folder, folder, settings=settings, measured=measured, callbacks=callbacks)
-    job = replace(job, inputs=input_sketches(dataset, seed=settings.seed))
     try:
+        settings = settings_of(recipe)
+        job = job_of(recipe, dataset.folder, folder, settings=settings, measured=measured, callbacks=callbacks)
+        job = replace(job, inputs=input_sketches(dataset, seed=settings.seed))
         outcome = fit_everywhere(job, home=recipe.folder, callbacks=callbacks, cluster=recipe.cluster)
-    except KeyboardInterrupt:
-        home = folder.path.parents[1] if folder.path.parent.name == ROUNDS else folder.path
-        progress.log(f"interrupted, and saved where it was; go on with: deepseek run {home} --resume")
+    except (KeyboardInterrupt, SystemExit):
+        progress.log(_left_at(folder))
         raise
     if not folder.bundle.is_dir():
         raise BundleError(f"{folder.bundle} was not written")
     return outcome
+
+
+def _left_at(folder: RunFolder) -> str:
+    """Return what an interruption has left, by what is on the disk: a second Ctrl-C, or one before the first step, saves nothing."""
+    home = folder.path.parents[1] if folder.path.parent.name == ROUNDS else folder.path
+    saved = list_checkpoints(folder.checkpoints)
+    how = (
+        f"interrupted, and saved up to step {step_of(saved[-1])}; go on"
+        if saved
+        else "interrupted before the first checkpoint; begin again"
+    )
+    return f"{how} with: deepseek run {home} --resume"
 
 
 def job_of(
@@ -378,8 +383,6 @@ def _devices(devices: Any) -> int:
     Raises:
         InputError: There are not so many.
     """
-    from deepseek.distributed.devices import count_devices
-
     if (team := team_of_environment()) is not None:
         if devices not in (AUTO, 1, team.ranks):
             hint = "leave train.devices out, or take auto: under torchrun its processes are the devices"
@@ -393,6 +396,21 @@ def _devices(devices: Any) -> int:
         what = f"{there} accelerators" if there else f"no accelerator, and {cpu_count()} cores"
         raise InputError(f"train.devices is {devices}; this machine has {what}", hint=f"allowed: 1 to {most}, or auto")
     return int(devices)
+
+
+def _require_devices(recipe: Recipe) -> None:
+    """Refuse devices that this machine does not have, before the data are read for them; of a cluster's nothing is known here.
+
+    Raises:
+        InputError: There is no such device, or there are not so many.
+        MissingExtraError: The recipe asks for a cluster, and what starts one is not installed.
+    """
+    if recipe.cluster is not None:
+        require_ray()
+        return
+    _devices(recipe.train.devices)
+    if recipe.train.device not in (AUTO, "cpu", "tpu", "xla"):  # a TPU is taken by the process that asks for it
+        pick_device(recipe.train.device)
 
 
 def _require_group(recipe: Recipe) -> None:
@@ -409,10 +427,3 @@ def _require_group(recipe: Recipe) -> None:
     sizes = [str(size) for size in range(2, devices) if not devices % size]
     hint = f"allowed for {devices} devices: {', '.join(sizes)}" if sizes else f"{devices} devices cannot be grouped; take all_reduce"
     raise InputError("train.communication.group is missing, and only torchrun says how many processes a machine has", hint=hint)
-
-
-def _differences(kept: Any, now: Any, path: str) -> list[str]:
-    if isinstance(kept, dict) and isinstance(now, dict):
-        keys = sorted({*kept, *now})
-        return [line for key in keys for line in _differences(kept.get(key), now.get(key), f"{path}.{key}" if path else key)]
-    return [] if kept == now else [f"{path} was {kept!r} and is {now!r}"]

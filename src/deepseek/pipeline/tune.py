@@ -19,6 +19,7 @@ from uuid import uuid4
 from deepseek import progress
 from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, write_json, write_text
 from deepseek.distributed import die_with_parent
+from deepseek.distributed.spawning import interrupts_kept, script_left_out, take_interrupts
 from deepseek.errors import BundleError, DeepSeekError, InputError, RunError, UnknownNameError
 from deepseek.inference.backends.torch import build_task
 from deepseek.pipeline.preparing.dataset import Dataset
@@ -277,8 +278,9 @@ class _Search:
         arguments = (str(self.folder.path), str(self.cache.root.parent), threads, self.until, progress.is_quiet())
         processes = [spawn.Process(target=_work, args=arguments, name=f"worker-{place}") for place in range(self.section.workers)]
         try:
-            for process in processes:
-                process.start()
+            with script_left_out(), interrupts_kept():
+                for process in processes:
+                    process.start()
             for process in processes:
                 process.join()
         except KeyboardInterrupt:  # the terminal has sent it to the workers, too: they put their trials back into the queue
@@ -379,11 +381,12 @@ def _work(folder: str, out: str, threads: int, until: float | None, quiet: bool)
     import torch
 
     threading.Thread(target=die_with_parent, daemon=True).start()  # nobody waits for it then; its trial is another worker's
-    torch.set_num_threads(threads)
-    progress.quiet(quiet)
-    search = TuneFolder.open(Path(folder))
-    recipe = load_recipe(search.recipe)
     try:
+        take_interrupts()
+        torch.set_num_threads(threads)
+        progress.quiet(quiet)
+        search = TuneFolder.open(Path(folder))
+        recipe = load_recipe(search.recipe)
         _Search(search, recipe, read_json(search.search), StageCache(Path(out) / CACHE), until).work()
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from deepseek.errors import InputError, Problem, RecipeError
+from deepseek.errors import InputError, Problem, RecipeError, closest
 
 Key = tuple[str | int, ...]
 """A place in a document: the keys and indices that lead to it."""
@@ -23,6 +23,8 @@ Key = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
 MAX_NODES = 100_000
+_TABLES = frozenset({".csv", ".tsv", ".parquet", ".arrow", ".feather", ".jsonl", ".ndjson", ".npz", ".xlsx"})
+"""Endings of files that hold rows, and no recipe."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,39})")
@@ -53,15 +55,17 @@ def read_document(path: Path) -> Document:
     """Read a recipe file.
 
     Raises:
-        InputError: There is no such file.
+        InputError: There is no such file, or it is a table.
         RecipeError: It is no UTF-8 text, or no YAML that a recipe may use; the problems name file and line.
     """
+    if path.suffix.lower() in _TABLES:
+        raise InputError(f"{str(path)!r} is a table, and no recipe", hint=f"train on it with: deepseek train {path} --target COLUMN")
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"the recipe {str(path)!r} cannot be read: {error.strerror or error}", hint="give the path of a YAML file"
-        ) from None
+        near = closest(path.name, (other.name for other in path.parent.glob("[!.]*"))) if path.parent.is_dir() else None
+        hint = f"{f'did you mean {str(path.with_name(near))!r}? ' if near else ''}give a YAML file, or the folder of a run"
+        raise InputError(f"the recipe {str(path)!r} cannot be read: {error.strerror or error}", hint=hint) from None
     except ValueError as error:
         raise InputError(f"{str(path)!r} is no path: {error}", hint="give the path of a YAML file") from None
     if len(raw) > MAX_BYTES:

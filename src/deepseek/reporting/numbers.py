@@ -69,5 +69,9 @@ def size(size_bytes: SupportsFloat | None) -> str:
 
 
 def binary_size(size_bytes: float) -> str:
-    """Return an amount of memory as devices are sold with it, by steps of 1,024: `1.5 MiB`, `16.0 GiB`."""
-    return f"{size_bytes / 2**30:,.1f} GiB" if size_bytes >= 1 << 30 else f"{size_bytes / 2**20:,.1f} MiB"
+    """Return an amount of memory as devices are sold with it, by steps of 1,024: `12.0 KiB`, `1.5 MiB`, `16.0 GiB`."""
+    if size_bytes >= 1 << 30:
+        return f"{size_bytes / 2**30:,.1f} GiB"
+    if size_bytes == 0 or size_bytes >= 0.1 * 2**20:
+        return f"{size_bytes / 2**20:,.1f} MiB"
+    return f"{size_bytes / 2**10:,.1f} KiB" if size_bytes >= 0.1 * 2**10 else f"{size_bytes:,.0f} B"

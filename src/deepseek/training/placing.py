@@ -10,7 +10,7 @@ from deepseek.distributed import RankContext
 from deepseek.distributed.strategies import Placement, Situation, Strategy
 from deepseek.errors import InputError
 from deepseek.optim import OptimizerSpec
-from deepseek.registry import family
+from deepseek.registry import family, split_spec
 from deepseek.training.autotune import choose_batch_size
 from deepseek.training.carried import remembering
 from deepseek.training.communication import is_plain
@@ -64,6 +64,23 @@ def choose_strategy(settings: TrainSettings, model: nn.Module, situation: Situat
     name = next((one for one in registry.names() if registry.get(one) is type(strategy)), type(strategy).__name__)
     refuse(strategy, name, settings=settings, model=model)
     return strategy, name, why
+
+
+def strategy_note(settings: TrainSettings, ranks: RankContext, *, name: str, why: str) -> str:
+    """Return what is to be said of how the model is shared out; nothing where one device was meant to have all of it.
+
+    Args:
+        settings: How is to be trained.
+        ranks: This process's place in the job.
+        name: The strategy that was chosen.
+        why: Why it is this one.
+    """
+    if not ranks.is_single:
+        return f"{ranks.ranks} devices, strategy {name}: {why.removeprefix(f'{name}: ')}"
+    asked = "auto" if settings.strategy == "auto" else split_spec("strategy", settings.strategy)[0]
+    if asked in ("auto", name):
+        return ""
+    return f"strategy {asked} has nothing to share out on one device, which has the whole model; train.devices says how many there are"
 
 
 def refuse(strategy: Strategy, name: str, *, settings: TrainSettings, model: nn.Module) -> None:

@@ -53,7 +53,15 @@ from deepseek.training.implied import callbacks_of, optimizer_of
 from deepseek.training.memory.allocator import freed_memory_kept
 from deepseek.training.memory.recomputation import apply_recomputation
 from deepseek.training.placed_step import PlacedStep
-from deepseek.training.placing import NOT_IN_PARTS, choose_strategy, decide_unmeasured, require_format, require_rows, situation_of
+from deepseek.training.placing import (
+    NOT_IN_PARTS,
+    choose_strategy,
+    decide_unmeasured,
+    require_format,
+    require_rows,
+    situation_of,
+    strategy_note,
+)
 from deepseek.training.refusals import refuse_contradictions
 from deepseek.training.remarks import Remarks
 from deepseek.training.results import FitResult, Progress
@@ -234,6 +242,8 @@ class Trainer:
             self.tuning.tell(self.tuning.groups(self.optimizer_spec.learning_rate))
         if loaded:
             self.keeper.restore(self, loaded)
+            if self.is_main:
+                progress.log(f"going on after step {self.state.step:,}")
             self._spent_before, self.progress = self.state.seconds, Progress(told=self.step.told())
         self._train_mode()
         self._validate_steps = settings.validate_every * (self.loader.steps if settings.validate_unit == "epochs" else 1)
@@ -267,6 +277,8 @@ class Trainer:
         require_rows(self.placement, name)
         if not self.ranks.is_single:
             self.state.decisions |= {"strategy": name, "strategy_reason": why}
+        if self.is_main and (note := strategy_note(settings, self.ranks, name=name, why=why)):
+            progress.log(note)
 
     def _build(self, decisions: dict[str, object]) -> None:
         settings, ranks = self.settings, self.ranks

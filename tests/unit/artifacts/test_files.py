@@ -2,7 +2,10 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from deepseek.artifacts.files import append_json, fresh_folder, plain_disk_errors, read_json, replace_folder, sha256_json, write_json
 from deepseek.errors import BundleError, RunError
@@ -62,6 +65,15 @@ def test_the_first_of_two_builders_wins(tmp_path):
 def test_the_disk_refuses_in_plain_words(number, words):
     with pytest.raises(RunError, match=words), plain_disk_errors(Path("there")):
         raise OSError(number, os.strerror(number))
+
+
+def test_what_safetensors_could_not_write_is_told_like_any_refusal_of_the_disk(tmp_path):
+    with pytest.raises(RunError, match=r"w\.safetensors cannot be written: No such file"), plain_disk_errors(tmp_path / "w.safetensors"):
+        save_file({"w": np.zeros(3)}, tmp_path / "nowhere" / "w.safetensors")
+    with pytest.raises(RunError, match="the disk is full"), plain_disk_errors(Path("there")):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError, match="header"), plain_disk_errors(Path("there")):
+        raise SafetensorError("Error while deserializing header: header too large")
 
 
 def test_a_hash_of_json_does_not_depend_on_the_order_of_keys():

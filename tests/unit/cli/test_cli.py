@@ -11,7 +11,7 @@ import deepseek
 from deepseek import progress
 from deepseek.cli import compare, main
 from deepseek.cli.output import result_text
-from deepseek.errors import InputError, Problem, RecipeError, RunError
+from deepseek.errors import CheckpointError, InputError, NonFiniteError, Problem, RecipeError, RunError
 from deepseek.pipeline import recipes
 from deepseek.pipeline.preparing import sources
 
@@ -127,6 +127,18 @@ def test_a_defect_keeps_its_traceback(calls) -> None:
         main(["run", "r.yaml"])
 
 
+@pytest.mark.parametrize(("error", "traced"), [(RunError, True), (CheckpointError, False), (NonFiniteError, False), (InputError, False)])
+def test_a_ranks_traceback_is_shown_where_the_message_does_not_say_all(calls, capsys, error, traced) -> None:
+    raised = error("rank 1: it went wrong")
+    raised.add_note("Traceback of rank 1:\n  somewhere")
+    raised.add_note("and the checkpoint that was being written could not be: the disk is full")
+    calls.stand_in("run", raised)
+    assert main(["run", "r.yaml"]) == raised.exit_code
+    told = capsys.readouterr().err
+    assert ("Traceback of rank 1" in told) is traced
+    assert "the disk is full\nerror: rank 1: it went wrong" in told
+
+
 def test_errors_are_json_too(calls, capsys: pytest.CaptureFixture[str]) -> None:
     calls.stand_in("run", RecipeError([Problem("train.epoch", "unknown key", "r.yaml", 3, "epochs")]))
     assert main(["run", "r.yaml", "--json"]) == 2
@@ -141,6 +153,7 @@ def test_errors_are_json_too(calls, capsys: pytest.CaptureFixture[str]) -> None:
         (["run"], "RECIPE"),
         (["trian", "x"], "did you mean 'train'?"),
         (["run", "x", "--rsume"], "--resume"),
+        (["resume", "runs/x"], "say: deepseek run RUN --resume"),
         (["predict", "x", "y"], "--output"),
     ],
 )

@@ -46,8 +46,9 @@ def ranks_that_send(*answers):
 def test_the_reason_is_raised_and_not_what_it_led_to_on_another_rank():
     with pytest.raises(DataError, match="rank 1: row 7 has no target"):
         _collect(ranks_that_send(failed(lost), failed(bad_rows)))
-    with pytest.raises(RunError, match="rank 1 died without a word"):
+    with pytest.raises(RunError, match="rank 1 died without a word") as caught:
         _collect(ranks_that_send(failed(lost), None))
+    assert "a resume goes on from the last checkpoint" in caught.value.hint
 
 
 def test_a_tensor_that_does_not_fit_is_no_lost_connection():

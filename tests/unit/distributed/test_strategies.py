@@ -26,13 +26,30 @@ from deepseek.distributed.strategies.tensor import DrawnApart, TensorParallel, d
 from deepseek.distributed.sync import GradientSync
 from deepseek.errors import InputError
 from deepseek.models.encoders.text_transformer import TransformerBlock
-from deepseek.training.placing import require_rows
+from deepseek.training import TrainSettings
+from deepseek.training.placing import require_rows, strategy_note
 
 ROW = Batch({"x": torch.zeros(1, 4)})
 
 
 def situation(ranks=2, row=ROW):
     return Situation(ranks=RankContext(0, ranks), row=row, batch_rows=8)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "ranks", "told"),
+    [
+        ("auto", 1, ""),
+        ("ddp", 1, ""),
+        ({"type": "pipeline", "micro_batches": 2}, 1, "strategy pipeline has nothing to share out on one device"),
+        ("auto", 2, "2 devices, strategy ddp: it fits"),
+    ],
+    ids=str,
+)
+def test_how_a_model_is_shared_out_is_said_and_so_is_that_it_is_not(strategy, ranks, told):
+    note = strategy_note(TrainSettings(strategy=strategy), RankContext(0, ranks), name="ddp", why="ddp: it fits")
+    assert note.startswith(told)
+    assert bool(note) is bool(told)
 
 
 class TestCuts:

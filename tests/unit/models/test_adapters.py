@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepseek.errors import InputError, UnknownNameError
+from deepseek.errors import InputError, RunError, UnknownNameError
 from deepseek.models.adapters import (
     AdapterSettings,
     adapted_layers,
@@ -177,6 +177,8 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path):
         save_adapters(net, tmp_path / "none", AdapterSettings())
     settings = AdapterSettings(rank=2, layers=("query",))
     add_adapters(net, settings)
+    with pytest.raises(RunError, match=r"a\.safetensors cannot be written: No such file"):
+        save_adapters(net, tmp_path / "nowhere" / "a.safetensors", settings)
     file = save_adapters(net, tmp_path / "adapters.safetensors", settings)
     with pytest.raises(InputError, match="no adapters at"):
         load_adapters(Net(), tmp_path / "absent")

@@ -188,6 +188,13 @@ def test_several_act_in_their_order():
     torch.testing.assert_close(weight.grad, torch.tensor([0.5**0.5, 0.0, 0.0, 0.5**0.5]))
 
 
+@pytest.mark.parametrize("clip", ["autoclip", {"type": "autoclip", "window": 30}], ids=str)
+def test_one_alone_needs_no_list_as_in_a_recipe(clip):
+    net = nn.Linear(2, 1)
+    adaptive = make_adaptive(net, torch.optim.SGD(net.parameters(), lr=0.1), clip=clip)
+    assert [type(one) for one in adaptive.clip] == [AutoClipping]
+
+
 @pytest.mark.parametrize("kind", [AutoClipping, SpikeSkipping])
 def test_a_warm_up_longer_than_the_history_is_refused(kind):
     net = nn.Linear(2, 1)

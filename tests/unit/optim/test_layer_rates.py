@@ -143,6 +143,8 @@ def test_the_articles_scheduler_wants_an_optimizers_groups():
     net = network()
     with pytest.raises(InputError, match="has no learning rate to set"):
         deepseek.DynamicWeightScheduler(0.1, [net[0]])
+    with pytest.raises(InputError, match=r"layer_groups is a Linear, and no list of groups\n  give optimizer\.param_groups"):
+        deepseek.DynamicWeightScheduler(0.1, net[0])
     with pytest.raises(InputError, match="base_lr is 0"):
         deepseek.DynamicWeightScheduler(0.0, [])
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

@@ -208,6 +208,34 @@ def test_devices_that_are_not_here_are_planned_with_the_usual_precision(recipe, 
     assert "measuring" in found["memory"]["moments"]  # bfloat16 is tried beside float32
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            {"device_memory": "nonsense"},
+            r"device_memory: must be bytes.* given: 'nonsense'\n  say for example 16GB",
+        ),
+        ({"device_memory": "16"}, "device_memory: 16 bytes are no device's memory; given: '16'\n  say the unit"),
+        ({"device_memory": -3}, "device_memory: a size is at least one byte"),
+        ({"devices": 0}, r"devices is 0\n  give a whole number, at least 1"),
+        ({"devices": "two"}, "devices is 'two'"),
+    ],
+    ids=str,
+)
+def test_a_device_that_cannot_be_is_refused_by_name_before_the_data_are_read(tmp_path, arguments, told):
+    with pytest.raises(InputError, match=told):
+        deepseek.plan({"data": {"source": "nowhere.csv", "target": "y"}}, out=tmp_path, **arguments)
+
+
+def test_on_a_processor_each_process_is_said_to_hold_its_libraries_too(recipe, out, monkeypatch):
+    here = deepseek.plan({**recipe, "train": {**recipe["train"], "device": "cpu"}}, out=out, measure=False, devices=2)
+    assert here["devices"]["scaling"][0]["peak_bytes"] == here["memory"]["peak_bytes"] > here["memory"]["above_baseline_bytes"]
+    monkeypatch.setattr("deepseek.pipeline.planning.plan.free_bytes", lambda _: here["memory"]["peak_bytes"])
+    tight = deepseek.plan({**recipe, "train": {**recipe["train"], "device": "cpu"}}, out=out, measure=False, devices=2)
+    assert not tight["fits"]
+    assert all(change["peak_bytes"] > tight["memory"]["parts"][0]["bytes"] for change in tight["changes"])
+
+
 @pytest.mark.parametrize("train", SHARED, ids=str)
 def test_a_recipe_for_several_devices_is_planned(recipe, out, tmp_path, capsys, train):
     arguments = ["plan", plan_file(recipe, tmp_path, devices=2, **train), "--out", str(out), "--no-measure"]

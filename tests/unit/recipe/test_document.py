@@ -93,6 +93,15 @@ def test_a_file_that_cannot_be_read_is_named(path: str) -> None:
         read_document(Path(path))
 
 
+def test_a_table_and_a_misspelt_name_are_answered_with_what_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "adult.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"is a table, and no recipe\n  train on it with: deepseek train .*adult\.csv --target COLUMN"):
+        read_document(tmp_path / "adult.csv")
+    (tmp_path / "churn.yaml").write_text("a: 1")
+    with pytest.raises(InputError, match=r"did you mean '.*churn\.yaml'\? give a YAML file, or the folder of a run"):
+        read_document(tmp_path / "chrun.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "value"), [("[1e-3, no]", [1e-3, "no"]), ("{a: 1}", {"a": 1}), ("*.csv", "*.csv"), ("5m", "5m"), ("", None)]
 )

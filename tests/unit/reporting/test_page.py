@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepseek.reporting.html import Html, element, text
-from deepseek.reporting.numbers import number, percent, seconds, size
+from deepseek.reporting.numbers import binary_size, number, percent, seconds, size
 from deepseek.reporting.page import (
     Page,
     Tile,
@@ -128,3 +128,8 @@ def test_units():
     assert [seconds(0.85), seconds(12.54), seconds(200), seconds(7500)] == ["850 ms", "12.5 s", "3 min 20 s", "2 h 5 min"]
     assert [size(999), size(1_250_000)] == ["999 B", "1.25 MB"]
     assert shortened("abcdef", 3) == "abc… (3 more characters)"
+
+
+def test_small_amounts_of_memory_are_no_nothing():
+    given = (0, 16, 512, 60_000, 200_000, 1 << 29, 1 << 34)
+    assert [binary_size(one) for one in given] == ["0.0 MiB", "16 B", "0.5 KiB", "58.6 KiB", "0.2 MiB", "512.0 MiB", "16.0 GiB"]

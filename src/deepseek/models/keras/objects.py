@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from deepseek.artifacts import plain_disk_errors
 from deepseek.errors import InputError
 from deepseek.models.keras.backend import load_keras
 
@@ -90,10 +91,14 @@ def save_numbers(model: Any, path: Path) -> None:
     Args:
         model: The model.
         path: The file.
+
+    Raises:
+        RunError: It cannot be written.
     """
     from safetensors.numpy import save_file
 
-    save_file({f"{place:05d}": np.ascontiguousarray(value) for place, value in enumerate(model.get_weights())}, path)
+    with plain_disk_errors(path):
+        save_file({f"{place:05d}": np.ascontiguousarray(value) for place, value in enumerate(model.get_weights())}, path)
 
 
 def _numbers(path: Path, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:

@@ -42,9 +42,11 @@ class DynamicWeightScheduler:
     def __init__(self, base_lr: float, layer_groups: Sequence[dict[str, Any]], *, scale_weight_decay: bool = False) -> None:
         if not base_lr > 0:
             raise InputError(f"base_lr is {base_lr}", hint="a learning rate is over 0")
+        hint = "give optimizer.param_groups, of an optimizer that was built with a group for each layer"
+        if not isinstance(layer_groups, Sequence):
+            raise InputError(f"layer_groups is a {type(layer_groups).__name__}, and no list of groups", hint=hint)
         for group in layer_groups:
             if not isinstance(group, dict) or "params" not in group or "lr" not in group:
-                hint = "give optimizer.param_groups, of an optimizer that was built with a group for each layer"
                 raise InputError(f"layer_groups has {type(group).__name__}, which has no learning rate to set", hint=hint)
         self.base_lr, self.layer_groups = base_lr, layer_groups
         self.scales = [1.0] * len(layer_groups)

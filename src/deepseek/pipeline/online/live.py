@@ -33,7 +33,7 @@ from deepseek.pipeline.online.rejects import RejectsLog
 from deepseek.pipeline.online.saving import Saver
 from deepseek.pipeline.online.student import Start, Student, begin, tell_short_warmup, watched_errors
 from deepseek.pipeline.preparing.sources import source_of
-from deepseek.pipeline.run import resumed
+from deepseek.pipeline.resuming import require_same_recipe
 from deepseek.recipe import Recipe
 from deepseek.recipe.load import keep_recipe
 from deepseek.recipe.sections import LearnSection, LiveSection
@@ -97,7 +97,8 @@ def _folder(recipe: Recipe, out: Path, *, resume: bool) -> tuple[RunFolder, bool
     """Return the newest run that learned this recipe's stream, or a new one, and whether it is new."""
     begun = sorted((out / recipe.name).glob(f"*/{LIVE}"), key=lambda path: int(path.parent.name))
     if resume and begun:
-        folder, _ = resumed(RunFolder(begun[-1].parent), recipe)
+        folder = RunFolder(begun[-1].parent)
+        require_same_recipe(folder, recipe)
         return folder, False
     folder = RunFolder.create(out, recipe.name)
     keep_recipe(recipe, folder.recipe)

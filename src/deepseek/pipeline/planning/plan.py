@@ -31,6 +31,8 @@ from deepseek.training.memory.allocator import freed_memory_kept
 from deepseek.training.memory.needs import FREE_SHARE, free_bytes
 
 MOST_ROWS = 1 << 20
+_WITHOUT_UNIT_BYTES = 10**6
+"""Who says less than this without a unit has forgotten it."""
 _ALONE = {"devices": 1, "device": AUTO, "strategy": AUTO, "communication": AUTO, "shares": "equal"}
 """What is planned is built on one device, where none of these has anything to do."""
 
@@ -74,9 +76,9 @@ def plan(
         print(planned["sentence"])
         ```
     """
-    if devices is not None and devices < 1:
-        raise InputError(f"devices is {devices}", hint="there is at least one")
-    asked = None if device_memory is None else parse_size_bytes(device_memory)
+    if devices is not None and (not isinstance(devices, int) or devices < 1):
+        raise InputError(f"devices is {devices!r}", hint="give a whole number, at least 1")
+    memory = None if device_memory is None else _memory_of(device_memory)
     baseline = loaded_bytes()
     _, checked = open_recipe(recipe, overrides)
     dataset = make_dataset(checked, StageCache(Path(out) / CACHE))
@@ -87,7 +89,7 @@ def plan(
     resolved, choices = resolve(alone, dataset)
     subject = subject_of(resolved, dataset, communication=checked.train.communication)
     with freed_memory_kept():  # as while training
-        planned = _Plan(subject, checked, held=(baseline, looked), devices=devices, device_memory=asked, measure=measure)
+        planned = _Plan(subject, checked, held=(baseline, looked), devices=devices, device_memory=memory, measure=measure)
     return {**planned.to_json(), "disk": _disk(subject, dataset, planned.memory, Path(out)), "choices": choices_json(choices)}
 
 
@@ -166,9 +168,9 @@ class _Plan:
                 "recommended": self.chosen.devices,
                 "strategy": "one device" if self.chosen.devices == 1 else "a share of each batch on each device",
                 "why": self._why(),
-                "scaling": [one.to_json() for one in self.scaling],
+                "scaling": [{**one.to_json(), "peak_bytes": self.baseline + one.peak_bytes} for one in self.scaling],
             },
-            "changes": [change.to_json() for change in self.changes],
+            "changes": [{**one.to_json(), "peak_bytes": self.baseline + one.peak_bytes} for one in self.changes],
         }
 
     def sentence(self) -> str:
@@ -212,6 +214,21 @@ class _Plan:
             return f"one device first: {two.devices} would be used to {two.efficiency:.0%}, and {LEAST_EFFICIENCY:.0%} is the least"
         said = f"{self.chosen.devices} devices are {self.chosen.speedup:.1f} times as fast as one"
         return said if self.scaling[0].fits else f"{said}, and one has not the memory"
+
+
+def _memory_of(given: str | int) -> int:
+    """Return the memory of a device that is not here, in bytes.
+
+    Raises:
+        InputError: It is none: a number without its unit, most likely.
+    """
+    try:
+        size = parse_size_bytes(given)
+    except InputError as error:
+        raise InputError(f"device_memory: {error.message}", hint="say for example 16GB") from None
+    if size < _WITHOUT_UNIT_BYTES and not str(given).rstrip().endswith("B"):
+        raise InputError(f"device_memory: {size:,} bytes are no device's memory; given: {given!r}", hint="say the unit, for example 16GB")
+    return size
 
 
 def _disk(subject: Subject, dataset: Dataset, memory: RunMemory, out: Path) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def check_checkpoint(path: Path) -> Json:
         check_hashes(path, {**manifest["files"], _MANIFEST: hash_files(path).get(_MANIFEST, "")})
         state: Json = read_json(path / _STATE)
     except (BundleError, OSError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"the checkpoint {path} cannot be used: {getattr(error, 'message', error)}", hint=_RESUME_HINT) from error
+        raise CheckpointError(f"the checkpoint {path} cannot be used: {getattr(error, 'message', error)}", hint=_without(path)) from error
     return state
 
 
@@ -165,7 +165,7 @@ def read_tensors(path: Path, cut: Cut | None = None) -> Tensors:
             return read_shards(path, cut)
         tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
     except (BundleError, SafetensorError, OSError, KeyError) as error:
-        raise CheckpointError(f"the checkpoint {path} cannot be used: {getattr(error, 'message', error)}", hint=_RESUME_HINT) from error
+        raise CheckpointError(f"the checkpoint {path} cannot be used: {getattr(error, 'message', error)}", hint=_without(path)) from error
     if cut is None:
         return tensors
     return {part: {name: cut(part, name, tensor).clone() for name, tensor in named.items()} for part, named in tensors.items()}
@@ -260,14 +260,22 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: 
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
         if name not in indices:
-            raise CheckpointError(f"the checkpoint has optimizer state for {name!r}, which the model does not train", hint=_RESUME_HINT)
+            raise CheckpointError(
+                f"the checkpoint has optimizer state for {name!r}, which the model does not train", hint="start a new run"
+            )
         parameter = parameters[name]
         same = value.shape == parameter.shape  # moments take the parameter's memory layout: fused kernels walk both in storage order
         state.setdefault(indices[name], {})[entry] = torch.empty_like(parameter).copy_(value) if same and value.ndim else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-_RESUME_HINT = "delete that folder to go on from the checkpoint before it, or start a new run"
+def _without(path: Path) -> str:
+    """Return what to do where a checkpoint cannot be used: to delete it helps only where one stands before it."""
+    present = list_checkpoints(path.parent)
+    before = present[: present.index(path)] if path in present else present
+    if not before:
+        return "no checkpoint stands before it: start a new run"
+    return f"delete that folder to go on from the checkpoint before it ({before[-1].name}), or start a new run"
 
 
 def _write(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Json) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -33,6 +34,17 @@ def test_the_same_step_again_takes_the_place_of_the_first_only_once_it_is_whole(
     save(tmp_path, 5, 3.0, keep=1)
     assert load_checkpoint(tmp_path / "step-000005")[1]["value"] == 3.0
     assert [path.name for path in tmp_path.iterdir()] == ["step-000005"]
+
+
+def test_a_damaged_checkpoint_is_told_with_the_one_to_go_on_from_if_there_is_one(tmp_path):
+    for step in (5, 1_000_000):
+        save(tmp_path, step, float(step))
+        with (tmp_path / f"step-{step:06d}" / "model.safetensors").open("ab") as file:
+            file.write(b"x")
+        with pytest.raises(CheckpointError, match="was changed") as caught:
+            find_latest(tmp_path, fall_back=False)
+        wanted = "no checkpoint stands before it" if step == 5 else r"the checkpoint before it \(step-000005\)"
+        assert re.search(wanted, caught.value.hint)
 
 
 def test_what_a_kill_left_behind_is_gone_with_the_next_checkpoint(tmp_path):
