@@ -196,6 +196,13 @@ def test_a_device_that_is_not_there_is_refused_before_the_data_are_read(tmp_path
     assert not (tmp_path / "runs").exists()
 
 
+def test_horovod_is_refused_before_the_data_are_read_where_it_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "horovod.torch", None)
+    with pytest.raises(InputError, match="strategy: horovod needs Horovod for PyTorch"):
+        run(recipe(tmp_path / "a.csv", train={"devices": 2, "strategy": "horovod"}), out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_cluster_without_ray_is_refused_before_the_data_are_read(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"needs 'ray', .*\n  install it with: pip install 'deepseek-framework\[cluster\]'"):

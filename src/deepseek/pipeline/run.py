@@ -15,6 +15,7 @@ from deepseek.artifacts import CACHE, RunFolder, StageCache, read_json, sha256_j
 from deepseek.data.splits import NAMES
 from deepseek.distributed.devices import count_devices, pick_device
 from deepseek.distributed.ray_cluster import require_ray
+from deepseek.distributed.strategies.horovod import horovod
 from deepseek.distributed.team import Team, team_of_environment
 from deepseek.errors import BundleError, InputError
 from deepseek.models.adapters import AdapterSettings
@@ -402,13 +403,16 @@ def _require_devices(recipe: Recipe) -> None:
     """Refuse devices that this machine does not have, before the data are read for them; of a cluster's nothing is known here.
 
     Raises:
-        InputError: There is no such device, or there are not so many.
+        InputError: There is no such device, or there are not so many; or Horovod is asked for and not installed.
         MissingExtraError: The recipe asks for a cluster, and what starts one is not installed.
     """
     if recipe.cluster is not None:
         require_ray()
         return
     _devices(recipe.train.devices)
+    strategy: Any = recipe.train.strategy
+    if (strategy if isinstance(strategy, str) else strategy["type"]) == "horovod":
+        horovod()
     if recipe.train.device not in (AUTO, "cpu", "tpu", "xla"):  # a TPU is taken by the process that asks for it
         pick_device(recipe.train.device)
 
