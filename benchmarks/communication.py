@@ -55,6 +55,7 @@ WAYS: dict[str, Any] = {
     "8 bits": {"type": "qsgd", "bits": 8},
     "6 bits": {"type": "qsgd", "bits": 6},
     "4 bits": {"type": "qsgd", "bits": 4},
+    "4 bits, rows of 64": {"type": "qsgd", "bits": 4, "bucket": 64},
     "4 bits, error feedback": {"type": "qsgd", "bits": 4, "error_feedback": True},
     "2 bits": {"type": "qsgd", "bits": 2, "error_feedback": True},
     "rank 4": {"type": "power_sgd", "rank": 4},
