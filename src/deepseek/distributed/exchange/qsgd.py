@@ -48,7 +48,7 @@ class QsgdExchange(TwoPhaseExchange):
         context: RankContext,
         /,
         *,
-        bits: Annotated[int, Ge(2), Le(8)] = 4,
+        bits: Annotated[int, Ge(2), Le(8)] = 6,
         norm: Literal["max", "l2"] = "max",
         bucket: Annotated[int, Ge(_LEAST_ROW), Le(65536)] = 512,
         error_feedback: bool = False,
