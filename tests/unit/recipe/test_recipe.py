@@ -245,7 +245,7 @@ def test_overrides_reach_lists_and_names_with_dots() -> None:
         (["train.devices=6", "train.communication={type: hierarchical, group: 4}"], "train.communication.group"),
         (["train.devices=2", "train.communication={type: hierarchical, group: 2}"], "train.communication.group"),
         (["cluster.workers=4", "train.communication=hierarchical"], "train.communication.group"),
-        (["train.devices=2", "train.communication={type: qsgd, norm: l2, error_feedback: true}"], "train.communication.norm"),
+        (["train.devices=2", "train.communication={type: qsgd, bits: 4, norm: l2, error_feedback: true}"], "train.communication.norm"),
         (["train.devices=2", "train.communication=power_sgd", "train.precision=fp16"], "train.precision"),
         (["train.devices=2", "train.communication={type: power_sgd, error_feedback: false}", "train.precision=fp16"], "train.precision"),
         (["train.devices=2", "train.strategy=fsdp", "train.communication=power_sgd"], "train.communication"),
