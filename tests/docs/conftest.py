@@ -45,9 +45,13 @@ def page_folder(tmp_path, monkeypatch, plugins_forgotten):
     os.environ.update(before)
 
 
+_TAKERS_OF_RESOLVE = ("deepseek.pipeline.planning.plan", "deepseek.pipeline.preview", "deepseek.pipeline.tune")
+
+
 @pytest.fixture
 def short_training(monkeypatch):
     """A few steps in float32 wherever a page trains: what is tested is that the examples work, not what they reach."""
+    takers = [importlib.import_module(name) for name in _TAKERS_OF_RESOLVE]  # now: one that a page loads would keep the replacement
     run = importlib.import_module("deepseek.pipeline.run")  # the package's attribute of this name is the function
     resolve = run.resolve
 
@@ -55,4 +59,5 @@ def short_training(monkeypatch):
         given = recipe.with_decisions({"train.max_steps": (2, "a page's example"), "train.precision": ("fp32", "a page's example")})
         return resolve(given, dataset)
 
-    monkeypatch.setattr(run, "resolve", few_steps)
+    for module in (run, *takers):
+        monkeypatch.setattr(module, "resolve", few_steps)

@@ -8,13 +8,12 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
-
-from safetensors import SafetensorError
 
 from deepseek.errors import BundleError, RunError
 
@@ -198,11 +197,17 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _explain(error, path) from error
-    except SafetensorError as error:
+    except _safetensors_errors() as error:
         if (found := _OS_ERROR.search(str(error))) is None:
             raise
         number = int(found[1])
         raise _explain(OSError(number, os.strerror(number)), path) from error
+
+
+def _safetensors_errors() -> tuple[type[Exception], ...]:
+    """Return what safetensors raises; nothing where it is not loaded, as in a runtime without training, and so has written nothing."""
+    module = sys.modules.get("safetensors")
+    return () if module is None else (module.SafetensorError,)
 
 
 def _explain(error: OSError, path: Path) -> RunError:
