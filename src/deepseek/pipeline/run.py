@@ -32,6 +32,7 @@ from deepseek.pipeline.resuming import move, moved, require_same_recipe
 from deepseek.pipeline.self_training import ROUNDS, self_train
 from deepseek.recipe import AUTO, Choices, EarlyStoppingSection, FineTuneSection, Recipe, load_recipe
 from deepseek.recipe.load import keep_recipe
+from deepseek.registry import split_spec
 from deepseek.training import TrainSettings
 from deepseek.training.checkpoints.files import list_checkpoints, step_of
 from deepseek.training.fine_tuning import FineTune
@@ -410,8 +411,7 @@ def _require_devices(recipe: Recipe) -> None:
         require_ray()
         return
     _devices(recipe.train.devices)
-    strategy: Any = recipe.train.strategy
-    if (strategy if isinstance(strategy, str) else strategy["type"]) == "horovod":
+    if recipe.train.strategy != AUTO and split_spec("strategy", recipe.train.strategy)[0] == "horovod":
         horovod()
     if recipe.train.device not in (AUTO, "cpu", "tpu", "xla"):  # a TPU is taken by the process that asks for it
         pick_device(recipe.train.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,9 @@ from deepseek.artifacts import CACHE, StageCache
 from deepseek.cli import main
 from deepseek.cli.plan import DOES_NOT_FIT
 from deepseek.data.batch import Batch
+from deepseek.data.loader import Loader
+from deepseek.data.prepared import PreparedDataset
+from deepseek.data.transforms.base import Ragged
 from deepseek.errors import InputError
 from deepseek.pipeline.planning import memory as planned_memory
 from deepseek.pipeline.planning import overhead
@@ -434,3 +438,22 @@ def test_a_size_that_is_none_is_refused_before_the_data_are_read(recipe, out):
     absent = {**recipe, "data": {**recipe["data"], "source": "not-there.csv"}}
     with pytest.raises(InputError, match="16gb"):
         deepseek.plan(absent, out=out, device_memory="16gb")
+
+
+def test_batches_of_many_lengths_are_tried_short_before_long_up_to_the_longest():
+    lengths = np.random.default_rng(0).integers(1, 60, 400)
+    words = Ragged(np.ones(lengths.sum(), np.int64), np.concatenate([[0], lengths.cumsum()]))
+    rows = PreparedDataset.from_arrays({"text": words}, {"target": np.zeros(400)})
+    batches = Loader(rows, seed=0, batch_size=32, prefetch=False)
+    for epoch in (0, 1):
+        tried = [max(lengths[batches.rows(epoch, step)].max() for step in steps) for steps in overhead._trial_steps(batches, epoch)]
+        assert len(tried) == 6
+        assert tried == sorted(tried)
+        assert tried[-1] == lengths.max()
+    assert overhead._trial_steps(batches, 0) != overhead._trial_steps(batches, 1)
+
+
+def test_batches_of_one_length_are_tried_with_the_last_of_the_epoch():
+    rows = PreparedDataset.from_arrays({"x": np.zeros((100, 3), np.float32)}, {"target": np.zeros(100)})
+    tried = overhead._trial_steps(Loader(rows, seed=0, batch_size=32, prefetch=False), 0)
+    assert tried[:4] == [[0, 3], [1, 3], [2, 3], [0, 3]]

@@ -210,7 +210,9 @@ class _Plan:
                 return "one device first: memory suffices on none of them"
             two = self.scaling[1]
             if two.efficiency >= LEAST_EFFICIENCY:
-                return f"one device first: each of {two.devices} would hold {binary_size(two.peak_bytes)}, which is too much"
+                return (
+                    f"one device first: each of {two.devices} would hold {binary_size(self.baseline + two.peak_bytes)}, which is too much"
+                )
             return f"one device first: {two.devices} would be used to {two.efficiency:.0%}, and {LEAST_EFFICIENCY:.0%} is the least"
         said = f"{self.chosen.devices} devices are {self.chosen.speedup:.1f} times as fast as one"
         return said if self.scaling[0].fits else f"{said}, and one has not the memory"
