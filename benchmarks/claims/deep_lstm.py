@@ -13,7 +13,8 @@ depth is worth. Verdict: reproduced if on the official split the full net of ten
 layers, or less.
 
 Usage: python benchmarks/claims/deep_lstm.py [--splits official speakers] [--arms …] [--seeds 5] [--epochs 12] [--rates …] [--width 128]
-[--small]. Prints one JSON line. `--small`: three thin arms, one epoch, one seed, an eighth of the recordings: that it runs, and no more.
+[--keep FILE] [--small]. Prints one JSON line. What FILE holds is not trained again. `--small`: three thin arms, one epoch, one seed, an
+eighth of the recordings: that it runs, and no more.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import statistics
 import sys
 import tarfile
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 import torch
-from scipy import stats
+from paired import DATA, Kept, interval
 
 import deepseek
 
-DATA = Path(os.environ.get("DEEPSEEK_DATA", "data"))
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 BASELINE, FULL, PLAIN = "2 plain", "10 full", "10 plain"
 CNN = "cnn"
@@ -74,7 +76,16 @@ def arrange(folder: Path, home: Path, *, held: str | None, every: int) -> Path:
     return home
 
 
-def errors_of(digits: Path, settings: list[str], *, rate: float, seed: int, epochs: int) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Place:
+    """The recordings of one split, its name, and what is kept of its trainings."""
+
+    digits: Path
+    name: str
+    kept: Kept
+
+
+def errors_of(place: Place, settings: list[str], *, rate: float, seed: int, epochs: int) -> list[float]:
     """Train once; the share of the digits mistaken in validation and in the test."""
     overrides = [
         *settings,
@@ -84,13 +95,16 @@ def errors_of(digits: Path, settings: list[str], *, rate: float, seed: int, epoc
         f"seed={seed}",
         "train.early_stopping=false",
     ]
-    with tempfile.TemporaryDirectory() as out:
-        run = deepseek.train(digits, target="label", out=out, overrides=overrides, progress=False)
-    found = run.metrics
-    return 1 - float(found["validation"]["accuracy"]), 1 - float(found["test"]["accuracy"])
+
+    def mistaken() -> list[float]:
+        with tempfile.TemporaryDirectory() as out:
+            found = deepseek.train(place.digits, target="label", out=out, overrides=overrides, progress=False).metrics
+        return [1 - float(found[split]["accuracy"]) for split in ("validation", "test")]
+
+    return place.kept([place.name, *overrides], mistaken)
 
 
-def measure(places: list[Path], settings: list[str], *, rates: list[float], seeds: int, epochs: int) -> dict[str, Any]:
+def measure(places: list[Place], settings: list[str], *, rates: list[float], seeds: int, epochs: int) -> dict[str, Any]:
     """One arm on one split: the rate that validation chose on seed 0, and the error of each seed, the mean over the places."""
     tried = {rate: errors_of(places[0], settings, rate=rate, seed=0, epochs=epochs) for rate in rates}
     rate = min(tried, key=lambda one: tried[one][0])
@@ -102,12 +116,6 @@ def measure(places: list[Path], settings: list[str], *, rates: list[float], seed
     found = {"learning_rate": rate, "errors": [round(error, 4) for error in errors], "error": round(statistics.mean(errors), 4)}
     sys.stderr.write(f"{settings[0]}: {json.dumps(found)}\n")
     return found
-
-
-def interval(values: list[float]) -> list[float]:
-    """The 95 % interval of the mean; the value itself where there is one."""
-    width = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return [round(statistics.mean(values) - width, 4), round(statistics.mean(values) + width, 4)]
 
 
 def against(arms: dict[str, Any], name: str, base: str) -> dict[str, Any]:
@@ -136,6 +144,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
+    parser.add_argument("--keep", type=Path, help="a file for what trainings gave, read and added to")
     parser.add_argument("--small", action="store_true")
     given = parser.parse_args()
     if given.small:
@@ -146,10 +155,11 @@ def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as home, tarfile.open(DATA / "fsdd" / "recordings.tar.xz") as archive:
         archive.extractall(home, filter="data")
-        recordings, found = Path(home) / "recordings", {}
+        recordings, found, kept = Path(home) / "recordings", {}, Kept(given.keep)
+        every = 8 if given.small else 1
         for split in given.splits:
             places = [
-                arrange(recordings, Path(home) / f"{split}-{held}", held=held, every=8 if given.small else 1)
+                Place(arrange(recordings, Path(home) / f"{split}-{held}", held=held, every=every), f"{held or split}/{every}", kept)
                 for held in ([None] if split == "official" else SPEAKERS)
             ]
             arms = {

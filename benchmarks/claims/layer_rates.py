@@ -10,8 +10,8 @@ the steps. Target of the claim: 40 %.
 
 Verdict: reproduced at a batch size where rates by layer save at least 40 % of the steps to 88 % with an interval over 0.
 
-Usage: python benchmarks/claims/layer_rates.py [--batches 128 4096] [--seeds 5] [--blocks 3] [--epochs …] [--arms …] [--small]. Prints one
-JSON line. `--small` tries it out in under a minute."""
+Usage: python benchmarks/claims/layer_rates.py [--batches 128 4096] [--seeds 5] [--blocks 3] [--epochs …] [--arms …] [--keep FILE]
+[--small]. Prints one JSON line. What FILE holds is not trained again. `--small` tries it out in under a minute."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from annotated_types import Ge, Gt
-from paired import fashion, interval, npz, steps_to, validations
+from paired import Kept, fashion, interval, npz, steps_to, validations
 
 import deepseek
 from deepseek import progress
@@ -56,6 +56,15 @@ class Scale:
     blocks: int
     trials: int
     seeds: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images, where runs are written, and what is kept of them."""
+
+    file: Path
+    folder: str
+    kept: Kept
 
 
 FULL = Scale(10_000, 2_000, {128: 15, 4_096: 40}, 3, 3, 5)
@@ -128,7 +137,7 @@ class Lamb(Lars):
     direction = staticmethod(lamb)
 
 
-def train(file: Path, scale: Scale, folder: str, *, batch: int, seed: int, said: Sequence[str]) -> list[dict[str, Any]]:
+def train(source: Source, scale: Scale, *, batch: int, seed: int, said: Sequence[str]) -> list[dict[str, Any]]:
     blocks = [scale.blocks] * 3
     overrides = [
         f"seed={seed}",
@@ -146,20 +155,24 @@ def train(file: Path, scale: Scale, folder: str, *, batch: int, seed: int, said:
         "train.channels_last=true",
         *said,
     ]
-    return validations(deepseek.train(file, target="y", out=folder, overrides=overrides, progress=False).run)
+
+    def validated() -> list[dict[str, Any]]:
+        return validations(deepseek.train(source.file, target="y", out=source.folder, overrides=overrides, progress=False).run)
+
+    return source.kept([*overrides, scale.rows, scale.held], validated)
 
 
-def measure(file: Path, scale: Scale, folder: str, batch: int, names: Sequence[str]) -> dict[str, Any]:
+def measure(source: Source, scale: Scale, batch: int, names: Sequence[str]) -> dict[str, Any]:
     runs, rates = {}, {}
     for arm in names:
         words, tried = ARMS[arm]
         scored = []
         for rate in tried[: scale.trials]:
-            found = train(file, scale, folder, batch=batch, seed=1_000, said=[*words, f"train.learning_rate={rate}"])
+            found = train(source, scale, batch=batch, seed=1_000, said=[*words, f"train.learning_rate={rate}"])
             scored.append((max(entry["accuracy"] for entry in found), rate))
         rates[arm] = max(scored)[1]
         said = [*words, f"train.learning_rate={rates[arm]}"]
-        runs[arm] = [train(file, scale, folder, batch=batch, seed=seed, said=said) for seed in range(scale.seeds)]
+        runs[arm] = [train(source, scale, batch=batch, seed=seed, said=said) for seed in range(scale.seeds)]
     most = runs["sgd"][0][-1]["step"] + 1
     measured = {}
     for arm, each in runs.items():
@@ -198,6 +211,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int)
     parser.add_argument("--epochs", type=int, help="at every batch size, in place of the protocol's")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--keep", type=Path, help="a file for what trainings gave, read and added to")
     parser.add_argument("--small", action="store_true", help="few images and a small network: to try the script out")
     given = parser.parse_args()
     scale = SMALL if given.small else FULL
@@ -207,7 +221,8 @@ def main() -> int:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         file = npz(Path(folder) / "fashion.npz", fashion(scale.rows, scale.held))
-        found = {batch: measure(file, scale, folder, batch, given.arms) for batch in given.batches if batch in scale.epochs}
+        source = Source(file, folder, Kept(given.keep))
+        found = {batch: measure(source, scale, batch, given.arms) for batch in given.batches if batch in scale.epochs}
     line = {
         "claim": "rates by layer from gradient variance: ResNet 40 % faster",
         "dataset": f"Fashion-MNIST, {scale.rows:,} images",

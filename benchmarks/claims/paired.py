@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import statistics
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from scipy import stats
 
+Found = TypeVar("Found")
 DATA = Path(os.environ.get("DEEPSEEK_DATA", "data"))
 
 
@@ -21,6 +23,29 @@ def interval(values: list[float]) -> list[float]:
         return [round(mean, 4), round(mean, 4)]
     width = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
     return [round(mean - width, 4), round(mean + width, 4)]
+
+
+class Kept:
+    """What trainings gave, by what they were asked, in a file of JSON lines: a measurement broken off goes on, a wider one begins with it.
+
+    Args:
+        path: The file, made where there is none; without one nothing is kept.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
+        self.found = {json.dumps(line["asked"]): line["found"] for line in map(json.loads, lines)}
+
+    def __call__(self, asked: list[Any], make: Callable[[], Found]) -> Found:
+        """Return what is kept, or make it and keep it."""
+        key = json.dumps(asked)
+        if key not in self.found:
+            self.found[key] = make()
+            if self.path:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"asked": asked, "found": self.found[key]}) + "\n")
+        return cast("Found", self.found[key])
 
 
 def validations(run: str | Path) -> list[dict[str, Any]]:

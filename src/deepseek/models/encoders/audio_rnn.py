@@ -83,6 +83,11 @@ class ResidualLstm(nn.Module):
     With input `x`, state `h` and cell `c`, of which `i`, `f`, `o` are the gates: `c' = f c + i tanh(W x + U h + b)`, and
     `h' = o (P tanh(c') + x)`; without a shortcut `h' = o tanh(c')`.
 
+    Two gates begin open. That of the cell does so that early steps are not forgotten at once (Jozefowicz et al., 2015,
+    https://proceedings.mlr.press/v37/jozefowicz15.html). With a shortcut that of the output does, too, as each layer would halve what the
+    shortcut carries, and ten layers leave a thousandth of it (compare the carry gates of Srivastava et al., 2015,
+    https://arxiv.org/abs/1505.00387). Their biases stand behind the normalisation, which would spread one gate's bias over all.
+
     Args:
         width: `w`, of inputs and states alike: so the shortcut needs no weights.
         residual: Whether there is a shortcut.
@@ -99,8 +104,12 @@ class ResidualLstm(nn.Module):
         self.norm_given, self.norm_carried, self.norm_cell = (
             nn.LayerNorm(size) if layer_norm else nn.Identity() for size in (4 * width, 4 * width, width)
         )
+        first = self.norm_given if layer_norm else self.given
+        bias = cast("nn.Parameter", first.bias)
         with torch.no_grad():
-            self.given.bias.view(4, width)[1].fill_(1.0)  # gates of the cell begin open, so that early steps are not forgotten at once
+            bias.view(4, width)[1].fill_(1.0)
+            if residual:
+                bias.view(4, width)[3].fill_(2.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, t, w]` to the states `[b, t, w]`."""

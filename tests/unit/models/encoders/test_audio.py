@@ -113,6 +113,23 @@ def test_shortcuts_carry_gradients_to_deep_layers():
     assert reached[True] > 100 * reached[False]
 
 
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_gates_of_a_new_layer_are_open_for_the_shortcut_and_the_cell(layer_norm):
+    torch.manual_seed(0)
+    x = torch.randn(3, 9, 32)
+    states = x
+    for _ in range(10):
+        states = ResidualLstm(32, residual=True, layer_norm=layer_norm)(states)
+    assert torch.corrcoef(torch.stack([x.flatten(), states.flatten()]))[0, 1] > 0.15  # gates half open leave 0.03, which is chance
+    assert states.std() > 0.1
+    layer = ResidualLstm(32, residual=True, layer_norm=layer_norm)
+    into, keep, new, out = layer.norm_given(layer.given(torch.zeros(1, 32))).chunk(4, dim=-1)
+    assert keep.mean() > 0.5
+    assert out.mean() > 1.5
+    assert into.mean().abs() < 0.3
+    assert new.mean().abs() < 0.3
+
+
 def test_several_frames_are_read_at_a_step():
     tokens, mask = AudioRnnEncoder(SOUND, width=8, stride=3, pool="none").eval()(batch())
     assert mask.sum(dim=1).max() == 7  # 20 frames, three at a step
