@@ -7,10 +7,15 @@ defect and shows its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class DeepSeekError(Exception):
@@ -44,6 +49,44 @@ class DataError(InputError):
 
 class ColumnError(DataError):
     """A column is missing, doubled, or of another type than the schema says."""
+
+
+OF_BATCH = "of the batch"
+"""What the row of an error is counted in where nobody knows more."""
+
+
+class RowError(DataError):
+    """A row cannot be used.
+
+    Args:
+        row: Which row of its batch, from 0.
+        problem: What is wrong with it, as it follows after "row N": `": the weight is -1"`, `" holds 'old'"`.
+        before: What is said before "row N".
+        hint: What to do about it, or nothing.
+        of: What the row is counted in, as it follows after "row N".
+    """
+
+    def __init__(self, row: int | np.integer[Any], problem: str, *, before: str = "", hint: str | None = None, of: str = OF_BATCH) -> None:
+        self.row, self.problem, self.before, self.of = int(row), problem, before, of
+        super().__init__(f"{before}row {row} {of}{problem}", hint=hint)
+
+    def but(self, **changed: Any) -> RowError:
+        """Return the same error with other arguments."""
+        return RowError(**{**{name: getattr(self, name) for name in ("row", "problem", "before", "hint", "of")}, **changed})
+
+
+@contextmanager
+def rows_counted(rows: int | Sequence[int] | np.ndarray, *, of: str = "(counted from 0)") -> Iterator[None]:
+    """Let an error about a row of a batch say which row it is of what the user gave.
+
+    Args:
+        rows: How many rows came before the batch, or the number of each of its rows.
+        of: What the rows are then counted in.
+    """
+    try:
+        yield
+    except RowError as error:
+        raise error.but(row=rows + error.row if isinstance(rows, int) else rows[error.row], of=of) from None
 
 
 class CheckError(DataError):

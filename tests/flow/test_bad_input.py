@@ -18,6 +18,7 @@ from PIL import Image
 import deepseek
 from deepseek.artifacts import RunFolder
 from deepseek.cli import main
+from deepseek.inference.predictor import BATCH_ROWS
 
 FAST = ["--set", "train.epochs=1", "--set", "model={type: mlp, depth: 1, width: 8}", "--set", "train.precision=fp32"]
 ROWS = 120
@@ -120,6 +121,26 @@ def test_rows_set_aside_are_kept_with_the_reason(command):
     assert (status, measured["rows"], measured["set_aside"]) == (0, ROWS - 1, {"target class unseen in training": 1})
 
 
+def test_a_value_that_cannot_be_read_is_named_with_its_row_of_all_that_were_given(command):
+    run = Path(trained(command, write("a.csv"), "-t", "y")["run"])
+    age = [str(i % 50) for i in range(5 * BATCH_ROWS)]
+    age[-7] = "old"
+    y = ["yes", "no"] * (len(age) // 2)
+    write("b.csv", age=age, city=["x"] * len(age), y=y)
+    words = f"'age' is a number, but row {len(age) - 7} (counted from 0) holds 'old'"
+    assert words in refused(command, "predict", run, "b.csv", "-o", "answers.csv")
+    assert words in refused(command, "evaluate", run, "b.csv")
+
+
+@pytest.mark.parametrize("place", range(0, 60, 7))
+def test_a_value_among_training_rows_is_named_with_its_row_of_the_table(command, place):
+    weight = ["1"] * ROWS
+    weight[place] = "-1"
+    write("a.csv", weight=weight)
+    found = refused(command, "train", "a.csv", "-t", "y", "--set", "data.weight=weight", "--set", "train.epochs=1")
+    assert f"row {place} (counted from 0): the weight 'weight' is -1.0" in found
+
+
 def test_images_that_cannot_be_read_are_set_aside(command):
     for label in ("cat", "dog"):
         Path("images", label).mkdir(parents=True)
@@ -152,7 +173,7 @@ def test_images_that_cannot_be_read_are_set_aside(command):
         (["double.csv", "-t", "y"], "more than one column named 'a'"),
         (["bar.csv", "-t", "y", "--set", "data.source={type: csv, path: bar.csv, delimiter: ';'}"], "is its delimiter another?"),
         (["a.csv", "-t", "y", "--test", "cityless.csv"], "the test rows lack 'city'; they have 'age', 'y'"),
-        (["a.csv", "-t", "y", "--test", "old.csv"], "test rows: the column 'age' is a number, but row 0 of the batch holds 'old'"),
+        (["a.csv", "-t", "y", "--test", "old.csv"], "test rows: the column 'age' is a number, but row 0 (counted from 0) holds 'old'"),
         (["a.csv", "-t", "y", "--test", "maybe.csv"], "a row has the class 'maybe'; training knew 'no', 'yes'"),
         (["a.csv", "-t", "y", "--out", "a.csv"], "'a.csv', is a file"),
         (["a.csv", "-t", "y", "--set", "data.fields={y: number}"], "the column 'y' is a number, but"),

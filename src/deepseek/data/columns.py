@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepseek.errors import ColumnError, DataError, InputError, closest
+from deepseek.errors import ColumnError, InputError, RowError, closest
 
 EXACT = 2**53
 """Up to here float64 holds every whole number."""
@@ -142,8 +142,10 @@ def parse_numbers(column: pa.Array, name: str) -> pa.Array:
         return trimmed.cast(pa.float64())
     except pa.ArrowInvalid:
         row = next(row for row, text in enumerate(trimmed.to_pylist()) if text is not None and not _is_number(text))
-        raise DataError(
-            f"the column {name!r} is a number, but row {row} of the batch holds {column[row].as_py()!r}",
+        raise RowError(
+            row,
+            f" holds {column[row].as_py()!r}",
+            before=f"the column {name!r} is a number, but ",
             hint=f"correct it, set such rows aside with the check {{type: type, column: {name}, expected: number}}, "
             "or call the column a category under data.fields",
         ) from None

@@ -12,7 +12,7 @@ import pyarrow as pa
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.threads import in_order, threads_here
 from deepseek.data.transforms import Array, Ragged
-from deepseek.errors import DataError, InputError
+from deepseek.errors import DataError, InputError, rows_counted
 
 if TYPE_CHECKING:
     from deepseek.data.prepared import PreparedDataset, PreparedWriter
@@ -104,11 +104,12 @@ class _SplitWriter:
     def _slices(self, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray, int]]:
         """Yield cleaned rows in pieces of bounded size, which rows they are, and how many came before them."""
         passed = 0
-        for batch, rows in self._cleaned(self._announced(batches)):
-            for start in range(0, batch.num_rows, self._slice_rows):
-                piece = batch.slice(start, self._slice_rows)
-                yield piece, rows[start : start + self._slice_rows], passed
-                passed += piece.num_rows
+        with rows_counted(self._sources):
+            for batch, rows in self._cleaned(self._announced(batches)):
+                for start in range(0, batch.num_rows, self._slice_rows):
+                    piece = batch.slice(start, self._slice_rows)
+                    yield piece, rows[start : start + self._slice_rows], passed
+                    passed += piece.num_rows
 
     def _cleaned(self, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
         if self._training:
@@ -131,7 +132,8 @@ class _SplitWriter:
         """Return the arrays of a slice; called from several threads, it changes nothing."""
         batch, rows, passed = piece
         aside = Aside()
-        arrays, keep = self._arrays(batch, rows, passed, aside)
+        with rows_counted(self._sources[rows]):
+            arrays, keep = self._arrays(batch, rows, passed, aside)
         unknown = self._preparation.unknown(batch)
         target, unseen_class = self._preparation.target, None
         if target is not None and self._unseen == "set_aside":
@@ -142,11 +144,13 @@ class _SplitWriter:
             keep &= ~unseen
         if not keep.all():
             batch, rows, arrays = _filtered(batch, rows, arrays, keep)
-        targets, keep = self._targets(batch)
+        with rows_counted(self._sources[rows]):
+            targets, keep = self._targets(batch)
         if not keep.all():
             aside.add("target cannot be read", rows[~keep])
             batch, rows, arrays = _filtered(batch, rows, arrays, keep)
-        weight = self._preparation.weights(batch)
+        with rows_counted(self._sources[rows]):
+            weight = self._preparation.weights(batch)
         if self.factors is not None:
             weight = self.factors[rows] if weight is None else weight * self.factors[rows]
         return _Slice(arrays, targets, weight, rows, aside, unknown, unseen_class)

@@ -19,7 +19,7 @@ from deepseek.data.threads import AtOnce, threads_here
 from deepseek.data.transforms import Array, InputSpec, Transform, group_fields
 from deepseek.data.types import as_type, named_type, type_name
 from deepseek.data.unknown_categories import Unknown
-from deepseek.errors import DataError, InputError
+from deepseek.errors import DataError, InputError, RowError, rows_counted
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import Spec, family, split_spec
 from deepseek.statistics import Moments
@@ -179,20 +179,22 @@ class Preparation:
         if self.target:
             self.target = self._new_target()
         for index, cleaner in enumerate(self.cleaners):
-            for batch, _ in self.training_rows(batches(), layers=index):
-                cleaner.observe(batch)
+            for batch, rows in self.training_rows(batches(), layers=index):
+                with rows_counted(rows):
+                    cleaner.observe(batch)
             cleaner.finish()
         aside = Aside()
         weights = Moments()
         seen, senses = 0, [field.name for field in self.schema.inputs if field.kind in _SENSES and field.name in self.columns]
         lacking: set[str] = set()
         with AtOnce(threads_here()) as at_once:
-            for batch, _ in self.training_rows(batches(), aside=aside):
+            for batch, rows in self.training_rows(batches(), aside=aside):
                 seen += batch.num_rows
                 lacking.update(name for name in senses if get_column(batch, name).null_count)
-                self._observe(batch, at_once)
-                if self.weight is not None:
-                    weights.update(self._raw_weights(batch, self.weight))
+                with rows_counted(rows):
+                    self._observe(batch, at_once)
+                    if self.weight is not None:
+                        weights.update(self._raw_weights(batch, self.weight))
         if not seen:
             raise DataError(f"there is no training row ({aside})", hint="look at the split, the target and the cleaners")
         if self.weight is not None:
@@ -316,9 +318,7 @@ class Preparation:
     def _raw_weights(batch: pa.RecordBatch, column: str) -> np.ndarray:
         weight = to_float64(get_column(batch, column), column)
         if len(wrong := np.flatnonzero(~(weight >= 0))):
-            raise DataError(
-                f"row {wrong[0]} of the batch: the weight {column!r} is {weight[wrong[0]]}", hint="weights are finite and not negative"
-            )
+            raise RowError(wrong[0], f": the weight {column!r} is {weight[wrong[0]]}", hint="weights are finite and not negative")
         return weight
 
     def to_json(self) -> dict[str, Any]:
@@ -397,7 +397,9 @@ class Preparation:
         aside = Aside() if aside is None else aside
         cleaners = self._started(layers)
         for given, numbers in _numbered(batches):
-            batch, rows = self.with_target(self.typed(given), numbers, aside)
+            with rows_counted(numbers):
+                typed = self.typed(given)
+            batch, rows = self.with_target(typed, numbers, aside)
             for layer, cleaner in enumerate(cleaners):
                 drop = cleaner.drop(batch)
                 batch = cleaner.apply(batch)
@@ -416,7 +418,9 @@ class Preparation:
         aside = Aside() if aside is None else aside
         cleaners = self._started(None)
         for given, numbers in _numbered(batches):
-            batch, rows = self.with_target(self.typed(given), numbers, aside)
+            with rows_counted(numbers):
+                typed = self.typed(given)
+            batch, rows = self.with_target(typed, numbers, aside)
             for cleaner in cleaners:
                 batch = cleaner.apply(batch)
             if batch.num_rows:

@@ -23,7 +23,7 @@ from deepseek.data.unknown_categories import Unknown
 from deepseek.data.whole_pictures import cut_rows, whole_rows
 from deepseek.data.windows.making import windows_of
 from deepseek.data.windows.preparation import WindowPreparation
-from deepseek.errors import DataError, InputError, UnknownNameError
+from deepseek.errors import DataError, InputError, UnknownNameError, rows_counted
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.inference.whole_measuring import WindowedBackend, WindowedModel, whole_batch
@@ -178,43 +178,56 @@ def _batches(preparation: Preparation, tables: Iterator[pa.RecordBatch], counts:
     aside = Aside()
     row_bytes = sum(int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize for spec in preparation.placed.values())
     most = max(ANSWERED_BYTES // max(row_bytes, 1), 1)
-    for given, _ in preparation.other_rows(tables, aside=aside):
+    for given, numbers in preparation.other_rows(tables, aside=aside):
         for start in range(0, given.num_rows, most):
-            yield from _measurable(preparation, given.slice(start, most), counts)
+            yield from _measurable(preparation, given.slice(start, most), numbers[start : start + most], counts)
     counts.update(aside.counts)
 
 
-def _measurable(preparation: Preparation, batch: pa.RecordBatch, counts: Counter[str]) -> Iterator[Batch]:
-    """Yield the rows of a batch that can be measured, and count the others by what is wrong with them."""
+def _measurable(preparation: Preparation, batch: pa.RecordBatch, numbers: np.ndarray, counts: Counter[str]) -> Iterator[Batch]:
+    """Yield the rows of a batch that can be measured, and count the others by what is wrong with them.
+
+    Args:
+        preparation: The fitted preparation, with its target.
+        batch: Cleaned rows.
+        numbers: Which of the rows given they are.
+        counts: Is added to.
+    """
     target = preparation.target
     assert target is not None
     unseen = target.unseen(batch)
     counts["target class unseen in training"] += int(unseen.sum())
-    batch = batch.filter(pa.array(~unseen)) if unseen.any() else batch
+    batch, numbers = _only(batch, numbers, ~unseen)
     if not batch.num_rows:
         return
     try:
-        arrays, targets = preparation.arrays(batch), target.apply(batch)
+        with rows_counted(numbers):
+            arrays, targets = preparation.arrays(batch), target.apply(batch)
     except DataError:
         unread, unlabelled = preparation.unreadable(batch), target.bad(batch)
         counts["input cannot be read"] += int(unread.sum())
         counts["target cannot be read"] += int((unlabelled & ~unread).sum())
         if not (unread | unlabelled).any():
             raise
-        batch = batch.filter(pa.array(~(unread | unlabelled)))
+        batch, numbers = _only(batch, numbers, ~(unread | unlabelled))
         if not batch.num_rows:
             return
         arrays, targets = preparation.arrays(batch), target.apply(batch)
     counts["rows"] += batch.num_rows
+    with rows_counted(numbers):
+        weight = preparation.weights(batch)
     cut = cut_rows(preparation, batch)
     if cut.any():
         yield from _wholes(preparation, batch.filter(pa.array(cut)))
-        batch = batch.filter(pa.array(~cut))
         arrays, targets = (rows_of(held, np.flatnonzero(~cut)) for held in (arrays, targets))
-    weight = preparation.weights(batch)
+        weight = None if weight is None else weight[~cut]
     for rows, inputs, truth in labelled_pieces(arrays, targets):
         part = slice(None) if rows is None else rows
         yield Batch(inputs, truth, weight=None if weight is None else torch.from_numpy(weight[part]))
+
+
+def _only(batch: pa.RecordBatch, numbers: np.ndarray, keep: np.ndarray) -> tuple[pa.RecordBatch, np.ndarray]:
+    return (batch, numbers) if keep.all() else (batch.filter(pa.array(keep)), numbers[keep])
 
 
 def _wholes(preparation: Preparation, batch: pa.RecordBatch) -> Iterator[Batch]:

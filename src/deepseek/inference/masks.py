@@ -14,7 +14,7 @@ import pyarrow as pa
 from deepseek.data.targets.mask import MaskTarget
 from deepseek.data.transforms.pictured import PicturedTransform
 from deepseek.data.volumes import resampled
-from deepseek.errors import InputError
+from deepseek.errors import OF_BATCH, InputError, rows_counted
 from deepseek.inference.windows import in_windows
 from deepseek.tasks.answers import mask_table
 
@@ -58,7 +58,8 @@ def _codes(backend: Backend, picture: PicturedTransform, batch: pa.RecordBatch) 
         return
     for start in range(0, batch.num_rows, ROWS_AT_ONCE):
         part = batch.slice(start, ROWS_AT_ONCE)
-        answers = run(np.asarray(picture.apply(part)[name]))
+        with rows_counted(start, of=OF_BATCH):
+            answers = run(np.asarray(picture.apply(part)[name]))
         for answer, size in zip(answers, picture.sizes(part), strict=True):
             assert size is not None, "the picture has just been read"
             yield _likeliest(answer, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -20,7 +20,7 @@ from deepseek.data.sources.base import rooted_batches
 from deepseek.data.targets import require_plain
 from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.data.windows.tables import LatestWindows, is_long
-from deepseek.errors import ColumnError, InputError, closest
+from deepseek.errors import OF_BATCH, ColumnError, InputError, closest, rows_counted
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.choice import AUTO, MEASURED, SERVED, open_backend
 from deepseek.inference.masks import answer_masks
@@ -244,7 +244,16 @@ class Predictor:
             return
         self.require_columns(source.schema().names)
         rows = rooted_batches(source.read(columns=self.columns, batch_rows=batch_rows), source.root)
-        yield from with_names(source, (answer for batch in rows for answer in self._answer(preparation, batch).to_batches()))
+        yield from with_names(source, self._answers(preparation, rows))
+
+    def _answers(self, preparation: Preparation, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Answer batches that follow each other; an error about a row says which of all rows it is."""
+        before = 0
+        for batch in batches:
+            with rows_counted(before):
+                answers = self._answer(preparation, batch)
+            yield from answers.to_batches()
+            before += batch.num_rows
 
     def _forecasts(self, source: Source) -> bool:
         """Whether the rows are single steps of series, of which the next are asked for."""
@@ -322,7 +331,7 @@ class Predictor:
             return answer_masks(self.backend, preparation, batch)
         if self._target.kind == "boxes":
             starts = range(0, max(batch.num_rows, 1), _PICTURES_AT_ONCE)
-            return pa.concat_tables([self._objects(preparation, batch.slice(start, _PICTURES_AT_ONCE)) for start in starts])
+            return pa.concat_tables([self._objects(preparation, batch, start) for start in starts])
         answers = self.table(self._run(preparation.apply(batch)))
         return answers if preparation.target is None else preparation.target.placed(answers, batch)
 
@@ -330,10 +339,12 @@ class Predictor:
         if self._target.kind == "tokens":
             raise InputError("a language model has no answer to a row", hint="let it write: deepseek generate RUN --prompt TEXT")
 
-    def _objects(self, preparation: Preparation, batch: pa.RecordBatch) -> pa.Table:
-        """Return the objects of a few pictures, where they are in each as it was given."""
+    def _objects(self, preparation: Preparation, rows: pa.RecordBatch, start: int) -> pa.Table:
+        """Return the objects of a few pictures from a row on, where they are in each as it was given."""
         assert preparation.target is not None
-        return self.table({**self._run(preparation.apply(batch)), **preparation.target.beside_answers(batch)})
+        batch = rows.slice(start, _PICTURES_AT_ONCE)
+        with rows_counted(start, of=OF_BATCH):
+            return self.table({**self._run(preparation.apply(batch)), **preparation.target.beside_answers(batch)})
 
     def _run(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         """Return the decoded answers of prepared rows, in their order."""

@@ -168,7 +168,7 @@ def test_a_weight_is_no_input(tmp_path):
     data, _ = prepare(preparation, batches(rows)(), tmp_path / "a", rows=2, training=True)
     assert data.take([1]).weight.tolist() == [np.float32(2 / 1.25)]
     bad = rows.set_column(1, "w", pa.array([1.0, -1.0]))
-    with pytest.raises(DataError, match=r"row 1 of the batch: the weight 'w' is -1\.0"):
+    with pytest.raises(DataError, match=r"row 1 \(counted from 0\): the weight 'w' is -1\.0"):
         prepare(preparation, batches(bad)(), tmp_path / "b", rows=2, training=True)
 
 

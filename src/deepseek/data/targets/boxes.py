@@ -21,7 +21,7 @@ from deepseek.data.targets.classes import sort_classes
 from deepseek.data.targets.spec import TargetSpec
 from deepseek.data.transforms.base import InputSpec, Ragged
 from deepseek.data.transforms.image import ImageTransform
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field, Kind
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class BoxesTarget(TargetTransform):
             raise DataError(f"boxes are of the class {unknown[0]!r}", hint=f"training knew {', '.join(self.spec.classes[:10])}")
         sizes = _sizes(image, batch)
         if not sizes.all():
-            raise DataError(f"row {int(np.argmin(sizes.min(axis=1, initial=1)))} of the batch has boxes, and no picture that can be read")
+            raise RowError(np.argmin(sizes.min(axis=1, initial=1)), " has boxes, and no picture that can be read")
         limit = np.tile(sizes[:, ::-1], (1, 2))[boxes.rows].astype(np.float64)
         with np.errstate(invalid="ignore"):
             edges = np.minimum(np.maximum(boxes.edges, 0.0), limit)

@@ -23,7 +23,7 @@ from deepseek.data.transforms.base import InputSpec
 from deepseek.data.transforms.pictured import PicturedTransform
 from deepseek.data.transforms.volume import root_of
 from deepseek.data.volumes import is_volume, read_volume, same_axes
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field, Kind
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class MaskTarget(TargetTransform):
         for row, (given, head) in enumerate(zip(self._masks(batch), self.picture.heads(batch), strict=True)):
             mask = _checked(given, None if head is None else head.size)
             if isinstance(mask, str):
-                raise DataError(f"row {row} of the batch: {mask}", hint="replace the file; preparing data sets such rows aside")
+                raise RowError(row, f": {mask}", hint="replace the file; preparing data sets such rows aside")
             values, lies = mask
             own = None if head is None else head.own
             yield self.picture.scaled(self._codes(values, row), own), head is None or same_axes(head.affine, lies)
@@ -185,8 +185,9 @@ class MaskTarget(TargetTransform):
         places = np.searchsorted(numbers, values).clip(max=len(numbers) - 1)
         unknown = (values != self.ignore) & (numbers[places] != values)
         if unknown.any():
-            what = f"row {row} of the batch: the mask holds {int(values[unknown][0])}, which no training mask of {self._column!r} does"
-            raise DataError(what, hint=f"known: {', '.join(self.spec.classes[:20])}; or name the number for unknown places as task.ignore")
+            known = f"known: {', '.join(self.spec.classes[:20])}"
+            what = f": the mask holds {int(values[unknown][0])}, which no training mask of {self._column!r} does"
+            raise RowError(row, what, hint=f"{known}; or name the number for unknown places as task.ignore")
         codes = places.astype(np.uint8)
         if self.ignore is not None:
             codes[values == self.ignore] = IGNORED

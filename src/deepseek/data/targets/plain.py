@@ -11,7 +11,7 @@ from deepseek.data.columns import get_column, spell, to_float64
 from deepseek.data.targets.base import TargetTransform
 from deepseek.data.targets.classes import sort_classes
 from deepseek.data.targets.spec import TargetSpec
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field
 from deepseek.statistics import Moments
 
@@ -151,8 +151,9 @@ class PlainTarget(TargetTransform):
         codes, rows = self._coded(batch)
         if len(bad := np.flatnonzero(codes < 0)):
             value = batch.column(batch.schema.get_field_index(self.columns[0]))[int(rows[bad[0]])].as_py()
-            raise DataError(
-                f"row {rows[bad[0]]} of the batch: {value!r} is no class of {self.columns[0]!r} that training knew",
+            raise RowError(
+                rows[bad[0]],
+                f": {value!r} is no class of {self.columns[0]!r} that training knew",
                 hint=f"known: {', '.join(self.spec.classes[:10])}; split so that each class has training rows, or set such rows aside",
             )
         if self.kind == "labels":
@@ -191,9 +192,7 @@ class PlainTarget(TargetTransform):
         values = self._values(batch)
         if not np.isin(values, (0.0, 1.0)).all():
             row, column = np.argwhere(~np.isin(values, (0.0, 1.0)))[0]
-            raise DataError(
-                f"row {row} of the batch: the label {self.columns[column]!r} is {values[row, column]}", hint="labels are 0 or 1"
-            )
+            raise RowError(row, f": the label {self.columns[column]!r} is {values[row, column]}", hint="labels are 0 or 1")
         return values
 
 
@@ -249,9 +248,7 @@ def _numbers(column: pa.Array, name: str) -> np.ndarray:
     for row in np.flatnonzero(known):
         given = column[int(row)].as_py()
         if str(given).strip().casefold() not in ("", "nan"):
-            raise DataError(
-                f"row {row} of the batch: the target {name!r} is {given}", hint="correct or remove targets that are infinite or beyond 3e38"
-            )
+            raise RowError(row, f": the target {name!r} is {given}", hint="correct or remove targets that are infinite or beyond 3e38")
     return values
 
 

@@ -14,7 +14,7 @@ from deepseek.data.targets.base import TargetTransform
 from deepseek.data.targets.spec import TargetSpec
 from deepseek.data.transforms.base import Ragged
 from deepseek.data.transforms.words import WordsTransform
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field, Kind, TargetKind
 
 if TYPE_CHECKING:
@@ -138,13 +138,15 @@ class TagsTarget(TargetTransform):
         rows = self._tags(batch)
         for number, (words, tags) in enumerate(zip(self._of_words().words(batch), rows, strict=True)):
             if len(words) != len(tags):
-                raise DataError(
-                    f"row {number} of the batch: {len(tags)} tags in {self.columns[0]!r} for {len(words)} words",
+                raise RowError(
+                    number,
+                    f": {len(tags)} tags in {self.columns[0]!r} for {len(words)} words",
                     hint="give each word a tag",
                 )
             if wrong := [tag for tag in tags if tag not in self._codes]:
-                raise DataError(
-                    f"row {number} of the batch: {wrong[0]!r} is no tag of {self.columns[0]!r} that training knew",
+                raise RowError(
+                    number,
+                    f": {wrong[0]!r} is no tag of {self.columns[0]!r} that training knew",
                     hint=f"known: {', '.join(self.spec.classes[:10])}",
                 )
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row) for row in rows], dtype=np.int64)])

@@ -17,7 +17,7 @@ from deepseek.data.columns import get_column, plain
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.transforms.base import Array, InputSpec, Ragged, Transform
 from deepseek.data.transforms.sound_files import SoundError, decode, resample
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field, Kind
 
 if TYPE_CHECKING:
@@ -151,8 +151,9 @@ class AudioTransform(Transform):
         if sound is None and self.missing == "silence":
             return np.zeros(1, np.int16)
         if not isinstance(sound, tuple):
-            raise DataError(
-                f"row {number} of the batch: {sound or f'the sound in column {self._column!r} is missing'}",
+            raise RowError(
+                number,
+                f": {sound or f'the sound in column {self._column!r} is missing'}",
                 hint="replace or remove the file; preparing data sets such rows aside",
             )
         kept = sound[0][: max(1, round(self.seconds * rate))]

@@ -20,7 +20,7 @@ from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.transforms.base import Array, InputSpec
 from deepseek.data.transforms.pictured import PicturedTransform, Whole
 from deepseek.data.volumes import centred, resampled
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field, Kind
 
 if TYPE_CHECKING:
@@ -202,8 +202,9 @@ class ImageTransform(PicturedTransform):
                 elif image is None and self.missing == "mean":
                     out[row] = np.rint(self._state["mean"])
                 else:
-                    raise DataError(
-                        f"row {row} of the batch: {image or f'the image in column {self._column!r} is missing'}",
+                    raise RowError(
+                        row,
+                        f": {image or f'the image in column {self._column!r} is missing'}",
                         hint="replace or remove the file; preparing data sets such rows aside",
                     )
                 row += 1
@@ -216,8 +217,9 @@ class ImageTransform(PicturedTransform):
         for images in self._chunks(batch):
             for image in images:
                 if not isinstance(image, np.ndarray):
-                    raise DataError(
-                        f"row {row} of the batch: {image or f'the image in column {self._column!r} is missing'}",
+                    raise RowError(
+                        row,
+                        f": {image or f'the image in column {self._column!r} is missing'}",
                         hint="replace or remove the file; preparing data sets such rows aside",
                     )
                 yield Whole(_with_channels(image, channels), image.shape[:2], 0.0)

@@ -14,7 +14,7 @@ from deepseek.data.columns import get_column
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.transforms.base import Array, InputSpec, Ragged, Transform
 from deepseek.data.transforms.series_files import Series, read_rows
-from deepseek.errors import DataError, InputError
+from deepseek.errors import DataError, InputError, RowError
 from deepseek.fields import Field, Kind
 from deepseek.statistics import Moments
 
@@ -140,7 +140,7 @@ class SeriesTransform(Transform):
             return np.full((1, width), np.nan)
         reason = self._fault(series)
         if reason is not None or not isinstance(series, np.ndarray):
-            raise DataError(f"row {number} of the batch: {reason}", hint="mend or remove it; preparing data sets such rows aside")
+            raise RowError(number, f": {reason}", hint="mend or remove it; preparing data sets such rows aside")
         return self._kept(series)
 
     def _fault(self, series: Series | str | None) -> str | None:

@@ -13,7 +13,7 @@ from deepseek.data.columns import get_column, is_text, plain
 from deepseek.data.timestamps import from_numbers, holds_numbers, read_timestamps
 from deepseek.data.transforms.base import Array, InputSpec, Transform
 from deepseek.data.transforms.sample import RowSample, quantiles_of
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field, Kind
 from deepseek.fields.timestamps import COMPACT, FORMS, ISO, is_compact
 from deepseek.statistics import Moments
@@ -229,8 +229,10 @@ def _days(column: pa.Array, name: str, form: str) -> np.ndarray:
         raise ColumnError(f"the column {name!r}: {error.message}", hint="say what it is in the recipe under data.fields") from None
     row = _unread(plain(column), times)
     if row is not None:
-        raise DataError(
-            f"the column {name!r} is a time written as {form}, but row {row} of the batch holds {column[row].as_py()!r}",
+        raise RowError(
+            row,
+            f" holds {column[row].as_py()!r}",
+            before=f"the column {name!r} is a time written as {form}, but ",
             hint="write times as 2025-04-03 or 2025-04-03 14:30:00, or call the column a category under data.fields",
         )
     return np.asarray(times.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / DAY_US

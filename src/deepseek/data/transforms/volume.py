@@ -18,7 +18,7 @@ from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.transforms.base import Array, InputSpec
 from deepseek.data.transforms.pictured import Head, PicturedTransform, Whole
 from deepseek.data.volumes import Volume, VolumeHead, centred, read_head, read_volume, read_volume_bytes, resampled
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field, Kind
 
 if TYPE_CHECKING:
@@ -144,10 +144,10 @@ class VolumeTransform(PicturedTransform):
         channels = self.inputs[0].shape[3]
         for row, item in enumerate(self._read(batch)):
             if isinstance(item, str):
-                raise DataError(f"row {row} of the batch: {item}", hint="replace or remove the file; preparing data sets such rows aside")
+                raise RowError(row, f": {item}", hint="replace or remove the file; preparing data sets such rows aside")
             values = self._normalized(self._spaced(item))
             if values.shape[3] != channels:
-                raise DataError(f"row {row} of the batch: the volume has {values.shape[3]} channels, not {channels}")
+                raise RowError(row, f": the volume has {values.shape[3]} channels, not {channels}")
             yield Whole(values, item.values.shape[:3], float(values.min()))
 
     def sizes(self, batch: pa.RecordBatch) -> list[tuple[int, ...] | None]:

@@ -24,7 +24,7 @@ from deepseek.data.timestamps import read_timestamps
 from deepseek.data.transforms import Array, InputSpec
 from deepseek.data.windows.grid import Grid, read_moments
 from deepseek.data.windows.rules import HISTORY, HISTORY_KNOWN, ROLES, Role, WindowRules, input_name
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import Spec
 from deepseek.statistics import Moments
@@ -327,8 +327,9 @@ def _flat(batch: pa.RecordBatch, name: str, length: int) -> pa.Array:
         )
     lengths = np.asarray(pc.fill_null(pc.list_value_length(column), length))
     if len(wrong := np.flatnonzero(lengths != length)):
-        raise DataError(
-            f"row {wrong[0]} of the batch has {lengths[wrong[0]]} values of {name!r}, but a window holds {length}",
+        raise RowError(
+            wrong[0],
+            f" has {lengths[wrong[0]]} values of {name!r}, but a window holds {length}",
             hint="give the latest values, oldest first; null where one is missing",
         )
     if not column.null_count:

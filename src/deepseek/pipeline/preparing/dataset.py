@@ -32,7 +32,7 @@ from deepseek.data.unknown_categories import Unknown
 from deepseek.data.versions import manifest
 from deepseek.data.whole_pictures import keep_wholes
 from deepseek.data.windows.opening import open_prepared, preparation_of
-from deepseek.errors import ColumnError, DataError, InputError
+from deepseek.errors import ColumnError, DataError, InputError, RowError, rows_counted
 from deepseek.fields import Kind, Schema, infer_schema
 from deepseek.pipeline.choosing.language import language_choices
 from deepseek.pipeline.choosing.pretrained import pretrained_choices
@@ -410,7 +410,7 @@ class _Road:
         if test is not None:
             _require_inputs(preparation, test.table)
         fitted_on = split == TRAIN
-        with progress.task("fitting on training rows"):
+        with progress.task("fitting on training rows"), rows_counted(np.flatnonzero(fitted_on)):
             preparation.fit(lambda: self._edited(landed.table.batches(rows=fitted_on, columns=wanted), fitted_on))
         counts: dict[str, Any] = {"left_out": preparation.left_out, "warnings": preparation.warnings}
         unknown = Unknown()
@@ -505,6 +505,8 @@ def _naming(split: str) -> Iterator[None]:
     """Say in an error about a value which rows it stands among."""
     try:
         yield
+    except RowError as error:
+        raise error.but(before=f"{split} rows: {error.before}") from None
     except DataError as error:
         if type(error) not in (DataError, ColumnError):
             raise
