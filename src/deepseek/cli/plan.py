@@ -40,10 +40,11 @@ def _text(planned: Mapping[str, Any]) -> str:
     parts = [(part["part"], binary_size(part["bytes"]), part["why"]) for part in memory["parts"]]
     peak = ("at the highest moment", binary_size(memory["peak_bytes"]), memory["highest"])
     prepared = binary_size(disk["prepared_bytes"])
+    where = "one device" if devices["asked"] == 1 else f"{devices['asked']} devices"
     rest = [
         ("parameters", f"{planned['parameters']['all']:,}", f"{planned['parameters']['trained']:,} of them trained"),
         ("batch", f"{batch['size']:,} rows", batch["why"]),
-        ("time", seconds(time["seconds"]), f"{time['steps']:,} steps of {seconds(time['step_s'])} on one device, {time['how']}"),
+        ("time", seconds(time["seconds"]), f"{time['steps']:,} steps of {seconds(time['step_s'])} on {where}, {time['how']}"),
         ("devices", str(devices["recommended"]), devices["why"]),
         ("disk", binary_size(disk["checkpoints_bytes"] + disk["bundle_bytes"]), f"beside {prepared} of prepared data"),
     ]

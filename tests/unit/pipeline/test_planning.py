@@ -19,7 +19,7 @@ from deepseek.data.transforms.base import Ragged
 from deepseek.errors import InputError
 from deepseek.pipeline.planning import memory as planned_memory
 from deepseek.pipeline.planning import overhead
-from deepseek.pipeline.planning.devices import scalings, sharded_peak, worthwhile
+from deepseek.pipeline.planning.devices import Share, scalings, worthwhile
 from deepseek.pipeline.planning.memory import RunMemory, memory_of
 from deepseek.pipeline.planning.overhead import Overhead
 from deepseek.pipeline.planning.subject import Subject, subject_of
@@ -160,29 +160,33 @@ def time(pace: Pace, rows: int = 1024) -> RunTime:
 
 def test_one_device_first_and_more_where_they_bring_enough():
     rows_cost, calls_cost = Pace(0.0, 1e-3), Pace(1.0, 1e-6)
-    many = scalings(time(rows_cost), memory(), most=8, budget=1 << 40, accumulate=1)
+    many = scalings(time(rows_cost), Share(memory()), most=8, budget=1 << 40, accumulate=1)
     assert worthwhile(many).devices == 8
     assert worthwhile(many).efficiency > 0.9
-    assert worthwhile(scalings(time(calls_cost), memory(), most=8, budget=1 << 40, accumulate=1)).devices == 1
+    assert worthwhile(scalings(time(calls_cost), Share(memory()), most=8, budget=1 << 40, accumulate=1)).devices == 1
 
 
 def test_more_devices_where_one_has_not_the_memory_and_never_more_than_rows():
     taken = memory(row=MIB)
-    found = scalings(time(Pace(1.0, 1e-6)), taken, most=4, budget=taken.peak(300), accumulate=1)
+    found = scalings(time(Pace(1.0, 1e-6)), Share(taken), most=4, budget=taken.peak(300), accumulate=1)
     assert [one.fits for one in found] == [False, False, True]
     assert worthwhile(found).devices == 4
-    assert [one.devices for one in scalings(time(Pace(0.0, 1e-3), 3), taken, most=8, budget=1 << 40, accumulate=1)] == [1, 2]
+    assert [one.devices for one in scalings(time(Pace(0.0, 1e-3), 3), Share(taken), most=8, budget=1 << 40, accumulate=1)] == [1, 2]
 
 
 def test_pieces_hold_the_gradients_of_those_before_them():
     taken = memory(row=10_000)
     assert taken.peak(1024, accumulate=4) == taken.kept + taken.gradients + taken.step.peak(256)
-    assert taken.most_rows(taken.peak(100), most=1 << 20) == 100
+    assert Share(taken).most(taken.peak(100), most=1 << 20) == 100
 
 
 def test_devices_that_share_the_weights_hold_a_part_of_them():
     taken = memory(weights=600 * MIB)
-    assert sharded_peak(taken, 8, 8) < 0.4 * taken.peak(8)
+    copies, parts = Share(taken, 8), Share(taken, 8, sharded=True)
+    assert parts.peak(64) < 0.4 * copies.peak(64)
+    assert sum(parts.parts(64).values()) == parts.peak(64)
+    assert sum(copies.parts(64).values()) == copies.peak(64) == taken.peak(8, devices=8)
+    assert max(parts.moments(64).values()) == parts.peak(64)
 
 
 SHARED = [
@@ -251,11 +255,11 @@ def test_a_recipe_for_several_devices_is_planned(recipe, out, tmp_path, capsys, 
 def test_ranks_on_one_processor_share_its_cores_and_its_memory():
     taken, pace = memory(host=True), time(Pace(0.0, 1e-3))
     budget = taken.peak(1024) + MIB
-    here = scalings(pace, taken, most=4, budget=budget, accumulate=1, baseline=100 * MIB)
+    here = scalings(pace, Share(taken), most=4, budget=budget, accumulate=1, baseline=100 * MIB)
     assert [one.fits for one in here] == [True, False, False]
     assert all(one.speedup <= 1.0 for one in here)
     assert worthwhile(here).devices == 1
-    roomy = scalings(pace, taken, most=2, budget=2 * budget + 100 * MIB, accumulate=1, baseline=100 * MIB)
+    roomy = scalings(pace, Share(taken), most=2, budget=2 * budget + 100 * MIB, accumulate=1, baseline=100 * MIB)
     assert all(one.fits for one in roomy)
 
 
@@ -272,7 +276,7 @@ def test_ranks_on_one_processor_share_its_cores_and_its_memory():
 def test_what_an_exchange_keeps_is_taken_of_each_of_several_devices(exchange, times):
     taken = memory(exchange=exchange)
     assert taken.exchanged(4) == times * taken.gradients
-    found = scalings(time(Pace(0.0, 1e-3)), taken, most=4, budget=1 << 40, accumulate=1)
+    found = scalings(time(Pace(0.0, 1e-3)), Share(taken), most=4, budget=1 << 40, accumulate=1)
     assert found[0].peak_bytes == taken.peak(1024)
     assert found[-1].peak_bytes == taken.peak(256) + times * taken.gradients
 
@@ -411,6 +415,54 @@ def test_every_change_comes_to_what_is_said_of_it(recipe, out, precision):
         assert made["memory"]["peak_bytes"] == change["peak_bytes"], change["change"]
         assert made["fits"] == change["fits"], change["change"]
     assert {"accumulate", "activation_checkpointing", "batch_size"} <= {change["change"].split("=")[0][6:] for change in found["changes"]}
+
+
+def test_a_run_on_several_devices_is_judged_by_what_each_of_them_holds(recipe, out, tmp_path, capsys):
+    """What is said to suffice does, where it is said in the recipe."""
+    whole = {**recipe, "train": {**recipe["train"], "batch_size": 4096}}
+    alone, four = (
+        deepseek.plan(whole, overrides=[f"train.devices={devices}"], out=out, measure=False, device_memory="64GB") for devices in (1, 4)
+    )
+    assert four["memory"]["peak_bytes"] < alone["memory"]["peak_bytes"]
+    assert sum(part["bytes"] for part in four["memory"]["parts"]) == four["memory"]["peak_bytes"]
+    assert four["memory"]["peak_bytes"] == four["devices"]["scaling"][-1]["peak_bytes"]
+    assert four["time"]["seconds"] < alone["time"]["seconds"]
+    tight = int((four["memory"]["peak_bytes"] + alone["memory"]["peak_bytes"]) / 2 / 0.8)
+    found = deepseek.plan(whole, out=out, measure=False, device_memory=tight, devices=4)
+    assert not found["fits"]
+    changes = {change["change"]: change for change in found["changes"] if "devices" in change["change"]}
+    assert set(changes) == {"train.devices=4", "train.devices=4 train.strategy=fsdp"}
+    for change in changes.values():
+        made = deepseek.plan(whole, overrides=change["change"].split(), out=out, measure=False, device_memory=tight)
+        assert (made["fits"], made["memory"]["peak_bytes"]) == (True, change["peak_bytes"])
+        assert "on each of 4 devices" in made["sentence"]
+        assert made["batch"]["most"] > 2 * found["batch"]["most"]
+    file = plan_file(whole, tmp_path, devices=4, precision="fp32")
+    assert main(["plan", file, "--out", str(out), "--no-measure", "--device-memory", str(tight)]) == 0
+    assert "on 4 devices" in capsys.readouterr().out
+
+
+def test_changes_of_a_run_on_several_devices_come_to_what_is_said_of_them(recipe, out):
+    whole = {**recipe, "train": {**recipe["train"], "batch_size": 96, "devices": 2, "precision": "fp32"}}
+    tight = int(deepseek.plan(whole, out=out, measure=False, device_memory="64GB")["memory"]["peak_bytes"] * 1.23)
+    found = deepseek.plan(whole, out=out, measure=False, device_memory=tight, devices=4)
+    assert not found["fits"]
+    names = set()
+    for change in found["changes"]:
+        made = deepseek.plan(whole, overrides=change["change"].split(), out=out, measure=False, device_memory=tight, devices=4)
+        assert (made["fits"], made["memory"]["peak_bytes"]) == (change["fits"], change["peak_bytes"]), change["change"]
+        names |= {word.split("=")[0][6:] for word in change["change"].split()}
+    assert {"accumulate", "batch_size", "devices", "strategy", "activation_checkpointing"} <= names
+
+
+def test_auto_shares_out_a_model_whose_state_no_device_holds(recipe, out):
+    whole = {**recipe, "train": {**recipe["train"], "devices": 4}}
+    state = sum(part["bytes"] for part in deepseek.plan(whole, out=out, measure=False, device_memory="64GB")["memory"]["parts"][:3])
+    memories = [
+        deepseek.plan(whole, overrides=[f"train.strategy={how}"], out=out, measure=False, device_memory=f"{state}B")["memory"]
+        for how in ("auto", "fsdp", "ddp")
+    ]
+    assert memories[0]["peak_bytes"] == memories[1]["peak_bytes"] < memories[2]["peak_bytes"]
 
 
 def test_what_is_so_already_is_no_change(recipe, out):

@@ -13,7 +13,7 @@ from deepseek.pipeline.planning.overhead import NONE, Overhead, assumed_overhead
 from deepseek.pipeline.planning.resident import resident_bytes
 from deepseek.pipeline.planning.subject import CPU, Subject
 from deepseek.training.guards.post_mortem import KEPT_BYTES
-from deepseek.training.memory.live import Growth, most_rows_within
+from deepseek.training.memory.live import Growth
 from deepseek.training.memory.needs import FEW, UpdateMemory, answer_growth, step_growth, update_memory, weight_bytes
 from deepseek.training.state import kept_generators
 
@@ -114,8 +114,8 @@ class RunMemory:
         """
         return self.kept + self.exchanged(devices) + max(self.moments(rows, accumulate=accumulate).values())
 
-    def parts(self, rows: int, *, accumulate: int = 1) -> dict[str, int]:
-        """Return what is taken at the highest moment, by part; the parts add up to `peak`."""
+    def parts(self, rows: int, *, accumulate: int = 1, devices: int = 1) -> dict[str, int]:
+        """Return what is taken at the highest moment, by part; the parts add up to `peak`, whose arguments these are."""
         named = {
             "weights": self.weights,
             "gradients": self.gradients,
@@ -124,19 +124,16 @@ class RunMemory:
             **({"rules of the step": self.update.rules_bytes} if self.update.rules_bytes else {}),
             "data pipeline": self.pipeline(rows) + (self.data if self.host else 0),
             **({"copies": self.copies, "runtime": self.overhead.fixed} if self.host else {}),
+            **({"exchange": self.exchanged(devices)} if devices > 1 else {}),
         }
         highest = max(self.moments(rows, accumulate=accumulate).values())
         if self.overhead.factor > 1.0:
             named["allocator"] = highest - int(highest / self.overhead.factor)
-        rest = self.peak(rows, accumulate=accumulate) - sum(named.values())
+        rest = self.peak(rows, accumulate=accumulate, devices=devices) - sum(named.values())
         if rest < 0:  # the highest moment comes before the first step, when not everything is there
             named["gradients"] += rest
             rest = 0
         return {**named, "activations": rest}
-
-    def most_rows(self, budget: int, *, accumulate: int = 1, most: int) -> int:
-        """Return the largest batch whose peak stays within a budget; 0 where not even one row does."""
-        return most_rows_within(lambda rows: self.peak(rows, accumulate=min(accumulate, rows)), budget, most=most)
 
 
 def memory_of(
@@ -207,5 +204,7 @@ _WHY = {
     "activations": "what the highest moment takes beside the rest",
     "data pipeline": "what looking at the data left, prepared rows that were read, and batches that wait",
     "runtime": "kernels and threads",
+    "exchange": "gradients that stand from step to step to be summed over the devices, and what their messages keep",
+    "held by other devices": "shares of weights, gradients and optimizer state, less the weights that are gathered at once",
     "allocator": "what the system's allocator keeps of what was given back",
 }

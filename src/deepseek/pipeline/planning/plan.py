@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import torch
 from deepseek import progress
 from deepseek.artifacts import CACHE, StageCache
 from deepseek.distributed.devices import pick_device
+from deepseek.distributed.strategies.automatic import MEMORY_SHARE
 from deepseek.errors import InputError
 from deepseek.models.network import parameter_count
-from deepseek.pipeline.planning.devices import LEAST_EFFICIENCY, Scaling, scalings, worthwhile
+from deepseek.pipeline.planning.devices import LEAST_EFFICIENCY, Scaling, Share, scalings, worthwhile
 from deepseek.pipeline.planning.memory import RunMemory, as_parts, folder_bytes, memory_of
 from deepseek.pipeline.planning.remedies import Remedy, remedies, with_recomputation
 from deepseek.pipeline.planning.resident import loaded_bytes, resident_bytes
@@ -26,6 +28,7 @@ from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import choices_json, resolve
 from deepseek.recipe import AUTO, Recipe
 from deepseek.recipe.quantities import parse_size_bytes
+from deepseek.registry import split_spec
 from deepseek.reporting.numbers import binary_size
 from deepseek.training.memory.allocator import freed_memory_kept
 from deepseek.training.memory.needs import FREE_SHARE, free_bytes
@@ -117,25 +120,37 @@ class _Plan:
         there = torch.accelerator.device_count() if torch.accelerator.is_available() else 1
         wanted: Any = recipe.train.devices if recipe.cluster is None else recipe.cluster.workers
         self.most_devices = devices or (there if wanted == AUTO else max(there, wanted))
+        self.asked = self.most_devices if wanted == AUTO else wanted
         where = None if self.emulated else self.device
         self.memory: RunMemory = memory_of(subject, device=where, precision=self.precision, looked=self.looked, observe=measure)
         self.rows, self.accumulate = subject.batch_size, min(settings.accumulate, subject.batch_size)
         self.recomputed = settings.activation_checkpointing if isinstance(settings.activation_checkpointing, int) else 0
-        if settings.activation_checkpointing == AUTO and self.memory.peak(self.rows, accumulate=self.accumulate) > self.budget:
+        self.share = self._shared(recipe.train.strategy)
+        self.within = self.share.within(self.budget, baseline=self.baseline)
+        if settings.activation_checkpointing == AUTO and self.share.peak(self.rows, accumulate=self.accumulate) > self.within:
             self.memory, self.recomputed = with_recomputation(subject, self.memory)  # as the run will, where memory is short
-        self.peak = self.memory.peak(self.rows, accumulate=self.accumulate)
-        self.most = self.memory.most_rows(self.budget, accumulate=self.accumulate, most=MOST_ROWS)
-        here = self.memory.most_rows(free_bytes(CPU) // 2, most=MOST_ROWS)  # steps are timed on this machine, whatever is planned for
+            self.share = replace(self.share, memory=self.memory)
+        self.peak = self.share.peak(self.rows, accumulate=self.accumulate)
+        self.most = self.share.most(self.within, accumulate=self.accumulate, most=MOST_ROWS)
+        here = Share(self.memory).most(free_bytes(CPU) // 2, most=MOST_ROWS)  # steps are timed on this machine, whatever is planned for
         known = CPU if self.emulated else self.device
         self.time: RunTime = time_of(subject, device=known, measure=measure, precision=self.precision, most_rows=here)
         self.scaling: list[Scaling] = scalings(
-            self.time, self.memory, most=self.most_devices, budget=self.budget, accumulate=self.accumulate, baseline=self.baseline
+            self.time, self.share, most=self.most_devices, budget=self.budget, accumulate=self.accumulate, baseline=self.baseline
         )
         self.chosen = worthwhile(self.scaling)
-        self.fits = self.peak <= self.budget
+        self.speedup = next((one.speedup for one in self.scaling if one.devices == self.asked), 1.0)
+        self.fits = self.peak <= self.within
         self.changes: list[Remedy] = []
         if not self.fits:
-            self.changes = remedies(subject, self.memory, budget=self.budget, devices=self.most_devices)
+            self.changes = remedies(subject, self.share, budget=self.within, devices=self.most_devices)
+
+    def _shared(self, strategy: Any) -> Share:
+        """Return what each of the devices holds that the recipe asks for."""
+        memory = self.memory
+        whole = memory.weights + memory.gradients + memory.update.state_bytes
+        kind = "fsdp" if strategy == AUTO and whole > MEMORY_SHARE * self.free else split_spec("strategy", strategy)[0]
+        return Share(memory, self.asked, sharded=self.asked > 1 and kind == "fsdp")
 
     def to_json(self) -> dict[str, Any]:
         model, time = self.subject.model, self.time
@@ -158,13 +173,14 @@ class _Plan:
             "time": {
                 "how": time.how,
                 "steps": time.steps,
-                "step_s": time.training_s / max(time.steps, 1),
-                "training_s": time.training_s,
-                "validation_s": time.validation_s,
-                "seconds": time.seconds,
+                "step_s": time.training_s / max(time.steps, 1) / self.speedup,
+                "training_s": time.training_s / self.speedup,
+                "validation_s": time.validation_s / self.speedup,
+                "seconds": time.seconds / self.speedup,
             },
             "devices": {
                 "there": self.most_devices,
+                "asked": self.asked,
                 "recommended": self.chosen.devices,
                 "strategy": "one device" if self.chosen.devices == 1 else "a share of each batch on each device",
                 "why": self._why(),
@@ -177,25 +193,28 @@ class _Plan:
         """Return in one sentence whether it fits."""
         where = f"a device of {binary_size(self.free)}" if self.emulated else f"the {binary_size(self.free)} that are free"
         taken = f"{binary_size(self.baseline + self.peak)} at the highest moment"
+        if self.asked > 1:
+            taken += f" on each of {self.asked} devices"
+            where = f"its share of {where}" if self.memory.host else where
         if self.fits:
             return f"it fits: {taken}, within four fifths of {where}"
         good = next((change for change in self.changes if change.fits), None)
         help_ = f"take {good.change} ({binary_size(self.baseline + good.peak_bytes)})" if good else "no single change suffices"
-        return f"it does not fit: {taken}, and four fifths of {where} are {binary_size(self.budget + self.baseline)}; {help_}"
+        return f"it does not fit: {taken}, and four fifths of {where} are {binary_size(self.within + self.baseline)}; {help_}"
 
     def _memory(self) -> dict[str, Any]:
-        moments = self.memory.moments(self.rows, accumulate=self.accumulate)
-        parts = self.memory.parts(self.rows, accumulate=self.accumulate)
+        moments = self.share.moments(self.rows, accumulate=self.accumulate)
+        parts = self.share.parts(self.rows, accumulate=self.accumulate)
         with_baseline = {"baseline": self.baseline, **parts} if self.baseline else parts
         return {
             "device": str(self.device.type),
             "emulated": self.emulated,
             "free_bytes": self.free,
-            "budget_bytes": self.budget + self.baseline,
+            "budget_bytes": self.within + self.baseline,
             "peak_bytes": self.baseline + self.peak,
             "above_baseline_bytes": self.peak,
             "highest": max(moments, key=lambda name: moments[name]),
-            "moments": {name: self.memory.kept + size for name, size in moments.items()},
+            "moments": moments,
             "precision": self.precision,
             "activation_checkpointing": self.recomputed,
             "overhead": {"factor": self.memory.overhead.factor, "how": self.memory.overhead.how},
