@@ -9,10 +9,10 @@ from deepseek.fields.inference import (
     TargetKind,
     infer_kind,
     infer_schema,
-    leak_suspects,
     profile,
     target_kind,
 )
+from deepseek.fields.leaks import leak_suspects
 
 __all__ = [
     "MANY",

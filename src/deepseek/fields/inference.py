@@ -133,7 +133,7 @@ def profile(column: pa.ChunkedArray, name: str, *, names_files: bool = True) -> 
     Raises:
         DataError: No kind can hold its type.
     """
-    column = _plain(column)
+    column = plain_column(column)
     kind = column.type
     nested = _nested_kind(kind, name)
     rows, nulls = len(column), column.null_count
@@ -165,7 +165,7 @@ def target_kind(column: pa.ChunkedArray, field: Field) -> tuple[TargetKind, str]
         return "mask", "a class for each place in a picture"
     if field.kind is Kind.BOXES:
         return "boxes", "each row has a list of boxes"
-    values = _plain(column).drop_null()
+    values = plain_column(column).drop_null()
     if is_span_list(values.type):
         return "tags", "each row has a list of spans"
     if pa.types.is_list(values.type):
@@ -199,68 +199,11 @@ def _class_or_value(unique: pa.Array, field: Field, rows: int) -> tuple[TargetKi
     return "values", f"{many} different whole numbers"
 
 
-def leak_suspects(sample: pa.Table, target: str) -> list[tuple[str, str]]:
-    """Return the columns that give the target away, and how: the same values, other names for them, or a correlation above 0.999.
-
-    A model that is given such a column looks perfect and is worth nothing in production.
-
-    Args:
-        sample: Training rows.
-        target: The column to be predicted.
-    """
-    goal = _codes(sample.column(target))
-    found = []
-    for name in sample.column_names:
-        if name == target:
-            continue
-        column = _plain(sample.column(name))
-        reason = _leak(column, _plain(sample.column(target)), goal)
-        if reason:
-            found.append((name, reason))
-    return found
-
-
-def _leak(column: pa.ChunkedArray, target: pa.ChunkedArray, goal: np.ndarray | None) -> str | None:
-    codes = _codes(column)
-    if codes is None or goal is None:
-        return None
-    known = (codes >= 0) & (goal >= 0)
-    if known.sum() < 20:
-        return None
-    pairs = codes[known] * (int(goal.max()) + 1) + goal[known]
-    ours, theirs, both_ways = (len(np.unique(values)) for values in (codes[known], goal[known], pairs))
-    # Two columns of values that are all different always stand one for one: that says nothing.
-    if 1 < theirs == ours == both_ways < known.sum():
-        return "its values stand one for one for those of the target"
-    # Few values, many rows of each, and each with one value of the target: no chance makes that where the target has both many times.
-    rare = known.sum() - np.bincount(goal[known]).max()
-    if 1 < theirs < ours == both_ways and ours * 5 <= known.sum() and rare >= 20:
-        return "each of its values goes with one value of the target"
-    if not (_numeric(column.type) and _numeric(target.type)):
-        return None
-    x, y = (np.asarray(values.cast(pa.float64(), safe=False).to_numpy(), np.float64) for values in (column, target))
-    both = np.isfinite(x) & np.isfinite(y)
-    x, y = x[both], y[both]
-    if len(x) < 20 or x.min() == x.max() or y.min() == y.max():
-        return None
-    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # squares of what is near the largest float are infinite
-    r = float(np.corrcoef(x, y)[0, 1])
-    return f"its correlation with the target is {r:.5f}" if abs(r) > 0.999 else None
-
-
-def _codes(column: pa.ChunkedArray) -> np.ndarray | None:
-    """Return each value's number among the different ones, -1 for missing; nothing for values that cannot be compared."""
-    column = _plain(column)
-    if pa.types.is_nested(column.type) or isinstance(column.type, pa.BaseExtensionType) or pa.types.is_null(column.type):
-        return None
-    codes = pc.index_in(column, pc.unique(column.drop_null()))
-    return np.asarray(pc.fill_null(codes, -1).to_numpy(), np.int64)
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column's values without a dictionary, texts as `string`."""
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return _plain(column.cast(kind.value_type))
+        return plain_column(column.cast(kind.value_type))
     return column.cast(pa.string()) if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else column
 
 
@@ -270,12 +213,13 @@ def _shape_of(kind: pa.DataType) -> tuple[int, ...]:
     return (kind.list_size,) if pa.types.is_fixed_size_list(kind) else ()
 
 
-def _numeric(kind: pa.DataType) -> bool:
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether values are numbers: whole, with fractions or decimal."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _value_kind(kind: pa.DataType) -> Kind:
-    return Kind.NUMBER if _numeric(kind) else Kind.CATEGORY
+    return Kind.NUMBER if is_numeric(kind) else Kind.CATEGORY
 
 
 def is_span_list(kind: pa.DataType) -> bool:
@@ -295,8 +239,8 @@ def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
         return Kind.SERIES, f"arrays of shape {shape}"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner = kind.value_type
-        if _numeric(inner) or _is_lists_of_numbers(kind):
-            return Kind.SERIES, "lists of numbers" if _numeric(inner) else "lists of lists of numbers"
+        if is_numeric(inner) or _is_lists_of_numbers(kind):
+            return Kind.SERIES, "lists of numbers" if is_numeric(inner) else "lists of lists of numbers"
         if pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner):
             return Kind.TAGS, "lists of names"
         if pa.types.is_struct(inner) and any({field.name for field in inner} >= names for names in _BOX_NAMES):
@@ -313,7 +257,7 @@ def _nested_kind(kind: pa.DataType, name: str) -> tuple[Kind, str] | None:
 def _is_lists_of_numbers(kind: pa.DataType) -> bool:
     """Whether a row is a list of lists of numbers: as a target, boxes by their four edges."""
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
-    return inner is not None and (pa.types.is_list(inner) or pa.types.is_fixed_size_list(inner)) and _numeric(inner.value_type)
+    return inner is not None and (pa.types.is_list(inner) or pa.types.is_fixed_size_list(inner)) and is_numeric(inner.value_type)
 
 
 def _scalar_kind(values: pa.ChunkedArray, name: str, unique: int, *, names_files: bool) -> tuple[Kind, str]:
@@ -323,7 +267,7 @@ def _scalar_kind(values: pa.ChunkedArray, name: str, unique: int, *, names_files
             return found, reason.format(kind)
     if pa.types.is_string(kind):
         return _text_kind(values, unique, names_files=names_files)
-    if _numeric(kind):
+    if is_numeric(kind):
         if unique == 2:
             return Kind.BINARY, "two different numbers"
         if pa.types.is_integer(kind):

@@ -106,6 +106,35 @@ def test_leaks_are_found_and_honest_columns_are_not():
     assert [name for name, _ in leak_suspects(table, "value")] == ["scaled"]
 
 
+@pytest.mark.parametrize(
+    ("whole", "words"),
+    [
+        (lambda a, b, _: a + b, "y = casual + registered"),
+        (lambda a, b, _: 2.5 * a - b + 40, "y = 2.5 · casual - registered + 40"),
+        (lambda a, b, _: np.round(1.25 * a + b, 2), "y = 1.25 · casual + registered"),
+        (lambda a, b, error: a + b + 0.5 * error, None),
+        (lambda a, b, _: a * b, None),
+    ],
+)
+def test_columns_that_make_up_the_target_together_are_found(whole, words):
+    casual, registered, error, noise = RNG.integers(1, 300, 400), RNG.integers(1, 300, 400), RNG.normal(size=400), RNG.normal(size=400)
+    other = {"noise": noise, "double": noise * 2, "gaps": [None if i % 3 else 1.0 * i for i in range(400)]}
+    table = pa.table({**other, "casual": casual, "registered": registered, "y": whole(casual, registered, error)})
+    found = dict(leak_suspects(table, "y"))
+    assert set(found) == ({"casual", "registered"} if words else set())
+    assert all(reason == f"with others it makes up the target, {words}" for reason in found.values())
+
+
+def test_few_rows_of_many_columns_make_up_nothing():
+    columns = {f"c{i}": RNG.normal(size=60) for i in range(40)}
+    assert leak_suspects(pa.table({**columns, "y": RNG.normal(size=60)}), "y") == []
+
+
+def test_a_sum_of_the_largest_numbers_is_one():
+    a, b = RNG.normal(size=200) * 1e300, RNG.normal(size=200) * 1e300
+    assert [name for name, _ in leak_suspects(pa.table({"a": a, "b": b, "y": a + b}), "y")] == ["a", "b"]
+
+
 def test_images_beside_the_target_are_no_leak():
     images = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((40, 2, 2), "u1"))
     assert leak_suspects(pa.table({"x": images, "y": [0, 1] * 20}), "y") == []
