@@ -140,7 +140,7 @@ def _type_of(files: list[Path]) -> str:
     if suffix not in _TYPES:
         raise DataError(
             f"the format of {str(files[0])!r} cannot be told from its suffix {suffix or '(none)'!r}",
-            hint=f"known suffixes: {' '.join(_TYPES)}; or say it: {{type: csv, path: …}}",
+            hint=f"known suffixes: {' '.join(_TYPES)}; or say it: data.source={{type: csv, path: {files[0].name}}}",
         )
     return _TYPES[suffix]
 
