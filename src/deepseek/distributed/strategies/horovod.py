@@ -72,7 +72,8 @@ def horovod_store() -> tuple[Store, int, int]:
     os.environ.update(LOCAL_RANK=str(engine.local_rank()), LOCAL_WORLD_SIZE=str(engine.local_size()))
     rank, ranks = int(engine.rank()), int(engine.size())
     own = TCPStore(socket.gethostname(), 0, ranks, is_master=True, wait_for_workers=False) if rank == 0 else None
-    host, port = engine.broadcast_object((own.host, own.port) if own is not None else None, root_rank=0)
+    address = (own.host, own.port) if own is not None else None
+    host, port = engine.broadcast_object(address, root_rank=0, name="deepseek.store")  # without a name it takes that of the type
     return own or TCPStore(host, port, ranks, is_master=False), rank, ranks
 
 
