@@ -219,6 +219,8 @@ class RelativeAttention(nn.Module):
         heads: `h`.
     """
 
+    no_decay = frozenset({"content", "distance"})  # the biases `u` and `v`
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads, self.scale = heads, (width // heads) ** -0.5
