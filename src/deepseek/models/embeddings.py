@@ -66,6 +66,8 @@ class LinearEmbedding(NumericEmbedding):
         activation: Whether a ReLU follows.
     """
 
+    no_decay = frozenset({"weight", "bias"})
+
     def __init__(self, columns: int, quantiles: np.ndarray | None, /, *, width: Width = 16, activation: bool = True) -> None:
         super().__init__(columns, quantiles)
         self.width, self.activation = width, activation
@@ -92,6 +94,8 @@ class PeriodicEmbedding(NumericEmbedding):
         frequency_scale: Standard deviation of the frequencies at the start; the most important setting, worth tuning between 0.01 and 10.
         activation: Whether a ReLU follows.
     """
+
+    no_decay = frozenset({"frequency", "bias"})
 
     def __init__(
         self,
@@ -142,6 +146,7 @@ class PiecewiseEmbedding(NumericEmbedding):
         InputError: There are no quantiles, or `zero_init` is asked for without `linear`.
     """
 
+    no_decay = frozenset({"slope", "bias"})
     left: Tensor
     inverse: Tensor
 

@@ -194,9 +194,9 @@ class RAdam(OptimizerSpec):
 def decay_groups(model: nn.Module, factors: Mapping[nn.Parameter, float] | None = None) -> list[ParameterGroup]:
     """Return the trainable parameters in groups: weights, and those that are not decayed; each again by its share of the learning rate.
 
-    Not decayed are biases, gains and other vectors, everything in normalisations and embeddings (drawing those to zero removes scale
-    that the network needs), and what a module names in an attribute `no_decay`, a collection of its own parameters' names. A module with
-    an attribute `learning_rate_factor` has the rates of all parameters below it multiplied by that.
+    Not decayed are biases of any shape, gains and other vectors, everything in normalisations and embeddings (drawing those to zero removes
+    scale that the network needs), and what a module names in an attribute `no_decay`, a collection of its own parameters' names. A module
+    with an attribute `learning_rate_factor` has the rates of all parameters below it multiplied by that.
 
     Raises:
         InputError: The model has nothing to train.
@@ -212,7 +212,7 @@ def decay_groups(model: nn.Module, factors: Mapping[nn.Parameter, float] | None 
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
-            decayed = not (whole or parameter.ndim <= 1 or name in named)
+            decayed = not (whole or parameter.ndim <= 1 or name == "bias" or name in named)
             groups.setdefault((decayed, own.get(parameter, 1.0) * given.get(parameter, 1.0)), []).append(parameter)
     if not seen:
         raise InputError("the model has no parameter to train", hint="leave at least one with requires_grad=True")

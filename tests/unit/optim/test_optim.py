@@ -6,15 +6,24 @@ import copy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError, RecipeError
+from deepseek.fields import Kind
+from deepseek.models.forecasting.linear import LinearDecision
 from deepseek.optim import WeightAverage, clip_norm_, clip_value_, decay_groups, limit_norm_, make_update, penalise_
 from deepseek.optim.update import AdamUpdate, Limits, Update
 from deepseek.registry import family
 
+QUANTILES = np.sort(np.random.default_rng(0).normal(size=(2, 65)), axis=1).astype(np.float32)
+NUMBERS = {"n": InputSpec("n", Kind.NUMBER, ("a", "b"), (2,), "float32", quantiles=QUANTILES)}
+PAST = {"history": InputSpec("history", Kind.SERIES, ("load",), (8, 1), "float32", horizon=4)}
+TEXT = {"t": InputSpec("t", Kind.TEXT, ("t",), (), "int32", (30,), ragged=True)}
+FUSED = {"trunk": "identity", "fusion": {"type": "cross_attention", "width": 8}, "encoders": {"text": {"type": "text_bag", "width": 4}}}
 NAMES = ["adam", "adamw", "sgd", "rmsprop", "adagrad", "nadam", "radam"]
 
 
@@ -138,6 +147,36 @@ def test_only_matrices_outside_norms_and_embeddings_decay():
     assert [id(p) for p in decayed["params"]] == [id(model["linear"].weight)]
     assert len(spared["params"]) == 4
     assert spared["weight_decay"] == 0.0
+
+
+def test_biases_of_any_shape_do_not_decay():
+    layer = LinearDecision(2, 4, horizon=3, channels=1, each=1)
+    assert layer.bias.ndim == 3
+    decayed, spared = decay_groups(layer)
+    assert [id(p) for p in decayed["params"]] == [id(layer.weight)]
+    assert [id(p) for p in spared["params"]] == [id(layer.bias)]
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "spared"),
+    [
+        ({"type": "mlp", "embedding": "linear"}, NUMBERS, {"number_0.weight", "number_0.bias"}),
+        ({"type": "mlp", "embedding": "periodic"}, NUMBERS, {"number_0.frequency", "number_0.bias"}),
+        ({"type": "mlp", "embedding": "piecewise"}, NUMBERS, {"number_0.slope", "number_0.bias"}),
+        ({"type": "tabm", "variant": "full"}, NUMBERS, {"0.scale_in", "0.scale_out"}),
+        ({"type": "tabm", "variant": "mini"}, NUMBERS, {"trunk.scale"}),
+        ({"type": "transformer_xl", "width": 8}, TEXT, {"attention.content", "attention.distance"}),
+        ({"type": "tft", "width": 8}, PAST, {"past_vectors.weight", "past_vectors.bias"}),
+        ({"type": "network", **FUSED}, NUMBERS | TEXT, {"fusion.kinds", "absent.vectors"}),
+    ],
+)
+def test_biases_scales_and_vectors_of_networks_do_not_decay(model, inputs, spared):
+    network = family("model").build(model, inputs, {})
+    groups = {parameter: group["regularise"] for group in decay_groups(network) for parameter in group["params"]}
+    found = {name for name, _ in network.named_parameters() for ending in spared if name.endswith(ending)}
+    assert len(found) >= len(spared)
+    assert [name for name, parameter in network.named_parameters() if groups[parameter] and (name in found or parameter.ndim < 2)] == []
+    assert any(groups.values())
 
 
 def test_a_module_can_name_what_is_not_decayed():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from deepseek.data.transforms.base import InputSpec
@@ -33,7 +34,8 @@ class ResNetEncoder(ImageEncoder):
     Args:
         depth: 18, 34, 50, 101 or 152.
         stem: `large` (7×7, stride 4 in all), `small` (3×3, stride 1), or `auto` by the image's size.
-        normalization: `batch`, as in the paper, `group` (8 channels a group), `layer` (all channels) or `none`.
+        normalization: `batch`, as in the paper, `group` (8 channels a group), `layer` (all channels) or `none`, where branches begin
+            smaller the more there are (Hayou et al., "Stable ResNet", AISTATS 2021, https://arxiv.org/abs/2010.12859).
         pretrained: A safetensors file with torchvision's names; its classifier `fc` is left out. Nothing to begin with random weights.
 
     Raises:
@@ -73,6 +75,8 @@ class ResNetEncoder(ImageEncoder):
         self.width = before
         self.strides = (1, 2, 4, 8) if small else (4, 8, 16, 32)
         init_convolutions(self)
+        if normalization == "none":
+            _shrink_branches([part for part in self.modules() if isinstance(part, BasicBlock | Bottleneck)])
         self.checkpoint = pretrained
         if pretrained is not None:
             load_weights(self, pretrained, classifier=("fc.weight", "fc.bias"))
@@ -159,3 +163,14 @@ def _projection(before: int, after: int, stride: int, normalization: Convolution
         return None
     convolution = nn.Conv2d(before, after, 1, stride, bias=normalization == "none")
     return nn.Sequential(convolution, make_convolution_normalization(normalization, after))
+
+
+@torch.no_grad()
+def _shrink_branches(blocks: Sequence[BasicBlock | Bottleneck]) -> None:
+    """Divide what blocks add at the start by the root of their number.
+
+    With nothing that normalises, each would add as much as comes into it, and maps behind 50 blocks be of the size of ten millions.
+    """
+    for block in blocks:
+        last = block.conv3 if isinstance(block, Bottleneck) else block.conv2
+        last.weight.mul_(len(blocks) ** -0.5)

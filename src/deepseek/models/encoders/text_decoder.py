@@ -16,7 +16,7 @@ from torch.nn import functional
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Encoded
-from deepseek.models.encoders.attention import PreNormBlock, Rotation, later, learned_places, require_heads, turns
+from deepseek.models.encoders.attention import PreNormBlock, Rotation, later, learned_places, require_heads, shrink_branches, turns
 from deepseek.models.encoders.causal import CausalTextEncoder, Past
 from deepseek.models.encoders.text import Pooling, Scale, make_pooling, pooled, token_vectors
 from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width
@@ -74,9 +74,9 @@ class TextDecoderEncoder(CausalTextEncoder):
         require_heads(width, heads, rotary=positions == "rotary")
         self.embedding = token_vectors(self.vocabulary_size, width, embedding_scale)
         self.places = learned_places(length, width, embedding_scale) if positions == "learned" else None
-        self.blocks = nn.ModuleList(
-            CausalBlock(width, heads, expansion=expansion, activation=activation, dropout=dropout) for _ in range(depth)
-        )
+        blocks = [CausalBlock(width, heads, expansion=expansion, activation=activation, dropout=dropout) for _ in range(depth)]
+        shrink_branches([end for block in blocks for end in (block.attention_out, block.feed_out)])
+        self.blocks = nn.ModuleList(blocks)
         self.norm, self.dropout, self.pooling = nn.LayerNorm(width), QuickDropout(dropout), make_pooling(width, pool)
         self.width, self.head_width, self.span = width, width // heads, length
         self.tokens = None if pool == "none" else 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deepseek.data.transforms.base import InputSpec
 from deepseek.errors import InputError
 from deepseek.models.base import Encoded
-from deepseek.models.encoders.attention import BASE, later
+from deepseek.models.encoders.attention import BASE, later, shrink_branches
 from deepseek.models.encoders.causal import CausalTextEncoder, Past
 from deepseek.models.encoders.text import Pooling, Scale, make_pooling, pooled, token_vectors
 from deepseek.models.layers import ActivationName, Depth, Probability, QuickDropout, Width, make_activation, split_heads, width_behind
@@ -87,10 +87,13 @@ class TransformerXlEncoder(CausalTextEncoder):
         self.mem_len, self.width, self.tokens = mem_len, width, None if pool == "none" else 1
         self.remembers = mem_len > 0
         self.embedding = token_vectors(self.vocabulary_size, width, embedding_scale)
-        self.layers = nn.ModuleList(
+        layers = [
             RelativeLayer(width, heads, expansion=expansion, activation=activation, dropout=dropout, pre_norm=norm == "pre")
             for _ in range(depth)
-        )
+        ]
+        if norm == "pre":
+            shrink_branches([end for layer in layers for end in (layer.attention.out, layer.feed_out)])
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
         self.dropout = QuickDropout(dropout)
         self.pooling = make_pooling(width, pool)
@@ -215,6 +218,8 @@ class RelativeAttention(nn.Module):
         width: `w`.
         heads: `h`.
     """
+
+    no_decay = frozenset({"content", "distance"})  # the biases `u` and `v`
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -31,6 +31,8 @@ class VariableVectors(nn.Module):
         `[b, …, k]` each to `[b, …, v, w]`.
     """
 
+    no_decay = frozenset({"weight", "bias"})  # vectors of numbers, as those of codes
+
     def __init__(self, inputs: Mapping[str, InputSpec], width: int, *, position: Sequence[str] = ()) -> None:
         super().__init__()
         self.names: list[str] = []

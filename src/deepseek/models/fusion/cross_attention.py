@@ -58,6 +58,8 @@ class CrossAttentionFusion(Fusion):
         InputError: `width` is no multiple of `heads`.
     """
 
+    no_decay = frozenset({"kinds"})
+
     def __init__(
         self,
         encoders: Mapping[str, Encoder],

@@ -61,6 +61,8 @@ class Absent(nn.Module):
         width: `w`.
     """
 
+    no_decay = frozenset({"vectors"})
+
     def __init__(self, senses: int, width: int) -> None:
         super().__init__()
         self.vectors = nn.Parameter(torch.zeros(senses, width))

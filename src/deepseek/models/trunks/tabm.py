@@ -46,6 +46,8 @@ class TabMTrunk(Trunk):
         activation: `relu`, `gelu`, `silu`, or an operator.
     """
 
+    no_decay = frozenset({"scale"})
+
     def __init__(  # noqa: PLR0913 - a component's arguments are its schema
         self,
         width_in: int,

@@ -198,6 +198,24 @@ def test_no_token_sees_what_comes_after_it(make):
     assert not torch.allclose(one[:, 5:], two[:, 5:])
 
 
+@pytest.mark.parametrize("make", [TextDecoderEncoder, TransformerXlEncoder])
+def test_what_branches_add_at_the_start_does_not_grow_with_their_number(make):
+    spread = {}
+    for depth in (2, 18):
+        torch.manual_seed(0)
+        encoder = make(TEXT, width=32, depth=depth, heads=2, dropout=0.0, pool="none").eval()
+        encoder.norm.register_forward_pre_hook(lambda _, given, depth=depth: spread.update({depth: float(given[0].detach().std())}))
+        encoder.extend(ids_of(4, 12), None)
+    assert spread[18] < 1.5 * spread[2]  # over 3 times, where each branch is as large whatever their number
+
+
+def test_layers_normalised_behind_their_sums_keep_whole_branches():
+    torch.manual_seed(0)
+    encoder = TransformerXlEncoder(TEXT, width=32, depth=8, heads=2, norm="post")
+    for layer in encoder.layers:
+        assert float(layer.feed_out.weight.detach().std()) == pytest.approx((3 * 128) ** -0.5, rel=0.1)
+
+
 def test_a_decoder_says_how_much_it_reads():
     with pytest.raises(InputError, match="reads 8 at once"):
         decoder(length=8).extend(ids_of(1, 9), None)

@@ -28,6 +28,17 @@ def test_resnets_have_the_published_size(depth, parameters):
     assert parameter_count(encoder) + parameter_count(classifier) == parameters
 
 
+def test_maps_of_a_new_resnet_without_normalisations_do_not_grow_with_the_depth():
+    spread = {}
+    for depth in (50, 101):
+        torch.manual_seed(0)
+        encoder = ResNetEncoder(image(16), depth=depth, normalization="none")
+        with torch.no_grad():
+            spread[depth] = float(encoder.maps(torch.randn(2, 3, 16, 16))[-1].std())
+    assert 0.01 < spread[50] < 10
+    assert 0.5 < spread[101] / spread[50] < 2  # some hundreds where each of 33 blocks adds as much as comes into it
+
+
 @pytest.mark.parametrize(("coefficients", "parameters"), [((1.0, 1.0), 5_288_548), ((1.0, 1.1), 7_794_184), ((1.2, 1.4), 12_233_232)])
 def test_efficientnets_have_the_published_size(coefficients, parameters):
     with torch.device("meta"):

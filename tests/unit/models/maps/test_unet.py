@@ -111,6 +111,21 @@ def test_an_attention_gate_is_its_formula():
     assert factors.shape == (2, 1, 5, 4)
 
 
+@pytest.mark.parametrize("normalization", ["instance", "none"])
+def test_gates_of_a_new_network_let_pass_what_comes_across_at_every_place(normalization):
+    torch.manual_seed(0)
+    settings = {"width": 8, "depth": 2, "most": 64, "normalization": normalization, "activation": "relu", "dropout": 0.0}
+    network = UNet(1, dimensions=2, attention_gates=True, **settings)
+    factors = []
+    for gate in network.gates:
+        gate.register_forward_hook(lambda gate, given, _: factors.append(gate.attention(*given)))
+    network(torch.randn(2, 1, 16, 16))
+    assert len(factors) == 2
+    for each in factors:
+        assert each.min() > 0.9  # half closed, they let about 0.5 pass, and at some places a tenth
+        assert each.max() < 1.0
+
+
 def test_normalisations_are_those_of_pytorch():
     x = torch.randn(3, 16, 4, 5)
     torch.testing.assert_close(make_map_normalization("instance", 16, 2)(x), nn.InstanceNorm2d(16)(x), rtol=1e-4, atol=1e-5)
