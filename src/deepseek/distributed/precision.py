@@ -56,6 +56,9 @@ class Precision:
         """
         step()
 
+    def leave_out(self) -> None:
+        """Take note that the step whose gradients were unscaled is not made."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return what must survive a resume, as plain JSON values."""
         return {}
@@ -103,6 +106,10 @@ class Fp16(Bf16):
         """Make the step unless a gradient has overflowed or it is refused, which waits for the device; then adapt the scale."""
         if refused is None or not bool(refused):
             self._scaler.step(optimizer)
+        self._scaler.update()
+
+    def leave_out(self) -> None:
+        """Adapt the scale: a gradient that has overflowed is why, more often than not."""
         self._scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
