@@ -93,6 +93,7 @@ class Fp16(Bf16):
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self._scaler = torch.amp.GradScaler(device.type, init_scale=_FIRST_SCALE)
+        self.scale(torch.ones((), device=device))  # which makes it: a rank whose share of the first batch is empty scales nothing
 
     def scale(self, seed: Tensor) -> Tensor:
         """Return the seed times the loss scale."""

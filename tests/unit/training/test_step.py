@@ -165,6 +165,18 @@ def test_fp16_goes_on_after_overflows_that_are_skipped_with_lower_scales():
     assert scales[4] == scales[2]
 
 
+def test_fp16_begins_on_a_rank_whose_share_of_the_first_batch_is_empty():
+    """As after a resume before an epoch's short last batch: its gradients come from the other ranks."""
+    before = make_precision("fp16", torch.device("cpu")).state_dict()
+    precision, weight = make_precision("fp16", torch.device("cpu")), nn.Parameter(torch.ones(2))
+    precision.load_state_dict({**before, "scale": 4.0})
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    weight.grad = torch.tensor([2.0, 4.0])
+    precision.unscale(optimizer)
+    precision.update(optimizer.step, optimizer)
+    assert weight.tolist() == [0.5, 0.0]
+
+
 def test_the_average_follows():
     net = network()
     average = WeightAverage(net, decay=0.9)
