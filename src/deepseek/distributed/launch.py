@@ -40,6 +40,8 @@ _THERE = "deepseek/there"
 """How many ranks have come so far as to work, in the store."""
 _GONE = ("connection", "peer", "socket", "timed out", "timeout", "broken pipe", "gloo", "nccl")
 """What is said by collectives of which a rank is missing."""
+_CALLS = (f"torch{os.sep}_ops.py", f"torch{os.sep}_library{os.sep}")
+"""In which files PyTorch calls operations, collectives among them: what was done is said by who wanted it."""
 _ENDING_S = 2.0
 """How long a process may take to end whose connection is closed, in seconds."""
 _KILLED = "it was killed, most likely for memory: lower batch_size or raise accumulate; a resume goes on from the last checkpoint"
@@ -313,8 +315,10 @@ def _between_ranks(error: BaseException) -> bool:
     """Say whether an error came out of what ranks send each other: out of PyTorch's collectives, and not of a tensor that does not fit."""
     if isinstance(error, dist.DistError):
         return True
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    waited = bool(frames) and any(part in frames[-1].f_code.co_filename for part in WAITING)
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    while files and any(part in files[-1] for part in _CALLS):
+        files.pop()
+    waited = bool(files) and any(part in files[-1] for part in WAITING)
     return waited and any(word in str(error).lower() for word in _GONE)
 
 
