@@ -27,7 +27,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from deepseek import errors
 from deepseek.distributed.devices import collective_backend, limit_threads, pick_device, set_device
 from deepseek.distributed.ranks import RankContext
-from deepseek.distributed.spawning import interrupts_kept, script_left_out, take_interrupts
+from deepseek.distributed.spawning import TOLD, heed_parent, interrupts_kept, script_left_out, take_interrupts
 from deepseek.distributed.watch import WAITING, reporting_to
 from deepseek.errors import DeepSeekError, RunError
 
@@ -107,10 +107,10 @@ def launch(function: Callable[..., Any], devices: int, *args: Any, device: str =
                 pipes.append(ours)
         with _ending_on_sigterm():
             return _collect(pipes, processes)
-    except (KeyboardInterrupt, SystemExit) as wish:
+    except (KeyboardInterrupt, SystemExit):
         if store.add(_THERE, 0) < devices:  # some are still being started: there is nothing to save
             raise
-        _let_save(processes, told=isinstance(wish, KeyboardInterrupt))
+        _let_save(processes)
         _require_ended(processes, pipes)
         raise
     finally:
@@ -134,17 +134,12 @@ def _ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _let_save(processes: Sequence[Any], *, told: bool) -> None:
-    """Wait for ranks to save and end by themselves.
-
-    Args:
-        processes: The ranks.
-        told: Whether they know already: a terminal sends Ctrl-C to all of them.
-    """
+def _let_save(processes: Sequence[Any]) -> None:
+    """Tell ranks to end, and wait for them to save and end by themselves."""
     until = time.monotonic() + INTERRUPTED_S
     for process in processes:
-        if not told and process.is_alive():
-            os.kill(process.pid, signal.SIGINT)
+        if TOLD is not None and process.is_alive():
+            os.kill(process.pid, TOLD)
     for process in processes:
         process.join(max(until - time.monotonic(), 0.0))
 
@@ -295,6 +290,7 @@ def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, arg
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(RANK=str(place.rank), LOCAL_RANK=str(place.rank), WORLD_SIZE=str(place.ranks))
     try:
+        heed_parent()
         take_interrupts()
         with reporting_to(lambda error: pipe.send(failure_of(error, "\n".join(error.__notes__)))):
             pipe.send(_in_group(function, place, args))
