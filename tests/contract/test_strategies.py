@@ -37,3 +37,18 @@ def test_a_strategy_that_breaks_it_is_found_out(monkeypatch, name, words):
 
     with pytest.raises(AssertionError, match=words):
         Broken().test_gradients_answers_and_weights_are_those_of_one_rank()
+
+
+def test_what_a_block_returns_with_others_may_be_changed_in_place(monkeypatch):
+    """A view would lose what makes the block's parameters whole again in the backward pass, in a tuple as by itself."""
+    monkeypatch.syspath_prepend(JOBS)
+    import in_place
+
+    class Changed(StrategyContract):
+        def build(self):
+            return family("strategy").build("fsdp")
+
+        def model(self):
+            return in_place.InPlace()
+
+    Changed().test_gradients_answers_and_weights_are_those_of_one_rank()

@@ -70,6 +70,14 @@ def test_two_ranks_and_small_pieces_are_one_batch_of_texts_grouped_by_length(job
         np.testing.assert_array_equal(value, alone[name])
 
 
+def test_pictures_with_channels_last_are_learnt_as_on_one_rank(jobs):
+    """A fused optimizer walks weights, gradients and moments in the order of memory: gradients that are summed must lie as weights do."""
+    optimizers = [{"type": name, "learning_rate": 0.01} for name in ("adamw", "sgd")]
+    for optimizer, together in zip(optimizers, launch(jobs.fit_all_pictures, 2, optimizers, device="cpu"), strict=True):
+        for name, value in jobs.fit_pictures(RankContext(), optimizer).items():
+            np.testing.assert_allclose(together[name], value, rtol=0, atol=1e-5, err_msg=f"{name} by {optimizer['type']}")
+
+
 def test_augmentation_does_not_depend_on_the_rank(jobs):
     changes = {"epochs": 1, "accumulate": 2, "optimizer": {"type": "sgd", "learning_rate": 0.5}}
     alone, _, _ = jobs.fit(RankContext(), **changes)

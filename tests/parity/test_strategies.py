@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -237,6 +239,37 @@ def test_a_signal_to_any_rank_saves_the_last_step_on_all(jobs, tmp_path, number,
     (saved,) = (tmp_path / "checkpoints").glob("step-*")
     assert 7 <= int(saved.name[5:]) < 24
     require_same(jobs.go_on(RankContext(), {"strategy": "auto", "folder": tmp_path}), jobs.fit(RankContext(), "auto"))
+
+
+PARENT = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+if __name__ == "__main__":
+    import strategy_jobs
+    from deepseek.distributed import launch
+    launch(strategy_jobs.fit_slowly, 2, pathlib.Path(sys.argv[2]), device="cpu")
+"""
+
+
+def test_ctrl_c_that_reaches_the_parent_alone_is_passed_on(tmp_path):
+    """A supervisor or a container sends the signal to the one process that it has started; a terminal sends it to all."""
+    (tmp_path / "job.py").write_text(PARENT)
+    command = [sys.executable, str(tmp_path / "job.py"), str(JOBS), str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as parent:
+        try:
+            until = time.monotonic() + 120
+            while not (tmp_path / "begun").exists():
+                assert parent.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            parent.send_signal(signal.SIGINT)
+            _, told = parent.communicate(timeout=60)
+        finally:
+            parent.kill()
+    assert parent.returncode == -signal.SIGINT, told
+    assert "RunError" not in told
+    (saved,) = (tmp_path / "checkpoints").glob("step-*")
+    assert int(saved.name[5:]) >= 5
 
 
 def test_it_is_not_said_that_all_was_saved_where_the_disk_of_rank_0_is_full(jobs, tmp_path):

@@ -27,7 +27,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from deepseek import errors
 from deepseek.distributed.devices import collective_backend, limit_threads, pick_device, set_device
 from deepseek.distributed.ranks import RankContext
-from deepseek.distributed.spawning import interrupts_kept, script_left_out, take_interrupts
+from deepseek.distributed.spawning import TOLD, heed_parent, interrupts_kept, script_left_out, take_interrupts
 from deepseek.distributed.watch import WAITING, reporting_to
 from deepseek.errors import DeepSeekError, RunError
 
@@ -40,6 +40,8 @@ _THERE = "deepseek/there"
 """How many ranks have come so far as to work, in the store."""
 _GONE = ("connection", "peer", "socket", "timed out", "timeout", "broken pipe", "gloo", "nccl")
 """What is said by collectives of which a rank is missing."""
+_CALLS = (f"torch{os.sep}_ops.py", f"torch{os.sep}_library{os.sep}")
+"""In which files PyTorch calls operations, collectives among them: what was done is said by who wanted it."""
 _ENDING_S = 2.0
 """How long a process may take to end whose connection is closed, in seconds."""
 _KILLED = "it was killed, most likely for memory: lower batch_size or raise accumulate; a resume goes on from the last checkpoint"
@@ -105,10 +107,10 @@ def launch(function: Callable[..., Any], devices: int, *args: Any, device: str =
                 pipes.append(ours)
         with _ending_on_sigterm():
             return _collect(pipes, processes)
-    except (KeyboardInterrupt, SystemExit) as wish:
+    except (KeyboardInterrupt, SystemExit):
         if store.add(_THERE, 0) < devices:  # some are still being started: there is nothing to save
             raise
-        _let_save(processes, told=isinstance(wish, KeyboardInterrupt))
+        _let_save(processes)
         _require_ended(processes, pipes)
         raise
     finally:
@@ -132,17 +134,12 @@ def _ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _let_save(processes: Sequence[Any], *, told: bool) -> None:
-    """Wait for ranks to save and end by themselves.
-
-    Args:
-        processes: The ranks.
-        told: Whether they know already: a terminal sends Ctrl-C to all of them.
-    """
+def _let_save(processes: Sequence[Any]) -> None:
+    """Tell ranks to end, and wait for them to save and end by themselves."""
     until = time.monotonic() + INTERRUPTED_S
     for process in processes:
-        if not told and process.is_alive():
-            os.kill(process.pid, signal.SIGINT)
+        if TOLD is not None and process.is_alive():
+            os.kill(process.pid, TOLD)
     for process in processes:
         process.join(max(until - time.monotonic(), 0.0))
 
@@ -293,6 +290,7 @@ def _run_rank(function: Callable[..., Any], place: _Place, pipe: Connection, arg
     threading.Thread(target=die_with_parent, daemon=True).start()
     os.environ.update(RANK=str(place.rank), LOCAL_RANK=str(place.rank), WORLD_SIZE=str(place.ranks))
     try:
+        heed_parent()
         take_interrupts()
         with reporting_to(lambda error: pipe.send(failure_of(error, "\n".join(error.__notes__)))):
             pipe.send(_in_group(function, place, args))
@@ -313,8 +311,10 @@ def _between_ranks(error: BaseException) -> bool:
     """Say whether an error came out of what ranks send each other: out of PyTorch's collectives, and not of a tensor that does not fit."""
     if isinstance(error, dist.DistError):
         return True
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    waited = bool(frames) and any(part in frames[-1].f_code.co_filename for part in WAITING)
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    while files and any(part in files[-1] for part in _CALLS):
+        files.pop()
+    waited = bool(files) and any(part in files[-1] for part in WAITING)
     return waited and any(word in str(error).lower() for word in _GONE)
 
 

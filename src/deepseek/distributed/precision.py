@@ -56,6 +56,9 @@ class Precision:
         """
         step()
 
+    def leave_out(self) -> None:
+        """Take note that the step whose gradients were unscaled is not made."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return what must survive a resume, as plain JSON values."""
         return {}
@@ -90,6 +93,7 @@ class Fp16(Bf16):
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self._scaler = torch.amp.GradScaler(device.type, init_scale=_FIRST_SCALE)
+        self.scale(torch.ones((), device=device))  # which makes it: a rank whose share of the first batch is empty scales nothing
 
     def scale(self, seed: Tensor) -> Tensor:
         """Return the seed times the loss scale."""
@@ -103,6 +107,10 @@ class Fp16(Bf16):
         """Make the step unless a gradient has overflowed or it is refused, which waits for the device; then adapt the scale."""
         if refused is None or not bool(refused):
             self._scaler.step(optimizer)
+        self._scaler.update()
+
+    def leave_out(self) -> None:
+        """Adapt the scale: a gradient that has overflowed is why, more often than not."""
         self._scaler.update()
 
     def state_dict(self) -> dict[str, Any]:

@@ -249,4 +249,12 @@ def _flatten(group: Sequence[nn.Parameter], *, extra: int) -> Tensor:
 def _cut(flat: Tensor, group: Sequence[nn.Parameter]) -> list[Tensor]:
     sizes = [parameter.numel() for parameter in group]
     pieces = torch.split(flat[: sum(sizes)], sizes)
-    return [piece.view_as(parameter) for piece, parameter in zip(pieces, group, strict=True)]
+    return [_laid_like(piece, parameter) for piece, parameter in zip(pieces, group, strict=True)]
+
+
+def _laid_like(piece: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Return a piece of memory in a parameter's shape and in its order in memory (channels last), as the state of optimizers is.
+
+    Fused kernels walk weights, gradients and state one number after the other, and look at no strides.
+    """
+    return piece.as_strided(parameter.shape, torch.empty_like(parameter, device="meta").stride())

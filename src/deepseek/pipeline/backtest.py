@@ -29,6 +29,7 @@ from deepseek.pipeline.analysis.horizons import horizon_facts
 from deepseek.pipeline.choosing.choices import is_forecast
 from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.pipeline.preparing.windows import time_split
+from deepseek.pipeline.ranks import refuse_several_processes
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import follow
 from deepseek.recipe import Recipe
@@ -113,9 +114,10 @@ def backtest(
 
     Raises:
         RecipeError: The recipe is wrong.
-        InputError: It is no forecast, or its test period is too short for so many origins.
+        InputError: Several processes were started for it; or it is no forecast, or its test period is too short for so many origins.
         DataError: The data cannot be used.
     """
+    refuse_several_processes("a back-test")
     if training not in ("expanding", "sliding"):
         raise InputError(f"training is {training!r}", hint="allowed: expanding, sliding")
     _, checked = open_recipe(recipe, overrides)

@@ -30,6 +30,23 @@ STARTED_BY = "job.json"
 """The file in a run's folder that says which of torchrun's jobs began it."""
 
 
+def refuse_several_processes(what: str) -> None:
+    """Refuse work that every one of several processes would do for itself: it trains several times, and only a run's road is shared.
+
+    Args:
+        what: The work, in words.
+
+    Raises:
+        InputError: torchrun or horovodrun has started several processes.
+    """
+    team = team_of_environment()
+    if team is not None and team.ranks > 1:
+        raise InputError(
+            f"{what} was started in {team.ranks} processes at once, each of which would do all of it",
+            hint="start it once, not by torchrun or horovodrun; train.devices and cluster say on what it trains",
+        )
+
+
 def fit_everywhere(
     job: Job, *, home: Path, callbacks: Sequence[Mapping[str, Any]], cluster: ClusterSection | None = None
 ) -> dict[str, Any]:
@@ -42,9 +59,11 @@ def fit_everywhere(
         cluster: The cluster that is to run the ranks; none for this machine.
 
     Raises:
-        InputError: The recipe asks for a cluster, and torchrun has started this process.
+        InputError: The recipe asks for a cluster, and torchrun has started this process; or this is a rank that is told what to do.
     """
     settings, team = job.settings, team_of_environment()
+    if team is not None and not team.leads:
+        refuse_several_processes("a training that is not a run of its own")
     limit = collective_s(settings)
     if cluster is not None:
         if team is not None:

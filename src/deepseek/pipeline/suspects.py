@@ -25,6 +25,7 @@ from deepseek.errors import InputError
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.pipeline.fitting import MEASURED_FOR_SPEED
 from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
+from deepseek.pipeline.ranks import refuse_several_processes
 from deepseek.pipeline.recipes import open_recipe
 from deepseek.pipeline.run import follow
 from deepseek.pipeline.suspect_files import Judged, examples_of, found_labels, keep_judgements, page_lines, suspect_table, write_files
@@ -96,7 +97,7 @@ def suspects(  # noqa: PLR0913 (what is said on the command line)
 
     Raises:
         RecipeError: The recipe is wrong; nothing was started.
-        InputError: The target is a number, of which no class can be suspected, or there are too few folds.
+        InputError: The target is a number, of which no class can be suspected, there are too few folds, or several processes were started.
         DataError: The data cannot be used.
         RunError: The work failed.
 
@@ -107,6 +108,7 @@ def suspects(  # noqa: PLR0913 (what is said on the command line)
         ```
     """
     began = time.perf_counter()
+    refuse_several_processes("a search for wrong labels")
     if folds < 2:
         raise InputError(f"{folds} fold was asked for", hint="at least 2: what judges a row must not have been trained on it")
     _, given = open_recipe(recipe, overrides)

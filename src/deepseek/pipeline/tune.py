@@ -24,6 +24,7 @@ from deepseek.errors import BundleError, DeepSeekError, InputError, RunError, Un
 from deepseek.inference.backends.torch import build_task
 from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.pipeline.preparing.sources import check_sources
+from deepseek.pipeline.ranks import refuse_several_processes
 from deepseek.pipeline.recipes import open_recipe, recipe_of
 from deepseek.pipeline.run import resolve
 from deepseek.pipeline.trial import TrialRunner, best_recipe, measure_on_test, tidy
@@ -101,6 +102,7 @@ def tune(
         out: The folder that holds the runs.
 
     Raises:
+        InputError: Several processes were started for it.
         MissingExtraError: Optuna is not installed.
         RecipeError: The recipe is wrong, or what is to be searched is no part of it; nothing was started.
         DataError: The data cannot be used.
@@ -113,6 +115,7 @@ def tune(
         ```
     """
     began = time.perf_counter()
+    refuse_several_processes("a search")
     load_optuna("tuning")  # the first trial needs it not, the second does: it is missed before minutes are spent
     said = [*overrides, *([f"tune.trials={trials}"] if trials else []), *([f"tune.workers={workers}"] if workers else [])]
     folder, checked = _given(recipe, target, said, resume=resume, out=Path(out))

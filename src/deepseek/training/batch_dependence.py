@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from deepseek.models.layers import SharedDropout, StochasticDepth
+from deepseek.models.layers import QuickDropout, SharedDropout, StochasticDepth
 
 STATISTICS_ROWS = 2
 """A variance needs two rows; with one, the normalised values are all zero, and PyTorch refuses."""
@@ -22,19 +22,31 @@ def least_rows(model: nn.Module) -> int:
     return STATISTICS_ROWS if has_batch_statistics(model) else 1
 
 
-def division_note(model: nn.Module, ranks: int) -> str | None:
+def division_note(model: nn.Module, ranks: int, *, sharers: int | None = None) -> str | None:
     """Return what the user of several ranks should know of a model, or nothing where several ranks give the numbers of one.
 
     Args:
         model: The model.
-        ranks: How many processes share a batch.
+        ranks: How many processes train it.
+        sharers: How many of them share the rows of a batch among them; all where not given. Where each has all rows, it is 1.
     """
     modules = list(model.modules()) if ranks > 1 else []
+    shared = ranks if sharers is None else sharers
     parts = {
-        "batch statistics": any(isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm) for module in modules),
-        "dropout": any(isinstance(module, _DropoutNd | SharedDropout | StochasticDepth) and module.p > 0 for module in modules),
+        "batch statistics": shared > 1
+        and any(isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm) for module in modules),
+        "dropout": any(map(_drops, modules)),
     }
     if not any(parts.values()):
         return None
     present = " and ".join(name for name, there in parts.items() if there)
     return f"the model has {present}, which each of the {ranks} ranks has of its own: one rank would not give the same numbers"
+
+
+def _drops(module: nn.Module) -> bool:
+    """Say whether a module drops anything at random while training."""
+    if isinstance(module, _DropoutNd | SharedDropout | QuickDropout | StochasticDepth):
+        return bool(module.p > 0)
+    if isinstance(module, nn.RNNBase):
+        return module.dropout > 0
+    return any(getattr(module, name, 0.0) > 0 for name in ("token_dropout", "sense_dropout"))  # of texts, and of whole inputs

@@ -213,6 +213,7 @@ class TrainingStep:
             limits = adaptive.limit(by_group=self._by_group)
         if self.rules.on_nonfinite == "skip" and not self._is_finite(norm):
             self.skipped += 1
+            self.precision.leave_out()
             if self.sync is not None:
                 self.sync.take_back()
             return limits.refused

@@ -234,7 +234,7 @@ class Trainer:
         if not loaded:
             self.guard.first_weights = first_weights(self)
         self._build(self.state.decisions)
-        if note := division_note(self.model, self.ranks.ranks):
+        if note := division_note(self.model, self.ranks.ranks, sharers=self.placement.rows.ranks):
             self.state.decisions["ranks"] = note
             if self.is_main:
                 progress.log(note)

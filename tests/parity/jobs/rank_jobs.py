@@ -66,6 +66,33 @@ def fit_with(context, folder, resume, changes):
     return fit(context, folder, resume, **changes)
 
 
+class Pictures(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 16, 3))
+
+    def forward(self, inputs):
+        return self.net(inputs["x"]).unsqueeze(1)
+
+
+def fit_pictures(context, optimizer):
+    """Train a convolution on 45 weighted pictures, with their channels last."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((45, 3, 6, 6)).astype(np.float32)
+    y = (x[:, 0, 2, 3] > 0).astype(np.int64) + (x[:, 1, 3, 2] > 0.5)
+    data = PreparedDataset.from_arrays({"x": x}, {"target": y}, weight=generator.random(45).astype(np.float32))
+    settings = TrainSettings(epochs=3, batch_size=8, precision="fp32", channels_last=True, clip_norm=1.0, optimizer=optimizer)
+    task = MulticlassTask(TargetSpec("classes", ("y",), ("a", "b", "c"), (1, 1, 1), 3))
+    trainer = Trainer(Pictures(), task, data, settings=settings, ranks=context)
+    trainer.fit()
+    return {name: tensor.numpy() for name, tensor in trainer.model.state_dict().items()}
+
+
+def fit_all_pictures(context, optimizers):
+    return [fit_pictures(context, optimizer) for optimizer in optimizers]
+
+
 class Disagree(Callback):
     """Makes every rank but the first see a spike in every step."""
 

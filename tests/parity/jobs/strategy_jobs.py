@@ -208,6 +208,19 @@ def fit_signalled(context, rank, step, number, case):
     return fit(context, callbacks=[AtStep(rank, step, lambda: signal.raise_signal(number))], **case)
 
 
+class Slowly(Callback):
+    """Gives whoever looks on the time to do something, and says when it may."""
+
+    def on_step(self, trainer):
+        time.sleep(0.02)
+        if trainer.is_main and trainer.state.step == 5:
+            (trainer.folder / "begun").touch()
+
+
+def fit_slowly(context, folder):
+    return fit(context, "ddp", folder=folder, callbacks=[Slowly()], epochs=2000, log_every=5)
+
+
 def fit_signalled_on_a_full_disk(context, case):
     """Be told to end, and have no room for what is to be saved."""
 

@@ -57,6 +57,22 @@ def test_a_tensor_that_does_not_fit_is_no_lost_connection():
     assert found.hint is None
 
 
+def standing_in(file, body, **known):
+    """Return a function whose line stands in a file of that name."""
+    exec(compile(f"def call():\n    {body}\n", file, "exec"), known)
+    return known["call"]
+
+
+@pytest.mark.parametrize(("asked_by", "echo"), [("torch/distributed/_functional_collectives.py", True), ("network.py", False)])
+def test_a_collective_that_is_called_as_an_operation_is_known_by_who_asked_for_it(asked_by, echo):
+    """With strategy: tensor the innermost lines are those by which PyTorch calls any operation."""
+    inner = standing_in("/lib/torch/_ops.py", "raise RuntimeError('Connection closed by peer')")
+    between = standing_in("/lib/torch/_library/autograd.py", "inner()", inner=inner)
+    found = failed(standing_in(f"/lib/{asked_by}", "between()", between=between))
+    assert found.echo is echo
+    assert (found.hint is not None) is echo
+
+
 def test_where_no_rank_knows_a_reason_the_first_word_is_raised():
     with pytest.raises(RunError, match="rank 0 failed") as caught:
         _collect(ranks_that_send(failed(lost), failed(lost)))

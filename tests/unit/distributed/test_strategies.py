@@ -245,6 +245,34 @@ def test_running_statistics_learn_nothing_of_a_row_that_does_not_count():
     assert model[1].weight.grad is not None
 
 
+class Follows(nn.Module):
+    """Keeps a mean of its own, as layers of other libraries do, and reads a table that the backward pass wants as it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("table", torch.arange(4.0))
+
+    def forward(self, inputs):
+        x = inputs["x"]
+        if self.training:
+            self.mean.lerp_(x.mean(dim=0), 0.1)
+        return x * self.weight * self.table
+
+
+def test_what_other_layers_follow_is_not_a_row_that_does_not_count():
+    model = Follows().train()
+    everyone = Everyone(model, {"x": torch.ones(1, 4)})
+    out = everyone({"x": torch.ones(0, 4)})
+    out.sum().backward()
+    assert out.shape == (0, 4)
+    assert model.weight.grad.tolist() == [0.0] * 4
+    assert model.mean.tolist() == [0.0] * 4
+    everyone({"x": torch.ones(2, 4)})
+    assert model.mean.tolist() == pytest.approx([0.1] * 4)
+
+
 def test_rows_are_shared_out_among_all_ranks_or_none():
     """Sums over rows go over all ranks: of a strategy in two dimensions they would count each row several times."""
     placement = Placement(Blocks(), RankContext(2, 4))

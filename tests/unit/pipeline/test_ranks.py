@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+import deepseek
 from deepseek.artifacts import RunFolder, write_json
+from deepseek.errors import InputError
 from deepseek.pipeline import ranks
 from deepseek.training import TrainSettings
 
@@ -93,3 +95,19 @@ def test_without_a_limit_for_stalls_no_collective_gives_up_either():
     assert ranks.collective_s(TrainSettings(stall_s=600.0)) == 660.0
     assert ranks.collective_s(TrainSettings(stall_s=3.0)) == 300.0
     assert timedelta(seconds=ranks.collective_s(TrainSettings(stall_s=None))) > timedelta(days=30)
+
+
+@pytest.mark.parametrize(("work", "words"), [("tune", "a search"), ("backtest", "a back-test"), ("suspects", "a search for wrong labels")])
+def test_what_trains_several_times_is_not_done_by_every_process_for_itself(monkeypatch, tmp_path, work, words):
+    """Two ranks that search each for itself would sum the gradients of two unlike trials."""
+    monkeypatch.setattr(ranks, "team_of_environment", lambda: SimpleNamespace(rank=0, ranks=2, leads=True))
+    with pytest.raises(InputError, match=f"{words} was started in 2 processes at once") as caught:
+        getattr(deepseek, work)({"data": {"source": {"type": "csv", "path": "none.csv"}, "target": "y"}}, out=tmp_path)
+    assert "train.devices" in caught.value.hint
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_rank_that_is_told_what_to_do_begins_no_training_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(ranks, "team_of_environment", lambda: SimpleNamespace(rank=1, ranks=2, leads=False))
+    with pytest.raises(InputError, match="a training that is not a run of its own was started in 2 processes"):
+        ranks.fit_everywhere(SimpleNamespace(settings=TrainSettings()), home=tmp_path, callbacks=[])

@@ -147,6 +147,36 @@ def test_fp16_skips_an_overflow_and_lowers_its_scale():
     assert precision.state_dict()["scale"] < before
 
 
+def test_fp16_goes_on_after_overflows_that_are_skipped_with_lower_scales():
+    precision, net = make_precision("fp16", torch.device("cpu")), network()
+    rules = StepRules(on_nonfinite="skip")
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, fused=True)
+    step = TrainingStep(lambda inputs: net(inputs["x"]), loss, optimizer, precision=precision, rules=rules)
+    data, scales = batches(count=4), [precision.state_dict()["scale"]]
+    for batch in data[:2]:
+        batch.inputs["x"] *= 1e8
+    for number, batch in enumerate(data):
+        before = [parameter.detach().clone() for parameter in net.parameters()]
+        step(batch)
+        scales.append(precision.state_dict()["scale"])
+        assert same(before, net.parameters()) == (number < 2)
+    assert step.skipped == 2
+    assert scales[2] < scales[1] < scales[0]
+    assert scales[4] == scales[2]
+
+
+def test_fp16_begins_on_a_rank_whose_share_of_the_first_batch_is_empty():
+    """As after a resume before an epoch's short last batch: its gradients come from the other ranks."""
+    before = make_precision("fp16", torch.device("cpu")).state_dict()
+    precision, weight = make_precision("fp16", torch.device("cpu")), nn.Parameter(torch.ones(2))
+    precision.load_state_dict({**before, "scale": 4.0})
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    weight.grad = torch.tensor([2.0, 4.0])
+    precision.unscale(optimizer)
+    precision.update(optimizer.step, optimizer)
+    assert weight.tolist() == [0.5, 0.0]
+
+
 def test_the_average_follows():
     net = network()
     average = WeightAverage(net, decay=0.9)

@@ -195,7 +195,12 @@ class Everyone(nn.Module):
 
 @contextmanager
 def _statistics_kept(body: nn.Module) -> Iterator[None]:
-    """Let normalisations use what they have gathered: one row has no variance, and one that does not count must not be gathered."""
+    """Let normalisations use what they have gathered: one row has no variance, and one that does not count must not be gathered.
+
+    What other modules have put into their buffers is taken out again; those that are only read are left alone, as the backward pass may
+    want them.
+    """
+    before = [(buffer, buffer._version, buffer.clone()) for buffer in body.buffers()]  # noqa: SLF001 (there is no other way to ask)
     gathering = [part for part in body.modules() if isinstance(part, _NormBase) and part.training and part.track_running_stats]
     for part in gathering:
         part.training = False  # nothing else: what a network calls while training has to be called, as the other ranks do
@@ -204,6 +209,10 @@ def _statistics_kept(body: nn.Module) -> Iterator[None]:
     finally:
         for part in gathering:
             part.training = True
+        with torch.no_grad():
+            for buffer, version, kept in before:
+                if buffer._version != version:  # noqa: SLF001
+                    buffer.copy_(kept)
 
 
 @torch.no_grad()

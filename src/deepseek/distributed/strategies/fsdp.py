@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.utils import _pytree as pytree
 
 from deepseek.distributed.strategies.base import Placement, Situation, Strategy, agree, called_in
 from deepseek.distributed.strategies.shards import Shards
@@ -49,8 +50,8 @@ class FullySharded(Strategy):
 
 
 def _of_its_own(_module: nn.Module, _given: object, out: object) -> object:
-    """Return an output in memory of its own: an operation in place on a view would silently lose the hook of the backward pass."""
-    return out.clone() if isinstance(out, Tensor) and out._is_view() else None  # noqa: SLF001 (there is no other way to ask)
+    """Return outputs in memory of their own: an operation in place on a view would silently lose the hook of the backward pass."""
+    return pytree.tree_map_only(Tensor, lambda tensor: tensor.clone() if tensor._is_view() else tensor, out)  # noqa: SLF001 (no other way)
 
 
 def blocks_of(model: nn.Module, row: Mapping[str, Tensor]) -> list[nn.Module]:

@@ -9,10 +9,11 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from deepseek.distributed import RankContext, largest_across
+from deepseek.distributed.spawning import TOLD, heeds_parent, know_of_end
 
 
 class Interruption:
-    """Turns the first SIGINT (Ctrl-C) or SIGTERM (a cluster taking its machine back) of a block into a wish to stop.
+    """Turns the first SIGINT (Ctrl-C), SIGTERM (a cluster taking its machine back) or word of a parent into a wish to stop, for a block.
 
     A context manager. A second signal acts at once, as it would have without this. A signal that is ignored (as in a shell's background
     jobs, or SIGTERM by ranks whose parent tells them all) stays so. Python delivers signals to the main thread only: in any other,
@@ -22,7 +23,7 @@ class Interruption:
         stop: Is told once, with the reason; it must only take note, since it runs in the midst of whatever was being done.
 
     Attributes:
-        signal: The signal that came, or nothing.
+        signal: The signal that came, or nothing; what a parent says counts as SIGINT.
     """
 
     def __init__(self, stop: Callable[[str], None]) -> None:
@@ -33,6 +34,7 @@ class Interruption:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+            heeded += [TOLD] if TOLD is not None and heeds_parent() else []
             self._before = {number: signal.signal(number, self._take) for number in heeded}
         return self
 
@@ -40,7 +42,8 @@ class Interruption:
         self._restore()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
+        know_of_end()
+        self.signal = signal.SIGINT if number == TOLD else signal.Signals(number)
         self._restore()
         self._stop("interrupted")
 
@@ -71,6 +74,7 @@ def act_on(number: int, ranks: RankContext) -> None:
         KeyboardInterrupt: It was SIGINT.
         SystemExit: It was another; with the status that shells give a process ended by it.
     """
+    know_of_end()
     largest_across(number, ranks)  # a rank that could not save does not come here, and the others are ended with its error
     if number == signal.SIGINT:
         raise KeyboardInterrupt
