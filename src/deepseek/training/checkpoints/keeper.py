@@ -201,7 +201,7 @@ class Keeper:
         """
         try:
             self.wait()
-        except (DeepSeekError, OSError) as also:
+        except Exception as also:  # noqa: BLE001 - whatever it is must not take the place of the reason
             if also is not error:
                 error.add_note(f"and the checkpoint that was being written could not be: {also}")
 
