@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     if not (math.isfinite(low) and math.isfinite(high) and high > low):
         return [low] if math.isfinite(low) else []
     raw = (high - low) / max(most - 1, 1)
+    if raw < sys.float_info.min:
+        return [low]  # no number between them has all its digits
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= raw * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)

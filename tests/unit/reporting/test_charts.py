@@ -79,6 +79,10 @@ def test_ticks_are_round_inside_and_even(low, span):
         assert found[-1] <= high + 1e-6 * steps[0] + 1e-9 * abs(high)
 
 
+def test_a_span_of_the_smallest_numbers_has_one_tick():
+    assert ticks(0.0, 5e-324, 5) == [0.0]
+
+
 def test_places_are_linear_or_logarithmic():
     assert Scale(0, 10, 0, 100)(2.5) == 25
     assert Scale(1, 100, 0, 100, log=True)(10) == pytest.approx(50)
