@@ -51,6 +51,7 @@ BROAD_EXCEPTS = {
     "distributed/launch.py": "the edge of a rank's process: its traceback goes to the parent",
     "distributed/ray_cluster.py": "the same, and the driver is the parent",
     "training/checkpoints/background.py": "the edge of a thread: the error is handed to whoever waits for the work",
+    "training/checkpoints/keeper.py": "training ends with an error already: whatever a writer raises besides is noted with it",
 }
 NO_TORCH = ORDER[: ORDER.index("data")]
 
