@@ -210,7 +210,7 @@ class Preparation:
         if self.target:
             self.target.finish()
         if any(transform.uses_target for transform in self.transforms):
-            self._observe_target(batch for batch, _ in self.training_rows(batches()))
+            self._observe_target(self.training_rows(batches()))
         for transform in self.transforms:
             transform.finish()
         if self.target:
@@ -374,15 +374,16 @@ class Preparation:
         learners += [transform for transform in self.transforms if not transform.uses_target]
         at_once.run([partial(learner.observe, batch) for learner in learners])
 
-    def _observe_target(self, rows: Iterator[pa.RecordBatch]) -> None:
+    def _observe_target(self, batches: Iterator[tuple[pa.RecordBatch, np.ndarray]]) -> None:
         if self.target is None:
             raise InputError("a transform learns from the target, and there is none", hint="name data.target, or choose another encoding")
-        for batch in rows:
-            target = self.target.columns_for_means(batch)
-            for transform in self.transforms:
-                if transform.uses_target:
-                    transform.observe(batch)
-                    transform.observe_target(target)
+        for batch, rows in batches:
+            with rows_counted(rows):
+                target = self.target.columns_for_means(batch)
+                for transform in self.transforms:
+                    if transform.uses_target:
+                        transform.observe(batch)
+                        transform.observe_target(target)
 
     def training_rows(
         self, batches: Iterator[pa.RecordBatch], *, layers: int | None = None, aside: Aside | None = None
@@ -398,11 +399,11 @@ class Preparation:
         cleaners = self._started(layers)
         for given, numbers in _numbered(batches):
             with rows_counted(numbers):
-                typed = self.typed(given)
-            batch, rows = self.with_target(typed, numbers, aside)
+                batch, rows = self.with_target(self.typed(given), numbers, aside)
             for layer, cleaner in enumerate(cleaners):
-                drop = cleaner.drop(batch)
-                batch = cleaner.apply(batch)
+                with rows_counted(rows):
+                    drop = cleaner.drop(batch)
+                    batch = cleaner.apply(batch)
                 if drop is not None:
                     batch, rows = _only(batch, rows, ~drop, aside, f"clean[{layer}] {self._specs[layer]['type']}")
             if batch.num_rows:
@@ -419,10 +420,10 @@ class Preparation:
         cleaners = self._started(None)
         for given, numbers in _numbered(batches):
             with rows_counted(numbers):
-                typed = self.typed(given)
-            batch, rows = self.with_target(typed, numbers, aside)
-            for cleaner in cleaners:
-                batch = cleaner.apply(batch)
+                batch, rows = self.with_target(self.typed(given), numbers, aside)
+            with rows_counted(rows):
+                for cleaner in cleaners:
+                    batch = cleaner.apply(batch)
             if batch.num_rows:
                 yield batch, rows
 

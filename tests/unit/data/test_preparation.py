@@ -13,7 +13,7 @@ from deepseek.data.cleaning.base import Cleaner
 from deepseek.data.materialize import prepare
 from deepseek.data.preparation import Preparation
 from deepseek.data.unknown_categories import Unknown
-from deepseek.errors import ColumnError, DataError, InputError, UnknownNameError
+from deepseek.errors import ColumnError, DataError, InputError, RowError, UnknownNameError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.registry import family
 
@@ -170,6 +170,22 @@ def test_a_weight_is_no_input(tmp_path):
     bad = rows.set_column(1, "w", pa.array([1.0, -1.0]))
     with pytest.raises(DataError, match=r"row 1 \(counted from 0\): the weight 'w' is -1\.0"):
         prepare(preparation, batches(bad)(), tmp_path / "b", rows=2, training=True)
+
+
+@pytest.mark.parametrize("column", ["age", "y"])
+@pytest.mark.parametrize("place", [3, 70, 199])
+def test_a_value_is_named_with_its_row_of_the_table_whatever_the_batch_and_the_rows_before(tmp_path, column, place):
+    """Also where rows before it have no target, and where the rows are some of a table's."""
+    schema = Schema((Field("age", Kind.NUMBER), Field("y", Kind.NUMBER)), ("y",))
+    values = {"age": [str(i) for i in range(200)], "y": [None if i < 3 else str(i) for i in range(200)]}
+    preparation = Preparation(schema, target="values").fit(batches(pa.table(values)))
+    values[column][place] = "much"
+    bad = batches(pa.table(values))
+    with pytest.raises(RowError, match=rf"row {place} \(counted from 0\).*much"):
+        Preparation(schema, target="values").fit(bad)
+    for training in (True, False):
+        with pytest.raises(RowError, match=rf"row {place + 500} \(counted from 0\).*much"):
+            prepare(preparation, bad(), tmp_path / str(training), rows=np.arange(500, 700), training=training)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-14, 1e-60, 1e30])
