@@ -42,7 +42,7 @@ def _leak(column: pa.ChunkedArray, target: pa.ChunkedArray, goal: np.ndarray | N
     if codes is None or goal is None:
         return None
     known = (codes >= 0) & (goal >= 0)
-    if known.sum() < 20:
+    if known.sum() < _LEAST_ROWS:
         return None
     pairs = codes[known] * (int(goal.max()) + 1) + goal[known]
     ours, theirs, both_ways = (len(np.unique(values)) for values in (codes[known], goal[known], pairs))
@@ -51,14 +51,14 @@ def _leak(column: pa.ChunkedArray, target: pa.ChunkedArray, goal: np.ndarray | N
         return "its values stand one for one for those of the target"
     # Few values, many rows of each, and each with one value of the target: no chance makes that where the target has both many times.
     rare = known.sum() - np.bincount(goal[known]).max()
-    if 1 < theirs < ours == both_ways and ours * 5 <= known.sum() and rare >= 20:
+    if 1 < theirs < ours == both_ways and ours * 5 <= known.sum() and rare >= _LEAST_ROWS:
         return "each of its values goes with one value of the target"
     if not (is_numeric(column.type) and is_numeric(target.type)):
         return None
-    x, y = (np.asarray(values.cast(pa.float64(), safe=False).to_numpy(), np.float64) for values in (column, target))
+    x, y = _values(column), _values(target)
     both = np.isfinite(x) & np.isfinite(y)
     x, y = x[both], y[both]
-    if len(x) < 20 or x.min() == x.max() or y.min() == y.max():
+    if len(x) < _LEAST_ROWS or x.min() == x.max() or y.min() == y.max():
         return None
     x, y = x / np.abs(x).max(), y / np.abs(y).max()  # squares of what is near the largest float are infinite
     r = float(np.corrcoef(x, y)[0, 1])
