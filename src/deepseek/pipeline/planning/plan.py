@@ -149,7 +149,8 @@ class _Plan:
         """Return what each of the devices holds that the recipe asks for."""
         memory = self.memory
         whole = memory.weights + memory.gradients + memory.update.state_bytes
-        kind = "fsdp" if strategy == AUTO and whole > MEMORY_SHARE * self.free else split_spec("strategy", strategy)[0]
+        free = self.free // self.asked if memory.host else self.free
+        kind = "fsdp" if strategy == AUTO and whole > MEMORY_SHARE * free else split_spec("strategy", strategy)[0]
         return Share(memory, self.asked, sharded=self.asked > 1 and kind == "fsdp")
 
     def to_json(self) -> dict[str, Any]:
