@@ -54,9 +54,14 @@ def validations(run: str | Path) -> list[dict[str, Any]]:
     return [event["metrics"] for event in map(json.loads, lines) if event["event"] == "validation"]
 
 
-def steps_to(found: list[dict[str, Any]], metric: str, target: float) -> int | None:
-    """After how many steps a metric has reached a value; nothing where it never has."""
-    return next((int(entry["step"]) for entry in found if entry[metric] >= target), None)
+def steps_to(found: list[dict[str, Any]], metric: str, target: float, *, over: int = 3) -> int | None:
+    """After how many steps the mean of the last validations, so many of them, has reached a value; nothing where it never has.
+
+    One validation alone passes a target by chance, and the noisier an arm is, the sooner.
+    """
+    values = [float(entry[metric]) for entry in found]
+    ends = range(over, len(values) + 1)
+    return next((int(found[end - 1]["step"]) for end in ends if statistics.mean(values[end - over : end]) >= target), None)
 
 
 def fashion(rows: int, held: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
