@@ -4,9 +4,10 @@ Protocol, fixed before measuring. A residual network of 20 layers (16, 32 and 64
 `--blocks 1`) on 10,000 images of Fashion-MNIST, 2,000 others for validation; batches of 128 and of 4,096, bfloat16, cosine, 15 and 40
 epochs. Arms: SGD with momentum; Adam; LARS (You et al., 2017) and LAMB (You et al., 2020), written in this file; SGD with
 `train.layer_rates: {type: gradient_variance}`. Every arm is tuned with five learning rates on one seed by its best validation accuracy,
-then five other seeds, the same in all arms. Measured: steps until the mean of three validations, one an epoch, reaches 88 % (and 91 %); who
-never does counts as one step more than there are. The saving over tuned SGD is paired by seed; interval: 95 %, Student's t. Seconds are a
-step's median time times the steps. Target of the claim: 40 %.
+then five other seeds, the same in all arms. Measured: steps until the mean of three validations, one an epoch, reaches 88 % (and 91 %; and
+85 %, added when the first trainings of SGD in batches of 4,096 had ended under 88 %, before any with rates by layer); who never does counts
+as one step more than there are. The saving over tuned SGD is paired by seed; interval: 95 %, Student's t. Seconds are a step's median time
+times the steps. Target of the claim: 40 %.
 
 Verdict: reproduced at a batch size where rates by layer save at least 40 % of the steps to 88 % with an interval over 0.
 
@@ -37,7 +38,7 @@ from deepseek import progress
 from deepseek.optim import OptimizerSpec
 from deepseek.registry import family
 
-CLAIMED, TARGETS = 0.4, (0.88, 0.91)
+CLAIMED, TARGET, TARGETS = 0.4, 0.88, (0.85, 0.88, 0.91)
 SGD = "{type: sgd, momentum: 0.9, nesterov: true, weight_decay: 0.0005}"
 ARMS: dict[str, tuple[list[str], tuple[float, ...]]] = {
     "sgd": ([f"train.optimizer={SGD}"], (0.05, 0.2, 0.8, 1.6, 3.2)),
@@ -199,7 +200,7 @@ def measure(source: Source, scale: Scale, batch: int, names: Sequence[str]) -> d
 
 
 def verdict(found: dict[int, dict[str, Any]]) -> str:
-    ours = {batch: arms["sgd, rates by layer"][f"to {TARGETS[0]:.0%}"] for batch, arms in found.items()}
+    ours = {batch: arms["sgd, rates by layer"][f"to {TARGET:.0%}"] for batch, arms in found.items()}
     held = [str(batch) for batch, one in ours.items() if one["saving"] >= CLAIMED and one["interval_95"][0] > 0]
     return f"reproduced at batches of {', '.join(held)}" if held else "not reproduced"
 
@@ -230,7 +231,7 @@ def main() -> int:
         "layers": 6 * scale.blocks + 2,
         "epochs": scale.epochs,
         "baseline": "SGD with momentum, tuned",
-        "measured": {batch: arms["sgd, rates by layer"][f"to {TARGETS[0]:.0%}"]["saving"] for batch, arms in found.items()},
+        "measured": {batch: arms["sgd, rates by layer"][f"to {TARGET:.0%}"]["saving"] for batch, arms in found.items()},
         "arms": found,
         "small": given.small,
         "verdict": "none: tried out only" if given.small else verdict(found),
