@@ -11,7 +11,7 @@ times the steps. Target of the claim: 40 %.
 
 Verdict: reproduced at a batch size where rates by layer save at least 40 % of the steps to 88 % with an interval over 0.
 
-Usage: python benchmarks/claims/layer_rates.py [--batches 128 4096] [--seeds 5] [--blocks 3] [--epochs …] [--arms …] [--keep FILE]
+Usage: python benchmarks/claims/layer_rates.py [--batches 128 4096] [--seeds 5] [--blocks 3] [--epochs …] [--trials 5] [--arms …] [--keep FILE]
 [--small]. Prints one JSON line. What FILE holds is not trained again. `--small` tries it out in under a minute."""
 
 from __future__ import annotations
@@ -211,12 +211,13 @@ def main() -> int:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--blocks", type=int)
     parser.add_argument("--epochs", type=int, help="at every batch size, in place of the protocol's")
+    parser.add_argument("--trials", type=int, help="how many of the five rates are tried, from the least on")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--keep", type=Path, help="a file for what trainings gave, read and added to")
     parser.add_argument("--small", action="store_true", help="few images and a small network: to try the script out")
     given = parser.parse_args()
     scale = SMALL if given.small else FULL
-    scale = replace(scale, seeds=given.seeds or scale.seeds, blocks=given.blocks or scale.blocks)
+    scale = replace(scale, seeds=given.seeds or scale.seeds, blocks=given.blocks or scale.blocks, trials=given.trials or scale.trials)
     scale = replace(scale, epochs=dict.fromkeys(scale.epochs, given.epochs) if given.epochs else scale.epochs)
     progress.quiet(True)
     began = time.perf_counter()
