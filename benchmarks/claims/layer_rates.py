@@ -11,8 +11,8 @@ times the steps. Target of the claim: 40 %.
 
 Verdict: reproduced at a batch size where rates by layer save at least 40 % of the steps to 88 % with an interval over 0.
 
-Usage: python benchmarks/claims/layer_rates.py [--batches 128 4096] [--seeds 5] [--blocks 3] [--epochs …] [--trials 5] [--arms …] [--keep FILE]
-[--small]. Prints one JSON line. What FILE holds is not trained again. `--small` tries it out in under a minute."""
+Usage: python benchmarks/claims/layer_rates.py [--batches 128 4096] [--seeds 5] [--blocks 3] [--epochs …] [--trials 5] [--arms …]
+[--keep FILE] [--small]. Prints one JSON line. What FILE holds is not trained again. `--small` tries it out in under a minute."""
 
 from __future__ import annotations
 
