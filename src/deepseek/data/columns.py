@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -29,8 +29,9 @@ def require_columns(wanted: Iterable[str], present: Iterable[str], *, what: str)
         ColumnError: One is missing; the message names those that are there and the one that was probably meant.
     """
     names = list(present)
+    known = set(names)
     for name in wanted:
-        if name not in names:
+        if name not in known:
             guess = closest(name, names)
             raise ColumnError(
                 f"{what} reads the column {name!r}, which is not in the table; its columns: {', '.join(names) or 'none'}",
@@ -52,6 +53,20 @@ def get_column(batch: pa.RecordBatch, name: str) -> pa.Array:
             hint=f"did you mean {guess!r}?" if guess else None,
         )
     return batch.column(index)
+
+
+def with_columns(batch: pa.RecordBatch, columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """Return a batch with other values in some of its columns, all at once: one after the other, each would cost a look at every column.
+
+    Args:
+        batch: The rows.
+        columns: By name, columns that are there; their types may change.
+    """
+    if not columns:
+        return batch
+    fields = [field.with_type(columns[field.name].type) if field.name in columns else field for field in batch.schema]
+    arrays = [columns.get(field.name, column) for field, column in zip(fields, batch.columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, metadata=batch.schema.metadata))
 
 
 def named_columns(column: str | None, columns: Sequence[str] | None, *, what: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.data.cleaning.base import Cleaner
-from deepseek.data.columns import get_column, is_text, parse_numbers, to_float64
+from deepseek.data.columns import get_column, is_text, parse_numbers, to_float64, with_columns
 from deepseek.data.spellings import Spellings, respell
 from deepseek.data.targets import TargetTransform, build_target
 from deepseek.data.threads import AtOnce, threads_here
@@ -231,15 +231,16 @@ class Preparation:
             DataError: The text in a column of numbers is none.
         """
         batch = respell(batch, self.spellings)
+        schema, changed = batch.schema, {}
         for name, kind in self.types.items():
-            place = batch.schema.get_field_index(name)
-            if place < 0 or batch.schema.field(place).type == kind:
+            place = schema.get_field_index(name)
+            if place < 0 or schema.field(place).type == kind:
                 continue
             column = as_type(batch.column(place), kind)
             if is_text(column.type) and self.schema[name].kind is Kind.NUMBER and name not in self.schema.target:
                 column = parse_numbers(column.cast(pa.string()), name)
-            batch = batch.set_column(place, batch.schema.field(place).with_type(column.type), column)
-        return batch
+            changed[name] = column
+        return with_columns(batch, changed)
 
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the arrays of rows of any origin, by input name; every row is kept.
