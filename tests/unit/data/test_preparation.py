@@ -320,6 +320,27 @@ def test_rows_of_other_types_are_prepared_as_those_of_training(tmp_path):
     assert preparation.target.apply(preparation.typed(other))["target"].tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("learned", "asked", "wanted"),
+    [
+        ([True, False, None], ["TRUE", " false ", "maybe", "1", ""], ["true", "false", None, "true", None]),
+        ([True, False, None], [1, 0, 2], ["true", "false", None]),
+        ([7, 8, 7], ["7.0", "008", "n/a"], ["7", "8", None]),
+        ([0.5, 8.0, 0.5], [".50", "8.00", "eight"], ["0.5", "8", None]),
+        (["1.50", "x", "x"], ["1.50", "1.5", "x"], ["1.50", None, "x"]),
+    ],
+)
+def test_one_value_that_is_none_of_the_type_changes_nothing_for_the_rows_around_it(learned, asked, wanted):
+    schema = Schema((Field("flag", Kind.CATEGORY), Field("y", Kind.CATEGORY)), ("y",))
+    rows = pa.table({"flag": learned, "y": ["a", "b", "a"]})
+    preparation = Preparation(schema, target="classes").fit(batches(rows))
+    known = ("", *preparation.transforms[0].vocabularies["flag"])
+    made = preparation.apply(pa.record_batch({"flag": asked}))["categories"][:, 0]
+    assert [known[code] or None for code in made] == wanted
+    alone = [preparation.apply(pa.record_batch({"flag": [one]}))["categories"][0, 0] for one in asked]
+    assert alone == made.tolist()
+
+
 def test_text_among_numbers_is_named():
     schema = Schema((Field("p", Kind.NUMBER),))
     preparation = Preparation(schema, clean=["missing"]).fit(batches(pa.table({"p": [1.0, 2.0]})))
