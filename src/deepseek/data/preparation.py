@@ -234,7 +234,7 @@ class Preparation:
         Raises:
             DataError: The text in a column of numbers is none.
         """
-        batch = respell(batch, self.spellings)
+        batch = self._respelled(batch)
         schema, changed = batch.schema, {}
         for name, kind in self.types.items():
             place = schema.get_field_index(name)
@@ -248,6 +248,19 @@ class Preparation:
                 column = parse_numbers(column.cast(pa.string()), name)
             changed[name] = column
         return with_columns(batch, changed)
+
+    def _respelled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows with values put right, in columns that hold text: in others no other spelling can stand."""
+        if not self.spellings:
+            return batch
+        texts = {}
+        for name in self.spellings:
+            place = batch.schema.get_field_index(name)
+            if place >= 0 and is_text(self.types.get(name, pa.null())):
+                texts[name] = as_type(batch.column(place), pa.string())
+        batch = with_columns(batch, texts)
+        held = {field.name for field in batch.schema if is_text(getattr(field.type, "value_type", field.type))}
+        return respell(batch, {name: meant for name, meant in self.spellings.items() if name in held})
 
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the arrays of rows of any origin, by input name; every row is kept.
