@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import numpy as np
@@ -339,6 +340,27 @@ def test_one_value_that_is_none_of_the_type_changes_nothing_for_the_rows_around_
     assert [known[code] or None for code in made] == wanted
     alone = [preparation.apply(pa.record_batch({"flag": [one]}))["categories"][0, 0] for one in asked]
     assert alone == made.tolist()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.date32(), pa.timestamp("s"), pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("us", "UTC"), pa.timestamp("us", "Asia/Tokyo")],
+)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["2024-03-01", "2024-04-01 00:00", None, "soon", "2024-03-01 10:00"],
+        pa.array([dt.date(2024, 3, 1), dt.date(2024, 4, 1), None, dt.date(2024, 5, 1), None]),
+        pa.array([dt.datetime(2024, 3, 1), dt.datetime(2024, 4, 1), None, dt.datetime(2024, 3, 1, 10), None], pa.timestamp("ns")),
+        pa.array([dt.datetime(2024, 3, 1), dt.datetime(2024, 4, 1), None, dt.datetime(2024, 5, 1), None], pa.timestamp("ms", "UTC")),
+    ],
+)
+def test_dates_that_are_names_are_the_same_in_every_type(kind, asked):
+    schema = Schema((Field("month", Kind.CATEGORY), Field("y", Kind.CATEGORY)), ("y",))
+    months = pa.array([dt.datetime(2024, 3, 1), dt.datetime(2024, 3, 1), dt.datetime(2024, 4, 1)], pa.timestamp("us")).cast(kind)
+    preparation = Preparation(schema, target="classes").fit(batches(pa.table({"month": months, "y": ["a", "b", "a"]})))
+    made = preparation.apply(pa.record_batch({"month": asked}))["categories"][:, 0]
+    assert made.tolist() == [1, 2, 0, 0, 0]
 
 
 def test_text_among_numbers_is_named():
