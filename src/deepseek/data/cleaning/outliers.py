@@ -118,6 +118,8 @@ class OutlierCleaner(Cleaner):
         return {name: as_float64(plain(batch.column(name))) for name in self._bounds}
 
     def _repaired(self, column: pa.Array, values: np.ndarray, bounds: tuple[float, float]) -> pa.Array:
+        if pa.types.is_null(column.type):
+            return column  # rows of production may lack a value throughout
         below, above = pa.array(values < bounds[0]), pa.array(values > bounds[1])
         if self.action == "null":
             return pc.if_else(pc.or_(below, above), pa.scalar(None, column.type), column)
