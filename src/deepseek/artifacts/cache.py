@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from deepseek.artifacts.files import fresh_folder, plain_disk_errors, read_json, sha256_json, write_json
 from deepseek.errors import BundleError
@@ -47,7 +48,7 @@ class StageCache:
             return target, True
         if stale:
             with plain_disk_errors(target):
-                shutil.rmtree(target)
+                _take_away(target)
         with fresh_folder(target) as folder:
             build(folder)
             # no wait for the disk: what a power cut leaves half written is not as it was built, and is built again
@@ -56,14 +57,24 @@ class StageCache:
         return target, False
 
 
+def _take_away(folder: Path) -> None:
+    """Delete a folder; another process that finds it not as it was built may do so at the same time."""
+    old = folder.with_name(f".{folder.name}.{uuid4().hex}")
+    try:
+        folder.rename(old)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(old)
+
+
 def _is_whole(folder: Path) -> bool:
     """Whether a kept result holds every file that was built, none of them changed."""
     try:
         read_json(folder / _KEY)
         built = read_json(folder / _FILES)
-    except BundleError:
+        present = _files(folder)
+    except (BundleError, FileNotFoundError):  # another process may be taking it away
         return False
-    present = _files(folder)
     return isinstance(built, dict) and all(present.get(name) == stamp for name, stamp in built.items())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -29,8 +29,9 @@ def require_columns(wanted: Iterable[str], present: Iterable[str], *, what: str)
         ColumnError: One is missing; the message names those that are there and the one that was probably meant.
     """
     names = list(present)
+    known = set(names)
     for name in wanted:
-        if name not in names:
+        if name not in known:
             guess = closest(name, names)
             raise ColumnError(
                 f"{what} reads the column {name!r}, which is not in the table; its columns: {', '.join(names) or 'none'}",
@@ -52,6 +53,20 @@ def get_column(batch: pa.RecordBatch, name: str) -> pa.Array:
             hint=f"did you mean {guess!r}?" if guess else None,
         )
     return batch.column(index)
+
+
+def with_columns(batch: pa.RecordBatch, columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """Return a batch with other values in some of its columns, all at once: one after the other, each would cost a look at every column.
+
+    Args:
+        batch: The rows.
+        columns: By name, columns that are there; their types may change.
+    """
+    if not columns:
+        return batch
+    fields = [field.with_type(columns[field.name].type) if field.name in columns else field for field in batch.schema]
+    arrays = [columns.get(field.name, column) for field, column in zip(fields, batch.columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, metadata=batch.schema.metadata))
 
 
 def named_columns(column: str | None, columns: Sequence[str] | None, *, what: str) -> tuple[str, ...]:
@@ -188,8 +203,9 @@ def infinite(batch: pa.RecordBatch, names: Sequence[str], values: np.ndarray) ->
 def spell(column: pa.Array, name: str) -> tuple[list[str | None], np.ndarray]:
     """Return a column's different values as text, and each row's index into them (-1 where it is null).
 
-    Whole numbers are spelled without a point whatever their type (`1` in a text file, as an integer or as 1.0), booleans `true` and
-    `false`; text is taken as it is. The cost a value is paid once for each different value of the batch.
+    Whole numbers are spelled without a point whatever their type (`1` in a text file, as an integer or as 1.0), fractions with the fewest
+    digits that their own width needs (`0.1` of 32 bits as of 64), booleans `true` and `false`; text is taken as it is. The cost a value is
+    paid once for each different value of the batch.
 
     Raises:
         ColumnError: The column holds lists or other values that have no spelling.
@@ -201,7 +217,8 @@ def spell(column: pa.Array, name: str) -> tuple[list[str | None], np.ndarray]:
         encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
         values = encoded.dictionary
         if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
-            texts = [_spell_number(value) for value in values.cast(pa.float64()).to_pylist()]
+            narrow = np.float32 if pa.types.is_float32(values.type) else None
+            texts = [_spell_number(value, narrow) for value in values.cast(pa.float64()).to_pylist()]
         else:
             texts = (values if pa.types.is_string(values.type) else values.cast(pa.string())).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -210,10 +227,12 @@ def spell(column: pa.Array, name: str) -> tuple[list[str | None], np.ndarray]:
     return texts, indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _spell_number(value: float | None) -> str | None:
+def _spell_number(value: float | None, narrow: type[np.float32] | None) -> str | None:
     if value is None or not np.isfinite(value):
         return None
-    return str(int(value)) if value == int(value) and abs(value) < EXACT else repr(value)
+    if value == int(value) and abs(value) < EXACT:
+        return str(int(value))
+    return repr(value if narrow is None else float(str(narrow(value))))
 
 
 def look_up(column: pa.Array, name: str, codes: dict[str, int], *, unknown: int) -> np.ndarray:

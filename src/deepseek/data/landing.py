@@ -8,6 +8,7 @@ check and, unless the recipe says `drop`, written to `rejects/` with the reason.
 from __future__ import annotations
 
 import mmap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 
 from deepseek.artifacts.files import plain_disk_errors, read_json, sync_file, write_json
 from deepseek.data.checks.base import Check
-from deepseek.data.columns import require_columns
+from deepseek.data.columns import require_columns, with_columns
 from deepseek.data.rejects import CheckCount, Inspection, RejectsFile, check_name, reject_malformed
 from deepseek.data.sources.base import DEFAULT_BATCH_ROWS, Source, rooted
 from deepseek.errors import CheckError, ColumnError, DataError
@@ -336,7 +337,7 @@ def _limited(source: Source, schema: pa.Schema, max_rows: int | None) -> Iterato
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    doubled = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if doubled:
         raise ColumnError(f"the table has more than one column named {', '.join(map(repr, doubled))}", hint="rename one of them")
     # An Arrow file holds one dictionary a column, and batches from several files have several; plain values cost disk, not memory.
@@ -346,11 +347,11 @@ def _plain_schema(schema: pa.Schema) -> pa.Schema:
 
 def _without_nan(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return a batch with NaN as null: for some libraries it is a missing value and for others a number; past here it is the one."""
-    for place, column in enumerate(batch.columns):
+    known = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_floating(column.type) and pc.any(absent := pc.is_nan(column)).as_py():
-            known = pc.if_else(absent, pa.scalar(None, column.type), column)
-            batch = batch.set_column(place, batch.schema.field(place), known)
-    return batch
+            known[name] = pc.if_else(absent, pa.scalar(None, column.type), column)
+    return with_columns(batch, known)
 
 
 def _refuse_losses(counts: LandingCounts, max_rejected: float, rejects: Path) -> None:

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from deepseek.data.cleaning.base import Cleaner
-from deepseek.data.columns import get_column, is_text, parse_numbers, to_float64
+from deepseek.data.columns import get_column, is_text, parse_numbers, to_float64, with_columns
 from deepseek.data.spellings import Spellings, respell
 from deepseek.data.targets import TargetTransform, build_target
 from deepseek.data.threads import AtOnce, threads_here
 from deepseek.data.transforms import Array, InputSpec, Transform, group_fields
-from deepseek.data.types import as_type, named_type, type_name
+from deepseek.data.types import as_type, named_type, spelled_as, type_name
 from deepseek.data.unknown_categories import Unknown
 from deepseek.errors import DataError, InputError, RowError, rows_counted
 from deepseek.fields import Field, Kind, Schema
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _SENSES = frozenset({Kind.TEXT, Kind.IMAGE, Kind.VOLUME, Kind.AUDIO})
 """Kinds whose absence a network meets as such, without a median or a code in its place."""
+_NAMED = frozenset({Kind.CATEGORY, Kind.BINARY})
+"""Kinds of which a value is a name."""
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 """Gives the training rows from their beginning, in the same order each time it is called."""
 
@@ -94,6 +96,7 @@ class Preparation:
         spellings: Spellings | None = None,
     ) -> None:
         self.schema = schema
+        self._kinds = {field.name: field.kind for field in schema}
         self.spellings = {name: dict(meant) for name, meant in (spellings or {}).items()}
         self.weight = weight
         if weight is not None:
@@ -225,21 +228,39 @@ class Preparation:
     def typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return rows of any origin with the types of training, where no value changes by that; text that is to be numbers is read.
 
+        Where a column of names has a value that is none of its type, the others are spelled as those of training all the same.
         Values whose other spelling is meant (`spellings`) are put right first.
 
         Raises:
             DataError: The text in a column of numbers is none.
         """
-        batch = respell(batch, self.spellings)
+        batch = self._respelled(batch)
+        schema, changed = batch.schema, {}
         for name, kind in self.types.items():
-            place = batch.schema.get_field_index(name)
-            if place < 0 or batch.schema.field(place).type == kind:
+            place = schema.get_field_index(name)
+            if place < 0 or schema.field(place).type == kind:
                 continue
-            column = as_type(batch.column(place), kind)
-            if is_text(column.type) and self.schema[name].kind is Kind.NUMBER and name not in self.schema.target:
+            given = batch.column(place)
+            column = as_type(given, kind)
+            if column is given and self._kinds[name] in _NAMED:
+                column = spelled_as(given, kind, name)
+            if is_text(column.type) and self._kinds[name] is Kind.NUMBER and name not in self.schema.target:
                 column = parse_numbers(column.cast(pa.string()), name)
-            batch = batch.set_column(place, batch.schema.field(place).with_type(column.type), column)
-        return batch
+            changed[name] = column
+        return with_columns(batch, changed)
+
+    def _respelled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows with values put right, in columns that hold text: in others no other spelling can stand."""
+        if not self.spellings:
+            return batch
+        texts = {}
+        for name in self.spellings:
+            place = batch.schema.get_field_index(name)
+            if place >= 0 and is_text(self.types.get(name, pa.null())):
+                texts[name] = as_type(batch.column(place), pa.string())
+        batch = with_columns(batch, texts)
+        held = {field.name for field in batch.schema if is_text(getattr(field.type, "value_type", field.type))}
+        return respell(batch, {name: meant for name, meant in self.spellings.items() if name in held})
 
     def apply(self, batch: pa.RecordBatch) -> dict[str, Array]:
         """Return the arrays of rows of any origin, by input name; every row is kept.

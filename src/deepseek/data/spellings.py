@@ -57,6 +57,11 @@ class RespelledSource(Source):
         self._source, self._spellings = source, spellings
 
     @property
+    def origin(self) -> Source:
+        """The source itself, whose values are put right."""
+        return self._source
+
+    @property
     def root(self) -> Path | None:
         """The folder that paths in its columns are relative to."""
         return self._source.root

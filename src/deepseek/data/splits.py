@@ -280,9 +280,15 @@ def _class_codes(column: pa.ChunkedArray, *, any_count: bool = False) -> np.ndar
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:
-    encoded = column.dictionary_encode(null_encoding="encode").unify_dictionaries()
-    codes = [np.asarray(chunk.indices.to_numpy(zero_copy_only=False), dtype=np.int32) for chunk in encoded.chunks]
-    return np.concatenate(codes) if codes else np.empty(0, dtype=np.int32)
+    """Return each row's value as a code from 0, in the order of first appearance, a missing one being a value like any other."""
+    encoded = column.dictionary_encode().unify_dictionaries()  # Arrow unifies none that holds a missing value
+    codes = np.concatenate([np.empty(0, dtype=np.int32), *(chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks)])
+    absent = np.flatnonzero(codes < 0)
+    if len(absent):
+        before = int(codes[: absent[0]].max(initial=-1)) + 1
+        codes[codes >= before] += 1
+        codes[absent] = before
+    return codes.astype(np.int32, copy=False)
 
 
 def _label_sets(column: pa.ChunkedArray) -> np.ndarray:

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepseek.data.columns import EXACT, is_number, is_text, plain
+from deepseek.data.columns import EXACT, is_number, is_text, plain, spell
+from deepseek.data.timestamps import read_timestamps
 
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 _TRUE, _FALSE = pa.array(["true", "1"]), pa.array(["false", "0"])
@@ -62,6 +63,49 @@ def as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
         return _as_number(values, kind)
     except pa.ArrowInvalid:
         return column
+
+
+def spelled_as(column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
+    """Return a column that `as_type` left as it was, each value for itself as text: spelled as those of the type of training are.
+
+    So a single value that is none of that type changes nothing for the rows around it. What cannot be read as the type stays as it stands.
+
+    Args:
+        column: Text; numbers where there were booleans; points in time where there were such of another type. Any other column is returned
+            as it is.
+        kind: The type of training.
+        name: The column's name, for messages.
+
+    Example:
+        >>> spelled_as(pa.array(["True", "maybe", "0"]), pa.bool_(), "member").to_pylist()
+        ['true', 'maybe', 'false']
+    """
+    values = plain(column) if not isinstance(column, pa.ExtensionArray) else column
+    if _is_moment(kind):
+        return _spelled_moments(values, kind) if is_text(values.type) or _is_moment(values.type) else column
+    apart = is_text(values.type) or (is_number(values.type) and pa.types.is_boolean(kind))
+    if not apart or is_text(kind) or not _is_plain(kind):
+        return column
+    texts, rows = spell(values, name)
+    words = pa.array([None if text is None else _spelled_as(text, kind) for text in texts], pa.string())
+    return words.take(pa.array(rows, mask=rows < 0))
+
+
+def _is_moment(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+
+
+def _spelled_moments(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    read = read_timestamps(values)
+    made = read.cast(kind, safe=False)
+    same = pc.equal(made.cast(read.type, safe=False), read)
+    words = pc.if_else(same, made.cast(pa.string()), pa.scalar(None, pa.string()))
+    return pc.coalesce(words, values.cast(pa.string()))
+
+
+def _spelled_as(text: str, kind: pa.DataType) -> str | None:
+    read = as_type(pa.array([text]), kind)
+    return text if is_text(read.type) else next(iter(spell(read.drop_null(), "")[0]), None)
 
 
 def _is_plain(kind: pa.DataType) -> bool:

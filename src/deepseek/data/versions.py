@@ -12,6 +12,7 @@ from deepseek.artifacts.files import sha256_file, sha256_json
 from deepseek.data.landing import LandedTable
 from deepseek.data.sources.base import DEFINITIONS, Source
 from deepseek.data.sources.files import FileSource
+from deepseek.data.spellings import RespelledSource
 from deepseek.data.splits import split_counts
 
 
@@ -29,6 +30,7 @@ def manifest(source: Source, landed: LandedTable, *, split: np.ndarray | None = 
         found), `split` (rows of each part), and `features`, the definitions by which a source makes its columns, where it does.
     """
     columns = {field.name: str(field.type) for field in landed.schema}
+    source = source.origin if isinstance(source, RespelledSource) else source
     definitions = source.definitions()
     return {
         **({} if definitions is None else {DEFINITIONS: definitions}),

@@ -209,7 +209,7 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
             check_array(array, ensure_all_finite="allow-nan", input_name="X", estimator=self)
         if reset:
             self._columns = _places(array.shape[1])
-        table = matrix_table(array, self._columns)
+        table = matrix_table(array, self._columns, texts=() if reset else {*self._columns} - {*self._numbers})
         if reset:
             self._numbers = [field.name for field in table.schema if field.type != pa.string()]
         return table

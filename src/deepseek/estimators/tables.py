@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,22 +39,38 @@ def frame_table(x: Any) -> tuple[pa.Table, bool]:
     return pa.Table.from_batches(source.read(), source.schema()), named
 
 
-def matrix_table(x: np.ndarray, names: list[str]) -> pa.Table:
+def matrix_table(x: np.ndarray, names: list[str], *, texts: Collection[str] = ()) -> pa.Table:
     """Return a matrix's columns: numbers, or texts where a column of objects or texts holds anything that is no number.
+
+    Args:
+        x: The matrix.
+        names: Its columns' names.
+        texts: The columns that were texts in `fit`, and are so again, whatever these rows hold: `01` is not 1.
 
     Raises:
         TypeError: A value is neither text nor number.
     """
     plain = x.dtype.kind in "biuf"
-    return pa.table({name: x[:, place] if plain else _column(x[:, place]) for place, name in enumerate(names)})
+    return pa.table({name: x[:, place] if plain else _column(x[:, place], is_text=name in texts) for place, name in enumerate(names)})
 
 
-def _column(values: np.ndarray) -> pa.Array:
+def _column(values: np.ndarray, *, is_text: bool) -> pa.Array:
+    numbers = None if is_text else _numbers(values)
+    if numbers is not None:
+        return pa.array(numbers)
+    texts = (None if value is None or value != value else _text(value) for value in values.tolist())  # noqa: PLR0124 (NaN)
+    return pa.array(texts, pa.string())
+
+
+def _numbers(values: np.ndarray) -> np.ndarray | None:
     try:
-        return pa.array(values.astype(np.float64))
+        return values.astype(np.float64)
     except ValueError:
-        texts = (None if value is None or value != value else str(value) for value in values.tolist())  # noqa: PLR0124 (NaN)
-        return pa.array(texts, pa.string())
+        return None
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def unused_name(wanted: str, taken: list[str]) -> str:

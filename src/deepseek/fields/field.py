@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -74,8 +75,8 @@ class Schema:
     target: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [field.name for field in self.fields]
-        doubled = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(field.name for field in self.fields)
+        doubled = sorted(name for name, count in counts.items() if count > 1)
         if doubled:
             raise ColumnError(f"the table has more than one column named {', '.join(map(repr, doubled))}", hint="rename one of them")
         for name in self.target:

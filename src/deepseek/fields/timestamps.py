@@ -25,6 +25,11 @@ FORMS = (ISO, *(date + time for date, time in product(_DATES, _TIMES)), COMPACT,
 _NAIVE = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _AWARE = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
 _PLAUSIBLE = r"^\s*[0-9A-Za-z][0-9A-Za-z./:,+ -]{6,33}[0-9A-Za-z]\s*$"
+_WORDS = (
+    r"(?i)^(?:[^a-z]|[tz]|[ap]m|jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:tember)?|"
+    r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)*$"
+)
+"""What a text may hold of letters in any form; each form that is tried costs some tenths of a millisecond, and there are many."""
 _FIRST = 100
 
 
@@ -41,7 +46,7 @@ def forms_of(texts: pa.Array) -> tuple[str, ...]:
         (('%d/%m/%Y', '%m/%d/%Y'), ('%d/%m/%Y',))
     """
     known = _known(texts).drop_null()
-    if not len(known) or not pc.all(pc.match_substring_regex(known, _PLAUSIBLE)).as_py():
+    if not len(known) or not all(pc.all(pc.match_substring_regex(known, one)).as_py() for one in (_PLAUSIBLE, _WORDS)):
         return ()
     likely = tuple(form for form in FORMS if read_text(known.slice(0, _FIRST), form).null_count == 0)
     return tuple(form for form in likely if read_text(known, form).null_count == 0) if len(known) > _FIRST else likely

@@ -23,6 +23,7 @@ from deepseek.data.unknown_categories import Unknown
 from deepseek.data.whole_pictures import cut_rows, whole_rows
 from deepseek.data.windows.making import windows_of
 from deepseek.data.windows.preparation import WindowPreparation
+from deepseek.data.windows.tables import long_table
 from deepseek.errors import DataError, InputError, UnknownNameError, rows_counted
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.torch import TorchBackend
@@ -50,7 +51,10 @@ def measure_source(backend: Backend, task: Task, preparation: Preparation, *, so
     """
     source = source.as_text(preparation.text_columns)
     _require_target(preparation, source.schema().names)
-    return measure_batches(backend, task, preparation, tables=rooted_batches(source.read(batch_rows=_BATCH_ROWS), source.root))
+    needed = dict.fromkeys((*preparation.columns, *preparation.schema.target, *filter(None, (preparation.weight,))))
+    require_columns(needed, source.schema().names, what="the model")
+    rows = source.read(columns=list(needed), batch_rows=_BATCH_ROWS)
+    return measure_batches(backend, task, preparation, tables=rooted_batches(rows, source.root))
 
 
 def measure_batches(backend: Backend, task: Task, preparation: Preparation, *, tables: Iterator[pa.RecordBatch]) -> dict[str, Any]:
@@ -125,10 +129,8 @@ def measure_windows(backend: Backend, task: Task, preparation: WindowPreparation
         DataError: There is no whole window.
     """
     source = source.as_text(preparation.text_columns)
-    rules, schema = preparation.rules, source.schema()
-    require_columns((rules.time, *rules.series, *rules.inputs), schema.names, what="a forecast")
     unknown = Unknown()
-    windows = windows_of(pa.Table.from_batches(source.read(), schema), preparation.watched(unknown))
+    windows = windows_of(long_table(source, preparation.rules), preparation.watched(unknown))
     batches = (
         windows.take(np.arange(start, min(start + _BATCH_WINDOWS, len(windows)))) for start in range(0, len(windows), _BATCH_WINDOWS)
     )

@@ -19,7 +19,7 @@ from deepseek.data.sources import open_source
 from deepseek.data.sources.base import rooted_batches
 from deepseek.data.targets import require_plain
 from deepseek.data.windows.preparation import WindowPreparation
-from deepseek.data.windows.tables import LatestWindows, is_long
+from deepseek.data.windows.tables import LatestWindows, is_long, long_table
 from deepseek.errors import OF_BATCH, ColumnError, InputError, closest, rows_counted
 from deepseek.inference.backends.base import Backend
 from deepseek.inference.backends.choice import AUTO, MEASURED, SERVED, open_backend
@@ -262,7 +262,7 @@ class Predictor:
     def _forecast(self, source: Source, preparation: Preparation, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Answer the steps that follow each series of a long table, which is held in memory."""
         assert isinstance(preparation, WindowPreparation)
-        latest = LatestWindows(pa.Table.from_batches(source.read(), source.schema()), preparation)
+        latest = LatestWindows(long_table(source, preparation.rules), preparation)
         for said in latest.warnings:
             progress.warn(said)
         for start in range(0, len(latest), batch_rows):

@@ -68,7 +68,7 @@ def _one_dimension(given: Any, columns: Sequence[str]) -> Any:
             "the rows are given as an array of one dimension", hint="give one row as row[None, :], a column as column[:, None]"
         )
     if _is_row(given, columns):
-        return [given.to_dict()]
+        return [{str(name): value for name, value in given.to_dict().items()}]
     if len(columns) == 1:
         return given.to_frame(columns[0])
     what = f"the Series {given.name!r} is neither a row nor the model's only column"
@@ -76,7 +76,12 @@ def _one_dimension(given: Any, columns: Sequence[str]) -> Any:
 
 
 def _is_row(series: Any, columns: Sequence[str]) -> bool:
-    return set(columns) <= set(getattr(series, "index", ()))
+    return set(columns) <= _names(getattr(series, "index", ()))
+
+
+def _names(names: Iterable[Any]) -> set[str]:
+    """Return the names of pandas as a table has them: numbers as text."""
+    return set(map(str, names))
 
 
 def _has_no_names(given: Any) -> bool:
@@ -87,7 +92,9 @@ def _has_no_names(given: Any) -> bool:
 
 
 def _by_place(given: Any, columns: Sequence[str]) -> Any:
-    """Return a matrix for a model that was trained on one."""
+    """Return a matrix for a model that was trained on one, a numbered frame as it is for a model that was trained on such a one."""
+    if set(columns) <= _names(getattr(given, "columns", ())):
+        return given
     matrix = np.asarray(given)
     if all(re.fullmatch(r"x\d+", name) for name in columns):
         return matrix

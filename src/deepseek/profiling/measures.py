@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from deepseek.data.columns import as_float64, is_text, missing, plain, spell
 from deepseek.data.sources.base import ROOT_KEY
+from deepseek.data.timestamps import holds_numbers, unit_of
 from deepseek.data.transforms.timestamp import parse_times
 from deepseek.errors import ColumnError
 from deepseek.fields import Kind
@@ -236,6 +237,8 @@ class TimeMeasure(Measure):
             self.form = next(iter(forms_of(whole.slice(0, 2_000))), ISO)
         elif pa.types.is_integer(sample.type) and is_compact(whole):
             self.form = COMPACT
+        elif holds_numbers(sample.type):
+            self.form = unit_of(as_float64(whole))
         self._low, self._high, self._unreadable = np.iinfo(np.int64).max, np.iinfo(np.int64).min, 0
         self._days = np.empty(0, dtype=np.int64)
         moments = self.moments(whole)

@@ -1,6 +1,9 @@
+import shutil
+
 import pytest
 
 from deepseek.artifacts import StageCache, read_json
+from deepseek.artifacts import cache as cache_module
 
 
 def test_a_stage_is_built_once_for_each_key(tmp_path):
@@ -51,3 +54,21 @@ def test_a_result_that_is_not_as_it_was_built_is_built_again(tmp_path, damage):
     assert (again, found, len(built)) == (folder, False, 2)
     assert (folder / "part" / "result").read_text() == "42"
     assert cache.folder("prepared", {"data": "a"}, build)[1]
+
+
+def test_several_processes_may_find_a_result_damaged_at_once(tmp_path, monkeypatch):
+    """Trials of a search begin together: all of them find what a power cut has left, and one is the first to take it away."""
+    stages = StageCache(tmp_path)
+    folder, _ = stages.folder("prepared", {"data": "a"}, lambda folder: (folder / "result").write_text("42"))
+    (folder / "result").unlink()
+    looked = cache_module._is_whole
+
+    def after_another_process(folder):
+        whole = looked(folder)
+        shutil.rmtree(folder)
+        return whole
+
+    monkeypatch.setattr(cache_module, "_is_whole", after_another_process)
+    again, found = stages.folder("prepared", {"data": "a"}, lambda folder: (folder / "result").write_text("43"))
+    assert (again, found, (again / "result").read_text()) == (folder, False, "43")
+    assert [path.name for path in (tmp_path / "prepared").iterdir()] == [folder.name]

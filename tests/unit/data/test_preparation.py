@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import numpy as np
@@ -318,6 +319,48 @@ def test_rows_of_other_types_are_prepared_as_those_of_training(tmp_path):
     preparation.watched(unknown).apply(other)
     assert len(unknown.warnings("rows")) == 1
     assert preparation.target.apply(preparation.typed(other))["target"].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("learned", "asked", "wanted"),
+    [
+        ([True, False, None], ["TRUE", " false ", "maybe", "1", ""], ["true", "false", None, "true", None]),
+        ([True, False, None], [1, 0, 2], ["true", "false", None]),
+        ([7, 8, 7], ["7.0", "008", "n/a"], ["7", "8", None]),
+        ([0.5, 8.0, 0.5], [".50", "8.00", "eight"], ["0.5", "8", None]),
+        (["1.50", "x", "x"], ["1.50", "1.5", "x"], ["1.50", None, "x"]),
+    ],
+)
+def test_one_value_that_is_none_of_the_type_changes_nothing_for_the_rows_around_it(learned, asked, wanted):
+    schema = Schema((Field("flag", Kind.CATEGORY), Field("y", Kind.CATEGORY)), ("y",))
+    rows = pa.table({"flag": learned, "y": ["a", "b", "a"]})
+    preparation = Preparation(schema, target="classes").fit(batches(rows))
+    known = ("", *preparation.transforms[0].vocabularies["flag"])
+    made = preparation.apply(pa.record_batch({"flag": asked}))["categories"][:, 0]
+    assert [known[code] or None for code in made] == wanted
+    alone = [preparation.apply(pa.record_batch({"flag": [one]}))["categories"][0, 0] for one in asked]
+    assert alone == made.tolist()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.date32(), pa.timestamp("s"), pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("us", "UTC"), pa.timestamp("us", "Asia/Tokyo")],
+)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["2024-03-01", "2024-04-01 00:00", None, "soon", "2024-03-01 10:00"],
+        pa.array([dt.date(2024, 3, 1), dt.date(2024, 4, 1), None, dt.date(2024, 5, 1), None]),
+        pa.array([dt.datetime(2024, 3, 1), dt.datetime(2024, 4, 1), None, dt.datetime(2024, 3, 1, 10), None], pa.timestamp("ns")),
+        pa.array([dt.datetime(2024, 3, 1), dt.datetime(2024, 4, 1), None, dt.datetime(2024, 5, 1), None], pa.timestamp("ms", "UTC")),
+    ],
+)
+def test_dates_that_are_names_are_the_same_in_every_type(kind, asked):
+    schema = Schema((Field("month", Kind.CATEGORY), Field("y", Kind.CATEGORY)), ("y",))
+    months = pa.array([dt.datetime(2024, 3, 1), dt.datetime(2024, 3, 1), dt.datetime(2024, 4, 1)], pa.timestamp("us")).cast(kind)
+    preparation = Preparation(schema, target="classes").fit(batches(pa.table({"month": months, "y": ["a", "b", "a"]})))
+    made = preparation.apply(pa.record_batch({"month": asked}))["categories"][:, 0]
+    assert made.tolist() == [1, 2, 0, 0, 0]
 
 
 def test_text_among_numbers_is_named():

@@ -4,9 +4,11 @@ import pyarrow as pa
 import pytest
 
 import deepseek
+from deepseek.data.preparation import Preparation
 from deepseek.data.sources import open_source
 from deepseek.data.spellings import RespelledSource, respell
 from deepseek.errors import ColumnError, DataError, UnknownNameError
+from deepseek.fields import Field, Kind, Schema
 
 SPELLINGS = {"plan": {"PRO": "pro", "Pro": "pro"}}
 
@@ -30,6 +32,27 @@ def test_a_source_reads_and_describes_itself_alike():
     (batch,) = source.read()
     assert batch.schema.types == source.schema().types
     assert batch.column(0).to_pylist() == ["pro", "free"]
+
+
+@pytest.mark.parametrize(
+    ("column", "asked", "wanted"),
+    [
+        ("plan", pa.array([float("nan"), float("nan")]), [0, 0]),  # what pandas makes of a column of which nothing is known
+        ("plan", pa.array(["Pro", None]), [1, 0]),
+        ("code", pa.array([7, 8]), [1, 2]),
+        ("price", pa.array([1.5, 2.5]), [1.5, 2.5]),
+    ],
+)
+def test_rows_without_a_text_where_training_had_other_spellings_are_prepared(column, asked, wanted):
+    rows = {"plan": ["pro", "pro", "free"], "code": ["seven", "seven", "8"], "price": ["1", "2", ""]}
+    kinds = {"plan": Kind.CATEGORY, "code": Kind.CATEGORY, "price": Kind.NUMBER}
+    meant = {"plan": {"Pro": "pro"}, "code": {"7": "seven"}, "price": {"n/a": ""}}
+    preparation = Preparation(Schema(tuple(Field(name, kind) for name, kind in kinds.items())), spellings=meant)
+    preparation.fit(lambda: iter(pa.table(rows).to_batches()))
+    other = pa.record_batch({name: asked if name == column else values[:2] for name, values in rows.items()})
+    arrays = preparation.apply(other)
+    made = arrays["numbers"][:, 0] if column == "price" else arrays["categories"][:, list(rows).index(column)]
+    assert made.tolist() == wanted
 
 
 def table(rows, *, dotted):

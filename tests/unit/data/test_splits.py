@@ -217,3 +217,13 @@ def test_parts_are_numbered_beyond_a_byte(parts):
     shares = [1 / parts] * parts
     for dealt in (deal(strata, shares, 0), deal_labels(labels, shares, 0), deal_groups(np.arange(parts * 3), shares, 0)):
         assert np.bincount(dealt, minlength=parts).tolist() == [3] * parts
+
+
+@pytest.mark.parametrize("stratify", [None, True])
+def test_rows_without_a_target_may_stand_in_several_blocks_of_a_table(stratify):
+    values = ["a", None, "b", "a"] * 25
+    parts = split(Table(y=values), target=("y",), stratify=stratify)
+    whole = Table(y=values)
+    whole.column = whole._table.column  # in one block
+    assert (parts == split(whole, target=("y",), stratify=stratify)).all()
+    assert split_counts(parts) == {"train": 70, "validation": 15, "test": 15}

@@ -9,6 +9,7 @@ import pytest
 from deepseek.data.checks.range import RangeCheck
 from deepseek.data.landing import land
 from deepseek.data.sources.base import Source
+from deepseek.data.spellings import RespelledSource
 from deepseek.data.versions import compare, manifest
 
 
@@ -92,3 +93,12 @@ def test_columns_checks_and_content_without_files():
         "the check 's' was added",
         "the check 'r' was removed",
     ]
+
+
+def test_the_files_behind_other_spellings_are_named_too(files):
+    source = Lines(files / "a.txt", files / "b.txt")
+    source.revision = "4f3c2b1"
+    landed = land(source, [], files / "landed")
+    respelled = RespelledSource(source, {"plan": {"Pro": "pro"}})
+    assert manifest(respelled, landed) == manifest(source, landed)
+    assert [file["size_bytes"] for file in manifest(respelled, landed)["files"]] == [7, 2]

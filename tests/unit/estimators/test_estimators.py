@@ -235,3 +235,14 @@ def test_targets_of_one_name_stay_two():
     inputs = pd.DataFrame(x, columns=["a", "b", "c"])
     clashing = pd.DataFrame(np.column_stack([x[:, 0], y]), columns=["a", "a_"])  # the first becomes a_, as the second is called
     assert DeepSeekRegressor(**FEW).fit(inputs, clashing).predict(inputs).shape == (60, 2)
+
+
+def test_texts_of_a_matrix_stay_texts_whatever_else_is_asked_with_them():
+    """Alone, `01` could be read as a number; beside `x` it could not, and is a category."""
+    codes = np.array(["01", "02", "x"] * 20, dtype=object)
+    x = np.column_stack([codes, np.arange(60.0) % 7]).astype(object)
+    model = DeepSeekClassifier(**FEW).fit(x, codes == "01")
+    together = model.predict_proba(x[:6])
+    assert not np.allclose(together[0], together[2])
+    for row in range(6):
+        np.testing.assert_allclose(model.predict_proba(x[row : row + 1])[0], together[row], atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 
 from deepseek.data.columns import to_float64
 from deepseek.errors import DataError, UnknownNameError
-from deepseek.fields import Field, Kind, infer_kind, infer_schema, leak_suspects, profile, target_kind
+from deepseek.fields import Field, Kind, infer_kind, infer_schema, leak_suspects, profile, target_kind, timestamps
 
 RNG = np.random.default_rng(0)
 TEXTS = [f"this is sentence number {i} of a long text" for i in range(50)]
@@ -152,3 +152,17 @@ def test_text_is_a_number_only_where_it_can_be_read_as_one(text, kind):
     else:
         with pytest.raises(DataError):
             to_float64(column.combine_chunks(), "p")
+
+
+def test_texts_with_letters_that_no_date_has_are_not_tried_as_dates(monkeypatch):
+    """Every form that is tried costs as much as the whole look at a column of numbers, and tables have thousands of columns of codes."""
+    read = timestamps.read_text
+    tried = []
+    monkeypatch.setattr(timestamps, "read_text", lambda texts, form=timestamps.ISO: tried.append(form) or read(texts, form))
+    codes = pa.chunked_array([[f"id{number}-2024-01" for number in range(50)]])
+    assert infer_kind(codes, "code")[0] is Kind.ID
+    assert tried == []
+    for text in ("2024-01-31T10:00:00Z", "Jan 31, 2024 10:00 PM", "31 september 2024", "20240131T100000"):
+        timestamps.forms_of(pa.array([text]))
+        assert tried
+        tried.clear()

@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetDict
 from PIL import Image
 
 import deepseek
+from deepseek.data.sources.memory import MemorySource
 from deepseek.errors import ColumnError, DataError, InputError
 
 FEW = ["train.max_steps=2", "train.precision=fp32"]
@@ -144,3 +145,33 @@ def test_files_are_answered_by_name(photos, tmp_path):
     assert np.allclose(np.asarray(predictor.predict({"image": images})["probability_dog"]), answers.probability_dog, atol=1e-6)
     with pytest.raises(DataError):
         predictor.predict(flat / "absent.png")
+
+
+def test_a_model_of_a_frame_with_numbered_columns_takes_such_frames(tmp_path):
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.normal(size=(60, 3)))
+    table["y"] = np.where(table[0] > 0, "yes", "no")
+    predictor = deepseek.load(deepseek.train(table, target="y", out=tmp_path, overrides=FEW, progress=False))
+    expected = predictor.predict(table).probability_yes
+    assert predictor.predict(table[[2, 0, 1]]).probability_yes.equals(expected)
+    assert predictor.predict(table.iloc[3]).probability_yes.iloc[0] == pytest.approx(expected[3], abs=1e-6)
+    with pytest.raises(ColumnError, match="have no names; the model needs '0', '1', '2'"):
+        predictor.predict(table[[0, 1]])
+
+
+def test_only_the_columns_that_are_needed_are_read(run, table, monkeypatch):
+    """A file may hold pictures beside the columns that the model was trained on."""
+    asked = []
+    read = MemorySource.read
+
+    def recorded(self, *, columns=None, **given):
+        asked.append(columns)
+        return read(self, columns=columns, **given)
+
+    predictor = deepseek.load(run)
+    expected = predictor.evaluate(table)
+    monkeypatch.setattr(MemorySource, "read", recorded)
+    wide = table.assign(photo=[b"no photo"] * len(table))[["photo", "churned", "plan", "age"]]
+    assert predictor.evaluate(wide) == expected
+    predictor.predict(wide)
+    assert [set(columns) for columns in asked] == [{"age", "plan", "churned"}, {"age", "plan"}]

@@ -98,6 +98,8 @@ class RangeCheck(Check):
                 f"the check range reads the column {self.column!r}, which holds {values.type} where numbers are needed",
                 hint="bounds of a column of timestamps are written as text: min: '2024-01-31'",
             )
+        if pa.types.is_uint64(values.type):  # Arrow compares none of 64 bits with a signed bound, and no bound is larger than this
+            return pc.min_element_wise(values, pa.scalar(2**63 - 1, pa.uint64()), skip_nulls=False).cast(pa.int64())
         return values
 
     def _kind(self) -> pa.DataType:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from deepseek.data.cleaning.base import Cleaner
 from deepseek.data.cleaning.selection import choose_columns
-from deepseek.data.columns import as_float64, is_number, missing, plain, require_columns
+from deepseek.data.columns import as_float64, is_number, missing, plain, require_columns, with_columns
 from deepseek.errors import ColumnError, DataError, InputError
 from deepseek.fields import Field, Kind, Schema
 from deepseek.statistics import Moments, QuantileSample, TopCounts
@@ -120,15 +120,17 @@ class MissingCleaner(Cleaner):
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the batch with its missing values filled and the indicators added."""
         require_columns(self._treated, batch.schema.names, what=_WHAT)
+        filled, holes = {}, {}
         for name in self._treated:
             values = plain(batch.column(name))
             absent = pa.array(missing(values))
-            place = batch.schema.get_field_index(name)
-            filled = self._forward(name, values, absent) if self.strategy == "forward_fill" else self._filled(name, values, absent)
-            batch = batch.set_column(place, name, filled)
+            filled[name] = self._forward(name, values, absent) if self.strategy == "forward_fill" else self._filled(name, values, absent)
             if self.indicator:
-                batch = batch.append_column(pa.field(f"{name}_missing", pa.bool_(), nullable=False), absent)
-        return batch
+                holes[f"{name}_missing"] = absent
+        batch = with_columns(batch, filled)
+        fields = [pa.field(name, pa.bool_(), nullable=False) for name in holes]
+        schema = pa.schema([*batch.schema, *fields], metadata=batch.schema.metadata)
+        return pa.RecordBatch.from_arrays([*batch.columns, *holes.values()], schema=schema) if holes else batch
 
     def to_json(self) -> dict[str, Any]:
         """Return the columns and what is filled into each."""

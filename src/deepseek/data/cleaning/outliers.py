@@ -12,7 +12,7 @@ from annotated_types import Gt
 
 from deepseek.data.cleaning.base import Cleaner
 from deepseek.data.cleaning.selection import choose_columns
-from deepseek.data.columns import as_float64, plain, require_columns
+from deepseek.data.columns import as_float64, plain, require_columns, with_columns
 from deepseek.fields import Kind, Schema
 from deepseek.statistics import Moments, QuantileSample
 
@@ -86,13 +86,12 @@ class OutlierCleaner(Cleaner):
 
     def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the batch with its outliers clipped or emptied."""
+        repaired = {}
         for name, values in self._numbers(batch).items():
             bounds = self._bounds[name]
-            if bounds is None:
-                continue
-            place = batch.schema.get_field_index(name)
-            batch = batch.set_column(place, name, self._repaired(plain(batch.column(name)), values, bounds))
-        return batch
+            if bounds is not None:
+                repaired[name] = self._repaired(plain(batch.column(name)), values, bounds)
+        return with_columns(batch, repaired)
 
     def drop(self, batch: pa.RecordBatch) -> np.ndarray | None:
         """Return true for training rows that hold an outlier, where the action is `drop`."""
@@ -119,6 +118,8 @@ class OutlierCleaner(Cleaner):
         return {name: as_float64(plain(batch.column(name))) for name in self._bounds}
 
     def _repaired(self, column: pa.Array, values: np.ndarray, bounds: tuple[float, float]) -> pa.Array:
+        if pa.types.is_null(column.type):
+            return column  # rows of production may lack a value throughout
         below, above = pa.array(values < bounds[0]), pa.array(values > bounds[1])
         if self.action == "null":
             return pc.if_else(pc.or_(below, above), pa.scalar(None, column.type), column)

@@ -7,7 +7,7 @@ import itertools
 from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -140,15 +140,18 @@ class CsvSource(FileSource):
         return self._planned[1]
 
     def _make_plan(self) -> _Plan:
-        typers: dict[str, ColumnType] = {}
-        parts: list[_Part] = []
-        for file in self.files():
-            dialect, multiline = self._dialect(file)
-            if parts:
-                check_same_columns(file, dialect.names, first=parts[0].file, expected=parts[0].dialect.names)
-            else:
-                typers = self._typers(dialect)
-            parts.append(self._survey(file, dialect, multiline, typers))
+        files = self.files()
+        found = [self._dialect(file) for file in files]
+        first = found[0][0]
+        for file, (dialect, _) in zip(files, found, strict=True):
+            check_same_columns(file, dialect.names, first=files[0], expected=first.names)
+        # a part that happens to hold whole numbers alone says nothing of how the others write fractions
+        decimal = "," if any(dialect.decimal_point == "," for dialect, _ in found) else "."
+        typers = self._typers(replace(first, decimal_point=decimal))
+        parts = [
+            self._survey(file, replace(dialect, decimal_point=decimal), multiline, typers)
+            for file, (dialect, multiline) in zip(files, found, strict=True)
+        ]
         if not any(part.rows for part in parts):
             raise DataError(f"{str(parts[0].file)!r} has column names but no rows", hint="if the first line is data, write header: false")
         schema = pa.schema(
@@ -157,8 +160,10 @@ class CsvSource(FileSource):
         plan = _Plan(tuple(parts), schema, frozenset(name for name, typer in typers.items() if typer.padded))
         bad = next((part for part in parts if part.malformed), None)
         if bad and self.on_bad_line == "fail":
-            first = self._malformed(bad).to_pylist()[0]
-            raise DataError(f"{str(bad.file)!r}, line {first['line']}: {first['reason']}", hint="on_bad_line: reject sets such lines aside")
+            record = self._malformed(bad).to_pylist()[0]
+            raise DataError(
+                f"{str(bad.file)!r}, line {record['line']}: {record['reason']}", hint="on_bad_line: reject sets such lines aside"
+            )
         return plan
 
     def _typers(self, dialect: Dialect) -> dict[str, ColumnType]:

@@ -25,7 +25,9 @@ Scaling = Literal["standard", "min_max", "robust", "quantile", "none"]
 
 KNOTS = 256
 FAR = 256.0
-"""A column whose median is more standard deviations than this from zero is shifted on the host, in float64."""
+"""A column whose median is more interquartile ranges (or standard deviations, where these are less) than this from zero is shifted on the
+host, in float64: float32 would leave too few digits of what differs, and one wild value makes a standard deviation as large as the median.
+"""
 
 
 class NumberTransform(Transform):
@@ -97,7 +99,8 @@ class NumberTransform(Transform):
         sample, moments = self._sample.values(), self._moments
         self._sample = None
         low, median, high = quantiles_of(sample, np.array([0.25, 0.5, 0.75]))
-        offset = np.where(np.abs(median) > FAR * np.where(moments.std() > 0, moments.std(), np.abs(median)), median, 0.0)
+        near = np.where(high > low, np.minimum(moments.std(), high - low), moments.std()) if self.scaling != "none" else moments.std()
+        offset = np.where(np.abs(median) > FAR * np.where(near > 0, near, np.abs(median)), median, 0.0)
         center, scale = self._scales(sample, low=low, median=median, high=high)
         missing = moments.count < self._rows
         chosen = np.ones_like(missing) if self.indicator is True else missing if self.indicator == "auto" else np.zeros_like(missing)

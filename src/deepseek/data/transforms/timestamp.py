@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deepseek.data.columns import get_column, is_text, plain
-from deepseek.data.timestamps import from_numbers, holds_numbers, read_timestamps
+from deepseek.data.columns import as_float64, get_column, is_text, plain
+from deepseek.data.timestamps import SINCE, from_numbers, holds_numbers, read_timestamps, unit_of
 from deepseek.data.transforms.base import Array, InputSpec, Transform
 from deepseek.data.transforms.sample import RowSample, quantiles_of
 from deepseek.errors import ColumnError, DataError, InputError, RowError
@@ -25,7 +25,7 @@ DAY_US = 86_400_000_000
 PARTS = ("day_sin", "week_sin", "year_sin", "day_cos", "week_cos", "year_cos", "month")
 QUANTILE_STEPS = 49
 SINCE_1970 = "since 1970"
-"""The form of numbers that are no dates like 20240131."""
+"""The form of numbers that are no dates like 20240131, for as long as their unit is not known."""
 _FIRST = 100
 
 
@@ -36,10 +36,11 @@ class TimestampTransform(Transform):
     day of the week and the day of the year the second, so that midnight is next to 23:59 and the New Year next to December.
 
     The form of a text is found out from all training rows and kept: what production sends is read in the same form, or in ISO 8601, which
-    cannot be mistaken. Where every training row can be read day first and month first, it is read day first, and a warning says so.
+    cannot be mistaken. Where every training row can be read day first and month first, it is read day first, and a warning says so. The
+    unit of numbers is found out and kept in the same way: that which most of the training rows have by their size.
 
     Args:
-        fields: The columns; Arrow dates and times, texts, whole numbers like 20240131, or numbers since 1970 (their size tells seconds from
+        fields: The columns; Arrow dates and times, texts, whole numbers like 20240131, or numbers since 1970 (their sizes tell seconds from
             milli-, micro- and nanoseconds).
         name: The name of the input.
         format: How text is written, in the notation of `strftime`: `%d.%m.%Y %H:%M`; found out where not given.
@@ -81,6 +82,8 @@ class TimestampTransform(Transform):
     def _readings(self, batch: pa.RecordBatch, index: int) -> list[np.ndarray]:
         """Return a column's days since 1970 in each form that may be its own, NaN in those that proved not to be.
 
+        Numbers whose unit is not known yet come as they are.
+
         Raises:
             DataError: None is left.
         """
@@ -91,7 +94,7 @@ class TimestampTransform(Transform):
             days = np.full(batch.num_rows, np.nan)
             if fits:
                 try:
-                    days = _days(column, name, form)
+                    days = as_float64(column, name) if form == SINCE_1970 else _days(column, name, form)
                 except DataError as found:
                     forms[form], error = False, error or found
             parts.append(days)
@@ -111,13 +114,18 @@ class TimestampTransform(Transform):
         every = self._sample.values()
         self._warn(every, alive)
         chosen = [places[0] for places in alive]
-        sample = every[:, chosen]
+        sample, std = every[:, chosen], self._moments.std()[chosen]
         missing = np.flatnonzero(self._moments.count[chosen] < self._rows)
-        middle = quantiles_of(sample, np.array([0.5]))[0]
-        std = self._moments.std()[chosen]
         names = [form for forms in self._forms for form in forms]
+        settled = [names[place] for place in chosen]
+        for column in (place for place, form in enumerate(settled) if form == SINCE_1970):
+            settled[column] = unit_of(sample[:, column])
+            sample[:, column] = _in_days(from_numbers(pa.array(sample[:, column]), pattern=settled[column]))
+            known = sample[~np.isnan(sample[:, column]), column]
+            std[column] = known.std() if len(known) else 0.0
+        middle = quantiles_of(sample, np.array([0.5]))[0]
         self._state = {
-            "forms": [names[place] for place in chosen],
+            "forms": settled,
             "offset": np.floor(middle).tolist(),
             "scale": np.where(std > 0, std, 1.0).tolist(),
             "indicators": missing.tolist(),
@@ -199,7 +207,7 @@ def parse_times(column: pa.Array, form: str = ISO) -> pa.Array:
 
     Args:
         column: The column.
-        form: How text is written, besides ISO 8601; `%Y%m%d` also says that whole numbers are such dates.
+        form: How text is written, besides ISO 8601; `%Y%m%d` also says that whole numbers are such dates, one of `SINCE` what they count.
 
     Returns:
         `timestamp[us]`, null where a text cannot be read.
@@ -210,7 +218,7 @@ def parse_times(column: pa.Array, form: str = ISO) -> pa.Array:
     values = plain(column)
     if holds_numbers(values.type):
         return from_numbers(values, pattern=form)
-    if not is_text(values.type) or form in (ISO, SINCE_1970):
+    if not is_text(values.type) or form in (ISO, SINCE_1970, *SINCE):
         return read_timestamps(values)
     read = read_timestamps(values, pattern=form)
     return read if read.null_count == values.null_count else pc.coalesce(read, read_timestamps(values))
@@ -235,6 +243,11 @@ def _days(column: pa.Array, name: str, form: str) -> np.ndarray:
             before=f"the column {name!r} is a time written as {form}, but ",
             hint="write times as 2025-04-03 or 2025-04-03 14:30:00, or call the column a category under data.fields",
         )
+    return _in_days(times)
+
+
+def _in_days(times: pa.Array) -> np.ndarray:
+    """Return `timestamp[us]` as days since 1970, float64 `[rows]`, NaN where missing."""
     return np.asarray(times.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / DAY_US
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,9 @@ from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.data.windows.rules import WindowRules
 from deepseek.data.windows.steps import NO_ROW, Steps, lay_out, series_codes
 from deepseek.errors import DataError
+
+if TYPE_CHECKING:
+    from deepseek.data.sources.base import Source
 
 STEP = "step"
 """The column of a long answer that counts the steps ahead, from 1."""
@@ -40,6 +43,17 @@ def is_long(schema: pa.Schema, rules: WindowRules) -> bool:
     name = next((name for name in rules.target if name in schema.names), None)
     kind = None if name is None else schema.field(name).type
     return kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def long_table(source: Source, rules: WindowRules) -> pa.Table:
+    """Return the steps that a source holds, in memory, and of their columns those that a forecast needs.
+
+    Raises:
+        ColumnError: One is missing.
+    """
+    schema, needed = source.schema(), dict.fromkeys((rules.time, *rules.series, *rules.inputs))
+    require_columns(needed, schema.names, what="a forecast")
+    return pa.Table.from_batches(source.read(columns=list(needed)), pa.schema([schema.field(name) for name in needed]))
 
 
 def window_rows(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ from uuid import uuid4
 import pyarrow.compute as pc
 
 import deepseek
+from deepseek.artifacts import sha256_json
 from deepseek.data.checkpoints import checkpoint_folder
 from deepseek.data.checks.base import Check
 from deepseek.data.columns import is_text
@@ -27,11 +29,20 @@ from deepseek.registry import family
 _FILE_KINDS = {Kind.IMAGE, Kind.VOLUME, Kind.MASK, Kind.AUDIO, Kind.SERIES}
 
 
+_CODE = ("data", "fields", "statistics", "pipeline/preparing")
+_LIBRARIES = ("numpy", "pillow", "polars", "pyarrow", "tokenizers")
+"""What reads files, decodes pictures and cuts texts: another version may do so in another way."""
+
+
 @cache
 def code_version() -> str:
-    """Return a hash of the code that makes data from data: part of every cache key, so that no result of older code is ever taken up."""
+    """Return a hash of the code that makes data from data, and of the versions of the libraries that it does so with.
+
+    It is part of every cache key, so that no result of older code is ever taken up.
+    """
     root = Path(deepseek.__file__).parent
-    return _hash_code(root, [path for package in ("data", "fields", "statistics") for path in sorted((root / package).rglob("*.py"))])
+    own = _hash_code(root, [path for package in _CODE for path in sorted((root / package).rglob("*.py"))])
+    return sha256_json([own, {name: version(name) for name in _LIBRARIES}])[:16]
 
 
 def plugin_versions(recipe: Recipe) -> dict[str, str]:
@@ -51,8 +62,8 @@ def plugin_versions(recipe: Recipe) -> dict[str, str]:
 
 def check_version(check: Check) -> str:
     """Return what a check depends on besides its arguments and the rows; something new each time where there is no telling."""
-    version = check.fingerprint()
-    return uuid4().hex if version is None else version
+    known = check.fingerprint()
+    return uuid4().hex if known is None else known
 
 
 def file_version(table: LandedTable, schema: Schema) -> str:

@@ -248,7 +248,10 @@ class _Road:
         def build(folder: Path) -> None:
             with progress.task("reading") as advance:
                 table = land(source, checks, folder, progress=_growth(advance), max_rejected=data.max_rejected)
-            write_json(folder / "manifest.json", manifest(source, table), durable=False)
+            about = manifest(source, table)
+            if about["files"] and about["fingerprint"] != known:  # what was read would be kept as what had been there before
+                raise DataError("the files of the source changed while they were read", hint="run it again once nothing writes to them")
+            write_json(folder / "manifest.json", about, durable=False)
 
         folder, _ = self.cache.folder("landed", key, build)
         table = LandedTable.open(folder)

@@ -60,6 +60,7 @@ def test_ranges_are_exact_for_large_integers_and_cover_time():
     assert bad(RangeCheck(column="a", max="2024-06-01"), a=days) == "010"
     assert bad(RangeCheck(column="a", min=0), a=[float("nan"), -0.5]) == "01"
     assert bad(RangeCheck(column="a", min=0), a=pa.nulls(2)) == "00"
+    assert bad(RangeCheck(column="a", min=2, max=2**62), a=pa.array([2**64 - 1, 2**62 + 1, 2**62, None, 1], pa.uint64())) == "11001"
 
 
 @pytest.mark.parametrize("bounds", [{}, {"min": 2, "max": 1}, {"min": "x"}, {"min": 1, "max": "2024-01-01"}, {"min": float("nan")}])

@@ -86,6 +86,12 @@ def test_sigma_and_iqr_have_numpys_bounds():
     np.testing.assert_allclose(iqr, [low - 1.5 * (high - low), high + 1.5 * (high - low)], rtol=1e-12)
 
 
+@pytest.mark.parametrize("action", ["clip", "null", "drop"])
+def test_a_column_without_any_value_has_no_outliers(action):
+    cleaner = fit(OutlierCleaner(action=action), {"a": Kind.NUMBER}, {"a": [1.0, 2.0, 9.0]})
+    assert apply(cleaner, a=pa.nulls(2)) == {"a": [None, None]}
+
+
 @pytest.mark.parametrize(("action", "wanted"), [("clip", [1, None, 4, -1]), ("null", [1, None, None, None]), ("drop", [1, None, 4, -1])])
 def test_what_happens_to_outliers(action, wanted):
     cleaner = fit(OutlierCleaner(action=action, method="iqr"), {"a": Kind.NUMBER}, {"a": [1, 2, 1, 2, 2, 1]})

@@ -231,3 +231,15 @@ def test_a_file_is_hashed_once(tmp_path, monkeypatch):
     assert source.fingerprint() == source.fingerprint()
     assert list(source.digests().values()) == ["00" * 32]
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_part_of_whole_numbers_alone_does_not_hide_the_decimal_commas_of_the_others(tmp_path, order):
+    texts = {"a": "price;n\n1;7\n2;8\n", "b": "price;n\n1,5;9\n2,25;10\n"}
+    for place, name in enumerate(order):
+        (tmp_path / f"{place}.csv").write_text(texts[name])
+    source = CsvSource(tmp_path, path="*.csv")
+    assert source.schema().field("price").type == pa.float64()
+    table = pa.Table.from_batches(source.read())
+    assert sorted(table["price"].to_pylist()) == [1.0, 1.5, 2.0, 2.25]
+    assert sorted(table["n"].to_pylist()) == [7, 8, 9, 10]

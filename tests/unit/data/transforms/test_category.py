@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from deepseek.data.columns import spell
 from deepseek.data.transforms.category import CategoryTransform
 from deepseek.errors import ColumnError, DataError
 from deepseek.fields import Field, Kind
@@ -96,3 +97,16 @@ def test_categories_met_once_train_the_unknown_code_where_unknown_ones_are_to_be
     assert codes(fit(names, min_count=1), ["user1"])[0] > 0
     assert codes(fit(names[:40]), ["user1"])[0] > 0  # too few rows to tell
     assert codes(fit(["a"] * 999 + ["b"]), ["b"]) == [2]  # one in a thousand is no sign of more
+
+
+@pytest.mark.parametrize(("learned", "asked"), [(np.float32, np.float64), (np.float64, np.float32)])
+def test_a_fraction_is_one_category_whatever_the_width_of_its_number(learned, asked):
+    transform = CategoryTransform([Field("dose", Kind.BINARY)])
+    transform.observe(pa.record_batch({"dose": np.array([0.1, 0.7, 0.7], learned)}))
+    transform.finish()
+    assert transform.vocabularies == {"dose": ("0.7", "0.1")}
+    assert transform.apply(pa.record_batch({"dose": np.array([0.7, 0.1], asked)}))["categories"].ravel().tolist() == [1, 2]
+
+
+def test_large_numbers_of_32_bits_are_spelled_as_they_are():
+    assert spell(pa.array(np.array([16_777_216, 1e20, 0.1], np.float32)), "x")[0] == ["16777216", "1e+20", "0.1"]

@@ -80,6 +80,16 @@ def test_a_large_offset_loses_nothing():
     np.testing.assert_allclose(out[:, 0], (values - values.mean()) / values.std(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("scaling", ["robust", "quantile"])
+def test_a_wild_value_beside_a_large_offset_does_not_blur_the_others(scaling):
+    """A standard deviation is made as large as the offset by one sentinel, and float32 tells 1e9 from 1e9 + 9 no longer."""
+    batch = pa.record_batch({"a": np.append(1e9 + np.arange(10).repeat(30), 0.0)})
+    transform = fit(batch, scaling=scaling)
+    assert len(np.unique(run(transform, batch))) == 11
+    again = NumberTransform([Field("a", Kind.NUMBER)], scaling=scaling).load_json(transform.to_json())
+    assert np.array_equal(run(again, batch), run(transform, batch))
+
+
 def test_quantiles_are_in_the_units_that_leave_the_module():
     values = np.random.default_rng(0).normal(50, 10, 2000)
     spec = fit(pa.record_batch({"a": values}), bins=4, scaling="standard", clip=None).inputs[0]

@@ -77,7 +77,7 @@ def test_whole_numbers_may_be_dates():
     transform = fitted([20250403, 20251224])
     assert transform.to_json()["forms"] == ["%Y%m%d"]
     assert month_of(transform, 20240131) == 1
-    assert fitted([20250403], [1_743_690_600]).to_json()["forms"] == ["since 1970"]
+    assert fitted([20250403], [1_743_690_600]).to_json()["forms"] == ["seconds since 1970"]
 
 
 @pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000])
@@ -103,3 +103,31 @@ def test_parts_mean_what_they_say():
     assert out.shape == (2, 8)
     assert out[1].tolist() == [0] * 8
     np.testing.assert_allclose(out[0, 0], 3.5 / np.std([1, 3, 5]), rtol=1e-6)
+
+
+BIRTHS = [dt.datetime(year, 6, 1) for year in (1950, 1968, 1971, 1972, 1980, 1999, 2001)]
+
+
+@pytest.mark.parametrize(
+    ("unit", "form"), [(1, "seconds since 1970"), (10**3, "milliseconds since 1970"), (10**6, "microseconds since 1970")]
+)
+def test_all_numbers_of_a_column_have_one_unit(unit, form):
+    """In milliseconds, the years about 1970 are as small as later ones are in seconds."""
+    seconds = [round(born.replace(tzinfo=dt.UTC).timestamp()) for born in BIRTHS]
+    numbers = pa.array([0, *(unit * one for one in seconds), None])
+    transform = fitted(numbers)
+    assert transform.to_json()["forms"] == [form]
+    assert transform.warnings == ()
+    assert parse_times(numbers, form).to_pylist() == [dt.datetime(1970, 1, 1), *BIRTHS, None]
+    days = fitted([dt.datetime(1970, 1, 1), *BIRTHS, None])
+    again = TimestampTransform([Field("at", Kind.TIMESTAMP)]).load_json(transform.to_json())
+    for one in (BIRTHS[2], BIRTHS[-1]):
+        asked = again.apply(pa.record_batch({"at": pa.array([round(one.replace(tzinfo=dt.UTC).timestamp()) * unit])}))
+        np.testing.assert_array_equal(asked["timestamps"], days.apply(pa.record_batch({"at": [one]}))["timestamps"])
+    np.testing.assert_allclose(transform.to_json()["scale"], days.to_json()["scale"], rtol=1e-12)
+
+
+def test_numbers_beyond_every_calendar_are_its_end():
+    transform = fitted([1_743_690_600, 1_743_690_601, 10**18])
+    assert transform.to_json()["forms"] == ["seconds since 1970"]
+    assert parse_times(pa.array([1e30, -1e30]), "seconds since 1970").to_pylist() == [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1)]

@@ -11,6 +11,8 @@ from PIL import Image
 
 from deepseek.artifacts import StageCache
 from deepseek.data.prepared import PreparedDataset
+from deepseek.errors import DataError
+from deepseek.pipeline.preparing import dataset as road
 from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
@@ -54,6 +56,20 @@ def make(folder, source, *, plugins=(), **data):
 
 def warned(dataset, words):
     return [warning for warning in dataset.warnings if words in warning]
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept_as_what_it_was(tmp_path, table, monkeypatch):
+    land = road.land
+
+    def meanwhile(source, *given, **named):
+        pd.concat([table, table]).to_csv(tmp_path / "a.csv", index=False)
+        return land(source, *given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(road, "land", meanwhile)
+        with pytest.raises(DataError, match="the files of the source changed while they were read"):
+            make(tmp_path, table)
+    assert make(tmp_path, table).document["rows"]["train"]["rows"] == 140
 
 
 def test_an_edited_plugin_is_run_again(tmp_path, table):
