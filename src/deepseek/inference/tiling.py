@@ -16,7 +16,7 @@ from annotated_types import Ge, Lt
 from deepseek.data.columns import get_column
 from deepseek.data.placement import frames
 from deepseek.data.sources.base import ROOT_KEY, rooted_batches
-from deepseek.data.transforms.image import ImageTransform, read_pixels
+from deepseek.data.transforms.image import ImageTransform
 from deepseek.errors import DataError, InputError
 from deepseek.inference.tables import with_names
 from deepseek.tasks.box_answers import Found, candidates, found_table, in_pixels, intersections, overlaps, survivors
@@ -74,9 +74,8 @@ def stream_tiled(predictor: Predictor, source: Source, tiles: Tiles) -> Iterator
         raise InputError(f"tiles of {tiles.size} pixels, {tiles.overlap} of them seen twice", hint="a size from 1 on, an overlap in [0, 1)")
     predictor.require_columns(source.schema().names)
     rows = rooted_batches(source.read(columns=predictor.columns, batch_rows=TOGETHER), source.root)
-    column = image.fields[0].name
     answers = (
-        found_table(predictor.target, [_found(predictor, image, picture, tiles) for picture in _pictures(batch, column)]).to_batches()
+        found_table(predictor.target, [_found(predictor, image, picture, tiles) for picture in _pictures(batch, image)]).to_batches()
         for batch in rows
     )
     yield from with_names(source, (batch for some in answers for batch in some))
@@ -89,7 +88,8 @@ def _image_of(predictor: Predictor) -> ImageTransform:
     return images[0]
 
 
-def _pictures(batch: pa.RecordBatch, column: str) -> Iterator[np.ndarray]:
+def _pictures(batch: pa.RecordBatch, image: ImageTransform) -> Iterator[np.ndarray]:
+    column = image.fields[0].name
     values = get_column(batch, column)
     if isinstance(values.type, pa.FixedShapeTensorType):
         yield from values.to_numpy_ndarray()
@@ -98,7 +98,7 @@ def _pictures(batch: pa.RecordBatch, column: str) -> Iterator[np.ndarray]:
     for item in values.to_pylist():
         if item is None:
             raise DataError(f"a picture in column {column!r} is missing", hint="leave rows without a picture out")
-        read = read_pixels(item, root, column)
+        read = image.read_pixels(item, root)
         if isinstance(read, str):
             raise DataError(read, hint="replace or remove the file")
         yield read

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from PIL import Image, UnidentifiedImageError
 
 from deepseek.data.columns import as_float64, is_text, missing, plain, spell
+from deepseek.data.deep_pictures import brightness
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.errors import ColumnError
 from deepseek.fields import Kind
@@ -128,7 +129,7 @@ def _opened(item: Any, root: str) -> float:
         content = item["bytes"] or item["path"] if isinstance(item, dict) else item
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else Path(root) / content) as image:
             image.draft("L", (96, 96))
-            return _mean(np.asarray(image.convert("L").resize((32, 32))))
+            return brightness(image)
     except _IMAGE_ERRORS:
         return float("nan")
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from PIL import Image, UnidentifiedImageError
 
 from deepseek.data.columns import as_float64, is_text, missing, plain, spell
+from deepseek.data.deep_pictures import brightness, shallow
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.timestamps import holds_numbers, unit_of
 from deepseek.data.transforms.timestamp import parse_times
@@ -302,15 +303,16 @@ class ImageMeasure(Measure):
     def _look(self, item: Any, root: str) -> None:
         try:
             image = opened_image(item, root)
+            shown, bright = shallow(image), brightness(image)
         except (OSError, SyntaxError, ValueError, TypeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             self._unreadable.append(str(error))
             return
         self._sizes[f"{image.width}×{image.height}"] += 1
         self._modes[image.mode] += 1
-        image.thumbnail((96, 96))
-        self.brightness.append(float(np.asarray(image.convert("L")).mean()))
+        self.brightness.append(bright)
         if len(self.pictures) < 12:
-            self.pictures.append(image)
+            shown.thumbnail((96, 96))
+            self.pictures.append(shown)
 
     def facts(self) -> dict[str, Any]:
         """Return what was found."""

@@ -36,6 +36,13 @@ def test_images_by_brightness(tmp_path):
     assert len(measured(many, Kind.IMAGE)) == IMAGES
 
 
+def test_the_brightness_of_pictures_of_sixteen_bits_is_not_cut_off(tmp_path):
+    for name, value in (("night", 300), ("day", 30_000)):
+        Image.fromarray(np.full((4, 4), value, np.uint16)).save(tmp_path / f"{name}.png")
+    found = measured(pa.array(["night.png", "day.png"]), Kind.IMAGE, str(tmp_path))
+    assert found.tolist() == pytest.approx([300 / 257, 30_000 / 257])
+
+
 def test_columns_that_are_gone_or_changed_are_named_and_count_as_missing():
     table = pa.table({"age": [1.0, 2.0] * 10, "city": ["a"] * 20})
     kinds = {"age": Kind.NUMBER, "city": Kind.CATEGORY}

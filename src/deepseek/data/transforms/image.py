@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -15,6 +16,7 @@ from annotated_types import Ge, Gt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepseek.data.columns import get_column
+from deepseek.data.deep_pictures import WHITES, deep_values, shades, white_over
 from deepseek.data.placement import Fit, placed_size
 from deepseek.data.sources.base import ROOT_KEY
 from deepseek.data.transforms.base import Array, InputSpec
@@ -42,12 +44,19 @@ class _Wanted(NamedTuple):
     border: tuple[int, ...] | None = None
 
 
+_Turn = Callable[[Image.Image], np.ndarray]
+"""What becomes of an image that was opened and stands upright."""
+
+
 class ImageTransform(PicturedTransform):
     """Turns a column of images into one uint8 input `[height, width, channels]`.
 
     The column holds pixels (an Arrow `fixed_shape_tensor` of uint8, taken without copying), encoded files as bytes, or paths, relative to
     the folder that the Arrow field's metadata names under `deepseek.root`. Normalisation by the training images' mean and spread is part of
     the model.
+
+    Files of more than 8 bits are brought to 8 by one factor for all of them: full brightness is the least of 255, 1023, 4095, 16383 and
+    65535 that no training image exceeds, so that a dark image stays dark beside the others, and 12 bits in a file of 16 keep 256 shades.
 
     Args:
         fields: The one column.
@@ -90,6 +99,8 @@ class ImageTransform(PicturedTransform):
         self._column = self.fields[0].name
         self._sizes: dict[tuple[int, int], int] = {}
         self._sums: dict[tuple[int, int], np.ndarray] = {}
+        self._deep: dict[tuple[int, int], tuple[int, int]] = {}
+        self._brightest = 0
         self._grey = True
         self._rows = self._absent = 0
         self._state: dict[str, Any] = {}
@@ -102,10 +113,10 @@ class ImageTransform(PicturedTransform):
                 self._observe_images(tensor[start : start + CHUNK])
             return
         self._rows += batch.num_rows
-        for images in self._chunks(batch):
+        for images in self._chunks(batch, turn=_as_stored):
             for image in images:
                 if isinstance(image, np.ndarray):
-                    self._observe_images(image[None])
+                    (self._observe_images if image.dtype == np.uint8 else self._observe_deep)(image[None])
                 self._absent += image is None
 
     def _observe_images(self, images: np.ndarray) -> None:
@@ -120,12 +131,24 @@ class ImageTransform(PicturedTransform):
         self._sums[size] = self._sums.get(size, np.zeros((2, 3), dtype=np.int64)) + sums
         self._grey = self._grey and images.shape[3] == 1
 
+    def _observe_deep(self, images: np.ndarray) -> None:
+        """Add up the pixels of grey images of more than 8 bits, uint16 `[n, h, w, 1]`, whose full brightness is not known yet."""
+        size, values = (images.shape[1], images.shape[2]), images.astype(np.int64)
+        self._sizes[size] = self._sizes.get(size, 0) + len(images)
+        total, square = self._deep.get(size, (0, 0))  # of Python, which has no largest whole number
+        self._deep[size] = total + int(values.sum()), square + int((values**2).sum())
+        self._brightest = max(self._brightest, int(values.max(initial=0)))
+
     def finish(self) -> None:
-        """Settle size, channels, mean and spread; every image counts alike, whatever its size."""
+        """Settle size, channels, full brightness, mean and spread; every image counts alike, whatever its size."""
         if not self._sizes:
             raise DataError(f"no readable image was seen in the training rows of {self._column!r}", hint="are the paths right?")
         channels = self.channels or (1 if self._grey else 3)
         weighed = [sums / (height * width) for (height, width), sums in sorted(self._sums.items())]
+        white = white_over(self._brightest)
+        part = np.array([255 / white, (255 / white) ** 2])
+        for (height, width), sums in sorted(self._deep.items()):
+            weighed.append(np.repeat(np.array(sums, dtype=np.float64) * part / (height * width), 3).reshape(2, 3))
         mean, square = np.sum(weighed, axis=0) / sum(self._sizes.values())
         if channels == 1:
             mean, square = mean.mean(keepdims=True), square.mean(keepdims=True)
@@ -139,12 +162,12 @@ class ImageTransform(PicturedTransform):
         for name, values in own.items():
             if len(values) != channels:
                 raise InputError(f"{name} has {len(values)} numbers, and the images {channels} channels", hint="one number a channel")
-        self._state = {"size": list(size), "channels": channels, **measured, **own}
+        self._state = {"size": list(size), "channels": channels, **measured, **own, **({"white": white} if self._deep else {})}
         if self._absent and self.missing == "mean":
             share = self._absent / self._rows
             warnings.append(f"{share:.1%} of the training rows have no image in {self._column!r} and get the mean colour of the others")
         self.warnings = tuple(filter(None, warnings))
-        self._sizes, self._sums, self._grey = {}, {}, True
+        self._sizes, self._sums, self._deep, self._brightest, self._grey = {}, {}, {}, 0, True
         self._rows = self._absent = 0
 
     def _told_of_cut(self, size: tuple[int, int]) -> str:
@@ -254,7 +277,7 @@ class ImageTransform(PicturedTransform):
         return ImageModule(self._state["mean"], self._state["std"])
 
     def to_json(self) -> dict[str, Any]:
-        """Return size, channels, mean and spread."""
+        """Return size, channels, mean and spread, and full brightness where training images had more than 8 bits."""
         self._shape  # noqa: B018  raises where nothing is fitted
         return dict(self._state)
 
@@ -263,13 +286,28 @@ class ImageTransform(PicturedTransform):
         self._state = dict(state)
         return self
 
-    def _chunks(self, batch: pa.RecordBatch, fit: _Wanted | None = None) -> Iterator[list[np.ndarray | str | None]]:
+    def read_pixels(self, item: bytes | str, root: Path) -> np.ndarray | str:
+        """Return an image in its own size, uint8 `[h, w, 1 or 3]`, as it is shown, or why it cannot be read.
+
+        Args:
+            item: The file's bytes, or its path.
+            root: The folder that the path is relative to.
+        """
+        return _read(item, root, self._column, self._turn())
+
+    def _turn(self, fit: _Wanted | None = None) -> _Turn:
+        return partial(_fit, fit=fit, white=self._state.get("white"))
+
+    def _chunks(
+        self, batch: pa.RecordBatch, fit: _Wanted | None = None, turn: _Turn | None = None
+    ) -> Iterator[list[np.ndarray | str | None]]:
+        turned = turn or self._turn(fit)
         column = get_column(batch, self._column)
         tensor = _pixels(column)
         root = self._root(batch)
 
         def read(item: np.ndarray | str | bytes | None) -> np.ndarray | str | None:
-            return None if item is None else _read(item, root, fit, self.fields[0].name)
+            return None if item is None else _read(item, root, self._column, turned, fit)
 
         # few decoded images at a time: a batch of 65 536 photographs would not fit into memory
         with ThreadPoolExecutor(THREADS) as pool:
@@ -299,10 +337,10 @@ def _pixels(column: pa.Array) -> np.ndarray | None:
     return pixels
 
 
-def _read(item: np.ndarray | str | bytes, root: Path, fit: _Wanted | None, column: str) -> np.ndarray | str:
-    """Return an image as uint8 `[h, w, c]`, or why it cannot be read."""
+def _read(item: np.ndarray | str | bytes, root: Path, column: str, turn: _Turn, fit: _Wanted | None = None) -> np.ndarray | str:
+    """Return what becomes of an image `[h, w, c]`, or why it cannot be read."""
     if isinstance(item, np.ndarray):
-        return _fit(Image.fromarray(item[..., 0] if item.shape[2] == 1 else item), fit)
+        return turn(Image.fromarray(item[..., 0] if item.shape[2] == 1 else item))
     if not isinstance(item, bytes | str):
         raise ColumnError(
             f"the column {column!r} holds {item!r}, which is no image", hint="images are files, paths, bytes or arrays of bytes"
@@ -312,20 +350,9 @@ def _read(item: np.ndarray | str | bytes, root: Path, fit: _Wanted | None, colum
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else root / item) as image:
             if fit is not None and fit.border is None:  # a letterboxed picture's place is reckoned from its own size
                 image.draft(None, (fit[1], fit[0]))  # lets the JPEG decoder skip detail that resizing would throw away
-            return _fit(ImageOps.exif_transpose(image), fit)
+            return turn(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         return f"the image {where} in column {column!r} cannot be read: {error}"
-
-
-def read_pixels(item: bytes | str, root: Path, column: str) -> np.ndarray | str:
-    """Return an image in its own size, uint8 `[h, w, 1 or 3]`, as it is shown, or why it cannot be read.
-
-    Args:
-        item: The file's bytes, or its path.
-        root: The folder that the path is relative to.
-        column: The column that it stands in.
-    """
-    return _read(item, root, None, column)
 
 
 def picture_size(item: Any, root: Path) -> tuple[int, int] | None:
@@ -354,12 +381,17 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return pixels[..., None] if channels == 1 else pixels
 
 
-def _fit(image: Image.Image, fit: _Wanted | None) -> np.ndarray:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        deep = np.asarray(image, dtype=np.float64)
-        if image.mode == "F" and (deep.max(initial=0) <= 1 and (deep % 1).any()):
-            raise ValueError("it holds parts of full brightness, from 0 to 1: write whole numbers of 8 or 16 bits")
-        image = Image.fromarray((deep / (257.0 if deep.max(initial=0) > 255 else 1.0)).clip(0, 255).round().astype(np.uint8))
+def _as_stored(image: Image.Image) -> np.ndarray:
+    """Return an image as uint8 `[h, w, 1 or 3]`, one that may have more than 8 bits as uint16 `[h, w, 1]`."""
+    deep = deep_values(image)
+    return _fit(image, fit=None, white=None) if deep is None else deep.clip(0, WHITES[-1]).round().astype(np.uint16)[..., None]
+
+
+def _fit(image: Image.Image, *, fit: _Wanted | None, white: int | None) -> np.ndarray:
+    """Return an image as uint8 `[h, w, c]`; one of more than 8 bits, where training met none, has 16 if any of its values exceeds 255."""
+    deep = deep_values(image)
+    if deep is not None:
+        image = Image.fromarray(shades(deep, white or (WHITES[-1] if deep.max(initial=0) > WHITES[0] else WHITES[0])))
     grey = image.mode in ("1", "L", "LA") if fit is None else fit.channels == 1
     image = image.convert("L" if grey else "RGB")
     if fit is not None and image.size != (fit.width, fit.height):

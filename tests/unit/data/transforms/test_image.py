@@ -134,3 +134,70 @@ def test_parts_of_full_brightness_are_refused_instead_of_read_as_black(tmp_path)
     assert transform.bad(batch).tolist() == [True, False]
     with pytest.raises(DataError, match="parts of full brightness"):
         transform.apply(batch)
+
+
+def deep_batch(root, **pictures):
+    for name, values in pictures.items():
+        Image.fromarray(np.asarray(values, np.uint16)).save(root / f"{name}.png")
+    return path_batch(root, [f"{name}.png" for name in pictures])
+
+
+def test_dark_pictures_of_sixteen_bits_stay_dark_beside_the_others(tmp_path):
+    batch = deep_batch(tmp_path, bright=[[0, 60_000], [30_000, 65_535]], dark=[[0, 200], [100, 255]])
+    made = fit(batch).apply(batch)["photo"][..., 0].tolist()
+    assert made == [[[0, 233], [117, 255]], [[0, 1], [0, 1]]]
+
+
+@pytest.mark.parametrize(("brightest", "white"), [(255, 255), (256, 1023), (4095, 4095), (4096, 16383), (65_535, 65_535)])
+def test_full_brightness_is_what_no_training_picture_exceeds(tmp_path, brightest, white):
+    values = np.linspace(0, brightest, 64).round().reshape(8, 8)
+    transform = fit(deep_batch(tmp_path, a=values))
+    assert transform.to_json()["white"] == white
+    made = transform.apply(deep_batch(tmp_path, a=values, b=np.minimum(values * 2, 65_535)))["photo"][..., 0]
+    assert (made[0] == (values * 255 / white).round()).all()
+    assert (made[1] == np.minimum(values * 2 * 255 / white, 255).round()).all()  # what is brighter than any in training is white
+    again = ImageTransform([FIELD]).load_json(transform.to_json())
+    assert (again.apply(deep_batch(tmp_path, a=values))["photo"][0, ..., 0] == made[0]).all()
+
+
+def test_statistics_of_deep_and_shallow_pictures_are_those_of_what_is_trained_on(tmp_path):
+    draw = np.random.default_rng(0)
+    batch = deep_batch(tmp_path, a=draw.integers(0, 4096, (8, 8)), b=draw.integers(0, 300, (8, 8)))
+    Image.fromarray(draw.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "c.png")
+    batch = path_batch(tmp_path, ["a.png", "b.png", "c.png"])
+    transform = fit(batch)
+    stored = transform.apply(batch)["photo"].astype(float)
+    state = transform.to_json()
+    assert (state["white"], state["mean"], state["std"]) == (
+        4095,
+        [pytest.approx(stored.mean(), abs=0.3)],
+        [pytest.approx(stored.std(), rel=0.01)],
+    )
+
+
+def test_sums_of_many_bright_pictures_do_not_overflow(tmp_path):
+    transform = ImageTransform([FIELD])
+    transform.observe(deep_batch(tmp_path, a=np.full((4, 4), 65_535)))
+    transform._deep[4, 4] = (65_535 * 16 * 10**9, 65_535**2 * 16 * 10**9)
+    transform._sizes[4, 4] = 10**9
+    transform.finish()
+    assert transform.to_json()["mean"] == [pytest.approx(255.0)]
+    assert transform.to_json()["std"] == [1.0]
+
+
+def test_where_training_met_no_deep_picture_one_says_itself_how_deep_it_is(tmp_path):
+    Image.new("L", (2, 2), 100).save(tmp_path / "a.png")
+    transform = fit(path_batch(tmp_path, ["a.png"]))
+    assert "white" not in transform.to_json()
+    made = transform.apply(deep_batch(tmp_path, b=[[0, 257], [2570, 65_535]], c=[[0, 1], [100, 255]]))["photo"][..., 0].tolist()
+    assert made == [[[0, 1], [10, 255]], [[0, 1], [100, 255]]]
+
+
+def test_a_picture_of_floats_that_are_no_numbers_is_a_bad_one(tmp_path):
+    Image.fromarray(np.array([[np.nan, 3.0]], np.float32)).save(tmp_path / "a.tiff")
+    Image.new("L", (2, 1), 100).save(tmp_path / "b.png")
+    batch = path_batch(tmp_path, ["a.tiff", "b.png"])
+    transform = fit(batch, missing="fail")
+    assert transform.bad(batch).tolist() == [True, False]
+    with pytest.raises(DataError, match="no finite numbers"):
+        transform.apply(batch)
