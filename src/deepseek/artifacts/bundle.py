@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepseek.artifacts.files import check_hashes, fresh_folder, hash_files, plain_disk_errors, read_json, write_json
+from deepseek.artifacts.files import check_hashes, fresh_folder, hash_files, plain_disk_errors, read_json, sha256_file, write_json
 from deepseek.artifacts.run import standing_runs
 from deepseek.errors import BundleError, closest
 
@@ -66,7 +66,7 @@ class Bundle:
         links = sorted(child.relative_to(path).as_posix() for child in path.rglob("*") if child.is_symlink())
         if links:
             raise BundleError(f"{path} holds links ({', '.join(links)}), which no bundle does")
-        check_hashes(path, {**files, _MANIFEST: hash_files(path)[_MANIFEST]})
+        check_hashes(path, {**files, _MANIFEST: sha256_file(path / _MANIFEST)})
         return cls(path, manifest)
 
     def read(self, name: str) -> Any:
@@ -100,9 +100,9 @@ def write_bundle(target: Path, documents: Mapping[str, Any], *, plugins: Mapping
         plugins: Name to version of every plugin that the bundle needs to be opened.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: It cannot be written, or something is there already: what stands there is never taken for what was to be written.
     """
-    with fresh_folder(target) as folder:
+    with fresh_folder(target, shared=False) as folder:
         for name, document in documents.items():
             write_json(folder / name, document)
         with plain_disk_errors(target):
