@@ -53,9 +53,11 @@ class Predictor:
     Args:
         bundle: The opened bundle.
         backend: What runs the network.
+        opened: The bundle that `bundle` is an export of, where one of those was asked for; `bundle` itself where not given.
 
     Attributes:
         bundle: The bundle; the exported one where the backend runs an export of what was opened.
+        opened: The bundle that was opened. It lies where its run does, and holds the network itself, which an export does not.
         backend: What runs the network.
         schema: What the columns were in training.
 
@@ -66,8 +68,8 @@ class Predictor:
         ```
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, backend: Backend, *, opened: Bundle | None = None) -> None:
+        self.bundle, self.opened = bundle, opened or bundle
         self.backend = backend
         self._preparation = read_preparation(bundle)
         self.schema: Schema = self._preparation.schema
@@ -97,7 +99,8 @@ class Predictor:
         for plugin in plugins:
             load_plugin(plugin, Path())
         folders = (MEASURED, SERVED) if served else (MEASURED,)
-        return cls(*open_backend(Bundle.open(Path(path)), backend, folders=folders))
+        opened = Bundle.open(Path(path))
+        return cls(*open_backend(opened, backend, folders=folders), opened=opened)
 
     def __repr__(self) -> str:
         target = ", ".join(self.schema.target)
@@ -281,13 +284,13 @@ class Predictor:
             normalized: Whether every vector is brought to length 1.
 
         Raises:
-            BundleError: The bundle is an export, whose graph has no features.
+            BundleError: What was opened is an export, whose graph has no features.
             InputError: The model forecasts: what its network makes of a window is no vector of a row.
         """
         from deepseek.inference.embedding import save_embedder
 
         with TemporaryDirectory() as scratch:
-            made = Predictor.load(save_embedder(Path(scratch) / "bundle", self.bundle, normalized=normalized))
+            made = Predictor.load(save_embedder(Path(scratch) / "bundle", self.opened, normalized=normalized))
             return made.predict(table)
 
     def generate(self, prompt: str | Sequence[str] = "", **sampling: Any) -> Any:
