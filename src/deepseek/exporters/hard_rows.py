@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from deepseek.data.columns import is_text
@@ -63,10 +64,15 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _unseen(values: list[Any], kind: pa.DataType) -> list[Any]:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     if is_text(kind):
         return [UNSEEN] * len(values)
     if pa.types.is_floating(kind):
         return [None if value is None else value * 1000 + 1 for value in values]
+    if pa.types.is_integer(kind):
+        whole = np.iinfo(kind.to_pandas_dtype())
+        return [None if value is None else min(max(value * 1000 + 1, int(whole.min)), int(whole.max)) for value in values]
     return values
 
 

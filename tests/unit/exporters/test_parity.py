@@ -105,6 +105,17 @@ def test_hard_rows_are_what_they_say():
     assert [case for case, _ in hard_rows(ROWS.select(["photo"]), SCHEMA, ("photo",))] == ["no files"]
 
 
+def test_whole_numbers_and_encoded_texts_are_changed_too():
+    words = pa.array(["a", "b", None, "a"]).dictionary_encode()
+    counts = {"x": pa.array([3, -4, None, 2**62]), "small": pa.array([0, 1, 200, None], pa.uint8())}
+    schema = Schema((Field("x", Kind.NUMBER), Field("small", Kind.CATEGORY), Field("word", Kind.CATEGORY)), ())
+    changed = dict(hard_rows(pa.record_batch({**counts, "word": words}), schema, ("x", "small", "word")))["values never seen"]
+    assert changed["x"].to_pylist() == [3001, -3999, None, 2**63 - 1]
+    assert changed["small"].to_pylist() == [1, 255, 255, None]
+    assert changed["word"].to_pylist() == [UNSEEN] * 4
+    assert [changed[name].type for name in ("x", "small", "word")] == [pa.int64(), pa.uint8(), words.type]
+
+
 @pytest.mark.parametrize("permutation", [None, [1, 0]])
 def test_pictures_of_an_array_can_be_missing(permutation):
     kind = pa.fixed_shape_tensor(pa.uint8(), [2, 3], permutation=permutation)
