@@ -125,13 +125,15 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
         return self
 
     def _run(self, table: pa.Table, target: list[str], weight: str | None, task: Mapping[str, Any]) -> None:
-        self._folder = TemporaryDirectory(prefix="deepseek-")
-        out = Path(self._folder.name if self.out is None else self.out)
+        folder = TemporaryDirectory(prefix="deepseek-")
+        out = Path(folder.name if self.out is None else self.out)
         recipe = self._recipe(table, target, weight, task)
         recipe["data"]["source"] = named_source(table, out)
         with progress.hushed(not self.verbose), progress.collected_warnings() as said:
-            self.run_: RunResult = run(load_recipe(recipe, overrides=self._overrides()), out=out)
-        self._predictor = Predictor.load(self.run_.bundle)
+            made = run(load_recipe(recipe, overrides=self._overrides()), out=out)
+        self._predictor = Predictor.load(made.bundle)
+        self._folder = folder
+        self.run_: RunResult = made
         for message in dict.fromkeys(said):
             warnings.warn(message, UserWarning, stacklevel=4)
 
@@ -194,6 +196,9 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: They are no table, not one like that of `fit`, or hold an infinite number.
         """
+        if reset:  # what fails from here on leaves no network of an earlier fit beside the columns and classes of this one
+            for name in ("_predictor", "_folder", "run_"):
+                self.__dict__.pop(name, None)
         with _as_value_errors():
             table = require_finite(self._frame(x, reset=reset) if is_frame(x) else self._matrix(x, reset=reset))
         if reset:

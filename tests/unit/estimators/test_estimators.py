@@ -1,4 +1,5 @@
 import copy
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from datasets import Dataset
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -163,6 +165,24 @@ def test_few_rows_are_all_trained_on_and_many_are_validated():
     assert few is None
     assert many is not None
     assert DeepSeekClassifier(validation_fraction=0, **FEW).fit(*blobs(200)).run_.metrics["validation"] is None
+
+
+def test_a_fit_that_fails_leaves_nothing_of_the_one_before(tmp_path):
+    x, y = blobs()
+    model = DeepSeekClassifier(**FEW).fit(x, y)
+    place = model.run_.bundle
+    for wrong in ({"learning_rate": -1.0}, {"model": "no_such"}):
+        with pytest.raises(ValueError, match=r"learning_rate|no_such"):
+            clone(model).set_params(**wrong).fit(x, y)
+        model.fit(x, y).set_params(**wrong)
+        with pytest.raises(ValueError, match=r"learning_rate|no_such"):
+            model.fit(x, np.where(y, "b", "c"))
+        with pytest.raises(NotFittedError):
+            model.predict(x)
+        with pytest.raises(NotFittedError):
+            pickle.loads(pickle.dumps(model)).predict(x)
+        model.set_params(learning_rate=None, model="mlp")
+    assert not place.exists()
 
 
 def test_it_survives_pickling_and_its_files_are_verified(tmp_path):
