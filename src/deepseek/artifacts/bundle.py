@@ -66,7 +66,10 @@ class Bundle:
         links = sorted(child.relative_to(path).as_posix() for child in path.rglob("*") if child.is_symlink())
         if links:
             raise BundleError(f"{path} holds links ({', '.join(links)}), which no bundle does")
-        check_hashes(path, {**files, _MANIFEST: sha256_file(path / _MANIFEST)})
+        try:
+            check_hashes(path, {**files, _MANIFEST: sha256_file(path / _MANIFEST)})
+        except OSError as error:
+            raise BundleError(f"{error.filename} cannot be read: {error.strerror}", hint="let this user read the bundle's files") from None
         return cls(path, manifest)
 
     def read(self, name: str) -> Any:
@@ -92,7 +95,7 @@ class Bundle:
 def write_bundle(target: Path, documents: Mapping[str, Any], *, plugins: Mapping[str, str] | None = None) -> Iterator[Path]:
     """Write a bundle: the given JSON documents, and whatever files the block puts into the folder it is given.
 
-    The bundle appears at `target` whole, with the hash of every file, or not at all.
+    The bundle appears at `target` whole, with the hash of every file, or not at all. Whoever may read one of its files may read all.
 
     Args:
         target: The bundle's folder; it must not exist.
@@ -111,6 +114,10 @@ def write_bundle(target: Path, documents: Mapping[str, Any], *, plugins: Mapping
             folder / _MANIFEST,
             {"format": FORMAT, "version": FORMAT_VERSION, "plugins": dict(plugins or {}), "files": hash_files(folder)},
         )
+        mode = (folder / _MANIFEST).stat().st_mode
+        for path in folder.rglob("*"):
+            if path.is_file():
+                path.chmod(mode)  # safetensors lets nobody but the owner read what it writes
 
 
 def _is_plain(name: object) -> bool:

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 
@@ -39,6 +40,23 @@ def test_of_two_that_write_one_bundle_at_a_time_the_second_is_told(tmp_path):
         write("slow", lambda: write("quick"))
     assert Bundle.open(tmp_path).read("who.json") == "quick"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_whoever_may_read_the_documents_may_read_the_weights(tmp_path):
+    with write_bundle(tmp_path / "bundle", {"task.json": {}}) as folder:
+        (folder / "weights.safetensors").touch(mode=0o600)  # as the library that writes them leaves them
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "bundle").iterdir()}
+    assert len(set(modes.values())) == 1, modes
+    assert modes["task.json"] & 0o777 != 0o600
+
+
+def test_a_file_that_cannot_be_read_is_named(bundle, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("deepseek.artifacts.files.sha256_file", refused)
+    with pytest.raises(BundleError, match="cannot be read: Permission denied"):
+        Bundle.open(bundle)
 
 
 def test_an_empty_folder_is_as_good_as_none(tmp_path):
