@@ -66,6 +66,9 @@ def test_a_recipe_compresses_what_it_trained(tmp_path):
     assert said["max_drop"] == 0.05
     rows = people(50, seed=1)
     before, after = deepseek.load(made.run, backend="torch").predict_proba(rows), deepseek.load(folder).predict_proba(rows)
+    with progress.collected_warnings() as warned:
+        assert deepseek.load(made.run, backend="onnxruntime").bundle.path == folder
+    assert [line for line in warned if "int8" in line and "float32" in line]
     assert 0 < np.abs(before - after).max() < 0.05
     assert deepseek.load(made.run).bundle.path == Path(made.bundle)  # nothing answers in INT8 that was not asked to
 
