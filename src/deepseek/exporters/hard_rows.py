@@ -12,8 +12,10 @@ from deepseek.data.columns import is_text
 from deepseek.fields import Kind, Schema
 
 UNSEEN = "never seen \N{SNOWMAN}"
-LONGER = 64
-"""So many times the longest of the real texts; what a tokenizer leaves of it is the longest that the network can be given."""
+LONGEST_CHARACTERS = 1 << 14
+"""At least so many: enough to fill the 1,024 tokens that a tokenizer keeps unless a recipe says otherwise."""
+LONGEST_ROWS = 2
+"""So few bear it: a long text costs a network as much as hundreds of short ones."""
 _BY_FILE = {Kind.IMAGE, Kind.AUDIO, Kind.VOLUME}
 
 
@@ -38,7 +40,7 @@ def hard_rows(batch: pa.RecordBatch, schema: Schema, columns: Sequence[str]) -> 
         yield "values never seen", _changed(batch, names, _unseen)
     texts = [name for name in names if schema[name].kind is Kind.TEXT]
     if texts:
-        yield "the longest text", _changed(batch, texts, lambda values, _: [_longest(values)] * len(values))
+        yield "the longest text", _changed(batch.slice(0, LONGEST_ROWS), texts, lambda values, _: [_longest(values)] * len(values))
         yield "empty texts", _changed(batch, texts, lambda values, _: [""] * len(values))
 
 
@@ -77,4 +79,5 @@ def _unseen(values: list[Any], kind: pa.DataType) -> list[Any]:
 
 
 def _longest(values: list[Any]) -> str:
-    return max(("" if value is None else str(value) for value in values), key=len) * LONGER or UNSEEN
+    text = max(("" if value is None else str(value) for value in values), key=len) or UNSEEN
+    return " ".join([text] * -(-LONGEST_CHARACTERS // (len(text) + 1)))
