@@ -158,7 +158,7 @@ class Predictor:
                 whose only input is an image or a text also the files themselves: one, a list, a pattern, a folder; the answers then have
                 the column `file`. For a forecast the steps of one or several series, at least as many as the model looks back on, and
                 behind them, with targets missing, those whose inputs are known in advance.
-            batch_rows: How many rows go through the network at once.
+            batch_rows: How many rows go through the network at once, at most: fewer of photographs, volumes and long texts.
             tiles: For a detector, the size in pixels of overlapping tiles that large pictures are cut into, or a mapping with `size` and
                 `overlap`; not cut where not given.
 
@@ -229,7 +229,7 @@ class Predictor:
 
         Args:
             source: Where the rows come from.
-            batch_rows: How many rows go through the network at once.
+            batch_rows: How many rows go through the network at once, at most: fewer of photographs, volumes and long texts.
             unknown: Is told of the categories that training did not know.
             tiles: As `predict` takes them.
         """
