@@ -13,8 +13,11 @@ import pytest
 import deepseek
 import deepseek.compression.onnx_int8
 import deepseek.exporters.original
+from deepseek import progress
+from deepseek.artifacts import Bundle
 from deepseek.cli import main
 from deepseek.errors import BundleError, ExportError, InputError, RecipeError
+from deepseek.pipeline.export_rows import rows_to_calibrate
 
 QUICK = ["train.epochs=2", "train.batch_size=32", "model={type: mlp, width: 64, depth: 2}", "train.precision=fp32"]
 ONE_EPOCH = ["train.epochs=1", *QUICK[1:]]  # no validation row has a say in which weights are kept
@@ -63,6 +66,9 @@ def test_a_recipe_compresses_what_it_trained(tmp_path):
     assert said["max_drop"] == 0.05
     rows = people(50, seed=1)
     before, after = deepseek.load(made.run, backend="torch").predict_proba(rows), deepseek.load(folder).predict_proba(rows)
+    with progress.collected_warnings() as warned:
+        assert deepseek.load(made.run, backend="onnxruntime").bundle.path == folder
+    assert [line for line in warned if "int8" in line and "float32" in line]
     assert 0 < np.abs(before - after).max() < 0.05
     assert deepseek.load(made.run).bundle.path == Path(made.bundle)  # nothing answers in INT8 that was not asked to
 
@@ -128,6 +134,34 @@ def test_no_scale_hangs_on_rows_that_were_not_trained_on(tmp_path):
         output=tmp_path / "three",
     )
     assert (Path(calibrated["bundle"]) / "model.onnx").read_bytes() != same  # rows do matter: other ones move the scales
+
+
+def test_of_many_rows_that_are_given_a_sample_is_taken_and_not_the_first(run, tmp_path):
+    bundle, many = Bundle.open(run.bundle), {name: values for name, values in people(6000, seed=3).items() if name != "split"}
+    many = {name: values[np.argsort(many["left"], kind="stable")] for name, values in many.items()}  # as files often are: class by class
+    chosen = rows_to_calibrate(bundle, pa.table({**many, "age": np.arange(6000.0)}), 100)
+    ages = np.concatenate([batch["age"].to_numpy() for batch in chosen()])
+    assert len(ages) == 100
+    assert (np.diff(ages) > 0).all()
+    assert np.histogram(ages, bins=4, range=(0, 6000))[0].min() > 10
+    few = rows_to_calibrate(bundle, pa.table(many), 10_000)
+    assert pa.Table.from_batches(few()).equals(pa.table(many))
+    dynamic = {"backend": "onnx", "method": "dynamic", "max_drop": 0.05}
+    made = deepseek.compress(run, quantize=dynamic, rows=pa.table(many), output=tmp_path / "out")
+    assert made["table"][0]["rows"] == 2000
+    assert 0.5 < made["table"][0]["metric"] <= 1  # of one class alone there is no area under the curve
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["metric"]["split"] is None
+
+
+@pytest.mark.parametrize(("split", "test", "said"), [("test", 0.3, "its test rows"), ("train", 0.0, "rows that it was trained on")])
+def test_where_no_validation_row_judges_it_is_told_which_do(split, test, said, tmp_path):
+    shares = f"data.split={{train: {1 - test}, validation: 0.0, test: {test}}}"
+    made = trained(tmp_path / "data", people(300), [*ONE_EPOCH, shares, "data.drop=[split]"])
+    with progress.collected_warnings() as warnings:
+        kept = deepseek.compress(made.run, quantize={"backend": "onnx", "method": "dynamic", "max_drop": 1.0})
+    assert len([warning for warning in warnings if said in warning]) == 1
+    document = json.loads((Path(kept["bundle"]) / "export.json").read_text())
+    assert document["metric"]["split"] == split
 
 
 def test_what_loses_too_much_is_refused_and_nothing_is_kept(run, tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -10,9 +12,10 @@ import pytest
 from tests.tiny_checkpoint import write_checkpoint
 
 import deepseek
+from deepseek.artifacts import Bundle
 from deepseek.cli.app import run_app
-from deepseek.errors import InputError
-from deepseek.inference.embedding import save_checkpoint_embedder
+from deepseek.errors import InputError, RunError
+from deepseek.inference.embedding import save_checkpoint_embedder, save_embedder
 
 TEXTS = ["a good day", "", "good good day and a long end of it", "day"]
 
@@ -92,3 +95,11 @@ def test_a_trained_network_is_embedded_before_its_decision(tmp_path):
         np.testing.assert_allclose(made, model.network(inputs).mean(dim=1).numpy(), rtol=0, atol=1e-6)
         decided = model.task.decode(model.head(torch.from_numpy(made).unsqueeze(1)))["probability"].numpy()
     np.testing.assert_allclose(decided, predictor.predict_proba(rows), rtol=0, atol=1e-6)
+    deepseek.embed(run.run, rows, tmp_path / "v.parquet", bundle=tmp_path / "kept")
+    with pytest.raises(RunError, match="is there already"):  # or these vectors would be those of the bundle that was kept before
+        deepseek.embed(run.run, rows, tmp_path / "w.parquet", bundle=tmp_path / "kept", normalized=True)
+    assert not (tmp_path / "w.parquet").exists()
+    np.testing.assert_array_equal(vectors(deepseek.load(tmp_path / "kept").predict(rows)), made)
+    with_plugin = replace(predictor.bundle, manifest={**predictor.bundle.manifest, "plugins": {"telecom.py": "file"}})
+    kept = Bundle.open(save_embedder(tmp_path / "with_plugin", with_plugin))
+    assert kept.manifest["plugins"] == {"telecom.py": "file"}

@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 import deepseek
+from deepseek.artifacts import Bundle
 from deepseek.cli import main
 from deepseek.cli.export import _lines
 from deepseek.errors import BundleError, InputError, MissingExtraError
@@ -104,9 +105,36 @@ def test_auto_keeps_the_fastest_and_a_run_is_answered_with_it(run, monkeypatch):
     assert best["speed_up_32"] >= 1
     predictor = deepseek.load(run.run)
     assert predictor.bundle.path == Path(made["bundle"])
+    assert predictor.opened.path == Path(run.bundle)
     monkeypatch.setattr(choice, "machine", lambda: "another processor")
     assert deepseek.load(run.run).bundle.path == Path(run.bundle)  # measured elsewhere tells nothing of this machine
     assert same(predictor.predict(people(30, seed=4)), deepseek.load(run.run).predict(people(30, seed=4)))
+
+
+def test_what_an_export_does_not_hold_is_taken_from_the_run(run, monkeypatch):
+    exported = Bundle.open(Path(run.run) / "export" / "onnx")
+    monkeypatch.setattr(choice, "_chosen", lambda *_: (exported, "onnxruntime"))  # as if it had been found to be fastest
+    predictor, rows = deepseek.load(run.run), people(40, seed=6)
+    assert predictor.bundle.path == exported.path
+    expected = deepseek.load(run.run, backend="torch").embed(rows)
+    assert predictor.embed(rows).equals(expected)
+    seen = deepseek.watch(run.run, rows)
+    assert seen["files"][0]["rows"] == 40
+    assert seen["model"] == str(run.bundle)
+
+
+def test_an_export_keeps_what_is_known_of_the_training_rows(run):
+    exported = Bundle.open(Path(run.run) / "export" / "onnx")
+    assert exported.read("reference.json") == Bundle.open(run.bundle).read("reference.json")
+    assert deepseek.watch(exported.path, people(40, seed=6))["files"][0]["rows"] == 40
+
+
+def test_a_bundle_that_a_killed_run_left_behind_is_written_anew(run):
+    bundle, before = Bundle.open(run.bundle), deepseek.load(run.run, backend="torch").predict(people(20, seed=8))
+    (bundle.path / "half").write_bytes(b"of a process that was killed")
+    (Path(run.run) / "metrics.json").unlink()
+    deepseek.run(run.run, resume=True, out=Path(run.run).parents[1])
+    assert same(deepseek.load(run.run, backend="torch").predict(people(20, seed=8)), before)
 
 
 def test_fewer_bits_are_measured_by_the_metric(run, tmp_path):

@@ -16,7 +16,7 @@ from deepseek.artifacts.files import (
     write_text,
 )
 from deepseek.artifacts.locks import locked
-from deepseek.artifacts.run import RunFolder
+from deepseek.artifacts.run import RunFolder, export_name
 
 __all__ = [
     "CACHE",
@@ -25,6 +25,7 @@ __all__ = [
     "RunFolder",
     "StageCache",
     "append_json",
+    "export_name",
     "fresh_folder",
     "locked",
     "plain_disk_errors",

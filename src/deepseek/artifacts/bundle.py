@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepseek.artifacts.files import check_hashes, fresh_folder, hash_files, plain_disk_errors, read_json, write_json
+from deepseek.artifacts.files import check_hashes, fresh_folder, hash_files, plain_disk_errors, read_json, sha256_file, write_json
 from deepseek.artifacts.run import standing_runs
 from deepseek.errors import BundleError, closest
 
@@ -66,7 +66,10 @@ class Bundle:
         links = sorted(child.relative_to(path).as_posix() for child in path.rglob("*") if child.is_symlink())
         if links:
             raise BundleError(f"{path} holds links ({', '.join(links)}), which no bundle does")
-        check_hashes(path, {**files, _MANIFEST: hash_files(path)[_MANIFEST]})
+        try:
+            check_hashes(path, {**files, _MANIFEST: sha256_file(path / _MANIFEST)})
+        except OSError as error:
+            raise BundleError(f"{error.filename} cannot be read: {error.strerror}", hint="let this user read the bundle's files") from None
         return cls(path, manifest)
 
     def read(self, name: str) -> Any:
@@ -92,7 +95,7 @@ class Bundle:
 def write_bundle(target: Path, documents: Mapping[str, Any], *, plugins: Mapping[str, str] | None = None) -> Iterator[Path]:
     """Write a bundle: the given JSON documents, and whatever files the block puts into the folder it is given.
 
-    The bundle appears at `target` whole, with the hash of every file, or not at all.
+    The bundle appears at `target` whole, with the hash of every file, or not at all. Whoever may read one of its files may read all.
 
     Args:
         target: The bundle's folder; it must not exist.
@@ -100,9 +103,9 @@ def write_bundle(target: Path, documents: Mapping[str, Any], *, plugins: Mapping
         plugins: Name to version of every plugin that the bundle needs to be opened.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: It cannot be written, or something is there already: what stands there is never taken for what was to be written.
     """
-    with fresh_folder(target) as folder:
+    with fresh_folder(target, shared=False) as folder:
         for name, document in documents.items():
             write_json(folder / name, document)
         with plain_disk_errors(target):
@@ -111,6 +114,10 @@ def write_bundle(target: Path, documents: Mapping[str, Any], *, plugins: Mapping
             folder / _MANIFEST,
             {"format": FORMAT, "version": FORMAT_VERSION, "plugins": dict(plugins or {}), "files": hash_files(folder)},
         )
+        mode = (folder / _MANIFEST).stat().st_mode
+        for path in folder.rglob("*"):
+            if path.is_file():
+                path.chmod(mode)  # safetensors lets nobody but the owner read what it writes
 
 
 def _is_plain(name: object) -> bool:

@@ -142,11 +142,19 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def fresh_folder(target: Path) -> Iterator[Path]:
+def fresh_folder(target: Path, *, shared: bool = True) -> Iterator[Path]:
     """Give a temporary folder that becomes `target` if the block succeeds and disappears if it fails.
 
-    Where `target` came to exist meanwhile (another process built the same thing), that one stays.
+    Args:
+        target: The folder.
+        shared: Whether whatever stands at `target` is the same thing, built by another process meanwhile, and stays; else it is refused,
+            before the block begins where it is there by then.
+
+    Raises:
+        RunError: It cannot be written, or is there and not shared.
     """
+    if not shared and target.is_dir() and any(target.iterdir()):
+        raise _taken(target)
     with plain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid4().hex}")
@@ -159,8 +167,14 @@ def fresh_folder(target: Path) -> Iterator[Path]:
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
+                if not shared:
+                    raise _taken(target) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _taken(target: Path) -> RunError:
+    return RunError(f"{target} is there already, and is not overwritten", hint="name another folder, or delete that one first")
 
 
 def replace_folder(fresh: Path, target: Path) -> None:

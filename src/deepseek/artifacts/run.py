@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deepseek.artifacts.files import plain_disk_errors, write_json
 from deepseek.artifacts.numbered import gone_if_bare, next_numbered, numbered
@@ -129,6 +131,22 @@ class RunFolder:
     def export(self) -> Path:
         """The exported bundles, a folder each."""
         return self.path / "export"
+
+
+def export_name(spec: str | Mapping[str, Any]) -> str:
+    """Return the name of the folder that an export stands in, among those of its run: its format, with what is not float32 behind it.
+
+    Args:
+        spec: The exporter's.
+
+    Example:
+        >>> export_name("onnx"), export_name({"type": "openvino", "precision": "bf16"})
+        ('onnx', 'openvino-bf16')
+    """
+    if isinstance(spec, str):
+        return spec
+    precision = spec.get("precision", "fp32")
+    return str(spec["type"]) if precision == "fp32" else f"{spec['type']}-{precision}"
 
 
 def standing_runs(name: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from deepseek.data.batch import PADDED_ELEMENTS, Batch
 from deepseek.data.order import by_length, order
+from deepseek.data.padding import ANSWERED_BYTES
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.resample import Resample, Resampled
 from deepseek.errors import InputError
@@ -23,8 +24,6 @@ COSTLY_S = 0.001
 TRIAL_BATCHES = 3
 GROUP_BYTES = 1 << 19
 MOST_TOGETHER = 64
-ANSWERED_BYTES = 1 << 23
-"""What the rows of a batch that is only answered may take: photographs and volumes are many numbers, and their maps many times more."""
 """One gather of half a megabyte costs little more than one of a few kilobytes."""
 GROUPED_BATCHES = 64
 """Among the rows of so many batches those of like length are brought together: padding is then a few per cent, and chance rules still."""

@@ -12,6 +12,10 @@ MASK = "_mask"
 """What the name of a ragged input's mask ends with; `mask_name` makes it."""
 PADDED_ELEMENTS = 1 << 17
 """What a batch that is only answered may hold of ragged inputs, padding included: 256 texts of 512 tokens."""
+ANSWERED_BYTES = 1 << 23
+"""What the rows of a batch that is only answered may take: photographs and volumes are many numbers, and their maps many times more."""
+LEAST_ROWS = 4
+"""So many rows are answered together however large they are."""
 
 
 def mask_name(name: str) -> str:
@@ -72,30 +76,40 @@ def in_array_pieces(
 ) -> Iterator[tuple[np.ndarray | None, dict[str, np.ndarray]]]:
     """Yield the rows of prepared arrays as inputs, in pieces that fit into memory: rows of like length together, each row once.
 
-    One long text would otherwise pad a thousand short ones. Without ragged inputs there is one piece, in order.
+    One long text would otherwise pad a thousand short ones, and a thousand photographs make maps of gigabytes. Without ragged inputs the
+    rows stay in order.
 
     Args:
         arrays: By input name, with equally many rows.
-        most: The most elements of a piece's ragged inputs, padding included; a single row may have more.
+        most: The most elements of a piece's ragged inputs, padding included; a single row may have more. What the other inputs of a piece
+            take is at most `ANSWERED_BYTES`; `LEAST_ROWS` rows may take more.
 
     Yields:
         Which rows they are, int64 `[b]`, or nothing for all of them in order; and the arrays by name.
     """
     ragged = [array for array in arrays.values() if isinstance(array, Ragged)]
     lengths = sum((np.diff(array.offsets) for array in ragged), start=np.zeros(0 if not ragged else len(ragged[0].offsets) - 1, np.int64))
-    if len(lengths) * int(lengths.max(initial=0)) <= most:
+    count, together = len(next(iter(arrays.values()))), _rows_together(arrays)
+    if len(lengths) * int(lengths.max(initial=0)) <= most and count <= together:
         yield None, as_arrays(arrays)
         return
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort(-lengths, kind="stable") if ragged else np.arange(count)
     start = 0
-    while start < len(order):
-        rows = order[start : start + max(1, most // int(lengths[order[start]]))]
+    while start < count:
+        longest = int(lengths[order[start]]) if ragged else 0
+        rows = order[start : start + min(together, max(1, most // max(longest, 1)))]
         inputs = as_arrays({name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)})
         for name, array in arrays.items():
             if isinstance(array, Ragged):
                 inputs[name], inputs[mask_name(name)] = pad(array, rows)
         yield rows, inputs
         start += len(rows)
+
+
+def _rows_together(arrays: Mapping[str, Array]) -> int:
+    """Return how many rows of the inputs that are not ragged may be answered at once."""
+    row_bytes = sum(array[:1].nbytes for array in arrays.values() if isinstance(array, np.ndarray))
+    return max(ANSWERED_BYTES // max(row_bytes, 1), LEAST_ROWS)
 
 
 def rows_together(parts: Sequence[np.ndarray]) -> np.ndarray:

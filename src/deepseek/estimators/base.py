@@ -20,8 +20,9 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_array, check_consistent_length, check_is_fitted, validate_data
 
 from deepseek import progress
+from deepseek.data.columns import is_number
 from deepseek.errors import InputError
-from deepseek.estimators.tables import EstimatorError, frame_table, is_frame, matrix_table, unused_name
+from deepseek.estimators.tables import EstimatorError, frame_table, is_frame, matrix_table, require_finite, unused_name
 from deepseek.fields import Kind
 from deepseek.inference import Predictor
 from deepseek.pipeline.preparing.sources import named_source
@@ -56,7 +57,7 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
         random_state: The seed; the same one gives the same numbers.
         device: `auto`, `cpu`, or an accelerator by its torch name.
         overrides: Any other key of the recipe: `{"train.ema": 0.99}`, or `["train.ema=0.99"]`.
-        categorical_features: Columns that are categories, by name or place.
+        categorical_features: Columns that are categories: by name, by place, or by a boolean for each column.
         fields: The kinds of other columns, by name: `{"joined": "timestamp"}`.
         verbose: Whether to show how it goes.
         out: The folder that keeps the run; without one it lives as long as the estimator.
@@ -74,7 +75,7 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
         random_state: Any = None,
         device: str = "auto",
         overrides: Mapping[str, Any] | Sequence[str] | None = None,
-        categorical_features: Sequence[str | int] | None = None,
+        categorical_features: Sequence[str | int | bool] | None = None,
         fields: Mapping[str, str] | None = None,
         verbose: bool = False,
         out: str | PathLike[str] | None = None,
@@ -124,13 +125,15 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
         return self
 
     def _run(self, table: pa.Table, target: list[str], weight: str | None, task: Mapping[str, Any]) -> None:
-        self._folder = TemporaryDirectory(prefix="deepseek-")
-        out = Path(self._folder.name if self.out is None else self.out)
+        folder = TemporaryDirectory(prefix="deepseek-")
+        out = Path(folder.name if self.out is None else self.out)
         recipe = self._recipe(table, target, weight, task)
         recipe["data"]["source"] = named_source(table, out)
         with progress.hushed(not self.verbose), progress.collected_warnings() as said:
-            self.run_: RunResult = run(load_recipe(recipe, overrides=self._overrides()), out=out)
-        self._predictor = Predictor.load(self.run_.bundle)
+            made = run(load_recipe(recipe, overrides=self._overrides()), out=out)
+        self._predictor = Predictor.load(made.bundle)
+        self._folder = folder
+        self.run_: RunResult = made
         for message in dict.fromkeys(said):
             warnings.warn(message, UserWarning, stacklevel=4)
 
@@ -170,19 +173,37 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
     def _kinds(self) -> dict[str, str]:
         """Return the kinds that are known: a matrix of numbers holds numbers, whatever they look like."""
         kinds = {} if hasattr(self, "feature_names_in_") else dict.fromkeys(self._numbers, Kind.NUMBER.value)
-        for column in self.categorical_features if self.categorical_features is not None else ():
-            name = self._columns[column] if isinstance(column, int | np.integer) else str(column)
-            kinds[name] = Kind.CATEGORY.value
-        return kinds | dict(self.fields or {})
+        return kinds | dict.fromkeys(self._categories(), Kind.CATEGORY.value) | dict(self.fields or {})
+
+    def _categories(self) -> list[str]:
+        """Return the names of the columns that are said to be categories: by name, by place, or by a boolean for each column."""
+        given = [] if self.categorical_features is None else list(self.categorical_features)
+        count = len(self._columns)
+        if given and all(isinstance(one, bool | np.bool_) for one in given):
+            if len(given) != count:
+                raise EstimatorError(f"categorical_features holds {len(given)} booleans for {count} columns", hint="give one for each")
+            return [name for name, chosen in zip(self._columns, given, strict=True) if chosen]
+        names = []
+        for column in given:
+            if isinstance(column, int | np.integer) and not -count <= column < count:
+                raise EstimatorError(f"categorical_features names column {column} of {count}", hint=f"allowed: 0 to {count - 1}")
+            names.append(self._columns[column] if isinstance(column, int | np.integer) else str(column))
+        return names
 
     def _table(self, x: Any, *, reset: bool) -> pa.Table:
         """Return the rows as a table whose columns bear the names that they had in `fit`.
 
         Raises:
-            ValueError: They are no table, or not one like that of `fit`.
+            ValueError: They are no table, not one like that of `fit`, or hold an infinite number.
         """
+        if reset:  # what fails from here on leaves no network of an earlier fit beside the columns and classes of this one
+            for name in ("_predictor", "_folder", "run_"):
+                self.__dict__.pop(name, None)
         with _as_value_errors():
-            return self._frame(x, reset=reset) if is_frame(x) else self._matrix(x, reset=reset)
+            table = require_finite(self._frame(x, reset=reset) if is_frame(x) else self._matrix(x, reset=reset))
+        if reset:
+            self._texts = [field.name for field in table.schema if not (is_number(field.type) or pa.types.is_boolean(field.type))]
+        return table
 
     def _frame(self, x: Any, *, reset: bool) -> pa.Table:
         table, named = frame_table(x)
@@ -209,7 +230,7 @@ class DeepSeekEstimator(BaseEstimator):  # type: ignore[misc]
             check_array(array, ensure_all_finite="allow-nan", input_name="X", estimator=self)
         if reset:
             self._columns = _places(array.shape[1])
-        table = matrix_table(array, self._columns, texts=() if reset else {*self._columns} - {*self._numbers})
+        table = matrix_table(array, self._columns, texts=() if reset else self._texts)
         if reset:
             self._numbers = [field.name for field in table.schema if field.type != pa.string()]
         return table

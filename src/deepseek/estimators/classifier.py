@@ -33,7 +33,7 @@ class DeepSeekClassifier(ClassifierMixin, DeepSeekEstimator):  # type: ignore[mi
         random_state: The seed: the same one gives the same numbers.
         device: `auto`, `cpu`, or an accelerator by its torch name.
         overrides: Any other key of the recipe: `{"train.ema": 0.99}`, or `["train.ema=0.99"]`.
-        categorical_features: Columns that are categories, by name or place.
+        categorical_features: Columns that are categories: by name, by place, or by a boolean for each column.
         fields: The kinds of other columns, by name: `{"joined": "timestamp"}`.
         verbose: Whether to show how it goes.
         out: The folder that keeps the runs; without one a run lives as long as its estimator.
@@ -64,7 +64,7 @@ class DeepSeekClassifier(ClassifierMixin, DeepSeekEstimator):  # type: ignore[mi
         random_state: Any = None,
         device: str = "auto",
         overrides: Mapping[str, Any] | Sequence[str] | None = None,
-        categorical_features: Sequence[str | int] | None = None,
+        categorical_features: Sequence[str | int | bool] | None = None,
         fields: Mapping[str, str] | None = None,
         verbose: bool = False,
         out: str | PathLike[str] | None = None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from deepseek.data.sources.memory import MemorySource, is_table
 from deepseek.errors import InputError
@@ -44,33 +45,54 @@ def matrix_table(x: np.ndarray, names: list[str], *, texts: Collection[str] = ()
 
     Args:
         x: The matrix.
-        names: Its columns' names.
-        texts: The columns that were texts in `fit`, and are so again, whatever these rows hold: `01` is not 1.
+        names: The columns' names.
+        texts: Columns that are texts whatever stands in them: those of training, so that the rows beside it do not decide how a value is
+            read.
 
     Raises:
         TypeError: A value is neither text nor number.
     """
-    plain = x.dtype.kind in "biuf"
-    return pa.table({name: x[:, place] if plain else _column(x[:, place], is_text=name in texts) for place, name in enumerate(names)})
+    if x.dtype.kind in "biuf":
+        return pa.table({name: x[:, place] for place, name in enumerate(names)})
+    return pa.table({name: (_spelled if name in texts else _column)(x[:, place]) for place, name in enumerate(names)})
 
 
-def _column(values: np.ndarray, *, is_text: bool) -> pa.Array:
-    numbers = None if is_text else _numbers(values)
-    if numbers is not None:
-        return pa.array(numbers)
-    texts = (None if value is None or value != value else _text(value) for value in values.tolist())  # noqa: PLR0124 (NaN)
-    return pa.array(texts, pa.string())
+def require_finite(table: pa.Table) -> pa.Table:
+    """Return a table in whose columns of numbers none is infinite.
+
+    Raises:
+        EstimatorError: One is.
+    """
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if not pa.types.is_floating(column.type):
+            continue
+        infinite = pc.is_inf(column.cast(pa.float64()))
+        if pc.any(infinite).as_py():
+            row = pc.index(infinite, value=True).as_py()
+            raise EstimatorError(
+                f"Input X contains infinity in the column {name!r}, row {row}", hint="give a number, or None or NaN for a missing value"
+            )
+    return table
 
 
-def _numbers(values: np.ndarray) -> np.ndarray | None:
+def _column(values: np.ndarray) -> pa.Array:
     try:
-        return values.astype(np.float64)
+        return pa.array(values.astype(np.float64))
     except ValueError:
+        return _spelled(values)
+
+
+def _spelled(values: np.ndarray) -> pa.Array:
+    return pa.array(map(_text, values.tolist()), pa.string())
+
+
+def _text(value: Any) -> str | None:
+    """Return a value's spelling, as `deepseek.data.columns.spell` has it."""
+    if value is None or value != value:  # noqa: PLR0124 (NaN)
         return None
-
-
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
 
 
 def unused_name(wanted: str, taken: list[str]) -> str:

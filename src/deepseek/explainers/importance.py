@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deepseek.errors import InputError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -20,6 +22,8 @@ Shuffle = Callable[[np.ndarray], "Mapping[str, Array]"]
 
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t at 97.5 % for 1 to 9 degrees of freedom."""
+_Z95 = 1.959964
+"""The same for infinitely many."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,12 @@ def permutation_importance(
 
     Returns:
         One a column; the score is computed once, and `repeats` times for each column.
+
+    Raises:
+        InputError: There are fewer than 2 repeats.
     """
+    if repeats < 2:
+        raise InputError(f"repeats is {repeats}", hint="at least 2: of one shuffle there is no interval")
     draw = np.random.default_rng(seed)
     orders = [draw.permutation(len(next(iter(inputs.values())))) for _ in range(repeats)]
     whole = score(inputs)
@@ -136,4 +145,10 @@ def _in_order(array: Array, order: np.ndarray) -> Array:
 
 
 def _t95(freedom: int) -> float:
-    return _T95[freedom - 1] if freedom <= len(_T95) else 2.0
+    """Return Student's t at 97.5 %; beyond the table by its expansion about the normal (Abramowitz and Stegun, 1964, 26.7.5)."""
+    if freedom <= len(_T95):
+        return _T95[freedom - 1]
+    z = _Z95
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3

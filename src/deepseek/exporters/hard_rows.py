@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from deepseek.data.columns import is_text
 from deepseek.fields import Kind, Schema
 
 UNSEEN = "never seen \N{SNOWMAN}"
-LONGER = 64
-"""So many times the longest of the real texts; what a tokenizer leaves of it is the longest that the network can be given."""
+LONGEST_CHARACTERS = 1 << 14
+"""At least so many: enough to fill the 1,024 tokens that a tokenizer keeps unless a recipe says otherwise."""
+LONGEST_ROWS = 2
+"""So few bear it: a long text costs a network as much as hundreds of short ones."""
 _BY_FILE = {Kind.IMAGE, Kind.AUDIO, Kind.VOLUME}
 
 
@@ -37,7 +40,7 @@ def hard_rows(batch: pa.RecordBatch, schema: Schema, columns: Sequence[str]) -> 
         yield "values never seen", _changed(batch, names, _unseen)
     texts = [name for name in names if schema[name].kind is Kind.TEXT]
     if texts:
-        yield "the longest text", _changed(batch, texts, lambda values, _: [_longest(values)] * len(values))
+        yield "the longest text", _changed(batch.slice(0, LONGEST_ROWS), texts, lambda values, _: [_longest(values)] * len(values))
         yield "empty texts", _changed(batch, texts, lambda values, _: [""] * len(values))
 
 
@@ -63,12 +66,18 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _unseen(values: list[Any], kind: pa.DataType) -> list[Any]:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     if is_text(kind):
         return [UNSEEN] * len(values)
     if pa.types.is_floating(kind):
         return [None if value is None else value * 1000 + 1 for value in values]
+    if pa.types.is_integer(kind):
+        whole = np.iinfo(kind.to_pandas_dtype())
+        return [None if value is None else min(max(value * 1000 + 1, int(whole.min)), int(whole.max)) for value in values]
     return values
 
 
 def _longest(values: list[Any]) -> str:
-    return max(("" if value is None else str(value) for value in values), key=len) * LONGER or UNSEEN
+    text = max(("" if value is None else str(value) for value in values), key=len) or UNSEEN
+    return " ".join([text] * -(-LONGEST_CHARACTERS // (len(text) + 1)))

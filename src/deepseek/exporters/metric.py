@@ -22,7 +22,8 @@ def drop_of(original: Original, candidate: Predictor, *, allowed: float) -> dict
         allowed: How much it may lose.
 
     Returns:
-        The metric's `name`, its value for the `original` and for what was `exported`, how much was `lost`, and how much is `allowed`.
+        The metric's `name`, its value for the `original` and for what was `exported`, how much was `lost`, how much is `allowed`, and
+        which `split` of the run the rows are, where they are its own.
 
     Raises:
         InputError: The rows have no target to measure by.
@@ -32,7 +33,7 @@ def drop_of(original: Original, candidate: Predictor, *, allowed: float) -> dict
     before, after = original.metric, original.metric_of(candidate)
     bounded = task.target.kind != "values"
     lost = (before - after if metric.higher_is_better else after - before) / (1.0 if bounded else max(abs(before), 1e-12))
-    return {"name": task.monitor, "original": before, "exported": after, "lost": lost, "allowed": allowed}
+    return {"name": task.monitor, "original": before, "exported": after, "lost": lost, "allowed": allowed, "split": original.split}
 
 
 def passes(drop: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from deepseek import progress
 from deepseek.artifacts import Bundle
 from deepseek.compression.calibration import Calibration
 from deepseek.errors import InputError
@@ -19,6 +20,10 @@ from deepseek.inference.reading import EXPORT
 
 Rows = Callable[[], Iterator[pa.RecordBatch]]
 """Gives rows from their beginning."""
+_NO_VALIDATION = {
+    "test": "what an export loses is measured on its test rows, and so they have a say in what is kept",
+    "train": "what an export loses is measured on rows that it was trained on, and may be more on others",
+}
 
 
 @dataclass(frozen=True)
@@ -27,18 +32,20 @@ class Original:
 
     Attributes:
         predictor: The original, in PyTorch.
-        batches: Gives the rows that both are asked, from their beginning; they were not trained on.
+        batches: Gives the rows that both are asked, from their beginning.
         graph: What is exported of it.
         training: Gives rows that it was trained on, where an export has to measure ranges.
+        split: Which rows of its run `batches` gives: `validation`, or in default of these `test` or `train`; nothing for others.
     """
 
     predictor: Predictor
     batches: Rows
     graph: AnswerGraph
     training: Rows | None = None
+    split: str | None = None
 
     @classmethod
-    def of(cls, bundle: Bundle, batches: Rows, *, training: Rows | None = None) -> Original:
+    def of(cls, bundle: Bundle, batches: Rows, *, training: Rows | None = None, split: str | None = None) -> Original:
         """Open a bundle in PyTorch; raises as `require_original` does."""
         require_original(bundle)
         if bundle.read("task.json")["type"] == "language_modelling":
@@ -48,7 +55,7 @@ class Original:
             )
         backend = TorchBackend(bundle)
         predictor = Predictor(bundle, backend)
-        return cls(predictor, batches, AnswerGraph(backend.model, predictor.preparation.inputs), training)
+        return cls(predictor, batches, AnswerGraph(backend.model, predictor.preparation.inputs), training, split)
 
     @property
     def bundle(self) -> Bundle:
@@ -57,7 +64,9 @@ class Original:
 
     @cached_property
     def metric(self) -> float:
-        """The metric that the task is monitored by, on the rows."""
+        """The metric that the task is monitored by, on the rows; where those are no validation rows of the run, that is told once."""
+        if self.split in _NO_VALIDATION:
+            progress.warn(f"the run has no validation rows: {_NO_VALIDATION[self.split]}; others are named with --rows FILE")
         return self.metric_of(self.predictor)
 
     def metric_of(self, predictor: Predictor) -> float:

@@ -16,7 +16,7 @@ from deepseek.exporters.parity import Parity
 from deepseek.inference.backends.choice import identity_of
 from deepseek.inference.reading import EXPORT
 
-_KEPT = ("schema.json", "data.json", "task.json", "metrics.json", "environment.json")
+_OF_NETWORK = "model.json"
 COMPRESSION = "compression.json"
 """What a bundle in fewer bits cost and gained, beside those that it was compared with."""
 
@@ -37,8 +37,8 @@ class Exported:
 
     @property
     def files(self) -> list[str]:
-        """The files of the network itself, without the JSON that every bundle has."""
-        return [name for name in self.bundle.manifest["files"] if name not in (*_KEPT, EXPORT)]
+        """The files of the network itself, without the JSON that says how it is asked, what it was trained on and what was compared."""
+        return [name for name in self.bundle.manifest["files"] if not _is_kept(name) and name != EXPORT]
 
 
 def document_of(original: Original, *, backend: str, precision: str) -> dict[str, Any]:
@@ -122,4 +122,9 @@ def replace_bundle(
 
 
 def _documents(bundle: Bundle, document: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{name: bundle.read(name) for name in _KEPT}, EXPORT: dict(document)}
+    return {**{name: bundle.read(name) for name in bundle.manifest["files"] if _is_kept(name)}, EXPORT: dict(document)}
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a file of a bundle holds for every form of its network: all JSON but what describes the network, and what one form cost."""
+    return name.endswith(".json") and name not in (_OF_NETWORK, EXPORT, COMPRESSION)

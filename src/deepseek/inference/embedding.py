@@ -31,7 +31,9 @@ def save_embedder(target: Path, bundle: Bundle, *, normalized: bool = False) -> 
         normalized: Whether every vector is brought to length 1.
 
     Raises:
-        InputError: The bundle is an export, whose graph has no features, or it forecasts.
+        BundleError: The bundle is an export, whose graph has no features.
+        InputError: It forecasts.
+        RunError: The folder is there already.
     """
     prepared = read_preparation(bundle)
     if isinstance(prepared, WindowPreparation):
@@ -48,7 +50,7 @@ def save_embedder(target: Path, bundle: Bundle, *, normalized: bool = False) -> 
     task = {"type": "embedding", "normalized": normalized}
     made = build_model(preparation, bundle.read("model.json"), task)
     made.network.load_state_dict(trained.network.state_dict())
-    return save_bundle(target, made, preparation, model=bundle.read("model.json"), task=task)
+    return save_bundle(target, made, preparation, model=bundle.read("model.json"), task=task, plugins=bundle.manifest["plugins"])
 
 
 def save_checkpoint_embedder(
@@ -68,6 +70,7 @@ def save_checkpoint_embedder(
 
     Raises:
         InputError: There is no such checkpoint, or the pooling would have to be learned.
+        RunError: The folder is there already.
     """
     if pool not in ("mean", "first", "max"):
         raise InputError(f"a checkpoint's tokens are pooled by {pool!r}, which nobody has trained", hint="allowed: mean, first, max")

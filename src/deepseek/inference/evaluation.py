@@ -12,8 +12,8 @@ import torch
 
 from deepseek.data.batch import Batch, labelled_pieces
 from deepseek.data.columns import require_columns
-from deepseek.data.loader import ANSWERED_BYTES, Loader
-from deepseek.data.padding import rows_of
+from deepseek.data.loader import Loader
+from deepseek.data.padding import ANSWERED_BYTES, rows_of
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.prepared import PreparedDataset
 from deepseek.data.sources.base import Source, rooted_batches

@@ -53,9 +53,11 @@ class Predictor:
     Args:
         bundle: The opened bundle.
         backend: What runs the network.
+        opened: The bundle that `bundle` is an export of, where one of those was asked for; `bundle` itself where not given.
 
     Attributes:
         bundle: The bundle; the exported one where the backend runs an export of what was opened.
+        opened: The bundle that was opened. It lies where its run does, and holds the network itself, which an export does not.
         backend: What runs the network.
         schema: What the columns were in training.
 
@@ -66,8 +68,8 @@ class Predictor:
         ```
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, backend: Backend, *, opened: Bundle | None = None) -> None:
+        self.bundle, self.opened = bundle, opened or bundle
         self.backend = backend
         self._preparation = read_preparation(bundle)
         self.schema: Schema = self._preparation.schema
@@ -97,7 +99,8 @@ class Predictor:
         for plugin in plugins:
             load_plugin(plugin, Path())
         folders = (MEASURED, SERVED) if served else (MEASURED,)
-        return cls(*open_backend(Bundle.open(Path(path)), backend, folders=folders))
+        opened = Bundle.open(Path(path))
+        return cls(*open_backend(opened, backend, folders=folders), opened=opened)
 
     def __repr__(self) -> str:
         target = ", ".join(self.schema.target)
@@ -155,7 +158,7 @@ class Predictor:
                 whose only input is an image or a text also the files themselves: one, a list, a pattern, a folder; the answers then have
                 the column `file`. For a forecast the steps of one or several series, at least as many as the model looks back on, and
                 behind them, with targets missing, those whose inputs are known in advance.
-            batch_rows: How many rows go through the network at once.
+            batch_rows: How many rows go through the network at once, at most: fewer of photographs, volumes and long texts.
             tiles: For a detector, the size in pixels of overlapping tiles that large pictures are cut into, or a mapping with `size` and
                 `overlap`; not cut where not given.
 
@@ -226,7 +229,7 @@ class Predictor:
 
         Args:
             source: Where the rows come from.
-            batch_rows: How many rows go through the network at once.
+            batch_rows: How many rows go through the network at once, at most: fewer of photographs, volumes and long texts.
             unknown: Is told of the categories that training did not know.
             tiles: As `predict` takes them.
         """
@@ -281,13 +284,13 @@ class Predictor:
             normalized: Whether every vector is brought to length 1.
 
         Raises:
-            BundleError: The bundle is an export, whose graph has no features.
+            BundleError: What was opened is an export, whose graph has no features.
             InputError: The model forecasts: what its network makes of a window is no vector of a row.
         """
         from deepseek.inference.embedding import save_embedder
 
         with TemporaryDirectory() as scratch:
-            made = Predictor.load(save_embedder(Path(scratch) / "bundle", self.bundle, normalized=normalized))
+            made = Predictor.load(save_embedder(Path(scratch) / "bundle", self.opened, normalized=normalized))
             return made.predict(table)
 
     def generate(self, prompt: str | Sequence[str] = "", **sampling: Any) -> Any:

@@ -46,7 +46,7 @@ def save_bundle(
         The bundle's folder.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: It cannot be written, or something is there already.
     """
     documents = documents_of(preparation, model=model, task=task, metrics=metrics, trained=trained)
     return write_model(target, trained, documents, plugins=plugins)
@@ -84,7 +84,7 @@ def write_model(
         The bundle's folder.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: It cannot be written, or something is there already.
     """
     with write_bundle(Path(target), documents, plugins=plugins) as folder:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.state_dict().items()}

@@ -149,7 +149,8 @@ def original_of(bundle: Bundle, settings: Int8Settings | None, *, rows: tuple[An
         rows: What to compare and what to calibrate on; the run's own where nothing.
     """
     training = None if settings is None else rows_to_calibrate(bundle, rows[1], settings.calibration_rows)
-    return Original.of(bundle, rows_to_compare(bundle, rows[0]), training=training)
+    compared, split = rows_to_compare(bundle, rows[0])
+    return Original.of(bundle, compared, training=training, split=split)
 
 
 def int8_settings(quantize: Quantize | QuantizeSection) -> Int8Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deepseek import progress
-from deepseek.artifacts import RunFolder
+from deepseek.artifacts import RunFolder, export_name
 from deepseek.pipeline.compress import INT8, compress_to, int8_settings
 from deepseek.pipeline.export import export
 from deepseek.recipe import Recipe
@@ -33,6 +33,6 @@ def deliver(recipe: Recipe, folder: RunFolder, *, rows: Any = None, calibrate: A
         name = spec if isinstance(spec, str) else spec["type"]
         int8 = not isinstance(spec, str) and spec.get("precision") == INT8
         quantize = section.model_dump() if section is not None and (int8 or name == AUTO) else None
-        if not (folder.export / (f"{name}-{INT8}" if int8 else name)).is_dir():
+        if not (folder.export / export_name(spec)).is_dir():
             made = export(folder.path, to=spec, quantize=quantize, rows=rows, calibrate=calibrate)
             progress.log(f"exported to {made['bundle']}")

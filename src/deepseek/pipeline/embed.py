@@ -36,7 +36,7 @@ def embed(  # noqa: PLR0913 (what is embedded, by what, how, and where it goes)
         column: Of a checkpoint, the column of texts.
         pool: Of a checkpoint, how tokens become one vector: `mean`, `first` or `max`.
         normalized: Whether every vector is brought to length 1.
-        bundle: Also keeps, in this folder, the bundle that answers so, to be exported and served as any other.
+        bundle: Also keeps, in this folder, which must not exist, the bundle that answers so, to be exported and served as any other.
         plugins: The files or modules of the plugins that the run needs.
 
     Returns:
@@ -44,6 +44,7 @@ def embed(  # noqa: PLR0913 (what is embedded, by what, how, and where it goes)
 
     Raises:
         InputError: It is neither a run nor a checkpoint.
+        RunError: The folder for the bundle is there already.
     """
     for plugin in plugins:
         load_plugin(plugin, Path())

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from deepseek import progress
-from deepseek.artifacts import Bundle
+from deepseek.artifacts import Bundle, export_name
 from deepseek.compression.settings import Int8Settings
 from deepseek.errors import InputError, UnknownNameError
 from deepseek.exporters.base import Exporter
@@ -56,8 +56,8 @@ def export(
         rows: The rows that both are asked: a path or a table, with the target where the precision is not float32. The run's own validation
             rows where not given.
         calibrate: The rows on which ranges are measured in INT8; the run's training rows where not given.
-        output: The exported bundle's folder; `export/FORMAT` in the run's folder where not given, in INT8 `export/FORMAT-int8`. One that is
-            there is replaced.
+        output: The exported bundle's folder; `export/FORMAT` in the run's folder where not given, in fewer bits `export/FORMAT-PRECISION`.
+            One that is there is replaced.
         plugins: The files or modules of the plugins that the bundle needs.
 
     Returns:
@@ -83,7 +83,7 @@ def export(
     if settings is not None:
         formats = [spec["type"]] if spec["type"] in {"onnx", "openvino"} else ["onnx"]
         return compress_to(run, settings=settings, formats=formats, spec=spec, rows=(rows, calibrate), output=output, plugins=plugins)
-    target = Path(output) if output is not None else export_folder(bundle) / spec["type"]
+    target = Path(output) if output is not None else export_folder(bundle) / export_name(spec)
     parent = require_place(target)
     original = original_of(bundle, None, rows=(rows, None))
     exporter: Exporter = family("exporter").build(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -252,6 +253,7 @@ def _write(
     reference = reference_of(model, preparation, job.inputs, data=data, measured=job.measured)
     features = read_json(run.data).get("sources", {}).get("source", {}).get(DEFINITIONS)
     made_by = {} if features is None else {FEATURES_FILE: features}
+    shutil.rmtree(run.bundle, ignore_errors=True)  # of a run that was killed right here
     write_model(run.bundle, model, {**documents, REFERENCE_FILE: reference, **made_by}, plugins=_plugin_versions(job))
 
 

@@ -69,7 +69,7 @@ def watch(
     """
     predictor = Predictor.load(run, plugins=plugins)
     settings = replace(
-        MonitorSettings.of_run(predictor.bundle), **{name: one for name, one in (overrides or {}).items() if one is not None}
+        MonitorSettings.of_run(predictor.opened), **{name: one for name, one in (overrides or {}).items() if one is not None}
     )
     look = _Look(predictor, settings, labels)
     given = list(sources) if isinstance(sources, list | tuple) and not _is_rows(sources) else [sources]
@@ -80,7 +80,7 @@ def watch(
     if len(files) == 1:  # one look is at all of its labels
         performance["window"] = files[0]["metrics"]
     result = {
-        "model": str(predictor.bundle.path),
+        "model": str(predictor.opened.path),
         "alarms": look.alarms(files, performance),
         "files": files,
         "performance": performance,
@@ -110,8 +110,8 @@ class _Look:
 
     def __init__(self, predictor: Predictor, settings: MonitorSettings, labels: str | None) -> None:
         self._predictor, self._settings, self._labels = predictor, settings, labels
-        self._texts = read_preparation(predictor.bundle).text_columns
-        self._reference = ModelReference.load(predictor.bundle)
+        self._texts = read_preparation(predictor.opened).text_columns
+        self._reference = ModelReference.load(predictor.opened)
         self.performance = Performance(self._reference, settings)
         self._found: list[Outcomes] = []
         self._files = 0

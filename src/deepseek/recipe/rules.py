@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from deepseek.artifacts import export_name
 from deepseek.errors import Problem
 from deepseek.recipe.sections import RecipeSections, SplitSection
 from deepseek.recipe.values import AUTO, Auto
@@ -90,6 +91,11 @@ def _task_target(recipe: RecipeSections) -> Iterator[Problem]:
 def _written(recipe: RecipeSections) -> Iterator[Problem]:
     if recipe.export and recipe.task != AUTO and recipe.task["type"] == "language_modelling":
         yield Problem("export", "a language model is not exported: it writes with what it has kept; leave the key out")
+    names = [export_name(spec) for spec in recipe.export]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield Problem(
+            "export", f"two of them would stand in export/{name}; keep one, and make the other with: deepseek export RUN --output"
+        )
 
 
 def _micro_batches(recipe: RecipeSections) -> Iterator[Problem]:

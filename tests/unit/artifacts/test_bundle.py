@@ -1,10 +1,11 @@
+import errno
 import json
 import shutil
 
 import pytest
 
-from deepseek.artifacts import FORMAT_VERSION, Bundle, write_bundle
-from deepseek.errors import BundleError
+from deepseek.artifacts import FORMAT_VERSION, Bundle, sha256_file, write_bundle
+from deepseek.errors import BundleError, RunError
 
 
 @pytest.fixture
@@ -23,11 +24,58 @@ def test_a_bundle_comes_back_whole(bundle):
         opened.read("other.json")
 
 
-def test_an_existing_bundle_is_never_overwritten(bundle):
+def test_an_existing_bundle_is_neither_overwritten_nor_taken_for_what_was_to_be_written(bundle):
     before = (bundle / "manifest.json").read_bytes()
-    with write_bundle(bundle, {"schema.json": {"fields": ["other"]}}):
-        pass
+    with pytest.raises(RunError, match="is there already"), write_bundle(bundle, {"schema.json": {"fields": ["other"]}}):
+        raise AssertionError("nothing is made for a place that is taken")
     assert (bundle / "manifest.json").read_bytes() == before
+
+
+def test_of_two_that_write_one_bundle_at_a_time_the_second_is_told(tmp_path):
+    def write(who, meanwhile=lambda: None):
+        with write_bundle(tmp_path / "bundle", {"who.json": who}):
+            meanwhile()
+
+    with pytest.raises(RunError, match="is there already"):
+        write("slow", lambda: write("quick"))
+    assert Bundle.open(tmp_path).read("who.json") == "quick"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_whoever_may_read_the_documents_may_read_the_weights(tmp_path):
+    with write_bundle(tmp_path / "bundle", {"task.json": {}}) as folder:
+        (folder / "weights.safetensors").touch(mode=0o600)  # as the library that writes them leaves them
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "bundle").iterdir()}
+    assert len(set(modes.values())) == 1, modes
+    assert modes["task.json"] & 0o777 != 0o600
+
+
+def test_a_file_that_cannot_be_read_is_named(bundle, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("deepseek.artifacts.files.sha256_file", refused)
+    with pytest.raises(BundleError, match="cannot be read: Permission denied"):
+        Bundle.open(bundle)
+
+
+def test_an_empty_folder_is_as_good_as_none(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    with write_bundle(tmp_path / "bundle", {"who.json": "first"}):
+        pass
+    assert Bundle.open(tmp_path).read("who.json") == "first"
+
+
+def test_each_file_is_hashed_once_when_a_bundle_is_opened(bundle, monkeypatch):
+    hashed = []
+
+    def counted(path):
+        hashed.append(path.name)
+        return sha256_file(path)
+
+    monkeypatch.setattr("deepseek.artifacts.files.sha256_file", counted)
+    Bundle.open(bundle)
+    assert hashed.count("weights.safetensors") == hashed.count("schema.json") == 1
 
 
 def _truncate(bundle):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepseek.data.batch import Batch, as_inputs, in_pieces, pad
+from deepseek.data.padding import ANSWERED_BYTES, LEAST_ROWS
 from deepseek.data.transforms.base import Ragged
 
 
@@ -68,6 +69,24 @@ def test_dense_rows_stay_in_one_piece_and_in_order():
     ((rows, inputs),) = in_pieces({"x": np.zeros((10, 1000))}, most=1)
     assert rows is None
     assert inputs["x"].shape == (10, 1000)
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_large_rows_come_in_pieces_too(texts):
+    photos = np.arange(40, dtype=np.uint8)[:, None] * np.ones(1 << 20, np.uint8)
+    arrays = {"photo": photos} | ({"t": ragged([1 + place % 3 for place in range(40)])} if texts else {})
+    seen = []
+    for rows, inputs in in_pieces(arrays):
+        assert inputs["photo"].nbytes <= ANSWERED_BYTES == 8 << 20
+        assert inputs["photo"][:, -1].tolist() == rows.tolist()
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(40))
+    assert texts or seen == sorted(seen)
+
+
+def test_some_rows_go_together_however_large_they_are():
+    sizes = [len(inputs["photo"]) for _, inputs in in_pieces({"photo": np.zeros((6, 9 << 20), np.uint8)})]
+    assert sizes == [LEAST_ROWS, 2]
 
 
 def batch(lengths):

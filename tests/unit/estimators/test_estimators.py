@@ -1,4 +1,5 @@
 import copy
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from datasets import Dataset
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -83,8 +85,13 @@ def test_columns_are_what_they_are_said_to_be():
     random = np.random.default_rng(0)
     x = np.column_stack([random.integers(0, 3, 90), random.normal(size=90)])
     y = x[:, 0] == 1
-    kinds = [DeepSeekClassifier(categorical_features=given, **FEW).fit(x, y)._predictor.schema["x0"].kind for given in (None, [0], ["x0"])]
-    assert [kind.value for kind in kinds] == ["number", "category", "category"]
+    for given in ([0], ["x0"], [-2], [True, False], np.array([True, False])):
+        schema = DeepSeekClassifier(categorical_features=given, **FEW).fit(x, y)._predictor.schema
+        assert [schema[name].kind.value for name in ("x0", "x1")] == ["category", "number"]
+    assert DeepSeekClassifier(**FEW).fit(x, y)._predictor.schema["x0"].kind.value == "number"
+    for wrong, said in (([2], "column 2 of 2"), ([True], "1 booleans for 2 columns")):
+        with pytest.raises(ValueError, match=said):
+            DeepSeekClassifier(categorical_features=wrong, **FEW).fit(x, y)
     named = DeepSeekClassifier(fields={"x1": "category"}, **FEW).fit(x, y)
     assert named._predictor.schema["x1"].kind.value == "category"
 
@@ -96,6 +103,43 @@ def test_objects_and_texts_in_arrays():
     assert len(model.predict([[1, "a"], [2, "new"]])) == 2
     with pytest.raises(TypeError, match=r"[Ss]parse"):
         DeepSeekClassifier(**FEW).fit(sparse.dok_array(np.eye(4)), [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("kind", [object, str])
+def test_texts_in_arrays_are_read_alike_whatever_rows_stand_beside_them(kind):
+    codes = np.array(["01", "1", "1.50", "a"], dtype=object)[np.arange(120) % 4]
+    x = np.column_stack([codes, np.linspace(0, 1, 120)]).astype(kind)
+    model = DeepSeekClassifier(model="mlp", random_state=0, epochs=8, learning_rate=0.01).fit(x, codes == "01")
+    together = model.predict_proba(x[:8])
+    assert np.abs(together[0] - together[1]).max() > 0.5  # it has learned to tell them apart
+    alone = np.concatenate([model.predict_proba(x[row : row + 1]) for row in range(8)])
+    assert np.allclose(alone, together, atol=1e-6)
+
+
+def test_numbers_among_texts_are_spelled_alike_in_every_type():
+    codes = np.array([1, 2.0, True, "a"], dtype=object)[np.arange(80) % 4]
+    x = np.column_stack([codes, np.linspace(0, 1, 80)]).astype(object)
+    model = DeepSeekClassifier(**FEW).fit(x, np.arange(80) % 2)
+    wanted = model.predict_proba(x[:3])
+    for one, other in ((["1", "2", "true"], object), ([1.0, 2, True], object)):
+        again = np.column_stack([np.array(one, dtype=object), x[:3, 1]]).astype(other)
+        assert np.array_equal(model.predict_proba(again), wanted)
+
+
+def test_infinity_is_refused_in_tables_of_every_kind():
+    x, y = blobs()
+    model = DeepSeekClassifier(**FEW).fit(x, y)
+    named = DeepSeekClassifier(**FEW).fit(pd.DataFrame(x, columns=["a", "b", "c"]), y)
+    x[7, 1] = np.inf
+    for wrong in (x, x.astype(object), x.astype(np.float32)):
+        with pytest.raises(ValueError, match="infinity"):
+            model.predict(wrong)
+    table = pd.DataFrame(x, columns=["a", "b", "c"])
+    for wrong in (table, pl.from_pandas(table), pa.Table.from_pandas(table), table.to_dict("records")):
+        with pytest.raises(ValueError, match="infinity in the column 'b', row 7"):
+            named.predict(wrong)
+        with pytest.raises(ValueError, match="infinity in the column 'b', row 7"):
+            DeepSeekClassifier(**FEW).fit(wrong, y)
 
 
 def test_a_row_of_weight_zero_is_as_good_as_absent():
@@ -121,6 +165,24 @@ def test_few_rows_are_all_trained_on_and_many_are_validated():
     assert few is None
     assert many is not None
     assert DeepSeekClassifier(validation_fraction=0, **FEW).fit(*blobs(200)).run_.metrics["validation"] is None
+
+
+def test_a_fit_that_fails_leaves_nothing_of_the_one_before(tmp_path):
+    x, y = blobs()
+    model = DeepSeekClassifier(**FEW).fit(x, y)
+    place = model.run_.bundle
+    for wrong in ({"learning_rate": -1.0}, {"model": "no_such"}):
+        with pytest.raises(ValueError, match=r"learning_rate|no_such"):
+            clone(model).set_params(**wrong).fit(x, y)
+        model.fit(x, y).set_params(**wrong)
+        with pytest.raises(ValueError, match=r"learning_rate|no_such"):
+            model.fit(x, np.where(y, "b", "c"))
+        with pytest.raises(NotFittedError):
+            model.predict(x)
+        with pytest.raises(NotFittedError):
+            pickle.loads(pickle.dumps(model)).predict(x)
+        model.set_params(learning_rate=None, model="mlp")
+    assert not place.exists()
 
 
 def test_it_survives_pickling_and_its_files_are_verified(tmp_path):

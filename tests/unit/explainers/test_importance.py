@@ -3,10 +3,12 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import stats
 from sklearn.inspection import permutation_importance as reference
 from sklearn.linear_model import LinearRegression
 
 from deepseek.data.preparation import Preparation
+from deepseek.errors import InputError
 from deepseek.explainers.importance import column_shuffles, permutation_importance
 from deepseek.fields import infer_schema
 
@@ -45,6 +47,22 @@ def test_of_a_loss_a_rise_is_importance():
     assert [one.column for one in found] == ["x", "none"]
     assert found[0].mean > 10
     assert (found[1].mean, found[1].low, found[1].high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("repeats", [2, 5, 10, 11, 31])
+def test_the_interval_is_students_whatever_the_number_of_shuffles(repeats):
+    x, noise = np.arange(40.0), iter(np.random.default_rng(0).normal(size=repeats))
+    (found,) = permutation_importance(
+        lambda given: 0.0 if given["x"] is x else -next(noise), {"x": x}, {"x": lambda order: {"x": x[order]}}, repeats=repeats
+    )
+    drops = np.random.default_rng(0).normal(size=repeats)
+    low, high = stats.t.interval(0.95, repeats - 1, loc=drops.mean(), scale=stats.sem(drops))
+    assert (found.mean, found.low, found.high) == pytest.approx((drops.mean(), low, high), rel=1e-3)
+
+
+def test_a_single_shuffle_has_no_interval_and_is_refused():
+    with pytest.raises(InputError, match="repeats is 1"):
+        permutation_importance(lambda _: 0.0, {"x": np.arange(3.0)}, {}, repeats=1)
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ import weakref
 import pytest
 
 from deepseek.compression.settings import Int8Settings
-from deepseek.exporters.contract import original_in
+from deepseek.data.transforms.text import TextTransform
+from deepseek.exporters.contract import original_in, rows
 from deepseek.exporters.export import exported
+from deepseek.exporters.hard_rows import hard_rows
 from deepseek.exporters.onnx import OnnxExporter
 
 
@@ -32,3 +34,10 @@ def test_while_an_export_waits_no_loaded_network_waits_with_it(precision, tmp_pa
         assert made.bundle.path.is_dir()
         assert len([path for path in tmp_path.iterdir() if path.name.startswith(".export-")]) == 1
     assert not made.bundle.path.exists()
+
+
+def test_the_longest_text_fills_what_the_tokenizer_keeps(tmp_path):
+    predictor = original_in(tmp_path).predictor
+    cases = dict(hard_rows(rows().slice(0, 8), predictor.schema, predictor.columns))
+    (transform,) = [one for one in predictor.preparation.transforms if isinstance(one, TextTransform)]
+    assert predictor.arrays(cases["the longest text"])["text"].shape[1] == transform.max_tokens == 1024

@@ -8,7 +8,7 @@ import pytest
 
 from deepseek.data.targets import TargetSpec
 from deepseek.errors import DataError, ExportError, InputError
-from deepseek.exporters.hard_rows import LONGER, UNSEEN, hard_rows
+from deepseek.exporters.hard_rows import LONGEST_CHARACTERS, UNSEEN, hard_rows
 from deepseek.exporters.parity import compare, require_parity
 from deepseek.fields import Field, Kind, Schema
 from deepseek.tasks.answers import answer_table
@@ -100,9 +100,21 @@ def test_hard_rows_are_what_they_say():
     assert cases["one value missing"]["x"][1].as_py() == 0.1
     assert cases["values never seen"]["word"].to_pylist() == [UNSEEN] * 4
     assert cases["values never seen"]["x"].to_pylist()[3] is None
-    assert cases["the longest text"]["word"].to_pylist() == ["bcd" * LONGER] * 4
+    longest = cases["the longest text"]["word"].to_pylist()
+    assert longest == [" ".join(["bcd"] * (LONGEST_CHARACTERS // 4))] * 2
     assert cases["empty texts"]["word"].to_pylist() == [""] * 4
     assert [case for case, _ in hard_rows(ROWS.select(["photo"]), SCHEMA, ("photo",))] == ["no files"]
+
+
+def test_whole_numbers_and_encoded_texts_are_changed_too():
+    words = pa.array(["a", "b", None, "a"]).dictionary_encode()
+    counts = {"x": pa.array([3, -4, None, 2**62]), "small": pa.array([0, 1, 200, None], pa.uint8())}
+    schema = Schema((Field("x", Kind.NUMBER), Field("small", Kind.CATEGORY), Field("word", Kind.CATEGORY)), ())
+    changed = dict(hard_rows(pa.record_batch({**counts, "word": words}), schema, ("x", "small", "word")))["values never seen"]
+    assert changed["x"].to_pylist() == [3001, -3999, None, 2**63 - 1]
+    assert changed["small"].to_pylist() == [1, 255, 255, None]
+    assert changed["word"].to_pylist() == [UNSEEN] * 4
+    assert [changed[name].type for name in ("x", "small", "word")] == [pa.int64(), pa.uint8(), words.type]
 
 
 @pytest.mark.parametrize("permutation", [None, [1, 0]])

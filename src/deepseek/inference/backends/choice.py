@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepseek import progress
 from deepseek.artifacts import Bundle, sha256_file
 from deepseek.errors import InputError
 from deepseek.inference.backends.signal_stack import keeping_signal_stack
@@ -85,6 +86,8 @@ def _runnable(bundle: Bundle, name: str, files: tuple[str, ...]) -> Bundle:
     exports = sorted(_exports(bundle), key=lambda export: read_export(export).precision != "fp32")
     for candidate in (bundle, *exports):
         if any(file in candidate.manifest["files"] for file in files):
+            if candidate is not bundle and (precision := read_export(candidate).precision) != "fp32":
+                progress.warn(f"{name} answers in {precision}, with {candidate.path}: there is no export in float32 for it")
             return candidate
     raise InputError(
         f"the backend {name!r} runs {' or '.join(files)}, and {bundle.path} has no such file",
