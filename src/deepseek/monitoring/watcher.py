@@ -272,8 +272,7 @@ class Watcher:
         policy = self._policy(METRIC_ALARM + name)
         if policy.active and self.performance.recovered:
             self._judge(METRIC_ALARM + name, False, now, f"{name} is as it was: {_reached(facts, name)}", facts, at_once=True)
-            assert self.performance.detector is not None
-            self.performance.detector.restart()
+            self.performance.restart()
         elif raised or policy.active:
             self._judge(METRIC_ALARM + name, True, now, f"{name} has dropped: {_reached(facts, name)}", facts, at_once=True)
 
