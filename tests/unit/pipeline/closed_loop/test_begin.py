@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from deepseek.monitoring import Store
 from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
 from deepseek.pipeline.closed_loop.journal import LoopJournal
 from deepseek.pipeline.closed_loop.machine import Loop
@@ -51,6 +52,24 @@ def test_without_an_alarm_all_rows_may_judge(begun):
     assert "alarm_at" not in event.facts
     assert begun(now=False)[1] is None
     assert loop.round.state == "begun"
+
+
+def test_an_alarm_behind_any_number_of_others_begins_a_round(begun, tmp_path):
+    loop, _, _ = begun(now=False)
+    asked = []
+    with Store(tmp_path / "log.db") as log, log.transaction():
+        for _ in range(1_200):
+            log.save_alarm(1.0, {**RAISED, "name": "drift:age"})
+
+        @contextmanager
+        def store():
+            yield SimpleNamespace(alarms_after=lambda seq: asked.append(seq) or log.alarms_after(seq), counts=lambda: {"outcomes": 0})
+
+        loop.champion.store = store
+        assert loop.tick() is None
+        log.save_alarm(2.0, RAISED)
+        assert loop.tick().facts["alarm"] == 1_201
+    assert asked == [0, 1_200]  # what was read once is not read again
 
 
 @pytest.mark.parametrize("now", [False, True])
