@@ -112,6 +112,7 @@ def _arm(experiment: Experiment, counts: Counts, number: int) -> dict[str, Any]:
         "seconds": {f"p{round(100 * q)}": found.quantile(q) for q in (0.5, 0.9, 0.99)},
         "outcomes": found.own.rows,
         "unknown_labels": found.told.unknown,
+        "outcomes_without_a_value": found.told.unmeasured,
         "value": None if own is None else _plain(own),
     }
     return {**value, "shadow": _shadow(found)} if found.told.compared or arm.role == "shadow" else value
