@@ -42,6 +42,7 @@ BROAD_EXCEPTS = {
     "serving/experiments/tally.py": "an error of one experiment is raised once the others have had their entries",
     "serving/threads.py": "the edge of a thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers, and rows on their way to the journal, are foreign: answers go on whatever they raise",
+    "monitoring/watcher.py": "ways of alarm are foreign code: what one raises is told, and the others are told of the alarm",
     "pipeline/closed_loop/making.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written and told",
     "serving/recorder/process.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
     "serving/http/asgi.py": "the edge of the process: a defect is answered with a 500, logged with its traceback; the others are served",

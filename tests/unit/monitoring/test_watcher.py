@@ -164,6 +164,28 @@ def test_old_requests_are_forgotten(watch, make_rows):
     assert watcher.store.counts()["requests"] == 100
 
 
+def test_the_log_forgets_while_no_row_comes(watch, make_rows):
+    watcher = watch(retention_s=10.0)
+    fed(watcher, make_rows(3, seed=1))
+    watcher.tick()
+    assert watcher.store.counts() == {"requests": 3, "labels": 3, "outcomes": 3}
+    watcher._clock.now += 20
+    watcher.tick()
+    assert watcher.store.counts() == {"requests": 0, "labels": 0, "outcomes": 0}
+
+
+def test_a_way_of_alarm_with_a_defect_keeps_nothing_from_the_others(watch, make_rows, tmp_path, monkeypatch):
+    command = {"type": "command", "command": ["true"]}
+    watcher = watch(alarms=(command, {"type": "file", "path": str(tmp_path / "alarms.jsonl")}))
+    fed(watcher, make_rows(1000, seed=1, shift=8), labels=False)
+    monkeypatch.setattr(watcher._alarms[0], "send", lambda _: {}["url"])
+    for _ in range(2):
+        assert watcher.send_alarms() == ["an alarm failed: KeyError('url')"]
+    assert len(watcher.told()) == 1
+    monkeypatch.undo()
+    assert watcher.send_alarms() == []
+
+
 def test_an_alarm_that_cannot_be_told_is_told_later(watch, make_rows, tmp_path):
     missing = {"type": "command", "command": [str(tmp_path / "nothing")]}
     file = {"type": "file", "path": str(tmp_path / "alarms.jsonl")}

@@ -18,6 +18,7 @@ from deepseek.errors import DeepSeekError, InputError, RunError
 from deepseek.monitoring import ModelReference, Watcher, open_store
 from deepseek.monitoring.prometheus import metrics_text
 from deepseek.monitoring.settings import recipe_of
+from deepseek.monitoring.watcher import log_name
 from deepseek.serving.journal import Answered, Entry, Outcomes
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.state import State, version_of
@@ -34,6 +35,8 @@ FRESH_S = 900.0
 _REMEMBERED = 8
 """So many bundles of a name are remembered: labels of their answers may come long after another took over."""
 _KNOWN = "watched.json"
+_CLOSED_S = 3_600.0
+"""Seconds between two looks for what the logs of models that answer no more have kept for too long."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ class WatchConsumer:
         self._ignored: set[tuple[str, str]] = set()
         self._current: dict[str, str] = {}
         self._stamp = (0, 0)
-        self._written_at = -FIGURES_S
+        self._written_at, self._forgot_at = -FIGURES_S, -_CLOSED_S
         self._changed = True
         self._remember(self._read_known())
         self._follow()
@@ -85,11 +88,14 @@ class WatchConsumer:
                 self._labelled(entry)
 
     def tick(self, now: float) -> None:
-        """Follow what is served, end windows whose time is over, and write the figures."""
+        """Follow what is served, end windows whose time is over, forget what is old, and write the figures."""
         self._follow()
         for one in self._open():
             self._guarded(one, lambda watcher: watcher.tick())
-        if now - self._written_at >= FIGURES_S and self._changed:
+        if not 0 <= now - self._forgot_at < _CLOSED_S:
+            self._forgot_at = now
+            self._forget_old()
+        if not 0 <= now - self._written_at < FIGURES_S and self._changed:  # it lies in the future where the clock was set back
             self._written_at, self._changed = now, any(one.watcher is not None for one in self._watched.values())
             self._write_figures(now)
 
@@ -97,6 +103,19 @@ class WatchConsumer:
         """Tell of the alarms that are due, for some seconds at most, and close the stores."""
         for one in self._open():
             self._let_go(one)
+
+    def _forget_old(self) -> None:
+        """Forget what is too old in the logs of models that are not open here: those that are see to that themselves."""
+        for one in self._watched.values():
+            if one.watcher is None and one.path.is_dir():
+                try:
+                    bundle = Bundle.open(one.path)
+                    section = recipe_of(bundle)
+                    if section is not None and section.retention is not None:
+                        with open_store(bundle) as log_of_all:
+                            log_of_all.of(log_name(bundle)).forget_before(self._clock() - section.retention)
+                except DeepSeekError as error:
+                    log.error("the log of %s %s forgets nothing: %s", one.model, one.version, error)  # noqa: TRY400 - the message says it all
 
     def _answered(self, key: tuple[str, str], group: Sequence[Answered]) -> None:
         one = self._find(key)

@@ -16,6 +16,7 @@ from deepseek import serving
 from deepseek.artifacts import Bundle
 from deepseek.errors import InputError, RunError
 from deepseek.monitoring import Store, Watcher, open_store
+from deepseek.recipe.sections import MonitorSection
 from deepseek.serving.journal import Answered, Journal, JournalReader, Outcomes
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.recorder.process import Recorder
@@ -245,6 +246,28 @@ def test_only_so_many_bundles_of_a_name_are_remembered_and_the_current_one_alway
     watched.state.want({"people": str(other_run)})
     consumer.tick(time.time())
     assert [one.version for one in consumer._watched.values()] == [version_of(Bundle.open(other_run))]
+
+
+def test_the_log_of_a_model_that_answers_no_more_forgets_as_well(watched, people_run, other_run, monkeypatch):
+    first = watched()
+    first.take([answered(people_run, ["old"], at=1_000.0)])
+    first.close()
+    watched.state.want({"people": str(other_run)})
+    section = MonitorSection(retention="1h")
+    monkeypatch.setattr("deepseek.serving.recorder.watching.recipe_of", lambda _: section)
+    now = [4_000.0]
+    second = watched(clock=lambda: now[0])
+    place = next(one.path for one in second._watched.values() if one.watcher is None)
+
+    def kept():
+        with open_store(place) as whole:
+            return whole.counts()["requests"]
+
+    second.tick(now[0])
+    assert kept() == 1
+    now[0] = 8_000.0
+    second.tick(now[0])
+    assert kept() == 0
 
 
 def test_rows_of_a_model_that_nobody_watches_are_counted(watched, people_run, caplog):
