@@ -39,6 +39,7 @@ BROAD_EXCEPTS = {
     "training/compiled/step.py": "the tracer, the compiler and the C++ compiler behind it are foreign code",
     "serving/batching.py": "the edge of the model's thread: the error is handed to those who wait for the answer",
     "serving/experiments/arms.py": "a challenger is foreign to its champion: whatever it raises, the champion answers in its stead",
+    "serving/exchange.py": "bundles are run by foreign code: what it raises leaves a model as it is, and later changes are followed",
     "serving/experiments/tally.py": "an error of one experiment is raised once the others have had their entries",
     "serving/threads.py": "the edge of a thread: the error is handed to those who wait for the answer",
     "serving/observers.py": "observers, and rows on their way to the journal, are foreign: answers go on whatever they raise",

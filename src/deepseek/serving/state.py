@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from deepseek.artifacts import Bundle, locked
+from deepseek.artifacts import Bundle, locked, write_text
 from deepseek.errors import InputError
 
 REMEMBERED = 10
@@ -118,6 +118,9 @@ class State:
         Args:
             name: The model.
             change: Returns what is wanted instead; what it raises leaves everything as it was.
+
+        Raises:
+            RunError: The disk does not take it; nothing has changed.
         """
         with locked(self.folder / "lock"):
             wanted = self.read()
@@ -143,18 +146,23 @@ class State:
         """Ask all workers to open the bundles of a model anew that they have open, in the form that is now the fastest."""
         self.change(name, lambda old: replace(old, reopened=old.serial + 1))
 
-    def report(self, serials: Mapping[str, int]) -> None:
-        """Say which requests this worker has followed, or failed to."""
+    def report(self, followed: Mapping[str, int], failed: Iterable[str] = ()) -> None:
+        """Say which requests this worker has followed, or failed to.
+
+        Args:
+            followed: The serial of the last change that it looked at, by model.
+            failed: The models of which it has failed to follow that.
+        """
         written = self.folder / f".{os.getpid()}.part"
-        written.write_bytes(orjson.dumps(dict(serials)))
+        written.write_bytes(orjson.dumps({"followed": dict(followed), "failed": sorted(failed)}))
         written.replace(self.folder / f"{os.getpid()}.worker")
 
     def forget(self, process: int) -> None:
         """Take a dead worker's report away."""
         (self.folder / f"{process}.worker").unlink(missing_ok=True)
 
-    def reports(self) -> dict[int, dict[str, int]]:
-        """Return every worker's report by its process."""
+    def reports(self) -> dict[int, dict[str, Any]]:
+        """Return every worker's report by its process: `followed` and `failed`."""
         found = {}
         for path in self.folder.glob("*.worker"):
             try:
@@ -164,9 +172,7 @@ class State:
         return found
 
     def _write(self, wanted: Mapping[str, Wanted]) -> None:
-        written = self._file.with_suffix(f".{os.getpid()}.part")
-        written.write_bytes(orjson.dumps({name: asdict(one) for name, one in wanted.items()}))
-        written.replace(self._file)
+        write_text(self._file, orjson.dumps({name: asdict(one) for name, one in wanted.items()}).decode())
 
     @contextmanager
     def held(self) -> Iterator[None]:
