@@ -45,7 +45,8 @@ class ColumnDrift:
         statistic: Its statistic; NaN where there was nothing to compare.
         p: Probability of so much difference without any drift.
         adjusted_p: The same, adjusted for the number of columns (Benjamini and Hochberg).
-        psi: Population stability index over ten bins, and those that the reference has nothing in and which now hold a fiftieth of the rows.
+        psi: Population stability index over ten bins, and over those that the reference has nothing in and a fiftieth of the rows lies in
+            now.
         js: Jensen–Shannon distance, 0 to 1.
         missing: Share of missing values in the reference and now.
         means: Mean in the reference and now, of numbers.

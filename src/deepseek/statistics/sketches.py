@@ -309,7 +309,7 @@ def _edges(known: np.ndarray, bins: int) -> np.ndarray:
 
 def _near(numbers: np.ndarray) -> np.ndarray:
     """Return how far one may be from numbers and still be the same; of zero no denormal, which some processors take for zero."""
-    return np.maximum(np.abs(numbers) * _NEAR, np.finfo(np.float64).tiny)
+    return np.asarray(np.maximum(np.abs(numbers) * _NEAR, np.finfo(np.float64).tiny))
 
 
 def sketch_names(counted: Mapping[str, int], *, missing: int = 0, most: int = NAMES, least: int = LEAST) -> NameSketch:

@@ -63,8 +63,9 @@ def difference(experiment: Experiment, counts: Counts, number: int) -> ArmDiffer
         counts: What was counted.
         number: The arm's number.
     """
-    settings, arm = experiment.settings, counts.arms[number]
-    return compare_arms(arm.against, arm.own, planned=settings.planned_outcomes, alpha=settings.alpha / len(experiment.others))
+    settings, arm, spread = experiment.settings, counts.arms[number], float(experiment.metric in _SHARES)
+    alpha = settings.alpha / len(experiment.others)
+    return compare_arms(arm.against, arm.own, planned=settings.planned_outcomes, alpha=alpha, spread=spread)
 
 
 def suspicion(experiment: Experiment, counts: Counts) -> float:

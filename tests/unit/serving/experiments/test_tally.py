@@ -84,6 +84,14 @@ def test_arms_are_counted_and_compared(folder):
     assert not value["sample_ratio"]["off"]
 
 
+def test_arms_without_a_mistake_leave_a_difference_open(folder):
+    random = np.random.default_rng(0)
+    tally = Tally(experiment(metric="accuracy"), folder)
+    tally.take([*stream(random, 150, 1.0, "champion"), *stream(random, 150, 1.0, "candidate")])
+    reach = found(tally)["comparisons"]["candidate"]["difference"]
+    assert reach["low"] < -0.01 < 0.01 < reach["high"]
+
+
 def test_a_lower_loss_is_better(folder):
     tally = Tally(experiment(metric="log_loss"), folder)
     random = np.random.default_rng(0)
