@@ -10,8 +10,9 @@ from tests.unit.serving.intake.sending import FLOW, JSON, LINES, Server, png, st
 from deepseek.errors import InputError
 from deepseek.serving.intake import make_app
 from deepseek.serving.intake.attributes import attributes_of
+from deepseek.serving.intake.contents import Given, Lander
 from deepseek.serving.intake.flowfiles import find_flow_files, package
-from deepseek.serving.intake.spool import SMALL_BYTES
+from deepseek.serving.intake.spool import SMALL_BYTES, Spool
 
 KINDS = {
     "one object": (b'{"a": 1, "b": {"c": "x"}}', JSON, [{"a": 1, "b.c": "x"}]),
@@ -228,3 +229,14 @@ def test_records_are_held_against_the_checks_of_a_recipe(tmp_path):
     bare.write_text("data: {source: x.csv, target: y}\n")
     with pytest.raises(InputError, match="has no checks of single rows"):
         make_app(tmp_path / "other", schema=bare)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/csv", "application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "PunyCode", "idna", "no-such", "a\0b"])
+def test_a_body_in_what_is_no_encoding_of_text_is_the_clients_mistake(tmp_path, kind, charset):
+    # `undefined` was a failure of the server, and two megabytes of `punycode` half a minute of its time
+    spool = Spool(tmp_path)
+    spool.write(b'{"a": 1}\n')
+    content = Lander(most_records=10).land(Given("t", spool.finish(), {}, f"{kind}; charset={charset}"))
+    assert (content.rows, content.refusal.status) == (0, 422)
+    assert "is no encoding of text" in content.refusal.message
