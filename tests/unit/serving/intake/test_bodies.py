@@ -189,6 +189,19 @@ def test_which_headers_are_attributes():
     assert attributes_of(headers, ["sens*"])["sensor"] == "s"
 
 
+KEYS_AND_HOPS = [
+    "X-Auth-Token", "X-Vault-Token", "X-Goog-Api-Key", "X-Goog-IAP-JWT-Assertion", "X-Amz-Security-Token", "X-Cloud-Trace-Context",
+    "X-Envoy-Attempt-Count", "X-Datadog-Trace-Id", "X-Correlation-Id", "X-Original-Forwarded-For", "X-Azure-Ref", "X-Client-IP",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEYS_AND_HOPS)
+def test_keys_proxies_and_tracers_leave_nothing_in_the_rows_and_make_no_other_content(server, name):
+    first, again = server.post(*[("t", b'{"a": 1}', {**JSON, name: f"{number:016x}"}) for number in range(2)])
+    assert (first.json()["duplicate"], again.json()["duplicate"]) == (False, True)
+    assert server.rows() == [{"a": 1}]
+
+
 def test_records_are_held_against_a_run(people_run, tmp_path):
     """Wrong values are refused by record and field; the target may come later; what the run does not know is kept."""
     server = Server(tmp_path / "in", schema=people_run)
