@@ -46,6 +46,7 @@ BROAD_EXCEPTS = {
     "monitoring/watcher.py": "ways of alarm are foreign code: what one raises is told, and the others are told of the alarm",
     "pipeline/closed_loop/making.py": "training runs foreign code, plugins and compilers: what it raises ends the round, written and told",
     "serving/recorder/process.py": "consumers of the journal are guests: what one cannot make sense of must not stop the others",
+    "serving/recorder/watching.py": "a defect in what one model's watch makes of its rows must not cost those of others",
     "serving/http/asgi.py": "the edge of the process: a defect is answered with a 500, logged with its traceback; the others are served",
     "serving/runners/process.py": "the edge of the process: what foreign code raises goes to the worker, whose requests it belongs to",
     "serving/intake/compactor.py": "the edge of a thread: what came is kept, the failure counted and logged, and the next try comes",

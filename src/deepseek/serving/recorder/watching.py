@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ TELL_AGAIN_S = 30.0
 """Seconds after which an alarm that could not be told is told again."""
 FRESH_S = 900.0
 """So long after its last row a model that is no longer served has figures."""
+LOOK_AGAIN_S = 60.0
+"""Seconds after which the bundle of a version that could not be found is looked for again: its disk may have been away."""
 _REMEMBERED = 8
 """So many bundles of a name are remembered: labels of their answers may come long after another took over."""
 _KNOWN = "watched.json"
@@ -62,7 +65,7 @@ class WatchConsumer:
     def __init__(self, state: State, metrics: Metrics, *, everything: bool = False, clock: Callable[[], float] = time.time) -> None:
         self._state, self._metrics, self._everything, self._clock = state, metrics, everything, clock
         self._watched: dict[tuple[str, str], _Watched] = {}
-        self._ignored: set[tuple[str, str]] = set()
+        self._ignored: dict[tuple[str, str], float] = {}
         self._current: dict[str, str] = {}
         self._stamp = (0, 0)
         self._written_at, self._forgot_at = -FIGURES_S, -_CLOSED_S
@@ -166,15 +169,18 @@ class WatchConsumer:
             self._poke(one)
 
     def _guarded(self, one: _Watched, act: Callable[[Watcher], Any]) -> Any:
-        """Let a watcher do something; what it cannot take is counted and named, and a store that fails is opened anew next time."""
+        """Let a watcher do something; what it cannot take is counted and named, and it is opened anew next time."""
         try:
             return act(self._watcher(one))
         except RunError:
             self._let_go(one, wait_s=0.0)  # what it holds in memory may be ahead of the store now
             raise
         except DeepSeekError as error:
-            self._metrics.cell("deepseek_recorder_failures_total", consumer="watch").add()
             log.error("the watch of %s %s: %s", one.model, one.version, error)  # noqa: TRY400 - the message says it all
+        except Exception:  # a defect in what it makes of these rows must not cost those of other models
+            log.exception("the watch of %s %s failed", one.model, one.version)
+        self._metrics.cell("deepseek_recorder_failures_total", consumer="watch").add()
+        self._let_go(one, wait_s=0.0)
         return None
 
     def _watcher(self, one: _Watched) -> Watcher:
@@ -198,12 +204,14 @@ class WatchConsumer:
         return [one for one in self._watched.values() if one.watcher is not None]
 
     def _find(self, key: tuple[str, str]) -> _Watched | None:
-        if key not in self._watched and key not in self._ignored:
+        if key not in self._watched and not 0 <= self._clock() - self._ignored.get(key, -math.inf) < LOOK_AGAIN_S:
             path = self._path_of(key)
             if path is None or not is_watched(path, everything=self._everything):
-                self._ignored.add(key)
-                log.warning("nobody watches model %s %s", *key)
+                if key not in self._ignored:
+                    log.warning("nobody watches model %s %s", *key)
+                self._ignored[key] = self._clock()
             else:
+                self._ignored.pop(key, None)
                 self._remember([(*key, path)])
                 self._write_known()
         return self._watched.get(key)
@@ -216,7 +224,7 @@ class WatchConsumer:
         if wanted is not None:
             beside += [Path(wanted.path), Path(wanted.path).parent, Path(wanted.path).parent.parent]
         number = version.partition("-")[0]
-        places = [Path(wanted.path)] if wanted is not None else []
+        places = [Path(one) for one in (wanted.path, *wanted.previous[::-1])] if wanted is not None else []
         if wanted is not None and wanted.experiment is not None:
             places += [Path(arm["path"]) for arm in wanted.experiment["arms"]]
         for place in [*places, *(folder / number for folder in beside)]:
