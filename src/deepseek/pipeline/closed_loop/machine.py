@@ -38,6 +38,7 @@ from deepseek.statistics.change_point import ChangePoint, change_point
 
 SURE = 0.05
 """Probability below which a change in the labels counts: rows from before it are left out."""
+STAGES = frozenset({"shadow", "canary"})
 Deployer = Callable[[Champion], Deployment]
 
 
@@ -100,8 +101,10 @@ class Loop:
         """
         self.waits_for = ""
         current = self.round
+        if (current is None or current.state not in STAGES) and (undone := self._notice_undone()) is not None:
+            return undone
         if current is None:
-            return self._notice_undone() or self._begin(now=now)
+            return self._begin(now=now)
         steps: dict[str, Callable[[Round], Event | None]] = {
             "begun": self._gather,
             "unsure": self._gather,
@@ -339,7 +342,7 @@ class Loop:
         return None
 
     def _notice_undone(self) -> Event | None:
-        """See whether somebody took the last promotion back at the server."""
+        """See whether somebody took the last promotion back at the server, also while a round is in hand; a stage sees to that itself."""
         last = self._last_promotion()
         if last is None or not self.deployment.staged:
             return None
@@ -351,6 +354,8 @@ class Loop:
         return self._undone(last, "taken back at the server") if current == last.fact("champion") else None
 
     def _undone(self, last: Round, why: str) -> Event:
+        if (current := self.round) is not None:  # its model is judged by one that is not deployed any more
+            self._write(current, "given_up", f"the model that it was to follow was {why}")
         RunFolder(self._workshop.candidate(last)).hold(why)
         event = self._write(last, "undone", why)
         self._open_champion(str(last.fact("champion")))
