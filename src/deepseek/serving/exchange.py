@@ -101,7 +101,7 @@ class Exchange:
         again, other = wanted.reopened > self._reopened.get(name, 0), wanted.opened > self._opened.get(name, 0)
         if again or other:
             try:
-                await self.models.load(name, wanted.path if other else self.models.get(name).bundle)
+                await self.models.load(name, wanted.place if other else self.models.get(name).bundle)
             except BaseException:
                 if not wanted.experimenting:  # the old model goes on, and an experiment that has ended does not
                     await self._arrange(name, before, None)
@@ -201,7 +201,7 @@ class Exchange:
         def exchanged(wanted: Wanted) -> Wanted:
             changed = change(wanted)
             kept = changed.previous if what == "rollback" else (*changed.previous, old.bundle)
-            return changed.exchanged(str(Path(path).absolute()), kept)
+            return changed.exchanged(str(Path(path).absolute()), kept, bundle=new.bundle)
 
         try:
             wanted = self.state.change(name, exchanged)

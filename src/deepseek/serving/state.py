@@ -27,7 +27,9 @@ class Wanted:
     """What is to be served under a name.
 
     Attributes:
-        path: The bundle.
+        path: What was said: a bundle, a run, or a run's name.
+        bundle: The bundle that this was when it was said, which all workers open, also those that are begun later; nothing in files of
+            older servers, and where there was none.
         serial: Rises with every change.
         opened: The serial of the last request to open the bundle, also when the path is the same.
         reopened: The serial of the last request to open the very same bundles anew, arms too, since a faster form of one is there.
@@ -37,6 +39,7 @@ class Wanted:
     """
 
     path: str
+    bundle: str = ""
     serial: int = 0
     opened: int = 0
     reopened: int = 0
@@ -45,13 +48,26 @@ class Wanted:
     experiment: Mapping[str, Any] | None = None
 
     @property
+    def place(self) -> str:
+        """What is opened."""
+        return self.bundle or self.path
+
+    @property
     def experimenting(self) -> bool:
         """Whether an experiment runs."""
         return self.experiment is not None and self.experiment["ended_at"] is None
 
-    def exchanged(self, path: str, previous: Sequence[str]) -> Wanted:
+    def exchanged(self, path: str, previous: Sequence[str], *, bundle: str) -> Wanted:
         """Return what is wanted once another bundle is to be opened."""
-        return replace(self, path=path, opened=self.serial + 1, previous=tuple(previous[-REMEMBERED:]))
+        return replace(self, path=path, bundle=bundle, opened=self.serial + 1, previous=tuple(previous[-REMEMBERED:]))
+
+    def looked_up(self) -> Wanted:
+        """Return the same with the bundle that its path is now; the one that it was is remembered. An experiment keeps its champion."""
+        if self.experimenting and self.bundle:
+            return self
+        bundle = _bundle_at(self.path)
+        previous = (*self.previous, self.bundle) if self.bundle and bundle != self.bundle else self.previous
+        return replace(self, bundle=bundle, previous=tuple(previous[-REMEMBERED:]))
 
 
 def _wanted(value: Mapping[str, Any]) -> Wanted:
@@ -59,7 +75,16 @@ def _wanted(value: Mapping[str, Any]) -> Wanted:
 
 
 def _exchanged(old: Wanted, path: str) -> Wanted:
-    return old.exchanged(path, (*old.previous, old.path))
+    return old.exchanged(path, (*old.previous, old.place), bundle=_bundle_at(path))
+
+
+def _bundle_at(path: str) -> str:
+    found = Bundle.find(Path(path))
+    return "" if found is None else str(found.absolute())
+
+
+def _again(old: Wanted) -> Wanted:
+    return old if old.experimenting else replace(old.looked_up(), opened=old.serial + 1)
 
 
 class State:
@@ -97,7 +122,7 @@ class State:
         given = {name: str(Path(path).absolute()) for name, path in paths.items()}
         self._write(
             {
-                name: before[name] if name in before and before[name].given == path else Wanted(path, given=path)
+                name: (before[name] if name in before and before[name].given == path else Wanted(path, given=path)).looked_up()
                 for name, path in given.items()
             }
         )
@@ -140,7 +165,7 @@ class State:
         """Ask all workers to open every bundle anew: of a run's name, the newest run; an experiment keeps its champion."""
         for name, one in self.read().items():
             if not one.experimenting:
-                self.change(name, lambda old: old if old.experimenting else old.exchanged(old.path, old.previous))
+                self.change(name, _again)
 
     def want_reopened(self, name: str) -> None:
         """Ask all workers to open the bundles of a model anew that they have open, in the form that is now the fastest."""

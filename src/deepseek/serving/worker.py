@@ -144,7 +144,7 @@ def run_worker(
     """
     metrics = Metrics(state.folder)
     wanted = state.read()
-    models = Models({name: one.path for name, one in wanted.items()}, settings, metrics, plugins=plugins)
+    models = Models({name: one.place for name, one in wanted.items()}, settings, metrics, plugins=plugins)
     journal = None if state.journal is None else Journal(state.journal, limit_bytes=settings.journal_size)
     told = Observers(observers, metrics, journal=journal)
     exchange = Exchange(models, state, metrics, opened=wanted)

@@ -222,9 +222,9 @@ class WatchConsumer:
         wanted = self._state.read().get(name)
         beside = [one.path.parent for one in self._watched.values() if one.model == name]
         if wanted is not None:
-            beside += [Path(wanted.path), Path(wanted.path).parent, Path(wanted.path).parent.parent]
+            beside += [Path(wanted.place), *list(Path(wanted.place).parents)[:2]]
         number = version.partition("-")[0]
-        places = [Path(one) for one in (wanted.path, *wanted.previous[::-1])] if wanted is not None else []
+        places = [Path(one) for one in (wanted.place, *wanted.previous[::-1])] if wanted is not None else []
         if wanted is not None and wanted.experiment is not None:
             places += [Path(arm["path"]) for arm in wanted.experiment["arms"]]
         for place in [*places, *(folder / number for folder in beside)]:
@@ -244,7 +244,7 @@ class WatchConsumer:
         self._changed = True
         for name, wanted in self._state.read().items():
             try:
-                bundle = Bundle.open(Path(wanted.path))
+                bundle = Bundle.open(Path(wanted.place))
                 key = (name, version_of(bundle))
                 if is_watched(bundle.path, everything=self._everything):
                     self._current[name] = key[1]

@@ -1,6 +1,7 @@
 """What a worker serves, changed while something fails: the disk, a library, an arm that takes long."""
 
 import asyncio
+import shutil
 import threading
 from dataclasses import replace
 
@@ -75,7 +76,9 @@ def test_a_worker_that_fails_to_follow_a_change_says_so_and_follows_the_next(arm
             await begin(one, {"candidate": arms["good"]}, share=0.5)
 
             def promoted(old):
-                return replace(old, experiment={**old.experiment, "ended_at": 1.0}, path=str(arms["good"]), opened=old.serial + 1)
+                return replace(
+                    old, experiment={**old.experiment, "ended_at": 1.0}, path=str(arms["good"]), bundle="", opened=old.serial + 1
+                )
 
             async def fails(*_):
                 raise error
@@ -138,3 +141,61 @@ def test_an_arm_that_takes_long_to_finish_is_let_go_once_it_has(arms, tmp_path, 
             await until(lambda: not arm.model.batcher._threads._thread.is_alive())
 
     go(work())
+
+
+def newer(run, other):
+    """Let a run's name stand for another run from now on."""
+    made = run.parent / "002"
+    shutil.copytree(other, made)
+    return made
+
+
+@pytest.fixture
+def named(arms, tmp_path):
+    name = tmp_path / "runs" / "named"
+    shutil.copytree(arms["bad"], name / "001")
+    return name / "001"
+
+
+def test_a_worker_that_is_begun_later_answers_with_what_the_others_answer_with(arms, named, tmp_path):
+    async def work():
+        async with served(named.parent, tmp_path / "state") as one:
+            newer(named, arms["good"])
+            other = one.state()  # what another worker begins with
+            assert other.place == str(named / "bundle")
+            assert (await one.post(PREDICT, ROW, USER)).json()["prediction"] == "no"
+
+    go(work())
+
+
+def test_the_newest_run_is_taken_up_when_that_is_asked_for_and_the_one_before_remembered(arms, named, tmp_path):
+    async def work():
+        async with served(named.parent, tmp_path / "state") as one:
+            newest = newer(named, arms["good"])
+            one.app.exchange.state.want_again()  # as on SIGHUP
+            await one.app.exchange.follow()
+            assert (await one.post(PREDICT, ROW, USER)).json()["prediction"] == "yes"
+            assert (one.state().place, one.state().previous) == (str(newest / "bundle"), (str(named / "bundle"),))
+            assert (await one.post("/admin/models/shop/rollback", {})).status_code == 200
+            assert (await one.post(PREDICT, ROW, USER)).json()["prediction"] == "no"
+
+    go(work())
+
+
+def test_an_application_alone_begins_again_with_what_was_promoted(arms, tmp_path):
+    async def first():
+        async with served(arms["bad"], tmp_path) as one:
+            await begin(one, {"candidate": arms["good"]}, share=0.5)
+            assert (await one.post("/admin/models/shop/promote", {})).status_code == 200
+
+    async def second():
+        async with served(arms["bad"], tmp_path) as one:
+            assert (await one.post(PREDICT, ROW, USER)).json()["prediction"] == "yes"
+
+    go(first())
+    go(second())
+
+
+def test_what_an_older_server_has_written_is_read(tmp_path):
+    (tmp_path / "models.json").write_text('{"shop": {"path": "/one", "serial": 3, "opened": 2, "given": "/one", "previous": ["/two"]}}')
+    assert State(tmp_path).read()["shop"].place == "/one"
