@@ -80,8 +80,11 @@ class _File:
         self._call("COMMIT")
 
     def rollback(self) -> None:
-        if self._connection.in_transaction:
-            self._call("ROLLBACK")
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:  # it was closed meanwhile, say
+            raise RunError(f"the log cannot be written: {error}") from None
 
     def execute(self, sql: str, rows: Sequence[Mapping[str, Any]] = ()) -> int:
         try:

@@ -285,11 +285,14 @@ class Watcher:
             self._judge(METRIC_ALARM + name, True, now, f"{name} has dropped: {_reached(facts, name)}", facts, at_once=True)
 
     def _judge(self, name: str, bad: bool, now: float, text: str, facts: Mapping[str, Any], *, at_once: bool = False) -> None:
-        state = self._policy(name).judge(bad, now, at_once=at_once)
-        if state is None:
+        policy = self._policy(name)
+        before, state = policy.active, policy.judge(bad, now, at_once=at_once)
+        if state is None and policy.active == before:
             return
-        event = AlarmEvent(name, state, now, text, self.model, dict(facts))
+        event = AlarmEvent(name, state or "raised", now, text, self.model, dict(facts))
         self.store.save_alarm(now, event.to_json())
+        if state is None:  # it comes again within the time of silence: nobody is told, but the log says that it holds
+            return
         unsent = self.store.state(_UNSENT) or []
         self.store.save_state(_UNSENT, [*unsent, [event.to_json(), list(range(len(self._alarms)))]])
         progress.log(f"alarm {state}: {text}")

@@ -59,6 +59,17 @@ def test_a_drifted_column_is_named_and_raises_an_alarm_that_clears(watch, make_r
     assert "mean 39.99 → 47.27" in watcher.told()[0]["summary"]
 
 
+def test_an_alarm_that_comes_again_within_its_silence_is_logged_and_not_told(watch, make_rows):
+    """Whoever acts on alarms by the log, as the loop does, must not take the last one that was told for how it stands."""
+    watcher = watch()
+    for number, shift in enumerate((8, 0, 8)):
+        fed(watcher, make_rows(1000, seed=number, shift=shift), labels=False)
+    assert watcher.check()["alarms"] == ["drift:age"]
+    watcher.send_alarms()
+    assert [one["state"] for one in watcher.told()] == ["raised", "cleared"]
+    assert [one["state"] for one in watcher.store.alarms()] == ["raised", "cleared", "raised"]
+
+
 def test_an_alarm_names_values_that_training_did_not_have(watch, make_rows):
     rows = make_rows(1000, seed=1)
     rows.inputs = rows.inputs.set_column(1, "city", pa.array(["?"] * 1000))

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -67,6 +68,7 @@ class WatchConsumer:
         self._watched: dict[tuple[str, str], _Watched] = {}
         self._ignored: dict[tuple[str, str], float] = {}
         self._current: dict[str, str] = {}
+        self._taken: dict[int, Entry] = {}  # of entries that others could not take yet: they come again until all have
         self._stamp = (0, 0)
         self._written_at, self._forgot_at = -FIGURES_S, -_CLOSED_S
         self._changed = True
@@ -80,21 +82,38 @@ class WatchConsumer:
             RunError: A store cannot be written now; taking the same entries again counts each once.
         """
         self._changed = True
+        left = [entry for entry in entries if id(entry) not in self._taken]
         groups: dict[tuple[str, str], list[Answered]] = {}
-        for entry in entries:
+        for entry in left:
             if isinstance(entry, Answered):
                 groups.setdefault((entry.model, entry.version), []).append(entry)
+        away: list[RunError] = []
         for key, group in groups.items():
-            self._answered(key, group)
-        for entry in entries:
+            self._try(away, group, partial(self._answered, key, group))
+        for entry in left:
             if isinstance(entry, Outcomes) and entry.labels is not None:
-                self._labelled(entry)
+                self._try(away, [entry], partial(self._labelled, entry))
+        if away:
+            raise away[0]
+        self._taken = {}
+
+    def _try(self, away: list[RunError], entries: Sequence[Entry], act: Callable[[], None]) -> None:
+        """Let one model's watch take entries; where its store is away others take theirs all the same, and not again with its own."""
+        try:
+            act()
+        except RunError as error:
+            away.append(error)
+        else:
+            self._taken |= {id(entry): entry for entry in entries}
 
     def tick(self, now: float) -> None:
         """Follow what is served, end windows whose time is over, forget what is old, and write the figures."""
         self._follow()
+        away: list[RunError] = []
         for one in self._open():
-            self._guarded(one, lambda watcher: watcher.tick())
+            self._try(away, (), partial(self._guarded, one, Watcher.tick))
+        if away:
+            raise away[0]
         if not 0 <= now - self._forgot_at < _CLOSED_S:
             self._forgot_at = now
             self._forget_old()

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pyarrow as pa
@@ -294,6 +295,37 @@ def test_a_defect_in_the_watch_of_one_model_costs_no_other_its_rows(watched, peo
     consumer.take([answered(people_run, ["next"])])
     assert all(one.watcher.store.known(["good", "next"]) for one in consumer._open())
     assert len(consumer._open()) == 2
+
+
+def test_a_store_that_is_away_keeps_no_other_model_waiting_and_counts_nothing_again(watched, people_run, other_run, monkeypatch):
+    watched.state._write({**watched.state.read(), "shop": Wanted(str(other_run))})
+    consumer, away = watched(), [True]
+    observe, label = Watcher.observe, Watcher.label
+
+    def refused(work):
+        def tried(self, *given, **named):
+            if away[0] and Path(self.model).parent == people_run:
+                raise RunError("the log cannot be written: the server is away")
+            return work(self, *given, **named)
+
+        return tried
+
+    monkeypatch.setattr(Watcher, "observe", refused(observe))
+    monkeypatch.setattr(Watcher, "label", refused(label))
+    entries = [answered(people_run, ["a"]), answered(other_run, ["b"], model="shop"), told(["a"]), told(["b"], model="shop")]
+    for _ in range(3):
+        with pytest.raises(RunError):
+            consumer.take(entries)
+    shop = next(one.watcher for one in consumer._open() if one.model == "shop")
+    assert (shop.check()["rows"], shop.check()["repeated"], shop.store.counts()["outcomes"]) == (1, 0, 1)
+    away[0] = False
+    consumer.take(entries)
+    found = {one.model: one.watcher.check() for one in consumer._open()}
+    assert {name: (one["rows"], one["repeated"], one["performance"]["labels"]) for name, one in found.items()} == {
+        "people": (1, 0, 1),
+        "shop": (1, 0, 1),
+    }
+    assert consumer._taken == {}
 
 
 def test_a_bundle_that_could_not_be_found_is_looked_for_again(watched, people_run, other_run, monkeypatch):
