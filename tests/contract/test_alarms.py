@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from deepseek.components import FAMILIES
-from deepseek.errors import InputError
+from deepseek.errors import InputError, RunError
+from deepseek.monitoring.alarms.base import AlarmEvent
 from deepseek.monitoring.alarms.command import CommandAlarm
 from deepseek.monitoring.alarms.contract import AlarmContract
 from deepseek.monitoring.alarms.file import FileAlarm
@@ -51,6 +52,18 @@ class TestCommand(AlarmContract):
 
     def broken(self):
         return CommandAlarm(command=[sys.executable, "-c", "import sys; sys.exit('no mail today')"])
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_what_a_command_says_may_be_no_text(status):
+    program = f"import sys; sys.stderr.buffer.write(b'caf\\xe9 is closed'); sys.stdout.buffer.write(b'\\xff'); sys.exit({status})"
+    alarm = CommandAlarm(command=[sys.executable, "-c", program])
+    event = AlarmEvent("drift:age", "raised", 1.0, "it has drifted", "runs/a/001")
+    if status:
+        with pytest.raises(RunError, match=r"ended with status 3: caf. is closed"):
+            alarm.send(event)
+    else:
+        alarm.send(event)
 
 
 class TestWebhook(AlarmContract):

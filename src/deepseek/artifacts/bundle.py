@@ -38,10 +38,8 @@ class Bundle:
         Raises:
             BundleError: There is none, it is from a newer version, or a file is missing, added or changed.
         """
-        runs = standing_runs(path)[::-1]
-        for candidate in (path, path / "bundle", *(run / "bundle" for run in runs)):
-            if (candidate / _MANIFEST).is_file():
-                return cls._open(candidate)
+        if (found := cls.find(path)) is not None:
+            return cls._open(found)
         if (path / "recipe.yaml").is_file():
             raise BundleError(f"the run {path} was never finished", hint=f"go on with it: deepseek run {path} --resume")
         if not path.exists():
@@ -49,6 +47,12 @@ class Bundle:
             meant = f"did you mean {str(path.with_name(near))!r}? " if near else ""
             raise BundleError(f"there is no {path}", hint=f"{meant}give a run's folder (runs/NAME/001) or the bundle folder inside it")
         raise BundleError(f"{path} holds no bundle", hint="give a run's folder (runs/NAME/001) or the bundle folder inside it")
+
+    @staticmethod
+    def find(path: Path) -> Path | None:
+        """Return the bundle's own folder that `open` would open, without looking at what is in it; nothing where there is none."""
+        candidates = (path, path / "bundle", *(run / "bundle" for run in standing_runs(path)[::-1]))
+        return next((candidate for candidate in candidates if (candidate / _MANIFEST).is_file()), None)
 
     @classmethod
     def _open(cls, path: Path) -> Bundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,8 +80,11 @@ class _File:
         self._call("COMMIT")
 
     def rollback(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:  # it was closed meanwhile, say
+            raise RunError(f"the log cannot be written: {error}") from None
 
     def execute(self, sql: str, rows: Sequence[Mapping[str, Any]] = ()) -> int:
         try:
@@ -135,13 +138,13 @@ class _Remote:
 
     def begin(self) -> None:
         if not self._connection.in_transaction():
-            self._connection.begin()
+            self._call(self._connection.begin)
 
     def commit(self) -> None:
-        self._connection.commit()
+        self._call(self._connection.commit)
 
     def rollback(self) -> None:
-        self._connection.rollback()
+        self._call(self._connection.rollback)
 
     def execute(self, sql: str, rows: Sequence[Mapping[str, Any]] = ()) -> int:
         try:
@@ -159,7 +162,7 @@ class _Remote:
             raise RunError(f"the log cannot be read: {str(error).splitlines()[0]}") from None
         finally:
             if idle:
-                self._connection.rollback()  # a read opens a transaction, which would keep seeing this moment
+                self.rollback()  # a read opens a transaction, which would keep seeing this moment
 
     def columns(self, table: str) -> set[str]:
         try:
@@ -171,3 +174,10 @@ class _Remote:
     def close(self) -> None:
         self._connection.close()
         self._engine.dispose()
+
+    def _call(self, act: Callable[[], Any]) -> None:
+        """Do what a server that went away meanwhile does not do: whoever asked for it asks again later."""
+        try:
+            act()
+        except self._errors as error:
+            raise RunError(f"the log cannot be written: {str(error).splitlines()[0]}") from None

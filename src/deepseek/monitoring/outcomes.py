@@ -178,8 +178,9 @@ def _value_outcomes(said: Sequence[Any], labels: Sequence[Any]) -> Outcomes:
     true = np.array([np.ravel(labels[place]) for place in known], dtype=np.float64).reshape(len(known), -1)
     if given.shape != true.shape:
         raise InputError(f"labels have {true.shape[1]} values, answers {given.shape[1]}", hint="give a value for each target column")
-    errors = given - true
-    return Outcomes({"mae": np.abs(errors).mean(axis=1), "mse": (errors**2).mean(axis=1)})
+    with np.errstate(over="ignore", invalid="ignore"):  # an answer may be no number, and a label any: such a row has no finite error
+        errors = given - true
+        return Outcomes({"mae": np.abs(errors).mean(axis=1), "mse": (errors**2).mean(axis=1)})
 
 
 def _label_outcomes(target: Target, said: Sequence[Any], labels: Sequence[Any]) -> Outcomes:

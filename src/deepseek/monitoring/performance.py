@@ -45,6 +45,9 @@ class Performance:
         metric: The metric that is tested.
         drop: The smallest drop that matters, in the metric's unit.
         detector: Its test; nothing where the bundle was measured on no row.
+        labels: How many labels met their answer.
+        unknown: How many others are of no class that the model knows.
+        unmeasured: Of how many the metric has no value, as an answer or an error is no finite number.
     """
 
     def __init__(self, reference: ModelReference, settings: MonitorSettings) -> None:
@@ -60,10 +63,11 @@ class Performance:
                 raise InputError(f"the drop to watch for is {settings.drop}", hint="it is above 0: 0.02 for two points")
             self.detector = DropDetector(known, drop=self.drop, alpha=settings.alpha, horizon=settings.horizon, worse=worse)
         self.labels = 0
-        self.unknown = 0
+        self.unknown = self.unmeasured = 0
         self._rows: dict[str, np.ndarray] = {}
         self._score, self._truth = np.empty(0), np.empty(0, dtype=bool)
         self._waiting = 0  # rows at the end of score and truth that fill no block yet
+        self._alarm_at: int | None = None  # how many labels had a value when the test first raised its alarm
 
     def update(self, found: Outcomes, unknown: int = 0) -> bool:
         """Take in labelled rows, in the order in which the labels came; return whether the test for a drop raises an alarm."""
@@ -72,24 +76,40 @@ class Performance:
             return False
         self.labels += len(found)
         most = self._settings.window_rows
-        self._rows = {name: np.concatenate([self._rows.get(name, np.empty(0)), rows])[-most:] for name, rows in found.rows.items()}
-        self._score = np.concatenate([self._score, found.score])
-        self._truth = np.concatenate([self._truth, found.truth])
-        self._waiting += len(found.score)
-        raised = self._tested(found)
+        # an answer or an error that is no finite number has no value, and would leave the sums of all later rows without one
+        values = {name: rows[np.isfinite(rows)] for name, rows in found.rows.items()}
+        ranked = np.isfinite(found.score)
+        self.unmeasured += len(found) - (int(ranked.sum()) if self.metric == "auc" else len(values[self.metric]))
+        self._rows = {name: np.concatenate([self._rows.get(name, np.empty(0)), rows])[-most:] for name, rows in values.items()}
+        self._score = np.concatenate([self._score, found.score[ranked]])
+        self._truth = np.concatenate([self._truth, found.truth[ranked]])
+        self._waiting += int(ranked.sum())
+        raised = self._tested(values)
+        if raised and self._alarm_at is None:
+            self._alarm_at = self._measured
         keep = max(most, self._waiting)
         self._score, self._truth = self._score[-keep:], self._truth[-keep:]
         return raised
 
-    def _tested(self, found: Outcomes) -> bool:
+    def _tested(self, values: Mapping[str, np.ndarray]) -> bool:
+        new = slice(len(self._score) - self._waiting, None)
+        self._waiting %= BLOCK
         if self.detector is None:
             return False
         if self.metric != "auc":
-            return self.detector.update(found.rows[self.metric])
-        new = slice(len(self._score) - self._waiting, None)
+            return self.detector.update(values[self.metric])
         weights, areas = auc_blocks(self._score[new], self._truth[new], rows=BLOCK)
-        self._waiting %= BLOCK
         return bool(len(weights)) and self.detector.update_sums(weights, weights * areas)
+
+    def restart(self) -> None:
+        """Test anew, as after an alarm that is over."""
+        self._alarm_at = None
+        if self.detector is not None:
+            self.detector.restart()
+
+    @property
+    def _measured(self) -> int:
+        return self.labels - self.unmeasured
 
     @property
     def window(self) -> dict[str, float]:
@@ -102,10 +122,12 @@ class Performance:
 
     @property
     def recovered(self) -> bool:
-        """Whether a whole window is worse than the reference by less than half of the drop."""
+        """Whether a whole window that came after the alarm is worse than the reference by less than half of the drop.
+
+        A drop is found by few labels: among those before it, which were good, they would not show.
+        """
         known, now = self._reference.metrics.get(self.metric), self.window.get(self.metric)
-        rows = len(next(iter(self._rows.values()), ()))
-        if known is None or now is None or rows < self._settings.window_rows:
+        if known is None or now is None or self._alarm_at is None or self._measured - self._alarm_at < self._settings.window_rows:
             return False
         lost = known.value - now if HIGHER[self.metric] else now - known.value
         return lost < self.drop / 2
@@ -121,12 +143,13 @@ class Performance:
                 "threshold": self.detector.threshold,
                 "labels": self.detector.rows,
                 "guarantee": self.detector.guarantee,
-                "smallest_drop": smallest_drop(known := self._reference.metrics[self.metric], alpha=self._settings.alpha),
-                "reference_rows": known.rows,
+                "smallest_drop": smallest_drop(self._reference.metrics[self.metric], alpha=self._settings.alpha),
+                "reference_rows": self._reference.rows["answers"],
             }
         return {
             "labels": self.labels,
             "labels_of_unknown_classes": self.unknown,
+            "labels_without_a_value": self.unmeasured,
             "window": self.window,
             "reference": {name: one.value for name, one in self._reference.metrics.items()},
             "test": test,
@@ -138,6 +161,8 @@ class Performance:
             "metric": self.metric,
             "labels": self.labels,
             "unknown": self.unknown,
+            "unmeasured": self.unmeasured,
+            "alarm_at": self._alarm_at,
             "rows": {name: rows.tolist() for name, rows in self._rows.items()},
             "score": self._score.tolist(),
             "truth": self._truth.tolist(),
@@ -147,9 +172,10 @@ class Performance:
 
     def load_json(self, state: Mapping[str, Any]) -> None:
         """Go on from what `to_json` returned; the test begins anew where another metric is watched now."""
-        self.labels, self.unknown = state["labels"], state["unknown"]
+        self.labels, self.unknown, self.unmeasured = state["labels"], state["unknown"], state.get("unmeasured", 0)
+        self._alarm_at = state.get("alarm_at", self._measured)  # of an older version: an alarm that lasts waits for a window from here on
         self._rows = {name: np.array(rows, dtype=np.float64) for name, rows in state["rows"].items()}
         self._score, self._truth = np.array(state["score"], dtype=np.float64), np.array(state["truth"], dtype=bool)
-        self._waiting = state["waiting"]
+        self._waiting = state["waiting"] % BLOCK
         if self.detector is not None and state["detector"] is not None and state["metric"] == self.metric:
             self.detector.load_json(state["detector"])

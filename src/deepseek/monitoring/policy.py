@@ -46,7 +46,8 @@ class AlarmPolicy:
         return self._tell("repeated", at) if self.active and bad else None
 
     def _tell(self, state: State, at: float) -> State | None:
-        if self._told is not None and at - self._told < self.silence_s:
+        # far in the future it was told by a clock that was set back since
+        if self._told is not None and abs(at - self._told) < self.silence_s:
             return None
         self._told = at
         return state

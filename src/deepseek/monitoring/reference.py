@@ -16,7 +16,7 @@ from deepseek.fields import Field, Kind
 from deepseek.monitoring.columns import SKETCHED, sketch_of
 from deepseek.monitoring.outcomes import Target, outcomes_of, predictions_of
 from deepseek.statistics.label_free import ConfidenceCurve
-from deepseek.statistics.sequential import Reference, auc_std
+from deepseek.statistics.sequential import Reference, auc_std, auc_weight
 from deepseek.statistics.sketches import ColumnSketch, NameSketch, NumberSketch, sketch_names, sketch_numbers
 
 REFERENCE_FILE = "reference.json"
@@ -70,7 +70,7 @@ class ModelReference:
             "target": {**asdict(self.target), "columns": list(self.target.columns), "classes": list(self.target.classes)},
             "inputs": {name: {"kind": self.kinds[name].value, "sketch": sketch.to_json()} for name, sketch in self.inputs.items()},
             "answers": {name: sketch.to_json() for name, sketch in self.answers.items()},
-            "metrics": {name: {**asdict(one), "rows": int(one.rows)} for name, one in self.metrics.items()},
+            "metrics": {name: asdict(one) for name, one in self.metrics.items()},
             "curve": self.curve.to_json() if self.curve else None,
             "spellings": self.spellings,
         }
@@ -137,7 +137,8 @@ def make_reference(
         found, _ = outcomes_of(target, said, probability, labels=labels)
         metrics = {name: _reached(name, found.rows[name]) for name in found.rows if len(found)}
         if len(found.score) and not math.isnan(value := found.value("auc")):
-            metrics["auc"] = Reference(value, auc_std(value, float(found.truth.mean())), float(len(found)))
+            positives, count = float(found.truth.sum()), float(len(found))
+            metrics["auc"] = Reference(value, auc_std(value, positives / count), auc_weight(positives, count))
         if probability is not None and target.kind != "labels" and len(found):
             curve = ConfidenceCurve.fit(probability.max(axis=1), found.rows["accuracy"].astype(bool))
             sketches[CONFIDENCE] = curve.sketch()

@@ -216,15 +216,14 @@ class Store:
         found = self._query("SELECT content FROM deepseek_alarms WHERE 1 = 1{only} ORDER BY seq DESC LIMIT :most", {"most": most})
         return [json.loads(content) for (content,) in reversed(found)]
 
-    def alarms_after(self, seq: int, most: int = 1_000) -> list[tuple[int, dict[str, Any]]]:
-        """Return the alarms' events with their numbers in the log, those after a number, the oldest first.
+    def alarms_after(self, seq: int) -> list[tuple[int, dict[str, Any]]]:
+        """Return all alarms' events after one, with their numbers in the log, the oldest first.
 
         Args:
             seq: The number of the last event that is known; 0 for none.
-            most: The most events.
         """
-        sql = "SELECT seq, content FROM deepseek_alarms WHERE seq > :seq{only} ORDER BY seq LIMIT :most"
-        return [(int(number), json.loads(content)) for number, content in self._query(sql, {"seq": seq, "most": most})]
+        sql = "SELECT seq, content FROM deepseek_alarms WHERE seq > :seq{only} ORDER BY seq"
+        return [(int(number), json.loads(content)) for number, content in self._query(sql, {"seq": seq})]
 
     def save_state(self, name: str, content: Any) -> None:
         """Keep a value under a name, in the place of the one before."""

@@ -35,6 +35,8 @@ from deepseek.recipe.sections import MonitorSection
 
 SAVE_S = 1.0
 """Seconds between two savings of a window that is not full: what a kill may cost the sketches. The log itself loses nothing."""
+FORGET_S = 3_600.0
+"""Seconds between two looks for what is older than `retention`, however few rows come."""
 BYTES = "base64"
 """The key under which the log keeps bytes, such as an image's file."""
 METRIC_ALARM = "metric:"
@@ -95,7 +97,7 @@ class Watcher:
         self._policies: dict[str, AlarmPolicy] = {}
         self._last: dict[str, Any] | None = None
         self._rows = self._repeated = 0
-        self._saved_at = -1e18
+        self._saved_at = self._forgot_at = -1e18
         self._unsaved = False
         self._go_on()
 
@@ -179,10 +181,12 @@ class Watcher:
         return joined
 
     def tick(self) -> None:
-        """Do what time alone makes due, also while no row comes: end a window whose time is over, and make the one in hand durable."""
+        """Do what time alone makes due, also while no row comes: end a window, make the one in hand durable, forget what is old."""
         with self._lock:
             now = self._clock()
-            limit = self.settings.window_s
+            limit, kept = self.settings.window_s, self.settings.retention_s
+            if kept is not None and not 0 <= now - self._forgot_at < min(FORGET_S, kept):
+                self._forget(now, kept)
             if self._unsaved or (limit is not None and now - self._window.began >= limit):
                 with self.store.transaction():
                     self._end_if_due(now)
@@ -248,12 +252,16 @@ class Watcher:
         self.store.save_window(facts["began"], now, facts)
         self._window = Window(self.reference, now)
         if self.settings.retention_s is not None:
-            self.store.forget_before(now - self.settings.retention_s)
+            self._forget(now, self.settings.retention_s)
         if self.settings.drift:
             for one in facts["columns"]:
                 bad = one["column"] in facts["drifted"]
                 text = _drift_sentence(one)
                 self._judge(DRIFT_ALARM + one["column"], bad, now, text, {**one, "window_rows": facts["rows"]})
+
+    def _forget(self, now: float, kept_s: float) -> None:
+        self.store.forget_before(now - kept_s)
+        self._forgot_at = now
 
     def _take_labels(self, now: float) -> int:
         taken = 0
@@ -272,17 +280,19 @@ class Watcher:
         policy = self._policy(METRIC_ALARM + name)
         if policy.active and self.performance.recovered:
             self._judge(METRIC_ALARM + name, False, now, f"{name} is as it was: {_reached(facts, name)}", facts, at_once=True)
-            assert self.performance.detector is not None
-            self.performance.detector.restart()
+            self.performance.restart()
         elif raised or policy.active:
             self._judge(METRIC_ALARM + name, True, now, f"{name} has dropped: {_reached(facts, name)}", facts, at_once=True)
 
     def _judge(self, name: str, bad: bool, now: float, text: str, facts: Mapping[str, Any], *, at_once: bool = False) -> None:
-        state = self._policy(name).judge(bad, now, at_once=at_once)
-        if state is None:
+        policy = self._policy(name)
+        before, state = policy.active, policy.judge(bad, now, at_once=at_once)
+        if state is None and policy.active == before:
             return
-        event = AlarmEvent(name, state, now, text, self.model, dict(facts))
+        event = AlarmEvent(name, state or "raised", now, text, self.model, dict(facts))
         self.store.save_alarm(now, event.to_json())
+        if state is None:  # it comes again within the time of silence: nobody is told, but the log says that it holds
+            return
         unsent = self.store.state(_UNSENT) or []
         self.store.save_state(_UNSENT, [*unsent, [event.to_json(), list(range(len(self._alarms)))]])
         progress.log(f"alarm {state}: {text}")
@@ -301,8 +311,8 @@ class Watcher:
                 try:
                     if way < len(self._alarms):
                         self._alarms[way].send(AlarmEvent(**content))
-                except RunError as error:
-                    failures.append(error.message)
+                except Exception as error:  # noqa: BLE001 - ways of alarm are foreign code: the others are told all the same
+                    failures.append(error.message if isinstance(error, RunError) else f"an alarm failed: {error!r}")
                     left.append(way)
             if left:
                 kept.append([content, left])

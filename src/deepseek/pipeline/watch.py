@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +21,14 @@ from deepseek.errors import DataError, InputError, RunError, UnknownNameError
 from deepseek.inference import Predictor
 from deepseek.inference.reading import read_preparation
 from deepseek.monitoring.alarms.base import AlarmEvent
-from deepseek.monitoring.outcomes import HIGHER, Outcomes, labels_of, outcomes_of, predictions_of
+from deepseek.monitoring.outcomes import HIGHER, Outcomes, area, labels_of, outcomes_of, predictions_of
 from deepseek.monitoring.performance import Performance
 from deepseek.monitoring.prometheus import metrics_text
 from deepseek.monitoring.reference import ModelReference
 from deepseek.monitoring.settings import MonitorSettings, build_alarms
 from deepseek.monitoring.window import Window
 from deepseek.recipe import without_password
-from deepseek.statistics.sequential import drop_test
+from deepseek.statistics.sequential import auc_weight, drop_test
 
 BATCH_ROWS = 4096
 SHOWN = 5
@@ -173,7 +174,8 @@ class _Look:
         if reference is None or value is None:
             return None
         worse = "lower" if HIGHER[metric] else "higher"
-        test = drop_test(value, rows, reference, alpha=self._settings.alpha, worse=worse)
+        weight = _weight_of(self._found, metric)
+        test = drop_test(value, weight, reference, alpha=self._settings.alpha, worse=worse)
         # with enough labels any drop is sure; one of less than half of what was asked for is not what was asked for
         alarm = test.alarm and test.dropped >= self.performance.drop / 2
         return {"metric": metric, "value": value, "rows": rows, "dropped": test.dropped, "at_least": test.low, "p": test.p, "alarm": alarm}
@@ -197,6 +199,8 @@ class _Look:
             if strange := one["strange_labels"]:
                 names, classes = (", ".join(map(repr, list(given)[:SHOWN])) for given in (strange, self._reference.target.classes))
                 found.append(f"{named}{sum(strange.values()):,} labels are no class that the model knows: {names}; it knows {classes}")
+        if lost := performance["labels_without_a_value"]:
+            found.append(f"{lost:,} rows with a label have no {self.performance.metric}: their answer or its error is no finite number")
         once = performance["test_once"]
         if not self.has_dropped(once):
             return found
@@ -217,11 +221,23 @@ class _Look:
 def _over(parts: Sequence[Outcomes], metric: str) -> float | None:
     if not any(map(len, parts)):
         return None
-    if metric == "auc":
-        value = Outcomes({}, np.concatenate([one.score for one in parts]), np.concatenate([one.truth for one in parts])).value("auc")
-    else:
-        value = float(np.concatenate([one.rows[metric] for one in parts]).mean())
-    return value if np.isfinite(value) else None
+    values, truth = _measured(parts, metric)
+    value = area(values, truth) if metric == "auc" else float(values.mean()) if len(values) else math.nan
+    return value if math.isfinite(value) else None
+
+
+def _weight_of(parts: Sequence[Outcomes], metric: str) -> float:
+    """Return how many rows a metric over these stands for."""
+    values, truth = _measured(parts, metric)
+    return auc_weight(float(truth.sum()), len(truth)) if metric == "auc" else float(len(values))
+
+
+def _measured(parts: Sequence[Outcomes], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of all rows that have one, and of an area under the curve which of them came true."""
+    values = np.concatenate([one.score if metric == "auc" else one.rows[metric] for one in parts])
+    truth = np.concatenate([one.truth for one in parts]) if metric == "auc" else np.empty(len(values), dtype=bool)
+    known = np.isfinite(values)
+    return values[known], truth[known]
 
 
 def _name_of(source: Any) -> str:

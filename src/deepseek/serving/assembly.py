@@ -97,9 +97,10 @@ def application(
         lock.enter_context(state.held())
         state.begin(paths, journal=watch or chosen.state is not None)
         metrics = Metrics(state.folder)
-        models = Models(paths, chosen, metrics, plugins=plugins)
+        wanted = state.read()
+        models = Models({name: one.place for name, one in wanted.items()}, chosen, metrics, plugins=plugins)
         journal = Journal(state.journal, limit_bytes=chosen.journal_size) if state.journal is not None else None
-        exchange = Exchange(models, state, metrics, opened=state.read())
+        exchange = Exchange(models, state, metrics, opened=wanted)
         app = App(
             models,
             chosen,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from deepseek.serving.state import State, Wanted
 log = logging.getLogger("deepseek.serving")
 
 Everywhere = Callable[[str, int], Awaitable[dict[str, int]]]
+_Kind = tuple[str, str, bool]
 
 
 class Exchange:
@@ -40,7 +42,8 @@ class Exchange:
         lock: Held by whoever changes what is served.
         running: The experiments that this worker takes part in, by model.
         everywhere: Waits until all workers have followed a change, and says how many have.
-        followed: The serial of what this worker has followed last, by model.
+        followed: The serial of what this worker has followed last, or failed to, by model.
+        failed: The models whose last change it has failed to follow.
     """
 
     def __init__(self, models: Models, state: State, metrics: Metrics, *, opened: Mapping[str, Wanted]) -> None:
@@ -49,6 +52,7 @@ class Exchange:
         self.running: dict[str, Running] = {}
         self.everywhere: Everywhere = _only_here
         self.followed: dict[str, int] = dict.fromkeys((model.name for model in models.all()), -1)
+        self.failed: set[str] = set()
         self._opened = {name: one.opened for name, one in opened.items()}
         self._reopened = {name: one.reopened for name, one in opened.items()}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,7 +66,26 @@ class Exchange:
                         await self.take_up(name, wanted)
                     except DeepSeekError as error:
                         log.error("model %s stays as it is: %s", name, error)  # noqa: TRY400 - the message says it all
-                    self.followed[name] = wanted.serial
+                        self.note_followed(name, wanted, failed=True)
+                    except Exception:  # libraries that run networks are foreign code: memory was short, say; later changes are followed
+                        log.exception("model %s stays as it is", name)
+                        self.note_followed(name, wanted, failed=True)
+                    else:
+                        self.note_followed(name, wanted)
+
+    def note_followed(self, name: str, wanted: Wanted, *, failed: bool = False) -> None:
+        """Note that this worker has followed a change, or failed to.
+
+        Args:
+            name: The model.
+            wanted: What is to be served under its name.
+            failed: Whether it has failed.
+        """
+        self.followed[name] = wanted.serial
+        if failed:
+            self.failed.add(name)
+        else:
+            self.failed.discard(name)
 
     async def take_up(self, name: str, wanted: Wanted) -> None:
         """Open what is wanted here; called with the lock held.
@@ -77,8 +100,13 @@ class Exchange:
         before = self._arms(name)
         again, other = wanted.reopened > self._reopened.get(name, 0), wanted.opened > self._opened.get(name, 0)
         if again or other:
+            try:
+                await self.models.load(name, wanted.place if other else self.models.get(name).bundle)
+            except BaseException:
+                if not wanted.experimenting:  # the old model goes on, and an experiment that has ended does not
+                    await self._arrange(name, before, None)
+                raise
             self._opened[name], self._reopened[name] = wanted.opened, wanted.reopened
-            await self.models.load(name, wanted.path if other else self.models.get(name).bundle)
             self.running.pop(name, None)  # its champion is leaving
         value = wanted.experiment
         experiment = Experiment.from_json(value) if value is not None and wanted.experimenting else None
@@ -102,18 +130,29 @@ class Exchange:
             self.running.pop(name, None)
         else:
             kept = [there[kind] for arm in experiment.others if (kind := _kind(arm)) in there]
-            arms = [
-                there[kind] if (kind := _kind(arm)) in there else await open_arm(self.models, name, arm, metrics=self.metrics)
-                for arm in experiment.others
-            ]
+            arms = await self._opened_arms(name, experiment.others, there)
             for opened, arm in zip(arms, experiment.others, strict=True):
                 opened.arm = arm
                 opened.begin()
             self.running[name] = Running(experiment, self.models.get(name), arms, metrics=self.metrics)
-        for left in before:
-            if left in kept:
-                continue
-            task = asyncio.get_running_loop().create_task(left.close())
+        self._let_go(left for left in before if left not in kept)
+
+    async def _opened_arms(self, name: str, wanted: Sequence[Arm], there: Mapping[_Kind, OpenArm]) -> list[OpenArm]:
+        """Return arms, those opened that are not there; all or none."""
+        arms: list[OpenArm] = []
+        try:
+            for arm in wanted:
+                arms.append(  # noqa: PERF401 - those before one that fails are closed
+                    there[kind] if (kind := _kind(arm)) in there else await open_arm(self.models, name, arm, metrics=self.metrics)
+                )
+        except BaseException:
+            self._let_go(arm for arm in arms if arm not in there.values())
+            raise
+        return arms
+
+    def _let_go(self, arms: Iterable[OpenArm]) -> None:
+        for arm in arms:
+            task = asyncio.get_running_loop().create_task(arm.close())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -155,23 +194,25 @@ class Exchange:
         """Open a bundle here, then let all others follow; without any wait between the two, so that nobody meets a champion that leaves."""
         old = self.models.get(name)
         change(self.state.read()[name])  # what is refused is refused before anything is opened
-        new = await self.models.load(name, path)
+        began = time.perf_counter()
+        new = await self.models.open(name, path)
         before = self._arms(name)
 
         def exchanged(wanted: Wanted) -> Wanted:
             changed = change(wanted)
             kept = changed.previous if what == "rollback" else (*changed.previous, old.bundle)
-            return changed.exchanged(str(Path(path).absolute()), kept)
+            return changed.exchanged(str(Path(path).absolute()), kept, bundle=new.bundle)
 
         try:
             wanted = self.state.change(name, exchanged)
-        except RefusedError:  # an experiment was begun or ended elsewhere at this moment
-            self._opened[name], self.followed[name] = -1, -1
+        except BaseException:  # an experiment was begun or ended elsewhere at this moment, or the disk is full
+            await new.close()
             raise
+        self.models.exchange(new, seconds=time.perf_counter() - began)
         self._opened[name] = wanted.opened
         self.running.pop(name, None)
         await self._arrange(name, before, None)
-        self.followed[name] = wanted.serial
+        self.note_followed(name, wanted)
         note(self.state.folder, name, who=who, what=what, old=old.version, new=new.version)
         return new, wanted
 
@@ -188,7 +229,7 @@ async def _only_here(name: str, serial: int) -> dict[str, int]:  # noqa: ARG001 
     return {"switched": 1, "of": 1}
 
 
-def _kind(arm: Arm) -> tuple[str, str, bool]:
+def _kind(arm: Arm) -> _Kind:
     """Return what an arm has to be opened for anew when it changes; a shadow's thread is a quiet one for good."""
     return arm.name, arm.path, arm.role == "shadow"
 

@@ -136,9 +136,9 @@ class FastestForms:
 
 
 def _paths_of(wanted: Wanted) -> Iterator[str]:
-    yield wanted.path
+    yield wanted.place
     if wanted.experimenting and wanted.experiment is not None:
-        yield from (arm["path"] for arm in wanted.experiment["arms"] if arm["path"] != wanted.path)
+        yield from (arm["path"] for arm in wanted.experiment["arms"] if arm["path"] != wanted.place)
 
 
 def _can_export() -> bool:

@@ -13,6 +13,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -150,6 +151,7 @@ class Metrics:
             file.truncate(8 * SLOTS)
             self._map = mmap.mmap(file.fileno(), 8 * SLOTS)
         self._values = memoryview(self._map).cast("d")
+        self._making = Lock()
         self._cells: dict[tuple[Any, ...], Cell] = {}
         self._histograms: dict[tuple[Any, ...], Histogram] = {}
 
@@ -171,15 +173,16 @@ class Metrics:
         return made
 
     def _cell(self, key: tuple[Any, ...], meaning: dict[str, Any]) -> Cell:
-        made = self._cells.get(key)
-        if made is None:
-            # past the last place, numbers are kept for nobody: labels are names of models and statuses, which are few
-            place = min(len(self._cells), SLOTS - 1)
-            made = self._cells[key] = Cell(self._values, place)
-            if place < SLOTS - 1:
-                with self._keys.open("ab") as file:
-                    file.write(orjson.dumps(meaning) + b"\n")
-        return made
+        with self._making:  # a name's line is its number's place: threads that made some at once would mix them up
+            made = self._cells.get(key)
+            if made is None:
+                # past the last place, numbers are kept for nobody: labels are names of models and statuses, which are few
+                place = min(len(self._cells), SLOTS - 1)
+                if place < SLOTS - 1:
+                    with self._keys.open("ab") as file:
+                        file.write(orjson.dumps(meaning) + b"\n")
+                made = self._cells[key] = Cell(self._values, place)
+            return made
 
     def text(self) -> bytes:
         """Return the numbers of all workers in Prometheus's format."""

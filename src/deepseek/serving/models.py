@@ -94,6 +94,7 @@ class ServedModel:
         # a step that looks at rows before would mix the rows of different clients
         alone = any(type(cleaner).start is not Cleaner.start for cleaner in preparation.cleaners)
         self.in_use = 0
+        self._begun = False
         self._watch = _Watch(name, metrics)
         self._runners: Runners | None = None
         if settings.runners:
@@ -126,12 +127,16 @@ class ServedModel:
         return pa.RecordBatch.from_arrays([pa.array([values[one.name]], one.type) for one in self.reader.fields], schema=self.reader.schema)
 
     def begin(self) -> None:
-        """Say that this worker answers with it."""
-        self._info.add(1)  # the same bundle may be open twice while it is exchanged for another form
+        """Say that this worker answers with it; however often that is said it counts once."""
+        if not self._begun:
+            self._begun = True
+            self._info.add(1)  # the same bundle may be open twice while it is exchanged for another form
 
     async def retire(self) -> None:
         """Wait until no request holds it, and let it go."""
-        self._info.add(-1)
+        if self._begun:
+            self._begun = False
+            self._info.add(-1)
         while self.in_use:
             await asyncio.sleep(0.01)
         await self.close()
@@ -232,22 +237,46 @@ class Models:
             RefusedError: There is no such model, or the bundle takes other fields than a JSON object can hold.
             BundleError: The bundle is not there, or not as it was written; the old one stays.
         """
-        old = self.get(name)
         began = time.perf_counter()
+        new = await self.open(name, path)
+        self.exchange(new, seconds=time.perf_counter() - began)
+        return new
+
+    async def open(self, name: str, path: str) -> ServedModel:
+        """Verify, open and warm another bundle, which answers nobody until `exchange`.
+
+        Args:
+            name: The model in whose place it is to come.
+            path: The bundle.
+
+        Raises:
+            RefusedError: There is no such model, or the bundle takes other fields than a JSON object can hold.
+            BundleError: The bundle is not there, or not as it was written.
+        """
+        self.get(name)
         try:
-            new = await asyncio.get_running_loop().run_in_executor(None, self._open, name, path)
+            return await asyncio.get_running_loop().run_in_executor(None, self._open, name, path)
         except BaseException:
             self._metrics.cell("deepseek_model_loads_total", model=name, outcome="failed").add()
             raise
+
+    def exchange(self, new: ServedModel, *, seconds: float) -> None:
+        """Answer with a model that was opened from now on; the one before it is let go once its last request is answered.
+
+        Args:
+            new: What `open` returned.
+            seconds: How long it took to open it, for the log.
+        """
+        name = new.name
+        old = self._served[name]
         self._served[name] = new
         new.begin()
         self._metrics.cell("deepseek_model_loads_total", model=name, outcome="loaded").add()
         task = asyncio.get_running_loop().create_task(old.retire())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
-        log.info("model %s: %s in the place of %s, after %.2f s", name, new.version, old.version, time.perf_counter() - began)
+        log.info("model %s: %s in the place of %s, after %.2f s", name, new.version, old.version, seconds)
         self.changed()
-        return new
 
     async def close(self) -> None:
         """Answer what was accepted, and let go of everything."""

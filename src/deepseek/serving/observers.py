@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,9 +91,17 @@ class Observers:
             return False
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Hand on what waits, and stop."""
+        """Hand on what waits, and stop; an observer that hangs is not waited for.
+
+        Args:
+            timeout_s: How long that may take.
+        """
         if self.wanted:
-            self._queue.put(None)
-            self._thread.join(timeout_s)
+            end = time.monotonic() + timeout_s
+            try:
+                self._queue.put(None, timeout=timeout_s)
+            except queue.Full:
+                log.warning("an observer has not finished in %g s and is left alone", timeout_s)
+            self._thread.join(max(end - time.monotonic(), 0.0))
         if self.journal is not None:
             self.journal.close()

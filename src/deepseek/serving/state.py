@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from deepseek.artifacts import Bundle, locked
+from deepseek.artifacts import Bundle, locked, write_text
 from deepseek.errors import InputError
 
 REMEMBERED = 10
@@ -27,7 +27,9 @@ class Wanted:
     """What is to be served under a name.
 
     Attributes:
-        path: The bundle.
+        path: What was said: a bundle, a run, or a run's name.
+        bundle: The bundle that this was when it was said, which all workers open, also those that are begun later; nothing in files of
+            older servers, and where there was none.
         serial: Rises with every change.
         opened: The serial of the last request to open the bundle, also when the path is the same.
         reopened: The serial of the last request to open the very same bundles anew, arms too, since a faster form of one is there.
@@ -37,6 +39,7 @@ class Wanted:
     """
 
     path: str
+    bundle: str = ""
     serial: int = 0
     opened: int = 0
     reopened: int = 0
@@ -45,13 +48,26 @@ class Wanted:
     experiment: Mapping[str, Any] | None = None
 
     @property
+    def place(self) -> str:
+        """What is opened."""
+        return self.bundle or self.path
+
+    @property
     def experimenting(self) -> bool:
         """Whether an experiment runs."""
         return self.experiment is not None and self.experiment["ended_at"] is None
 
-    def exchanged(self, path: str, previous: Sequence[str]) -> Wanted:
+    def exchanged(self, path: str, previous: Sequence[str], *, bundle: str) -> Wanted:
         """Return what is wanted once another bundle is to be opened."""
-        return replace(self, path=path, opened=self.serial + 1, previous=tuple(previous[-REMEMBERED:]))
+        return replace(self, path=path, bundle=bundle, opened=self.serial + 1, previous=tuple(previous[-REMEMBERED:]))
+
+    def looked_up(self) -> Wanted:
+        """Return the same with the bundle that its path is now; the one that it was is remembered. An experiment keeps its champion."""
+        if self.experimenting and self.bundle:
+            return self
+        bundle = _bundle_at(self.path)
+        previous = (*self.previous, self.bundle) if self.bundle and bundle != self.bundle else self.previous
+        return replace(self, bundle=bundle, previous=tuple(previous[-REMEMBERED:]))
 
 
 def _wanted(value: Mapping[str, Any]) -> Wanted:
@@ -59,7 +75,16 @@ def _wanted(value: Mapping[str, Any]) -> Wanted:
 
 
 def _exchanged(old: Wanted, path: str) -> Wanted:
-    return old.exchanged(path, (*old.previous, old.path))
+    return old.exchanged(path, (*old.previous, old.place), bundle=_bundle_at(path))
+
+
+def _bundle_at(path: str) -> str:
+    found = Bundle.find(Path(path))
+    return "" if found is None else str(found.absolute())
+
+
+def _again(old: Wanted) -> Wanted:
+    return old if old.experimenting else replace(old.looked_up(), opened=old.serial + 1)
 
 
 class State:
@@ -97,7 +122,7 @@ class State:
         given = {name: str(Path(path).absolute()) for name, path in paths.items()}
         self._write(
             {
-                name: before[name] if name in before and before[name].given == path else Wanted(path, given=path)
+                name: (before[name] if name in before and before[name].given == path else Wanted(path, given=path)).looked_up()
                 for name, path in given.items()
             }
         )
@@ -118,6 +143,9 @@ class State:
         Args:
             name: The model.
             change: Returns what is wanted instead; what it raises leaves everything as it was.
+
+        Raises:
+            RunError: The disk does not take it; nothing has changed.
         """
         with locked(self.folder / "lock"):
             wanted = self.read()
@@ -137,24 +165,29 @@ class State:
         """Ask all workers to open every bundle anew: of a run's name, the newest run; an experiment keeps its champion."""
         for name, one in self.read().items():
             if not one.experimenting:
-                self.change(name, lambda old: old if old.experimenting else old.exchanged(old.path, old.previous))
+                self.change(name, _again)
 
     def want_reopened(self, name: str) -> None:
         """Ask all workers to open the bundles of a model anew that they have open, in the form that is now the fastest."""
         self.change(name, lambda old: replace(old, reopened=old.serial + 1))
 
-    def report(self, serials: Mapping[str, int]) -> None:
-        """Say which requests this worker has followed, or failed to."""
+    def report(self, followed: Mapping[str, int], failed: Iterable[str] = ()) -> None:
+        """Say which requests this worker has followed, or failed to.
+
+        Args:
+            followed: The serial of the last change that it looked at, by model.
+            failed: The models of which it has failed to follow that.
+        """
         written = self.folder / f".{os.getpid()}.part"
-        written.write_bytes(orjson.dumps(dict(serials)))
+        written.write_bytes(orjson.dumps({"followed": dict(followed), "failed": sorted(failed)}))
         written.replace(self.folder / f"{os.getpid()}.worker")
 
     def forget(self, process: int) -> None:
         """Take a dead worker's report away."""
         (self.folder / f"{process}.worker").unlink(missing_ok=True)
 
-    def reports(self) -> dict[int, dict[str, int]]:
-        """Return every worker's report by its process."""
+    def reports(self) -> dict[int, dict[str, Any]]:
+        """Return every worker's report by its process: `followed` and `failed`."""
         found = {}
         for path in self.folder.glob("*.worker"):
             try:
@@ -164,9 +197,7 @@ class State:
         return found
 
     def _write(self, wanted: Mapping[str, Wanted]) -> None:
-        written = self._file.with_suffix(f".{os.getpid()}.part")
-        written.write_bytes(orjson.dumps({name: asdict(one) for name, one in wanted.items()}))
-        written.replace(self._file)
+        write_text(self._file, orjson.dumps({name: asdict(one) for name, one in wanted.items()}).decode())
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from deepseek.errors import RunError
@@ -23,7 +23,9 @@ log = logging.getLogger("deepseek.serving")
 
 POLL_S = 0.1
 MOST_FAILURES = 3
-"""A worker that dies before it answers may be begun so often, in a row."""
+"""Where no worker answers, so many may die before they do, in a row."""
+PAUSES_S = (0.0, 1.0, 5.0, 15.0)
+"""Seconds before a worker is begun again, by how many in a row died before they answered, or could not be begun."""
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Supervisor:
         self._listening, self._settings, self._state, self._plugins = listening, settings, state, tuple(plugins)
         self._workers: list[_Worker] = []
         self._stopping = self._again = False
-        self._failures = 0
+        self._failures, self._again_at = 0, 0.0
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, then let the workers finish what they have accepted.
@@ -71,22 +73,30 @@ class Supervisor:
         reports = self._state.reports()
         for worker in list(self._workers):
             status = worker.process.poll()
-            worker.ready = worker.ready or worker.process.pid in reports
-            if worker.ready:
-                self._failures = 0
+            if not worker.ready and worker.process.pid in reports:
+                worker.ready, self._failures = True, 0
             if status is not None:
                 self._bury(worker, status)
-        while len(self._workers) < self._settings.workers:
-            self._begin()
+        while len(self._workers) < self._settings.workers and time.monotonic() >= self._again_at:
+            try:
+                self._begin()
+            except OSError as error:  # memory is short, say: those that are there go on
+                log.warning("a worker cannot be begun: %s", error)
+                self._fail(f"the last could not be begun: {error}")
 
     def _bury(self, worker: _Worker, status: int) -> None:
         self._workers.remove(worker)
         self._state.forget(worker.process.pid)
         log.warning("worker %d ended with status %d and is replaced", worker.process.pid, status)
         if not worker.ready:
-            self._failures += 1
-            if self._failures >= MOST_FAILURES:
-                raise RunError(f"{self._failures} workers in a row ended before they answered, the last with status {status}")
+            self._fail(f"the last with status {status}")
+
+    def _fail(self, how: str) -> None:
+        """Count a worker that came to nothing; where none answers any more, that ends the server after a few."""
+        self._failures += 1
+        if self._failures >= MOST_FAILURES and not any(worker.ready for worker in self._workers):
+            raise RunError(f"{self._failures} workers in a row ended before they answered, {how}")
+        self._again_at = time.monotonic() + PAUSES_S[min(self._failures - 1, len(PAUSES_S) - 1)]
 
     def _begin(self) -> None:
         threads = max(1, usable_cores() // self._settings.workers)
@@ -101,10 +111,10 @@ class Supervisor:
             [sys.executable, "-m", "deepseek.serving.worker"],
             stdin=subprocess.PIPE, pass_fds=[self._listening.fileno()], env=environment, process_group=0,
         )  # fmt: skip
-        assert process.stdin is not None
-        with process.stdin as pipe:
-            pipe.write(json.dumps(told).encode())
         self._workers.append(_Worker(process))
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin as pipe:  # it is dead already, which is seen at the next look
+            pipe.write(json.dumps(told).encode())
 
     def _stop(self) -> None:
         for worker in self._workers:

@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
         await self._take_up()  # what was asked for while this worker opened its bundles
         if self._app.settings.experiment is not None:
             await self._app.experiments.begin_once(self._app.models.all()[0].name, self._app.settings.experiment, who="recipe")
-            self._shared.report(self._app.exchange.followed)
+            self._report()
         gc.collect()
         gc.freeze()  # models are not garbage: full collections would look through them again and again
         await super().startup(sockets)
@@ -88,31 +88,42 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _follow(self) -> None:
+        said = ""
         while True:
             await asyncio.sleep(POLL_S)
             if os.getppid() != self._parent:  # whoever began this process is gone: nobody would ever stop it
                 self._app.draining = self.should_exit = True
                 return
-            if self._again:
-                self._again = False
-                self._shared.want_again()
-            if self._shared.stamp != self._stamp:
-                await self._take_up()
+            try:
+                if self._again:
+                    self._shared.want_again()
+                    self._again = False
+                if self._shared.stamp != self._stamp:
+                    await self._take_up()
+                said = ""
+            except (DeepSeekError, OSError) as error:  # the disk is full, say: looked at again until it goes
+                self._stamp = (0, 0)
+                if str(error) != said:
+                    said = str(error)
+                    log.error("what is to be served cannot be followed now: %s", error)  # noqa: TRY400 - the message says it all
 
     async def _take_up(self) -> None:
         self._stamp = self._shared.stamp  # asked for before the file is read: what comes in between is seen next time
         await self._app.exchange.follow()
-        self._shared.report(self._app.exchange.followed)
+        self._report()
+
+    def _report(self) -> None:
+        self._shared.report(self._app.exchange.followed, self._app.exchange.failed)
 
     async def _everywhere(self, name: str, serial: int) -> dict[str, int]:
         """Wait until all workers have followed a change of a model."""
-        self._shared.report(self._app.exchange.followed)
+        self._report()
         deadline = asyncio.get_running_loop().time() + SWITCH_S
         while True:
             reports = list(self._shared.reports().values())
-            followed = sum(report.get(name, -1) >= serial for report in reports)
-            if followed == len(reports) or asyncio.get_running_loop().time() > deadline:
-                return {"switched": followed, "of": len(reports)}
+            heard = [report for report in reports if report["followed"].get(name, -1) >= serial]
+            if len(heard) == len(reports) or asyncio.get_running_loop().time() > deadline:
+                return {"switched": sum(name not in report["failed"] for report in heard), "of": len(reports)}
             await asyncio.sleep(POLL_S / 4)
 
 
@@ -133,7 +144,7 @@ def run_worker(
     """
     metrics = Metrics(state.folder)
     wanted = state.read()
-    models = Models({name: one.path for name, one in wanted.items()}, settings, metrics, plugins=plugins)
+    models = Models({name: one.place for name, one in wanted.items()}, settings, metrics, plugins=plugins)
     journal = None if state.journal is None else Journal(state.journal, limit_bytes=settings.journal_size)
     told = Observers(observers, metrics, journal=journal)
     exchange = Exchange(models, state, metrics, opened=wanted)

@@ -137,7 +137,7 @@ class ArmDifference:
         return self.anytime.value
 
 
-def compare_arms(first: ArmSums, second: ArmSums, *, planned: int = 5_000, alpha: float = 0.05) -> ArmDifference:
+def compare_arms(first: ArmSums, second: ArmSums, *, planned: int = 5_000, alpha: float = 0.05, spread: float = 0.0) -> ArmDifference:
     """Return by how much the mean of the second arm is above that of the first.
 
     Args:
@@ -145,13 +145,14 @@ def compare_arms(first: ArmSums, second: ArmSums, *, planned: int = 5_000, alpha
         second: The other one.
         planned: After how many rows of both arms together, evenly divided, the interval is to be tightest.
         alpha: Largest probability that the anytime interval is ever wrong.
+        spread: How far apart two values can be at least: 1 where they are 0 or 1, also where all are alike so far.
     """
     shared = [phase for phase in second.phases if phase in first.phases]
     pairs = [(one, two) for one, two in ((first.phases[p], second.phases[p]) for p in shared) if one[0].any() and two[0].any()]
     counts = [(float(one[0].sum()), float(two[0].sum())) for one, two in pairs]
     effective = sum(n * m / (n + m) for n, m in counts)
     rows = (round(sum(n for n, _ in counts)), round(sum(m for _, m in counts)))
-    farthest = max(first.high, second.high) - min(first.low, second.low)
+    farthest = max(max(first.high, second.high) - min(first.low, second.low), spread)
     value, variance = _difference(pairs, counts, effective, farthest=farthest) if pairs else (math.nan, math.nan)
     ratio = tuning(planned / 4, alpha=alpha) * effective
     if math.isnan(variance):

@@ -37,7 +37,7 @@ class Reference:
     Attributes:
         value: The accuracy, the mean loss, the AUC.
         std: Standard deviation of one row's contribution; of a share `sqrt(p (1 - p))`.
-        rows: How many rows it was measured on; infinite where the value is taken as the truth.
+        rows: How many rows it was measured on, for an area under the curve by `auc_weight`; infinite where the value is taken as the truth.
         share: Whether it is a share of rows, whose exact distribution is used.
     """
 
@@ -82,7 +82,7 @@ class DropTest:
     alarm: bool
 
 
-def drop_test(value: float, rows: int, reference: Reference, *, alpha: float = 0.05, worse: str = "lower") -> DropTest:
+def drop_test(value: float, rows: float, reference: Reference, *, alpha: float = 0.05, worse: str = "lower") -> DropTest:
     """Test once, after a number of labels that was fixed before, whether a share or a mean has become worse than a reference.
 
     The z-test against the reference, with the spread that it had there and its own sampling error. Looked at again and again until it
@@ -90,7 +90,7 @@ def drop_test(value: float, rows: int, reference: Reference, *, alpha: float = 0
 
     Args:
         value: What is measured now.
-        rows: On how many rows.
+        rows: On how many rows, for an area under the curve by `auc_weight`.
         reference: What was reached before.
         alpha: Probability of an alarm where nothing has become worse.
         worse: `lower` where a lower value is worse, as of accuracy; `higher` as of a loss.
@@ -313,7 +313,7 @@ def auc_blocks(score: np.ndarray, truth: np.ndarray, *, rows: int = 200) -> tupl
         rows: Rows of one block; what does not fill one is left out, and so are blocks of one class.
 
     Returns:
-        Weights `[blocks]`, each `4 · positives · negatives / rows` (a block of one class says nothing), and areas `[blocks]`.
+        Weights `[blocks]`, by `auc_weight` (a block of one class says nothing), and areas `[blocks]`.
     """
     weights, areas = [], []
     for start in range(0, len(score) - rows + 1, rows):
@@ -321,13 +321,29 @@ def auc_blocks(score: np.ndarray, truth: np.ndarray, *, rows: int = 200) -> tupl
         found = int(positive.sum())
         if 0 < found < rows:
             u = float(mid_ranks(part)[positive].sum()) - found * (found + 1) / 2
-            weights.append(4 * found * (rows - found) / rows)
+            weights.append(auc_weight(found, rows))
             areas.append(u / (found * (rows - found)))
     return np.array(weights), np.array(areas)
 
 
+def auc_weight(positives: float, rows: float) -> float:
+    """Return how many rows an area under the ROC curve stands for: with few rows of one class it is known no better than from few rows.
+
+    Args:
+        positives: How many rows are positive, 0 to `rows`.
+        rows: How many there are, 1 or more.
+
+    Example:
+        >>> auc_weight(500, 1000), auc_weight(50, 1000)
+        (1000.0, 190.0)
+    """
+    return 4 * positives * (rows - positives) / rows
+
+
 def auc_std(value: float, positives: float) -> float:
     """Return the standard deviation that one row contributes to an area under the ROC curve, for a `Reference`.
+
+    Rows are those of `auc_weight`, for the reference and for what is compared with it.
 
     Hanley and McNeil, "The meaning and use of the area under a ROC curve" (Radiology 1982), per row of weight as `auc_blocks` counts them.
 

@@ -24,7 +24,9 @@ ALARM = 0.05
 MODERATE, LARGE = 0.1, 0.25
 """From which population stability index a shift is worth looking at, and from which it is large (Siddiqi 2006)."""
 MISSING = 0.02
-"""From which change of the share of missing values on they count as drift."""
+"""From which change of the share of missing values on they count as drift; so do new ones."""
+NEW_ROWS = 5
+"""Fewer numbers where the reference has none count with their neighbours: one of fifty would make an index of its own."""
 STABILITY_BINS = 10
 
 Verdict = Literal["large drift", "moderate drift", "missing values", "new values", "slight drift", "none", "too few rows"]
@@ -43,7 +45,8 @@ class ColumnDrift:
         statistic: Its statistic; NaN where there was nothing to compare.
         p: Probability of so much difference without any drift.
         adjusted_p: The same, adjusted for the number of columns (Benjamini and Hochberg).
-        psi: Population stability index over ten bins.
+        psi: Population stability index over ten bins, and over those that the reference has nothing in and a fiftieth of the rows lies in
+            now.
         js: Jensen–Shannon distance, 0 to 1.
         missing: Share of missing values in the reference and now.
         means: Mean in the reference and now, of numbers.
@@ -120,8 +123,8 @@ def compare_column(name: str, reference: ColumnSketch, current: ColumnSketch) ->
         raise InputError(f"the sketches of {name!r} do not have the same bins", hint="make the second by empty() of the first")
     before, after = reference.counts, current.counts
     test = binned_kolmogorov_smirnov(before, after) if isinstance(reference, NumberSketch) else chi_square(before, after)
-    coarse = _coarse(before) if isinstance(reference, NumberSketch) else np.arange(len(before))
-    groups = int(coarse[-1]) + 1
+    coarse = _coarse(before, after) if isinstance(reference, NumberSketch) else np.arange(len(before))
+    groups = int(coarse.max()) + 1
     few = [np.bincount(coarse, counts, groups) for counts in (before, after)]
     kept = few[0] + few[1] > 0  # a name that neither has would only add to the half rows of the index
     some = before.any() and after.any()
@@ -164,13 +167,18 @@ def _judged(one: ColumnDrift) -> ColumnDrift:
     return replace(one, verdict=verdict)
 
 
-def _coarse(counts: np.ndarray) -> np.ndarray:
-    """Return for each bin which of ten groups of about equal reference share it belongs to, int64 `[bins]`, without gaps."""
+def _coarse(counts: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """Return for each bin which of ten groups of about equal reference share it belongs to, int64 `[bins]`, without gaps.
+
+    A bin that the reference has nothing in is a group by itself where it has enough rows now: what comes there is new.
+    """
     total = counts.sum()
     if not total:
         return np.zeros(len(counts), dtype=np.int64)
     middle = (np.cumsum(counts) - counts / 2) / total
-    return np.unique(np.floor(middle * STABILITY_BINS).clip(max=STABILITY_BINS - 1), return_inverse=True)[1]
+    groups = np.floor(middle * STABILITY_BINS).clip(max=STABILITY_BINS - 1)
+    new = (counts == 0) & (now >= max(MISSING * now.sum(), NEW_ROWS))
+    return np.unique(np.where(new, STABILITY_BINS + np.arange(len(counts)), groups), return_inverse=True)[1]
 
 
 def _share(part: int, whole: int) -> float:

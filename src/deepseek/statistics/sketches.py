@@ -29,6 +29,8 @@ NEW_NAMES = 50
 _CHUNK = 1 << 15  # values that stay in the processor's cache while several passes go over them
 _MANY = 2_048
 _LARGEST = float(np.finfo(np.float32).max)
+_NEAR = float(np.finfo(np.float32).eps)
+"""Share of a number by which one may miss it and still be the same: twice what float32 rounds."""
 
 
 class ColumnSketch(ABC):
@@ -277,15 +279,37 @@ class NameSketch(ColumnSketch):
 def sketch_numbers(reference: ArrayLike, *, bins: int = BINS) -> NumberSketch:
     """Return a sketch of reference numbers, with bins of equally many of them.
 
+    A number that fills a bin by itself has one of its own, as zero where most are zero, and what lies beyond the least and the greatest has
+    two: in a bin with others they would count as such, and a column that has never had but one value could not drift.
+
+    Args:
+        reference: The numbers; NaN and infinite ones are missing.
+        bins: How many bins of equally many there are, 2 or more.
+
     Example:
         >>> sketch = sketch_numbers(range(100))
         >>> sketch.rows, sketch.mean
         (100, 49.5)
     """
     given = np.asarray(reference, dtype=np.float64)
-    sketch = NumberSketch(quantile_edges(given, bins))
+    sketch = NumberSketch(_edges(given[np.abs(given) <= _LARGEST], bins))
     sketch.update(given)
     return sketch
+
+
+def _edges(known: np.ndarray, bins: int) -> np.ndarray:
+    if not len(known):
+        return np.empty(0)
+    values, counts = np.unique(known, return_counts=True)
+    heavy = values[counts * bins >= len(known)]
+    apart = np.concatenate([heavy - _near(heavy), heavy + _near(heavy)])
+    ends = values[[0, -1]] + np.array([-1.0, 1.0]) * _near(values[[0, -1]])
+    return np.unique(np.concatenate([np.setdiff1d(quantile_edges(known, bins), heavy), apart, ends]))
+
+
+def _near(numbers: np.ndarray) -> np.ndarray:
+    """Return how far one may be from numbers and still be the same; of zero no denormal, which some processors take for zero."""
+    return np.asarray(np.maximum(np.abs(numbers) * _NEAR, np.finfo(np.float64).tiny))
 
 
 def sketch_names(counted: Mapping[str, int], *, missing: int = 0, most: int = NAMES, least: int = LEAST) -> NameSketch:

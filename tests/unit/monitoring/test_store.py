@@ -225,3 +225,27 @@ def test_which_ids_are_new_is_known(store):
     assert one.new_ids(asked("b", "c", "c")) == {"c"}
     assert one.new_ids([]) == set()
     assert store.of("n").new_ids(asked("a")) == {"a"}
+
+
+@pytest.mark.parametrize("lost", ["begin", "commit"])
+def test_a_server_that_goes_away_within_a_transaction_is_asked_again_later(tmp_path, monkeypatch, lost):
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+
+    def gone():
+        raise sqlalchemy.exc.OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+    with Store(f"sqlite:///{tmp_path / 'log.db'}") as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(store._database._connection, lost, gone)
+            with pytest.raises(RunError, match=r"the log cannot be written: .*server closed the connection"):
+                store.append_labels([("a", "yes")], 1.0)
+        assert store.counts()["labels"] == 0
+        assert store.append_labels([("a", "yes")], 1.0) == 1
+
+
+def test_a_store_that_was_closed_says_so(tmp_path):
+    store = Store(tmp_path / "log.db")
+    store.close()
+    for act in (lambda: store.append_labels([("a", "yes")], 1.0), store.counts):
+        with pytest.raises(RunError, match="closed database"):
+            act()

@@ -59,6 +59,17 @@ def test_a_drifted_column_is_named_and_raises_an_alarm_that_clears(watch, make_r
     assert "mean 39.99 → 47.27" in watcher.told()[0]["summary"]
 
 
+def test_an_alarm_that_comes_again_within_its_silence_is_logged_and_not_told(watch, make_rows):
+    """Whoever acts on alarms by the log, as the loop does, must not take the last one that was told for how it stands."""
+    watcher = watch()
+    for number, shift in enumerate((8, 0, 8)):
+        fed(watcher, make_rows(1000, seed=number, shift=shift), labels=False)
+    assert watcher.check()["alarms"] == ["drift:age"]
+    watcher.send_alarms()
+    assert [one["state"] for one in watcher.told()] == ["raised", "cleared"]
+    assert [one["state"] for one in watcher.store.alarms()] == ["raised", "cleared", "raised"]
+
+
 def test_an_alarm_names_values_that_training_did_not_have(watch, make_rows):
     rows = make_rows(1000, seed=1)
     rows.inputs = rows.inputs.set_column(1, "city", pa.array(["?"] * 1000))
@@ -162,6 +173,28 @@ def test_old_requests_are_forgotten(watch, make_rows):
     watcher._clock.now += 20
     fed(watcher, make_rows(100, seed=2))
     assert watcher.store.counts()["requests"] == 100
+
+
+def test_the_log_forgets_while_no_row_comes(watch, make_rows):
+    watcher = watch(retention_s=10.0)
+    fed(watcher, make_rows(3, seed=1))
+    watcher.tick()
+    assert watcher.store.counts() == {"requests": 3, "labels": 3, "outcomes": 3}
+    watcher._clock.now += 20
+    watcher.tick()
+    assert watcher.store.counts() == {"requests": 0, "labels": 0, "outcomes": 0}
+
+
+def test_a_way_of_alarm_with_a_defect_keeps_nothing_from_the_others(watch, make_rows, tmp_path, monkeypatch):
+    command = {"type": "command", "command": ["true"]}
+    watcher = watch(alarms=(command, {"type": "file", "path": str(tmp_path / "alarms.jsonl")}))
+    fed(watcher, make_rows(1000, seed=1, shift=8), labels=False)
+    monkeypatch.setattr(watcher._alarms[0], "send", lambda _: {}["url"])
+    for _ in range(2):
+        assert watcher.send_alarms() == ["an alarm failed: KeyError('url')"]
+    assert len(watcher.told()) == 1
+    monkeypatch.undo()
+    assert watcher.send_alarms() == []
 
 
 def test_an_alarm_that_cannot_be_told_is_told_later(watch, make_rows, tmp_path):

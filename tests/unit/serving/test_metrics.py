@@ -2,6 +2,9 @@
 
 import multiprocessing
 import os
+import threading
+import time
+from pathlib import Path
 
 from deepseek.serving.metrics import Metrics
 
@@ -62,3 +65,22 @@ def test_a_half_written_name_is_passed_over(tmp_path):
     with file.open("ab") as keys:
         keys.write(b'{"name": "deepseek_que')
     assert lines(metrics) == {'deepseek_queue_rows{model="a"}': "1"}
+
+
+def test_numbers_that_threads_make_at_once_keep_their_names(tmp_path, monkeypatch):
+    metrics, begun = Metrics(tmp_path), threading.Event()
+    opened = Path.open
+
+    def slowly(path, *given, **settings):  # the interpreter changes threads wherever a file is opened
+        if path.suffix == ".keys" and threading.current_thread() is first:
+            begun.set()
+            time.sleep(0.1)
+        return opened(path, *given, **settings)
+
+    monkeypatch.setattr(Path, "open", slowly)
+    first = threading.Thread(target=lambda: metrics.cell("deepseek_queue_rows", model="a").set(1))
+    first.start()
+    begun.wait(30)
+    metrics.cell("deepseek_queue_rows", model="b").set(2)
+    first.join()
+    assert lines(metrics) == {'deepseek_queue_rows{model="a"}': "1", 'deepseek_queue_rows{model="b"}': "2"}

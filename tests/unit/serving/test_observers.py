@@ -1,6 +1,7 @@
 """Answers on their way to the journal: what one entry costs, it costs alone."""
 
 import os
+import threading
 import time
 
 import pyarrow as pa
@@ -60,3 +61,24 @@ def test_a_disk_that_fails_once_costs_one_answer_and_not_all_that_follow(told, m
 
 def test_an_answer_that_cannot_be_written_costs_itself(told):
     assert told([answered(object()), answered("b")], lambda: None, lambda: None) == (["b"], 1)
+
+
+def test_an_observer_that_hangs_does_not_keep_the_server_from_stopping(tmp_path, monkeypatch):
+    monkeypatch.setattr("deepseek.serving.observers.QUEUE", 2)
+    release, began = threading.Event(), threading.Event()
+
+    class Hanging:
+        def on_answer(self, *_):
+            began.set()
+            release.wait(60)
+
+    observers = Observers([Hanging()], Metrics(tmp_path))
+    observers.tell(answered("a"))
+    began.wait(30)
+    for name in "bcd":
+        observers.tell(answered(name))
+    closing = threading.Thread(target=observers.close, args=(0.1,), daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    release.set()

@@ -147,6 +147,14 @@ def test_few_rows_of_a_rare_event_are_not_sure():
     assert arm_interval(few, spread=1.0).low < 0.985
 
 
+def test_arms_that_made_no_mistake_yet_are_not_known_to_be_equal():
+    one, two = (arm(np.ones(100), np.arange(100) + start) for start in (0, 100))
+    found = compare_arms(one, two, spread=1.0)
+    assert found.value == 0
+    assert found.anytime.low < -0.01 < 0.01 < found.anytime.high  # a true difference of a point is not left out
+    assert compare_arms(one, two).anytime.high == 0  # of values that may be anything nothing is known
+
+
 def test_what_is_loaded_is_what_was_there():
     sums = arm([1.0, 2.0], [0, 1], phase=3)
     again = ArmSums()

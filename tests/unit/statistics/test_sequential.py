@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from deepseek.errors import InputError
-from deepseek.statistics.sequential import DropDetector, Reference, auc_blocks, auc_std, drop_test, labels_needed, smallest_drop
+from deepseek.monitoring.outcomes import area
+from deepseek.statistics.sequential import DropDetector, Reference, auc_blocks, auc_std, auc_weight, drop_test, labels_needed, smallest_drop
 
 KNOWN = Reference.of_share(0.9)
 
@@ -173,3 +174,20 @@ def test_arguments_are_checked(wrong):
         DropDetector(KNOWN, **wrong)
     with pytest.raises(InputError, match=r"share of 1\.5"):
         Reference.of_share(1.5)
+
+
+@pytest.mark.parametrize("positives", [0.5, 0.05, 0.02])
+def test_an_area_of_few_positives_is_not_taken_for_surer_than_it_is(positives):
+    draw, rows = np.random.default_rng(1), 2000
+
+    def drawn():
+        truth = draw.random(rows) < positives
+        score = draw.normal(size=rows) + 1.2 * truth
+        return area(score, truth), auc_weight(float(truth.sum()), rows)
+
+    raised = []
+    for _ in range(300):
+        value, weight = drawn()
+        reference = Reference(value, auc_std(value, positives), weight)
+        raised.append(drop_test(*drawn(), reference).alarm)
+    assert np.mean(raised) <= 0.09  # 0.05, and what 300 draws leave open

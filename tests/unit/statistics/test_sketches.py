@@ -34,8 +34,53 @@ def test_numbers_are_numpys():
 
 def test_bins_hold_equal_shares_of_the_reference():
     sketch = sketch_numbers(REFERENCE)
-    assert len(sketch.counts) == 40
-    assert np.ptp(sketch.counts) <= 1
+    assert len(sketch.counts) == 42  # and one on either side for what is beyond
+    assert sketch.counts[0] == sketch.counts[-1] == 0
+    assert np.ptp(sketch.counts[1:-1]) <= 1
+
+
+def mostly(value, others, share=0.98, rows=5_000):
+    return np.where(DRAW.random(rows) < share, value, others)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (np.zeros(5_000), np.full(1_000, 5.0)),
+        (np.full(5_000, 5.0), np.zeros(1_000)),
+        (mostly(0.0, DRAW.exponential(50, 5_000)), np.full(1_000, 1_000.0)),
+        (mostly(0.0, DRAW.exponential(50, 5_000)), mostly(0.0, DRAW.exponential(50, 1_000), 0.8, 1_000)),
+        (mostly(1.0, 0.0, 0.4), mostly(7.0, 0.0, 0.4, 1_000)),
+        (mostly(1.0, 0.0, 0.4), mostly(1.0, -1.0, 0.4, 1_000)),
+        (DRAW.integers(1, 6, 5_000).astype(float), np.where((stars := DRAW.integers(1, 6, 1_000)) == 5, 9.0, stars)),
+    ],
+)
+def test_a_number_that_training_never_had_is_a_drift_however_the_bins_lie(before, now):
+    reference = sketch_numbers(before)
+    (found,) = compare_sketches({"x": reference}, {"x": folded(reference, now)})
+    assert found.verdict == "large drift"
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rows: np.full(rows, 0.1),
+        lambda rows: mostly(0.1, DRAW.exponential(50, rows), rows=rows),
+        lambda rows: DRAW.normal(90_210, 1, rows).round(),
+        lambda rows: DRAW.normal(0, 1, rows),
+    ],
+)
+def test_rows_like_those_of_training_are_none_also_where_it_had_them_as_float32(draw):
+    reference = sketch_numbers(draw(5_000).astype(np.float32))
+    (found,) = compare_sketches({"x": reference}, {"x": folded(reference, draw(1_000))})
+    assert (found.verdict, found.p > 0.01) == ("none", True)
+
+
+def test_one_outlier_makes_no_index_of_its_own():
+    reference = sketch_numbers(REFERENCE)
+    values = np.quantile(REFERENCE, np.linspace(0.01, 0.99, 50))
+    one, other = (compare_column("x", reference, folded(reference, np.r_[values, last])).psi for last in (REFERENCE.max(), 2e6))
+    assert one == other
 
 
 @given(st.lists(st.one_of(st.floats(-1e3, 1e3), st.just(float("nan"))), max_size=60), st.integers(0, 60))
@@ -117,7 +162,7 @@ def test_the_binned_distance_is_short_of_the_true_one_by_less_than_a_bin(shift):
 
 def test_the_index_is_that_over_ten_bins():
     reference, values = sketch_numbers(REFERENCE), DRAW.normal(1e6 + 1, 2, 4_000)
-    edges = np.r_[-np.inf, reference.edges[3::4], np.inf]
+    edges = np.r_[-np.inf, reference.edges[4:-1:4], np.inf]
     expected = population_stability(np.histogram(REFERENCE, edges)[0], np.histogram(values, edges)[0])
     assert compare_column("x", reference, folded(reference, values)).psi == pytest.approx(expected)
 

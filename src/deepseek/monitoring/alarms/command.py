@@ -29,10 +29,11 @@ class CommandAlarm(Alarm):
         Raises:
             RunError: It is not there, fails, or takes too long.
         """
-        text = json.dumps(event.to_json(), ensure_ascii=False)
+        text = json.dumps(event.to_json(), ensure_ascii=False).encode()
         try:
-            done = subprocess.run(self.command, input=text, capture_output=True, text=True, timeout=self.timeout_s, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
+            done = subprocess.run(self.command, input=text, capture_output=True, timeout=self.timeout_s, check=False)
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             raise RunError(f"the alarm's command {self.command[0]!r} did not run: {error}") from None
         if done.returncode:
-            raise RunError(f"the alarm's command {self.command[0]!r} ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
+            said = done.stderr.decode(errors="replace").strip()[-500:]
+            raise RunError(f"the alarm's command {self.command[0]!r} ended with status {done.returncode}: {said}")

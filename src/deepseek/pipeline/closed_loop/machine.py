@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,17 @@ from deepseek.statistics.change_point import ChangePoint, change_point
 
 SURE = 0.05
 """Probability below which a change in the labels counts: rows from before it are left out."""
+STAGES = frozenset({"shadow", "canary"})
 Deployer = Callable[[Champion], Deployment]
+
+
+@dataclass
+class _Heard:
+    """Events of a log that were read: whose and since which, up to which, and those that count."""
+
+    since: tuple[str, str, int]
+    last: int
+    events: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
 
 
 class Loop:
@@ -58,6 +69,8 @@ class Loop:
         BundleError: There is no run there.
         InputError: Its recipe says nothing of a loop.
     """
+
+    _heard: _Heard | None = None
 
     def __init__(
         self, run: Path, *, deployer: Deployer | None = None, overrides: tuple[str, ...] = (), clock: Callable[[], float] = time.time
@@ -88,8 +101,10 @@ class Loop:
         """
         self.waits_for = ""
         current = self.round
+        if (current is None or current.state not in STAGES) and (undone := self._notice_undone()) is not None:
+            return undone
         if current is None:
-            return self._notice_undone() or self._begin(now=now)
+            return self._begin(now=now)
         steps: dict[str, Callable[[Round], Event | None]] = {
             "begun": self._gather,
             "unsure": self._gather,
@@ -182,7 +197,7 @@ class Loop:
         facts: dict[str, Any] = {"champion": self.champion.name, "store": place, "action": self.champion.then.action}
         number = len(rounds) + 1
         with self.champion.store() as store:
-            alarm = trigger(store.alarms_after(answered), self.champion.then.alarms, self.champion.path)
+            alarm = trigger(self._alarms_after(store, answered), self.champion.then.alarms, self.champion.path)
             due = self.champion.then.follow_up and is_due(rounds, self.champion.name, store.counts()["outcomes"])
         facts["alarm"] = answered
         if alarm is not None:  # its rows may judge no model, whoever asked for the round
@@ -197,6 +212,17 @@ class Loop:
             return None
         why = "twice as many rows have come as the model was made of" if alarm is None else str(alarm[1]["summary"])
         return self._append(number, "begun", why, facts)
+
+    def _alarms_after(self, store: Store, answered: int) -> list[tuple[int, Mapping[str, Any]]]:
+        """Return the events after one that may begin a round; none is read twice, as there may be thousands of others before it."""
+        since = (self.champion.store_name, self.champion.name, answered)
+        if self._heard is None or self._heard.since != since:
+            self._heard = _Heard(since, answered)
+        for seq, event in store.alarms_after(self._heard.last):
+            self._heard.last = seq
+            if str(event["name"]).partition(":")[0] in self.champion.then.alarms:
+                self._heard.events.append((seq, event))
+        return self._heard.events
 
     def _gather(self, current: Round) -> Event | None:
         then = self.champion.then
@@ -316,7 +342,7 @@ class Loop:
         return None
 
     def _notice_undone(self) -> Event | None:
-        """See whether somebody took the last promotion back at the server."""
+        """See whether somebody took the last promotion back at the server, also while a round is in hand; a stage sees to that itself."""
         last = self._last_promotion()
         if last is None or not self.deployment.staged:
             return None
@@ -328,6 +354,8 @@ class Loop:
         return self._undone(last, "taken back at the server") if current == last.fact("champion") else None
 
     def _undone(self, last: Round, why: str) -> Event:
+        if (current := self.round) is not None:  # its model is judged by one that is not deployed any more
+            self._write(current, "given_up", f"the model that it was to follow was {why}")
         RunFolder(self._workshop.candidate(last)).hold(why)
         event = self._write(last, "undone", why)
         self._open_champion(str(last.fact("champion")))

@@ -49,6 +49,7 @@ class OpenArm:
             (one.name, one.type, one.allowed) for one in champion.reader.fields
         ]
         self._failures, self._rests_until, self._closed = 0, 0.0, False
+        self._leaving: asyncio.Task[None] | None = None
 
     def _compare(self, champion: ServedModel) -> None:
         ours, theirs = (
@@ -132,13 +133,15 @@ class OpenArm:
         return await self._asked(batch, deadline=asyncio.get_running_loop().time() + SHADOW_S, gone=lambda: False)
 
     async def close(self) -> None:
-        """Let go of it; one that hangs is left to its thread, which nothing waits for."""
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await self.model.retire()
-            self._closed = True
-        except TimeoutError:
+        """Let go of it; one that hangs is left to its thread, which nothing waits for, until it has finished after all."""
+        self._leaving = asyncio.get_running_loop().create_task(self._leave())
+        done, _ = await asyncio.wait({self._leaving}, timeout=CLOSE_S)
+        if not done:
             log.warning("the arm %s has not finished in %g s and is left alone", self.model.name, CLOSE_S)
+
+    async def _leave(self) -> None:
+        await self.model.retire()
+        self._closed = True
 
 
 async def open_arm(models: Models, name: str, arm: Arm, *, metrics: Metrics) -> OpenArm:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deepseek.artifacts import append_json
+from deepseek.artifacts import append_json, plain_disk_errors
 
 
 def folder_of(folder: Path, model: str) -> Path:
@@ -16,9 +16,13 @@ def folder_of(folder: Path, model: str) -> Path:
     Args:
         folder: The server's folder.
         model: The model.
+
+    Raises:
+        RunError: It cannot be made.
     """
     made = folder / "experiments" / model
-    made.mkdir(parents=True, exist_ok=True)
+    with plain_disk_errors(made):
+        made.mkdir(parents=True, exist_ok=True)
     return made
 
 
@@ -48,4 +52,13 @@ def history(folder: Path, model: str) -> list[dict[str, Any]]:
     file = folder / "experiments" / model / "log.jsonl"
     if not file.exists():
         return []
-    return [json.loads(line) for line in file.read_bytes().splitlines() if line]
+    return [_entry(line) for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line]
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """Return what a line says; one that a full disk or a kill has cut off says nothing but itself."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"what": "unreadable", "line": line}

@@ -98,7 +98,7 @@ class ExperimentControl:
                 raise
             note(self._state.folder, name, who=who, what="begin", old=None, new=experiment.shown(paths=True), experiment=experiment.id)
             await self._exchange.begin(name, experiment, opened)
-            self._exchange.followed[name] = wanted.serial
+            self._exchange.note_followed(name, wanted)
         return experiment, wanted
 
     async def share(self, name: str, share: float, *, arm: str | None, who: str) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class ExperimentControl:
             before = self._state.read()[name]
             wanted = self._state.change(name, changed)
             await self._exchange.take_up(name, wanted)
-            self._exchange.followed[name] = wanted.serial
+            self._exchange.note_followed(name, wanted)
             old, new = (_running(name, one) for one in (before, wanted))
             shares = [{one.name: one.share for one in each.others} for each in (old, new)]
             note(self._state.folder, name, who=who, what="share", old=shares[0], new=shares[1], experiment=new.id)
@@ -195,7 +195,7 @@ class ExperimentControl:
             version = self._models.get(name).version
             wanted = self._state.change(name, lambda old: _ended(name, old, outcome))
             await self._exchange.take_up(name, wanted)
-            self._exchange.followed[name] = wanted.serial
+            self._exchange.note_followed(name, wanted)
             assert wanted.experiment is not None
             note(self._state.folder, name, who=who, what="stop", old="running", new=outcome, experiment=wanted.experiment["id"])
         return {"model": name, "version": version, "outcome": outcome, "workers": await self._exchange.everywhere(name, wanted.serial)}

@@ -28,13 +28,15 @@ class Told:
     Attributes:
         requests: Requests, or parts of one, that belong to it.
         rows: Their rows.
-        failed: Rows that the champion answered in its stead; of a shadow, those that it did not answer, however it came to that.
+        failed: Rows that the champion answered in its stead; of a shadow, those that it did not answer, however it came to that; and those
+            that were answered with something that is no finite number.
         failures: Requests of which that is so.
         compared: Rows of a shadow that the champion has answered too.
         agreed: How many of them were answered alike.
         distance: Sum of the distances of their scores.
         distances: How many rows have one.
         unknown: Outcomes with a label that is no class of the model.
+        unmeasured: Outcomes of which the metric has no value, as the answer or its error is no finite number.
         lost: Rows that a shadow did not answer, by reason; those of `EXCUSED` are counted here alone.
     """
 
@@ -47,6 +49,7 @@ class Told:
     distance: float = 0.0
     distances: int = 0
     unknown: int = 0
+    unmeasured: int = 0
     lost: dict[str, int] = field(default_factory=dict)
 
 

@@ -56,7 +56,7 @@ def experiment_paths(name: str, *, keys: bool) -> dict[str, Any]:
 
 
 def _operation(name: str, summary: str, *, keys: bool, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    words = {403: "The key may not do this.", 404: "There is no such model or experiment."}
+    words = {403: "The key may not do this.", 404: "There is no such model or experiment.", 503: "The server's disk or memory refuses."}
     if body is not None:
         words |= {400: "The body is no JSON.", 408: "The body came too slowly.", 409: "Not now.", 413: "The body is too large."}
         words |= {415: "The body is compressed.", 422: "The body asks for what is not allowed; `detail` says what."}

@@ -90,27 +90,30 @@ class Ledger:
 
     Args:
         path: The file.
+
+    Raises:
+        RunError: It cannot be opened now; so do all methods where it cannot be read or written now: the recorder asks again.
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # one thread after the other
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.executescript(_TABLES)
+        with _plain_errors():
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # one thread after the other
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_TABLES)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Keep everything that is written within, or nothing of it."""
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException as error:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):  # a disk is full, say: the recorder asks again
-                raise RunError(f"the counts of an experiment cannot be written: {error}") from None
-            raise
+        with _plain_errors():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
 
     def add_answers(self, rows: Sequence[AnswerRow]) -> list[AnswerRow]:
         """Keep answers, and return those that are new."""
@@ -194,7 +197,8 @@ class Ledger:
 
     def read(self) -> dict[str, bytes]:
         """Return all parts of the state."""
-        return dict(self._database.execute("SELECT name, content FROM state"))
+        with _plain_errors():
+            return dict(self._database.execute("SELECT name, content FROM state"))
 
     def close(self) -> None:
         """Close the file."""
@@ -206,3 +210,11 @@ class Ledger:
             piece = every[start : start + _PIECE]
             found += self._database.execute(f"{query} ({', '.join('?' * len(piece))})", piece).fetchall()
         return found
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # a disk is full, say
+        raise RunError(f"the counts of an experiment cannot be read or written: {error}") from None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from deepseek.artifacts import write_text
+from deepseek.errors import RunError
 from deepseek.monitoring.outcomes import outcomes_of, predictions_of
 from deepseek.serving.experiments.assignment import Ticket
 from deepseek.serving.experiments.audit import folder_of, note
@@ -49,34 +50,49 @@ class ExperimentConsumer:
     def take(self, entries: Sequence[Entry]) -> None:
         """Count entries; those that were counted before change nothing."""
         self._follow()
-        for name, tally in self._tallies.items():
-            tally.take([entry for entry in entries if entry.model == name])
+        self._each(lambda name, tally: tally.take([entry for entry in entries if entry.model == name]))
 
     def tick(self, now: float) -> None:
         """Write what was found, once a second where anything is new; guard; forget what is old."""
         self._follow()
-        forget = now >= self._forget_at
+        forget = not 0 < self._forget_at - now <= FORGET_S
         if forget:
             self._forget_at = now + FORGET_S
-        for name, tally in self._tallies.items():
-            if tally.write(now):
+
+        def act(name: str, tally: Tally) -> None:
+            if tally.is_due(now):
                 stop = reason_to_stop(tally.experiment, tally.counts)
-                if stop is not None:
+                if stop is not None:  # before anything is written: where the disk is full it is stopped all the same
                     self._stop(name, stop, now)
+                tally.write(now)
             if forget:
                 tally.forget()
 
+        self._each(act)
+
     def close(self) -> None:
         """Write what was found, and close all files."""
-        for tally in self._tallies.values():
-            tally.write(math.inf)
-            tally.close()
+        try:
+            self._each(lambda _, tally: tally.write(math.inf))
+        finally:
+            for tally in self._tallies.values():
+                tally.close()
+
+    def _each(self, act: Callable[[str, Tally], None]) -> None:
+        """Do something for each experiment; an error of one is raised once the others had their turn, first of all one that goes by."""
+        errors: list[Exception] = []
+        for name, tally in self._tallies.items():
+            try:
+                act(name, tally)
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if errors:
+            raise min(errors, key=lambda error: not isinstance(error, RunError))
 
     def _follow(self) -> None:
         stamp = self._state.stamp
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         for name, wanted in self._state.read().items():
             if wanted.experiment is None:
                 continue
@@ -86,8 +102,10 @@ class ExperimentConsumer:
                 continue
             if there is not None:
                 there.write(math.inf)
-                there.close()
             self._tallies[name] = Tally(experiment, folder_of(self._state.folder, name))
+            if there is not None:
+                there.close()
+        self._stamp = stamp  # what cannot be opened now is tried again
 
     def _stop(self, name: str, stop: Stop, now: float) -> None:
         def stopped(wanted: Wanted) -> Wanted:
@@ -160,15 +178,15 @@ class Tally:
         entry_of: dict[tuple[str, int], tuple[Answered, Ticket]] = {}
         for entry, tickets in answered:
             made = self._rows(entry, tickets)
-            entry_of |= {(row.id, row.arm): (entry, ticket) for row, ticket in zip(made, tickets, strict=True)}
+            for row, ticket in zip(made, tickets, strict=True):
+                entry_of.setdefault((row.id, row.arm), (entry, ticket))  # of several answers with one id the first counts
             rows += made
         new = self._ledger.add_answers(rows)
-        by_entry: dict[int, list[tuple[Answered, Ticket]]] = {}
+        by_entry: dict[int, list[AnswerRow]] = {}
         for row in new:
-            entry, ticket = entry_of[row.id, row.arm]
-            by_entry.setdefault(id(entry), []).append((entry, ticket))
+            by_entry.setdefault(id(entry_of[row.id, row.arm][0]), []).append(row)
         for found in by_entry.values():
-            self._count_request(found[0][0], len(found))
+            self._count_request(entry_of[found[0].id, found[0].arm][0], found)
         self._count_keys([(row, entry_of[row.id, row.arm][1]) for row in new])
         if any(None in phase.shares.values() for phase in self.experiment.phases):
             self._compare(new)
@@ -185,14 +203,15 @@ class Tally:
             for one, ticket, value, share in zip(entry.ids, tickets, said, shares, strict=True)
         ]
 
-    def _count_request(self, entry: Answered, rows: int) -> None:
+    def _count_request(self, entry: Answered, rows: Sequence[AnswerRow]) -> None:
         number = self._numbers[entry.arm or ""]
         arm = self.counts.arms[number]
         arm.told.requests += 1
-        arm.told.rows += rows
-        if entry.version != self.experiment.arms[number].version:
-            arm.told.failures += 1
-            arm.told.failed += rows
+        arm.told.rows += len(rows)
+        own = entry.version == self.experiment.arms[number].version
+        failed = sum(_is_no_number(row, self.experiment.target.kind) for row in rows) if own else len(rows)
+        arm.told.failures += failed > 0
+        arm.told.failed += failed
         arm.seconds.update([entry.seconds])
 
     def _take_lost(self, lost: Sequence[Unanswered]) -> None:
@@ -322,19 +341,33 @@ class Tally:
         probability = _probabilities([row for row, _ in labelled], len(target.classes))
         found_rows = outcomes_of(target, said, probability, labels=[label for _, label in labelled])[0].rows
         values = 1 - found_rows["accuracy"] if metric == "error_rate" else found_rows[metric]
-        return [row._replace(value=value) for (row, _), value in zip(labelled, values.tolist(), strict=True)]
+        measured = []
+        for (row, _), value in zip(labelled, values.tolist(), strict=True):
+            if math.isfinite(value):
+                measured.append(row._replace(value=value))
+            else:
+                self.counts.arms[row.arm].told.unmeasured += (row.id, row.arm) in met
+        return measured
 
-    def write(self, now: float) -> bool:
-        """Write what was found where anything is new, at most once a second; return whether that was done."""
-        if not self._new or now - self._written_at < WRITE_S:
-            return False
-        self._new, self._written_at = False, now if math.isfinite(now) else self._written_at
-        content = orjson.dumps(results(self.experiment, self.counts), option=orjson.OPT_SERIALIZE_NUMPY)
+    def is_due(self, now: float) -> bool:
+        """Whether anything is new, and the last writing a second ago; or in the future, where the clock was set back."""
+        return self._new and not 0 <= now - self._written_at < WRITE_S
+
+    def write(self, now: float) -> None:
+        """Write what was found where that is due.
+
+        Args:
+            now: The time, in seconds since 1970; infinite for the last time.
+
+        Raises:
+            RunError: The disk does not take it; it is due again.
+        """
+        if not self.is_due(now):
+            return
+        content = orjson.dumps(results(self.experiment, self.counts), option=orjson.OPT_SERIALIZE_NUMPY).decode()
         for name in ("status.json", f"{self.experiment.id}.json"):
-            partial = self._folder / f".{name}.{os.getpid()}.part"
-            partial.write_bytes(content)
-            partial.replace(self._folder / name)
-        return True
+            write_text(self._folder / name, content, durable=False)
+        self._new, self._written_at = False, now if math.isfinite(now) else self._written_at
 
     def forget(self) -> None:
         """Forget the oldest answers and outcomes where there are too many."""
@@ -369,6 +402,13 @@ def _distance(one: AnswerRow, other: AnswerRow) -> float | None:
         return float(np.abs(first - second).sum() / 2)
     said = [orjson.loads(row.said) for row in (one, other)]
     return abs(said[0] - said[1]) if all(isinstance(value, int | float) for value in said) else None
+
+
+def _is_no_number(row: AnswerRow, kind: str) -> bool:
+    """Whether an answer is no finite number where it should be one: JSON has none for these but null."""
+    if kind == "values":
+        return any(value is None for value in np.ravel(np.array(orjson.loads(row.said), dtype=object)))
+    return row.probability is not None and not np.isfinite(np.frombuffer(row.probability, dtype=np.float32)).all()
 
 
 def _spelled(label: Any) -> str:

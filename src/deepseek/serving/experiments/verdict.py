@@ -63,8 +63,9 @@ def difference(experiment: Experiment, counts: Counts, number: int) -> ArmDiffer
         counts: What was counted.
         number: The arm's number.
     """
-    settings, arm = experiment.settings, counts.arms[number]
-    return compare_arms(arm.against, arm.own, planned=settings.planned_outcomes, alpha=settings.alpha / len(experiment.others))
+    settings, arm, spread = experiment.settings, counts.arms[number], float(experiment.metric in _SHARES)
+    alpha = settings.alpha / len(experiment.others)
+    return compare_arms(arm.against, arm.own, planned=settings.planned_outcomes, alpha=alpha, spread=spread)
 
 
 def suspicion(experiment: Experiment, counts: Counts) -> float:
@@ -112,6 +113,7 @@ def _arm(experiment: Experiment, counts: Counts, number: int) -> dict[str, Any]:
         "seconds": {f"p{round(100 * q)}": found.quantile(q) for q in (0.5, 0.9, 0.99)},
         "outcomes": found.own.rows,
         "unknown_labels": found.told.unknown,
+        "outcomes_without_a_value": found.told.unmeasured,
         "value": None if own is None else _plain(own),
     }
     return {**value, "shadow": _shadow(found)} if found.told.compared or arm.role == "shadow" else value

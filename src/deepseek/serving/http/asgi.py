@@ -9,13 +9,15 @@ from logging import Logger
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-from deepseek.errors import DeepSeekError
+from deepseek.errors import DeepSeekError, RunError
 from deepseek.serving import metrics as prometheus
 from deepseek.serving.http.keys import Keys
 from deepseek.serving.http.problems import ClientGoneError, RefusedError
 from deepseek.serving.http.request import Receive, Request, Scope, Send
 from deepseek.serving.metrics import Metrics
 
+RETRY_S = "5"
+"""Seconds after which a client may ask again for what the server's own disk or memory refused."""
 Handler = Callable[[Request, str], Awaitable[None]]
 """What answers a request; it is given what stands at the third place of the path, such as a model's name."""
 Routes = Mapping[tuple[str, ...], Mapping[str, Handler]]
@@ -93,6 +95,9 @@ class Application(ABC):
             await self._refuse(request, refused)
         except ClientGoneError:
             request.status = 499
+        except RunError as error:  # the work failed: the disk is full, memory is short; it may go later
+            self.log.error("request %s failed: %s", request.id, error)  # noqa: TRY400 - the message says it all
+            await self._refuse(request, RefusedError(503, error.message, hint=error.hint, headers={"Retry-After": RETRY_S}))
         except DeepSeekError as error:
             await self._refuse(request, RefusedError(422, error.message, hint=error.hint))
         except Exception:  # the edge of the process: a defect becomes a 500 and a traceback in the log, and the others are served

@@ -8,8 +8,17 @@ from fnmatch import fnmatchcase
 from deepseek.serving.intake.settings import ATTRIBUTES
 
 _PREFIX = "x-"
-_NEVER = ("x-api-key", "x-request-id", "x-real-ip", "x-forwarded-*", "x-amzn-*", "x-b3-*", "x-timeout-ms")
-"""Headers of keys, proxies and tracers: they say nothing of the content, or what nobody may keep."""
+_KEYS = (
+    "x-api-key", "x-*-api-key", "x-auth-*", "x-*-auth", "x-token", "x-*-token", "x-*-secret", "x-goog-iap-*", "x-goog-authenticated-*",
+    "x-ms-client-principal*", "x-ms-token-*",
+)  # fmt: skip
+_PROXIES = (
+    "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-forwarded-*", "x-original-*", "x-envoy-*", "x-amzn-*", "x-amz-cf-*", "x-azure-*",
+    "x-appengine-*", "x-arr-*", "x-request-start", "x-timeout-ms",
+)  # fmt: skip
+_TRACERS = ("x-request-id", "x-correlation-id", "x-b3-*", "x-ot-span-*", "x-trace-*", "x-cloud-trace-*", "x-datadog-*", "x-instana-*")
+_NEVER = (*_KEYS, *_PROXIES, *_TRACERS)
+"""They say nothing of the content, or what nobody may keep; and a content that is sent again would be another one by them."""
 
 
 def attributes_of(headers: Mapping[bytes, bytes], more: Sequence[str] = ()) -> dict[str, str]:

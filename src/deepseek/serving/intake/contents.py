@@ -18,7 +18,7 @@ from deepseek.data.sources.files import RAW_CHARACTERS
 from deepseek.data.sources.ingested.manifest import attribute_name
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.intake.expected import Expected
-from deepseek.serving.intake.kinds import RECORDS, MediaType, media_type, suffix_of
+from deepseek.serving.intake.kinds import RECORDS, MediaType, charset_of, media_type, suffix_of
 from deepseek.serving.intake.records import Reject, land_records
 from deepseek.serving.intake.spool import Body
 from deepseek.serving.rows.fields import LARGEST_PIXELS
@@ -273,7 +273,7 @@ def _text(body: Body, media: MediaType) -> str:
         raise RefusedError(
             413, f"a text of {body.size:,} bytes; at most {LARGEST_TEXT:,} are allowed", hint="send it as a file of its own type"
         )
-    charset = media.parameters.get("charset", "utf-8")
+    charset = charset_of(media)
     try:
         return body.read().decode(charset).removeprefix("\ufeff")
     except (UnicodeDecodeError, LookupError) as error:

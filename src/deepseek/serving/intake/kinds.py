@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
+
+from deepseek.serving.http.problems import RefusedError
 
 Kind = Literal["json", "jsonl", "csv", "arrow", "text", "image", "audio", "file"]
 RECORDS = frozenset({"json", "jsonl", "csv", "arrow"})
@@ -38,6 +41,8 @@ _SUFFIXES = {
     ".wav": "audio/wav",
     ".flac": "audio/flac",
 }
+_NO_CHARSETS = frozenset({"idna", "mbcs", "oem", "punycode", "undefined"})
+"""What Python can read besides and no text is written in: of names of hosts, which takes time by the square, and of one machine."""
 _NOTHING_SAID = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
 
 
@@ -74,6 +79,25 @@ def media_type(header: str, attributes: Mapping[str, str]) -> MediaType:
             return MediaType(name.lower(), {key.strip().lower(): value.strip().strip('"') for key, _, value in pairs})
     suffix = PurePath(attributes.get("filename", "")).suffix.lower()
     return MediaType(_SUFFIXES.get(suffix, "application/octet-stream"), {})
+
+
+def charset_of(media: MediaType) -> str:
+    """Return how a text of this type is encoded.
+
+    Args:
+        media: The type; UTF-8 where it does not say.
+
+    Raises:
+        RefusedError: Nothing is known by that name (422).
+    """
+    given = media.parameters.get("charset", "utf-8")
+    try:
+        known = codecs.lookup(given).name
+    except (LookupError, ValueError):
+        known = "undefined"
+    if known in _NO_CHARSETS:
+        raise RefusedError(422, f"{given[:40]!r} is no encoding of text", hint="say how it is encoded: text/plain; charset=…")
+    return given
 
 
 def suffix_of(media: MediaType, attributes: Mapping[str, str]) -> str:

@@ -21,7 +21,7 @@ from deepseek.data.sources.merging import as_text
 from deepseek.errors import DataError, InputError
 from deepseek.serving.http.problems import RefusedError
 from deepseek.serving.intake.expected import Expected, Record
-from deepseek.serving.intake.kinds import MediaType
+from deepseek.serving.intake.kinds import MediaType, charset_of
 from deepseek.serving.intake.spool import Body, Spool
 from deepseek.serving.rows.ipc import check_messages
 
@@ -169,7 +169,7 @@ def _written(path: Path, media: MediaType, most: int) -> Iterator[list[Record]]:
 
 
 def _source(file: Path, media: MediaType) -> CsvSource | JsonLinesSource | JsonSource:
-    encoding, path = media.parameters.get("charset", "utf-8"), str(file)
+    encoding, path = charset_of(media), str(file)
     if media.kind == "csv":
         delimiter = "\t" if media.name == "text/tab-separated-values" else media.parameters.get("delimiter")
         return CsvSource(path=path, header=True, delimiter=delimiter, encoding=encoding)

@@ -191,6 +191,8 @@ class _File:
                 sync_folder(folder)
         except OSError:
             os.close(self._handle)
+            for begun in (partial, folder / name):  # each entry begins one anew while the disk refuses: nothing may be left of them
+                begun.unlink(missing_ok=True)
             raise
 
     def write(self, record: bytes) -> None:

@@ -49,7 +49,7 @@ class RecorderKeeper:
         self._thread.join()
         assert self._process is not None
         if self._process.poll() is not None:  # it died last of all: what the workers wrote is read all the same
-            self._process = self._begun()
+            self._begin_again()
         self._close(self._process)
         try:
             status = self._process.wait(self._settings.drain + 5)
@@ -74,7 +74,13 @@ class RecorderKeeper:
             log.warning("the recorder ended with status %d and is begun again%s", status, f" in {pause:g} s" if pause else "")
             if self._stopping.wait(pause):
                 return
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        try:
             self._process = self._begun()
+        except OSError as error:  # memory is short, say: what waits is on disk, and the next look tries again
+            log.warning("the recorder cannot be begun: %s", error)
 
     def _begun(self) -> subprocess.Popen[bytes]:
         self._began_at = time.monotonic()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -18,6 +20,7 @@ from deepseek.errors import DeepSeekError, InputError, RunError
 from deepseek.monitoring import ModelReference, Watcher, open_store
 from deepseek.monitoring.prometheus import metrics_text
 from deepseek.monitoring.settings import recipe_of
+from deepseek.monitoring.watcher import log_name
 from deepseek.serving.journal import Answered, Entry, Outcomes
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.state import State, version_of
@@ -31,9 +34,13 @@ TELL_AGAIN_S = 30.0
 """Seconds after which an alarm that could not be told is told again."""
 FRESH_S = 900.0
 """So long after its last row a model that is no longer served has figures."""
+LOOK_AGAIN_S = 60.0
+"""Seconds after which the bundle of a version that could not be found is looked for again: its disk may have been away."""
 _REMEMBERED = 8
 """So many bundles of a name are remembered: labels of their answers may come long after another took over."""
 _KNOWN = "watched.json"
+_CLOSED_S = 3_600.0
+"""Seconds between two looks for what the logs of models that answer no more have kept for too long."""
 
 
 @dataclass
@@ -59,10 +66,11 @@ class WatchConsumer:
     def __init__(self, state: State, metrics: Metrics, *, everything: bool = False, clock: Callable[[], float] = time.time) -> None:
         self._state, self._metrics, self._everything, self._clock = state, metrics, everything, clock
         self._watched: dict[tuple[str, str], _Watched] = {}
-        self._ignored: set[tuple[str, str]] = set()
+        self._ignored: dict[tuple[str, str], float] = {}
         self._current: dict[str, str] = {}
+        self._taken: dict[int, Entry] = {}  # of entries that others could not take yet: they come again until all have
         self._stamp = (0, 0)
-        self._written_at = -FIGURES_S
+        self._written_at, self._forgot_at = -FIGURES_S, -_CLOSED_S
         self._changed = True
         self._remember(self._read_known())
         self._follow()
@@ -74,22 +82,42 @@ class WatchConsumer:
             RunError: A store cannot be written now; taking the same entries again counts each once.
         """
         self._changed = True
+        left = [entry for entry in entries if id(entry) not in self._taken]
         groups: dict[tuple[str, str], list[Answered]] = {}
-        for entry in entries:
+        for entry in left:
             if isinstance(entry, Answered):
                 groups.setdefault((entry.model, entry.version), []).append(entry)
+        away: list[RunError] = []
         for key, group in groups.items():
-            self._answered(key, group)
-        for entry in entries:
+            self._try(away, group, partial(self._answered, key, group))
+        for entry in left:
             if isinstance(entry, Outcomes) and entry.labels is not None:
-                self._labelled(entry)
+                self._try(away, [entry], partial(self._labelled, entry))
+        if away:
+            raise away[0]
+        self._taken = {}
+
+    def _try(self, away: list[RunError], entries: Sequence[Entry], act: Callable[[], None]) -> None:
+        """Let one model's watch take entries; where its store is away others take theirs all the same, and not again with its own."""
+        try:
+            act()
+        except RunError as error:
+            away.append(error)
+        else:
+            self._taken |= {id(entry): entry for entry in entries}
 
     def tick(self, now: float) -> None:
-        """Follow what is served, end windows whose time is over, and write the figures."""
+        """Follow what is served, end windows whose time is over, forget what is old, and write the figures."""
         self._follow()
+        away: list[RunError] = []
         for one in self._open():
-            self._guarded(one, lambda watcher: watcher.tick())
-        if now - self._written_at >= FIGURES_S and self._changed:
+            self._try(away, (), partial(self._guarded, one, Watcher.tick))
+        if away:
+            raise away[0]
+        if not 0 <= now - self._forgot_at < _CLOSED_S:
+            self._forgot_at = now
+            self._forget_old()
+        if not 0 <= now - self._written_at < FIGURES_S and self._changed:  # it lies in the future where the clock was set back
             self._written_at, self._changed = now, any(one.watcher is not None for one in self._watched.values())
             self._write_figures(now)
 
@@ -97,6 +125,19 @@ class WatchConsumer:
         """Tell of the alarms that are due, for some seconds at most, and close the stores."""
         for one in self._open():
             self._let_go(one)
+
+    def _forget_old(self) -> None:
+        """Forget what is too old in the logs of models that are not open here: those that are see to that themselves."""
+        for one in self._watched.values():
+            if one.watcher is None and one.path.is_dir():
+                try:
+                    bundle = Bundle.open(one.path)
+                    section = recipe_of(bundle)
+                    if section is not None and section.retention is not None:
+                        with open_store(bundle) as log_of_all:
+                            log_of_all.of(log_name(bundle)).forget_before(self._clock() - section.retention)
+                except DeepSeekError as error:
+                    log.error("the log of %s %s forgets nothing: %s", one.model, one.version, error)  # noqa: TRY400 - the message says it all
 
     def _answered(self, key: tuple[str, str], group: Sequence[Answered]) -> None:
         one = self._find(key)
@@ -147,15 +188,18 @@ class WatchConsumer:
             self._poke(one)
 
     def _guarded(self, one: _Watched, act: Callable[[Watcher], Any]) -> Any:
-        """Let a watcher do something; what it cannot take is counted and named, and a store that fails is opened anew next time."""
+        """Let a watcher do something; what it cannot take is counted and named, and it is opened anew next time."""
         try:
             return act(self._watcher(one))
         except RunError:
             self._let_go(one, wait_s=0.0)  # what it holds in memory may be ahead of the store now
             raise
         except DeepSeekError as error:
-            self._metrics.cell("deepseek_recorder_failures_total", consumer="watch").add()
             log.error("the watch of %s %s: %s", one.model, one.version, error)  # noqa: TRY400 - the message says it all
+        except Exception:  # a defect in what it makes of these rows must not cost those of other models
+            log.exception("the watch of %s %s failed", one.model, one.version)
+        self._metrics.cell("deepseek_recorder_failures_total", consumer="watch").add()
+        self._let_go(one, wait_s=0.0)
         return None
 
     def _watcher(self, one: _Watched) -> Watcher:
@@ -179,12 +223,14 @@ class WatchConsumer:
         return [one for one in self._watched.values() if one.watcher is not None]
 
     def _find(self, key: tuple[str, str]) -> _Watched | None:
-        if key not in self._watched and key not in self._ignored:
+        if key not in self._watched and not 0 <= self._clock() - self._ignored.get(key, -math.inf) < LOOK_AGAIN_S:
             path = self._path_of(key)
             if path is None or not is_watched(path, everything=self._everything):
-                self._ignored.add(key)
-                log.warning("nobody watches model %s %s", *key)
+                if key not in self._ignored:
+                    log.warning("nobody watches model %s %s", *key)
+                self._ignored[key] = self._clock()
             else:
+                self._ignored.pop(key, None)
                 self._remember([(*key, path)])
                 self._write_known()
         return self._watched.get(key)
@@ -195,9 +241,9 @@ class WatchConsumer:
         wanted = self._state.read().get(name)
         beside = [one.path.parent for one in self._watched.values() if one.model == name]
         if wanted is not None:
-            beside += [Path(wanted.path), Path(wanted.path).parent, Path(wanted.path).parent.parent]
+            beside += [Path(wanted.place), *list(Path(wanted.place).parents)[:2]]
         number = version.partition("-")[0]
-        places = [Path(wanted.path)] if wanted is not None else []
+        places = [Path(one) for one in (wanted.place, *wanted.previous[::-1])] if wanted is not None else []
         if wanted is not None and wanted.experiment is not None:
             places += [Path(arm["path"]) for arm in wanted.experiment["arms"]]
         for place in [*places, *(folder / number for folder in beside)]:
@@ -217,7 +263,7 @@ class WatchConsumer:
         self._changed = True
         for name, wanted in self._state.read().items():
             try:
-                bundle = Bundle.open(Path(wanted.path))
+                bundle = Bundle.open(Path(wanted.place))
                 key = (name, version_of(bundle))
                 if is_watched(bundle.path, everything=self._everything):
                     self._current[name] = key[1]

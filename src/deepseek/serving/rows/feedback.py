@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from deepseek.serving.rows.reader import shown
 
 LONGEST_ID = 100
 """An id is a request's, of 64 characters at most, and the row's place after it."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""No id of an answer has any; and PostgreSQL keeps no zero character, so that one such id would be asked of it for ever."""
 SHOWN = 10
 """So many bad entries of a request are explained, and so many classes named."""
 _KEYS = ("id", "label", "reward")
@@ -82,7 +85,7 @@ class FeedbackReader:
                 "type": "string",
                 "minLength": 1,
                 "maxLength": LONGEST_ID,
-                "description": "The answer's id; /PLACE after it, of several.",
+                "description": "The answer's id; /PLACE after it, of several. No control characters.",
             },
             "label": {**_label_schema(self._target), "description": f"The truth: {self._allowed}."},
             "reward": {"type": "number", "description": "What the answer was worth."},
@@ -97,8 +100,8 @@ class FeedbackReader:
             if name not in _KEYS:
                 raise _WrongError(name, entry[name], f"nothing; the fields are {', '.join(_KEYS)}")
         name, reward = entry.get("id"), entry.get("reward")
-        if type(name) is not str or not 0 < len(name) <= LONGEST_ID:
-            raise _WrongError("id", name, f"a text of 1 to {LONGEST_ID} characters")
+        if type(name) is not str or not 0 < len(name) <= LONGEST_ID or _CONTROL.search(name):
+            raise _WrongError("id", name, f"a text of 1 to {LONGEST_ID} characters, none of them a control character")
         if "label" not in entry and "reward" not in entry:
             raise _WrongError("label", None, f"{self._allowed}; or a reward")
         if "reward" in entry and not _is_finite(reward):

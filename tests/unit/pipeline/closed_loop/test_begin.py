@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from deepseek.monitoring import Store
 from deepseek.pipeline.closed_loop.deployment import DeploymentStatus
-from deepseek.pipeline.closed_loop.journal import LoopJournal
+from deepseek.pipeline.closed_loop.journal import LoopJournal, standing
 from deepseek.pipeline.closed_loop.machine import Loop
 from deepseek.pipeline.closed_loop.making import Workshop
 from deepseek.pipeline.closed_loop.policy import first_unseen
@@ -53,11 +54,56 @@ def test_without_an_alarm_all_rows_may_judge(begun):
     assert loop.round.state == "begun"
 
 
+def test_an_alarm_behind_any_number_of_others_begins_a_round(begun, tmp_path):
+    loop, _, _ = begun(now=False)
+    asked = []
+    with Store(tmp_path / "log.db") as log, log.transaction():
+        for _ in range(1_200):
+            log.save_alarm(1.0, {**RAISED, "name": "drift:age"})
+
+        @contextmanager
+        def store():
+            yield SimpleNamespace(alarms_after=lambda seq: asked.append(seq) or log.alarms_after(seq), counts=lambda: {"outcomes": 0})
+
+        loop.champion.store = store
+        assert loop.tick() is None
+        log.save_alarm(2.0, RAISED)
+        assert loop.tick().facts["alarm"] == 1_201
+    assert asked == [0, 1_200]  # what was read once is not read again
+
+
 @pytest.mark.parametrize("now", [False, True])
 def test_a_round_that_was_asked_for_goes_on_where_its_alarm_is_cleared(begun, now):
     loop, _, log = begun(RAISED, now=now)
     log.alarms_after = lambda seq: [(8, {**RAISED, "state": "cleared"})]
     assert loop._cleared(log, loop.round) is not now
+
+
+@pytest.mark.parametrize("state", ["begun", "gathered", "training", "trained", "gated", "waiting"])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_promotion_that_is_taken_back_ends_the_round_that_was_to_follow_it(begun, tmp_path, monkeypatch, state, by_hand):
+    """Whatever that round has made was judged by the model that was taken back."""
+    loop, _, _ = begun(now=False)
+    for name in ("001", "002"):
+        (tmp_path / name).mkdir()
+    write, loop._workshop = loop.journal.append, Workshop(tmp_path, loop._write)
+    write("begun", "", number=1, at=1.0, facts={"champion": "001"})
+    write("promoted", "", number=1, at=2.0, facts={"candidate": "002"})
+    write("begun", "", number=2, at=3.0, facts={"champion": "002"})
+    if state != "begun":
+        write(state, "", number=2, at=4.0, facts={"candidate": "003", "run": "003"})
+    loop.champion.name, answers = "002", ["002" if by_hand else "001"]
+
+    def rollback():
+        answers.append("001")
+
+    loop.deployment = SimpleNamespace(staged=True, status=lambda: DeploymentStatus(answers[-1]), rollback=rollback)
+    monkeypatch.setattr(loop, "_open_champion", lambda name: setattr(loop.champion, "name", name))
+    event = loop.undo() if by_hand else loop.tick()
+    assert (event.state, event.round, loop.champion.name) == ("undone", 1, "001")
+    assert [one.state for one in loop.journal.rounds] == ["promoted", "given_up"]
+    assert loop.round is None
+    assert standing(LoopJournal(loop.journal.path).rounds, "001") == "001"
 
 
 @pytest.mark.parametrize("rows", [0, 500])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sqlite3
 import time
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from deepseek.errors import RunError
 from deepseek.monitoring.outcomes import Target
 from deepseek.serving.experiments.assignment import Ticket
-from deepseek.serving.experiments.audit import folder_of, history
+from deepseek.serving.experiments.audit import folder_of, history, note
 from deepseek.serving.experiments.ledger import Ledger
 from deepseek.serving.experiments.settings import Arm, Experiment, phase_of, read_settings
 from deepseek.serving.experiments.tally import ExperimentConsumer, Tally
@@ -80,6 +82,14 @@ def test_arms_are_counted_and_compared(folder):
     assert "candidate is better by 0." in value["verdict"]
     assert "safe to look at any time" in value["verdict"]
     assert not value["sample_ratio"]["off"]
+
+
+def test_arms_without_a_mistake_leave_a_difference_open(folder):
+    random = np.random.default_rng(0)
+    tally = Tally(experiment(metric="accuracy"), folder)
+    tally.take([*stream(random, 150, 1.0, "champion"), *stream(random, 150, 1.0, "candidate")])
+    reach = found(tally)["comparisons"]["candidate"]["difference"]
+    assert reach["low"] < -0.01 < 0.01 < reach["high"]
 
 
 def test_a_lower_loss_is_better(folder):
@@ -184,6 +194,29 @@ def test_numbers_are_compared_by_their_errors(folder):
         tally.take([replace(answered(arm, ids, ["no", "no"]), answers=pa.table({"prediction": said})), outcomes(ids, [10.0, 21.0])])
     value = found(tally)["arms"]
     assert (value["champion"]["value"]["value"], value["candidate"]["value"]["value"]) == (0.5, 1.0)
+
+
+def test_an_answer_that_is_no_number_costs_itself_alone_and_is_a_failure(folder):
+    tally = Tally(experiment(target=Target("values", ("price",)), metric="mse"), folder)
+    said = pa.table({"prediction": [math.nan, 11.0, 12.0, math.inf]})
+    entry = replace(answered("candidate", list("abcd"), ["no"] * 4), answers=said)
+    for _ in range(2):  # what is read again counts once
+        tally.take([entry, outcomes(list("abcd"), [10.0, 10.0, 1e200, 10.0])])
+    value = found(tally)["arms"]["candidate"]
+    assert (value["rows"], value["failed_rows"]) == (4, 2)
+    assert (value["outcomes"], value["outcomes_without_a_value"], value["value"]["value"]) == (1, 3, 1.0)
+    tally.close()
+    assert Tally(tally.experiment, folder).counts.arms[1].told.unmeasured == 3
+
+
+def test_of_several_requests_with_one_id_the_first_counts_whatever_comes_with_them(folder):
+    tally = Tally(experiment(), folder)
+    first = answered("champion", ["a"], ["yes"], keys=[1], seconds=0.01)
+    tally.take([first, answered("champion", ["a"], ["no"], keys=[2], seconds=50.0, version="v2")])
+    value = found(tally)["arms"]["champion"]
+    assert (value["rows"], value["failed_rows"], value["seconds"]["p50"]) == (1, 0, pytest.approx(0.01, rel=0.1))
+    tally.take([answered("champion", ["b"], ["yes"], keys=[1])])
+    assert found(tally)["arms"]["champion"]["keys"] == 1
 
 
 def test_a_shadow_is_compared_row_by_row_with_the_champion(folder):
@@ -444,6 +477,104 @@ def test_the_consumer_follows_experiments_as_they_begin_and_end(tmp_path):
     assert (value["experiment"], value["arms"]["champion"]["rows"]) == ("e2", 1)
     assert json.loads((status.parent / "e1.json").read_text())["arms"]["champion"]["rows"] == 1
     consumer.close()
+
+
+@pytest.fixture
+def two_experiments(tmp_path):
+    state = State(tmp_path)
+    state.begin({"shop": str(tmp_path), "zoo": str(tmp_path)})
+    for name in ("shop", "zoo"):
+        state.change(name, lambda old, name=name: replace(old, experiment=replace(experiment(), id=f"of-{name}", model=name).to_json()))
+    consumer = ExperimentConsumer(state)
+    yield consumer
+    consumer.close()
+
+
+def entry_of(model):
+    return replace(answered("champion", ["a"], ["yes"], name=f"of-{model}"), model=model)
+
+
+@pytest.mark.parametrize("error", [RunError("the disk is full"), ValueError("what is this")])
+def test_an_experiment_that_cannot_take_its_entries_keeps_none_from_others(two_experiments, monkeypatch, error):
+    consumer, take = two_experiments, Tally.take
+
+    def broken(self, entries):
+        if self.experiment.model == "shop":
+            raise error
+        take(self, entries)
+
+    monkeypatch.setattr(Tally, "take", broken)
+    with pytest.raises(type(error), match=str(error)):
+        consumer.take([entry_of("shop"), entry_of("zoo")])
+    assert consumer._tallies["zoo"].counts.arms[0].told.rows == 1
+
+
+def test_an_error_that_goes_by_is_told_before_a_defect(two_experiments, monkeypatch):
+    errors = {"shop": ValueError("what is this"), "zoo": RunError("the disk is full")}
+
+    def broken(self, _):
+        raise errors[self.experiment.model]
+
+    monkeypatch.setattr(Tally, "take", broken)
+    with pytest.raises(RunError, match="disk is full"):
+        two_experiments.take([])
+
+
+def test_a_book_that_cannot_be_opened_is_tried_again(tmp_path, monkeypatch):
+    state = State(tmp_path)
+    state.begin({"shop": str(tmp_path)})
+    state.change("shop", lambda old: replace(old, experiment=experiment().to_json()))
+    consumer = ExperimentConsumer(state)
+
+    def away(*_, **__):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", away)
+        with pytest.raises(RunError, match="unable to open database file"):
+            consumer.take([answered("champion", ["a"], ["yes"])])
+    consumer.take([answered("champion", ["a"], ["yes"])])
+    assert consumer._tallies["shop"].counts.arms[0].told.rows == 1
+    consumer.close()
+
+
+def test_results_come_also_after_the_clock_was_set_back(folder):
+    tally = Tally(experiment(), folder)
+    tally.take([answered("champion", ["a"], ["yes"])])
+    tally.write(10_000.0)
+    tally.take([answered("champion", ["b"], ["yes"])])
+    assert not tally.is_due(10_000.5)
+    tally.write(5_000.0)
+    assert json.loads((folder / "status.json").read_text())["arms"]["champion"]["rows"] == 2
+
+
+def test_a_guard_stops_an_arm_also_where_results_cannot_be_written(tmp_path, monkeypatch):
+    state = State(tmp_path)
+    state.begin({"shop": str(tmp_path)})
+    state.change("shop", lambda old: replace(old, experiment=experiment(guard={}).to_json()))
+    consumer = ExperimentConsumer(state)
+    consumer.take([answered("candidate", [f"b{row}"], ["yes"], keys=[row], version="v1") for row in range(60)])
+
+    def full(*_, **__):
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr("deepseek.serving.experiments.tally.write_text", full)
+    with pytest.raises(RunError):
+        consumer.tick(3.0)
+    assert not state.read()["shop"].experimenting
+    monkeypatch.undo()
+    consumer.tick(4.0)  # nothing new has come, and what could not be written is
+    assert (tmp_path / "experiments" / "shop" / "status.json").is_file()
+    consumer.close()
+
+
+def test_a_line_of_the_log_that_was_cut_off_hides_no_other(tmp_path):
+    note(tmp_path, "shop", who="a", what="begin", old=None, new="e1")
+    with (folder_of(tmp_path, "shop") / "log.jsonl").open("a") as file:
+        file.write('{"at": "2026-')
+    note(tmp_path, "shop", who="a", what="stop", old=None, new="e1")
+    note(tmp_path, "shop", who="a", what="load", old=None, new="e1")
+    assert [one["what"] for one in history(tmp_path, "shop")] == ["begin", "unreadable", "load"]
 
 
 def test_two_arms_of_one_bundle_are_called_an_aa_test(folder):

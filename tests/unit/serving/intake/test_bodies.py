@@ -10,8 +10,9 @@ from tests.unit.serving.intake.sending import FLOW, JSON, LINES, Server, png, st
 from deepseek.errors import InputError
 from deepseek.serving.intake import make_app
 from deepseek.serving.intake.attributes import attributes_of
+from deepseek.serving.intake.contents import Given, Lander
 from deepseek.serving.intake.flowfiles import find_flow_files, package
-from deepseek.serving.intake.spool import SMALL_BYTES
+from deepseek.serving.intake.spool import SMALL_BYTES, Spool
 
 KINDS = {
     "one object": (b'{"a": 1, "b": {"c": "x"}}', JSON, [{"a": 1, "b.c": "x"}]),
@@ -188,6 +189,19 @@ def test_which_headers_are_attributes():
     assert attributes_of(headers, ["sens*"])["sensor"] == "s"
 
 
+KEYS_AND_HOPS = [
+    "X-Auth-Token", "X-Vault-Token", "X-Goog-Api-Key", "X-Goog-IAP-JWT-Assertion", "X-Amz-Security-Token", "X-Cloud-Trace-Context",
+    "X-Envoy-Attempt-Count", "X-Datadog-Trace-Id", "X-Correlation-Id", "X-Original-Forwarded-For", "X-Azure-Ref", "X-Client-IP",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEYS_AND_HOPS)
+def test_keys_proxies_and_tracers_leave_nothing_in_the_rows_and_make_no_other_content(server, name):
+    first, again = server.post(*[("t", b'{"a": 1}', {**JSON, name: f"{number:016x}"}) for number in range(2)])
+    assert (first.json()["duplicate"], again.json()["duplicate"]) == (False, True)
+    assert server.rows() == [{"a": 1}]
+
+
 def test_records_are_held_against_a_run(people_run, tmp_path):
     """Wrong values are refused by record and field; the target may come later; what the run does not know is kept."""
     server = Server(tmp_path / "in", schema=people_run)
@@ -228,3 +242,14 @@ def test_records_are_held_against_the_checks_of_a_recipe(tmp_path):
     bare.write_text("data: {source: x.csv, target: y}\n")
     with pytest.raises(InputError, match="has no checks of single rows"):
         make_app(tmp_path / "other", schema=bare)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/csv", "application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "PunyCode", "idna", "no-such", "a\0b"])
+def test_a_body_in_what_is_no_encoding_of_text_is_the_clients_mistake(tmp_path, kind, charset):
+    # `undefined` was a failure of the server, and two megabytes of `punycode` half a minute of its time
+    spool = Spool(tmp_path)
+    spool.write(b'{"a": 1}\n')
+    content = Lander(most_records=10).land(Given("t", spool.finish(), {}, f"{kind}; charset={charset}"))
+    assert (content.rows, content.refusal.status) == (0, 422)
+    assert "is no encoding of text" in content.refusal.message

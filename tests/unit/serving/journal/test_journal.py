@@ -220,6 +220,25 @@ def test_a_disk_that_takes_no_more_refuses_and_leaves_the_file_whole(tmp_path, m
     assert names(drained(tmp_path)[0]) == ["first", "second"]
 
 
+@pytest.mark.parametrize("what", ["pwrite", "fsync"])
+def test_a_disk_that_stays_full_is_not_filled_with_files_that_nobody_began(tmp_path, monkeypatch, what):
+    with Journal(tmp_path) as journal:
+        journal.outcomes(outcome("a"))
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, what, full)
+            for _ in range(20):
+                with pytest.raises(JournalFullError):
+                    journal.outcomes(outcome("lost"))
+            assert len(list(tmp_path.iterdir())) <= 2
+        journal.outcomes(outcome("b"))
+    found = [name for name in names(drained(tmp_path)[0]) if name != "lost"]
+    assert found == ["a", "b"]
+
+
 def test_a_failed_sync_is_no_promise(tmp_path, monkeypatch):
     def fails(handle):
         raise OSError(5, "Input/output error")

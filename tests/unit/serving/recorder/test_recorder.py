@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pyarrow as pa
@@ -16,11 +17,12 @@ from deepseek import serving
 from deepseek.artifacts import Bundle
 from deepseek.errors import InputError, RunError
 from deepseek.monitoring import Store, Watcher, open_store
+from deepseek.recipe.sections import MonitorSection
 from deepseek.serving.journal import Answered, Journal, JournalReader, Outcomes
 from deepseek.serving.metrics import Metrics
 from deepseek.serving.recorder.process import Recorder
 from deepseek.serving.recorder.watching import FIGURES, WatchConsumer
-from deepseek.serving.state import State, version_of
+from deepseek.serving.state import State, Wanted, version_of
 
 ROW = {"age": 41, "income": 1.0, "city": "Oslo", "floor": 1, "member": True, "since": "2024-01-31", "note": "new"}
 
@@ -247,12 +249,110 @@ def test_only_so_many_bundles_of_a_name_are_remembered_and_the_current_one_alway
     assert [one.version for one in consumer._watched.values()] == [version_of(Bundle.open(other_run))]
 
 
+def test_the_log_of_a_model_that_answers_no_more_forgets_as_well(watched, people_run, other_run, monkeypatch):
+    first = watched()
+    first.take([answered(people_run, ["old"], at=1_000.0)])
+    first.close()
+    watched.state.want({"people": str(other_run)})
+    section = MonitorSection(retention="1h")
+    monkeypatch.setattr("deepseek.serving.recorder.watching.recipe_of", lambda _: section)
+    now = [4_000.0]
+    second = watched(clock=lambda: now[0])
+    place = next(one.path for one in second._watched.values() if one.watcher is None)
+
+    def kept():
+        with open_store(place) as whole:
+            return whole.counts()["requests"]
+
+    second.tick(now[0])
+    assert kept() == 1
+    now[0] = 8_000.0
+    second.tick(now[0])
+    assert kept() == 0
+
+
 def test_rows_of_a_model_that_nobody_watches_are_counted(watched, people_run, caplog):
     consumer = watched()
     stranger = answered(people_run, ["a"])
     entry = Answered("other", stranger.version, None, 1.0, ["a"], None, stranger.rows, stranger.answers, 0.0)
     consumer.take([entry, told(["a", "b"], model="other")])
     assert numbers(watched.metrics)['deepseek_unwatched_rows_total{model="other"}'] == 3
+
+
+def test_a_defect_in_the_watch_of_one_model_costs_no_other_its_rows(watched, people_run, monkeypatch):
+    watched.state._write({**watched.state.read(), "shop": Wanted(str(people_run))})
+    consumer, observe = watched(), Watcher.observe
+
+    def broken(self, rows, answers, *, ids, at):
+        found = observe(self, rows, answers, ids=ids, at=at)
+        if "bad" in ids:
+            raise ValueError("what is this")
+        return found
+
+    monkeypatch.setattr(Watcher, "observe", broken)
+    consumer.take([answered(people_run, ["bad"]), answered(people_run, ["good"], model="shop")])
+    assert numbers(watched.metrics)['deepseek_recorder_failures_total{consumer="watch"}'] == 1
+    consumer.take([answered(people_run, ["next"])])
+    assert all(one.watcher.store.known(["good", "next"]) for one in consumer._open())
+    assert len(consumer._open()) == 2
+
+
+def test_a_store_that_is_away_keeps_no_other_model_waiting_and_counts_nothing_again(watched, people_run, other_run, monkeypatch):
+    watched.state._write({**watched.state.read(), "shop": Wanted(str(other_run))})
+    consumer, away = watched(), [True]
+    observe, label = Watcher.observe, Watcher.label
+
+    def refused(work):
+        def tried(self, *given, **named):
+            if away[0] and Path(self.model).parent == people_run:
+                raise RunError("the log cannot be written: the server is away")
+            return work(self, *given, **named)
+
+        return tried
+
+    monkeypatch.setattr(Watcher, "observe", refused(observe))
+    monkeypatch.setattr(Watcher, "label", refused(label))
+    entries = [answered(people_run, ["a"]), answered(other_run, ["b"], model="shop"), told(["a"]), told(["b"], model="shop")]
+    for _ in range(3):
+        with pytest.raises(RunError):
+            consumer.take(entries)
+    shop = next(one.watcher for one in consumer._open() if one.model == "shop")
+    assert (shop.check()["rows"], shop.check()["repeated"], shop.store.counts()["outcomes"]) == (1, 0, 1)
+    away[0] = False
+    consumer.take(entries)
+    found = {one.model: one.watcher.check() for one in consumer._open()}
+    assert {name: (one["rows"], one["repeated"], one["performance"]["labels"]) for name, one in found.items()} == {
+        "people": (1, 0, 1),
+        "shop": (1, 0, 1),
+    }
+    assert consumer._taken == {}
+
+
+def test_a_bundle_that_could_not_be_found_is_looked_for_again(watched, people_run, other_run, monkeypatch):
+    now = [1_000.0]
+    consumer = watched(clock=lambda: now[0])
+    watched.state.want({"people": str(people_run)})
+    monkeypatch.setattr(consumer, "_watched", {})
+    path_of = consumer._path_of
+    monkeypatch.setattr(consumer, "_path_of", lambda _: None)
+    consumer.take([answered(people_run, ["a"])])
+    monkeypatch.setattr(consumer, "_path_of", path_of)
+    consumer.take([answered(people_run, ["b"])])
+    assert consumer._open() == []  # not at every batch
+    now[0] += 61
+    consumer.take([answered(people_run, ["c"])])
+    assert [one.watcher.store.known(["a", "b", "c"]) for one in consumer._open()] == [{"c"}]
+
+
+def test_a_bundle_that_answered_for_a_moment_only_is_found_among_those_before(watched, people_run, other_run, tmp_path):
+    moment = tmp_path / "elsewhere" / "bundle"
+    shutil.copytree(other_run / "bundle", moment)
+    consumer = watched()
+    for path in (moment, people_run):  # before the recorder looks again
+        watched.state.want({"people": str(path)})
+    consumer.tick(time.time())
+    consumer.take([answered(moment, ["a"])])
+    assert [one.path for one in consumer._open() if one.watcher.store.known(["a"])] == [moment]
 
 
 def test_a_label_that_the_model_cannot_know_costs_itself_only(watched, people_run):

@@ -71,6 +71,7 @@ def test_the_classes_are_named():
     "entry",
     [
         3, None, [], {"label": "a"}, {"id": "a"}, {"id": "", "label": "a"}, {"id": "x" * 101, "label": "a"}, {"id": 7, "label": "a"},
+        {"id": "a\0", "label": "a"}, {"id": "a\nb", "label": "a"}, {"id": "\x7f", "label": "a"},
         {"id": "a", "lable": "a"}, {"id": "a", "reward": "1"}, {"id": "a", "reward": None}, {"id": "a", "reward": True},
     ],
 )  # fmt: skip
