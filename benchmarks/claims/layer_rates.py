@@ -43,11 +43,11 @@ CLAIMED, TARGET, TARGETS = 0.4, 0.88, (0.85, 0.88, 0.91)
 OURS = "sgd, rates by layer"
 SGD = "{type: sgd, momentum: 0.9, nesterov: true, weight_decay: 0.0005}"
 ARMS: dict[str, tuple[list[str], tuple[float, ...]]] = {
-    "sgd": ([f"train.optimizer={SGD}"], (0.05, 0.2, 0.8, 1.6, 3.2)),
+    "sgd": ([f"train.optimizer={SGD}"], (0.0125, 0.05, 0.2, 0.8, 3.2)),
     "adam": (["train.optimizer=adam"], (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
     "lars": (["train.optimizer={type: lars, weight_decay: 0.0005}"], (0.25, 1.0, 4.0, 16.0, 64.0)),
     "lamb": (["train.optimizer={type: lamb, weight_decay: 0.01}"], (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)),
-    OURS: ([f"train.optimizer={SGD}"], (0.05, 0.2, 0.8, 1.6, 3.2)),
+    OURS: ([f"train.optimizer={SGD}"], (0.0125, 0.05, 0.2, 0.8, 3.2)),
 }
 LAYER_RATES = {
     128: "train.layer_rates=gradient_variance",
@@ -175,7 +175,7 @@ def measure(source: Source, scale: Scale, batch: int, names: Sequence[str]) -> d
         words, tried = ARMS[arm]
         words = [*words, LAYER_RATES[batch]] if arm == OURS else words
         scored = []
-        for rate in tried[: scale.trials]:
+        for rate in middle(tried, scale.trials):
             found = train(source, scale, batch=batch, seed=1_000, said=[*words, f"train.learning_rate={rate}"])
             scored.append((max(entry["accuracy"] for entry in found), rate))
         rates[arm] = max(scored)[1]
@@ -206,6 +206,11 @@ def measure(source: Source, scale: Scale, batch: int, names: Sequence[str]) -> d
     return measured
 
 
+def middle(tried: tuple[float, ...], count: int) -> tuple[float, ...]:
+    left_out = (len(tried) - count) // 2
+    return tried[left_out : left_out + count]
+
+
 def verdict(found: dict[int, dict[str, Any]]) -> str:
     ours = {batch: arms[OURS][f"to {TARGET:.0%}"] for batch, arms in found.items()}
     held = [str(batch) for batch, one in ours.items() if one["saving"] >= CLAIMED and one["interval_95"][0] > 0]
@@ -218,7 +223,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--blocks", type=int)
     parser.add_argument("--epochs", type=int, help="at every batch size, in place of the protocol's")
-    parser.add_argument("--trials", type=int, help="how many of the five rates are tried, from the least on")
+    parser.add_argument("--trials", type=int, choices=(1, 3, 5), help="so many of the five rates are tried, those in the middle")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--keep", type=Path, help="a file for what trainings gave, read and added to")
     parser.add_argument("--small", action="store_true", help="few images and a small network: to try the script out")

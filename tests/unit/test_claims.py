@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def test_what_is_kept_is_not_made_again(tmp_path):
     again = Kept(file)
     assert again(["a", 1], lambda: pytest.fail("made again")) == 3
     assert again(["a", 2], lambda: 4) == 4
+
+
+def test_fewer_rates_are_those_in_the_middle(plugins_forgotten):
+    script = sys.modules[load_plugin("layer_rates.py", CLAIMS)]
+    assert script.middle((1, 2, 3, 4, 5), 3) == (2, 3, 4)
+    assert script.middle((1, 2, 3, 4, 5), 5) == (1, 2, 3, 4, 5)
 
 
 class TestTrustRatios:
