@@ -23,8 +23,8 @@ COSTLY_S = 0.001
 """A thread hand-over costs some 50 microseconds and the interpreter's lock; a gather below this is cheaper without one."""
 TRIAL_BATCHES = 3
 GROUP_BYTES = 1 << 19
-MOST_TOGETHER = 64
 """One gather of half a megabyte costs little more than one of a few kilobytes."""
+MOST_TOGETHER = 64
 GROUPED_BATCHES = 64
 """Among the rows of so many batches those of like length are brought together: padding is then a few per cent, and chance rules still."""
 

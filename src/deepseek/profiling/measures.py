@@ -303,7 +303,7 @@ class ImageMeasure(Measure):
     def _look(self, item: Any, root: str) -> None:
         try:
             image = opened_image(item, root)
-            shown, bright = shallow(image), brightness(image)
+            bright = brightness(image)
         except (OSError, SyntaxError, ValueError, TypeError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             self._unreadable.append(str(error))
             return
@@ -311,6 +311,7 @@ class ImageMeasure(Measure):
         self._modes[image.mode] += 1
         self.brightness.append(bright)
         if len(self.pictures) < 12:
+            shown = shallow(image)
             shown.thumbnail((96, 96))
             self.pictures.append(shown)
 

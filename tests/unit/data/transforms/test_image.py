@@ -156,6 +156,7 @@ def test_full_brightness_is_what_no_training_picture_exceeds(tmp_path, brightest
     made = transform.apply(deep_batch(tmp_path, a=values, b=np.minimum(values * 2, 65_535)))["photo"][..., 0]
     assert (made[0] == (values * 255 / white).round()).all()
     assert (made[1] == np.minimum(values * 2 * 255 / white, 255).round()).all()  # what is brighter than any in training is white
+    assert (transform.read_pixels("b.png", tmp_path)[..., 0] == made[1]).all()  # as tiles are cut from
     again = ImageTransform([FIELD]).load_json(transform.to_json())
     assert (again.apply(deep_batch(tmp_path, a=values))["photo"][0, ..., 0] == made[0]).all()
 
