@@ -287,6 +287,7 @@ def test_keys_open_what_they_may(people_run, monkeypatch):
         assert "bearer" in response.headers["www-authenticate"].lower()
     for headers in ({"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}, {"x-api-key": ADMIN}, {"x-api-key": f"admin:{ADMIN}"}):
         assert post(app, ROW, headers=headers).status_code == 200
+    assert post(app, ROW, headers={"x-api-key": KEY, "Origin": "https://elsewhere.example"}).status_code == 200
     for path in ("/metrics", "/openapi.json", "/v1/models", "/v1/models/people"):
         (response,) = call(app, ("GET", path, {}))
         is_problem(response, 401)
@@ -295,6 +296,29 @@ def test_keys_open_what_they_may(people_run, monkeypatch):
     assert "Oslo" not in page.text
     load = ("POST", "/admin/models/people/load", {"json": {"path": "x"}, "headers": {"x-api-key": KEY}})
     is_problem(call(app, load)[0], 403)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://test"}, 200),
+        ({"Origin": "https://models.example", "X-Forwarded-Host": "models.example"}, 200),
+        ({"Origin": "https://elsewhere.example", "Sec-Fetch-Site": "same-origin"}, 200),  # behind a proxy that changes Host
+        ({"Origin": "https://elsewhere.example", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": "http://test:81"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "null", "Host": ""}, 403),
+    ],
+)
+def test_without_keys_pages_of_other_sites_may_not_post(app, headers, status):
+    answer = post(app, ROW, headers=headers)
+    assert answer.status_code == status
+    if status == 403:
+        assert "Host" in is_problem(answer, 403)["hint"]
+    assert call(app, ("GET", "/v1/models", {"headers": headers}))[0].status_code == 200
 
 
 def test_keys_are_kept_as_hashes_and_short_ones_refused(tmp_path):

@@ -12,12 +12,14 @@ from urllib.parse import unquote
 from deepseek.errors import DeepSeekError, RunError
 from deepseek.serving import metrics as prometheus
 from deepseek.serving.http.keys import Keys
+from deepseek.serving.http.origins import refuse_other_pages
 from deepseek.serving.http.problems import ClientGoneError, RefusedError
 from deepseek.serving.http.request import Receive, Request, Scope, Send
 from deepseek.serving.metrics import Metrics
 
 RETRY_S = "5"
 """Seconds after which a client may ask again for what the server's own disk or memory refused."""
+_READING = frozenset({"GET", "HEAD"})
 Handler = Callable[[Request, str], Awaitable[None]]
 """What answers a request; it is given what stands at the third place of the path, such as a model's name."""
 Routes = Mapping[tuple[str, ...], Mapping[str, Handler]]
@@ -123,6 +125,8 @@ class Application(ABC):
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
             raise RefusedError(405, f"{request.method} is not allowed here", headers={"Allow": ", ".join(methods)})
+        if request.method not in _READING and not self.keys:  # a page elsewhere cannot show a key
+            refuse_other_pages(request.headers)
         return handler, self._endpoint(pattern), unquote(name)
 
     def _require_time_left(self) -> None:
