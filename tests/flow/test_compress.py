@@ -209,7 +209,7 @@ def test_auto_measures_int8_where_it_is_asked_to(run, tmp_path):
     assert {"torch", "onnxruntime", "openvino", "onnxruntime int8 static", "onnxruntime int8 dynamic", "openvino int8 static"} <= names
 
 
-def test_a_format_in_int8_stands_beside_its_float32_and_is_not_taken_for_it(run):
+def test_a_format_in_int8_stands_beside_its_float32_and_is_not_taken_for_it(run, capsys):
     deepseek.compress(run, quantize={"backend": "onnx", "method": "dynamic", "max_drop": 0.05})
     deepseek.export(run, to="onnx")
     deepseek.export(run, to="onnx", quantize={"method": "dynamic", "max_drop": 0.05})
@@ -217,6 +217,10 @@ def test_a_format_in_int8_stands_beside_its_float32_and_is_not_taken_for_it(run)
     assert {"int8", "onnx", "onnx-int8"} <= {path.name for path in exports.iterdir()}
     assert json.loads((exports / "onnx-int8" / "export.json").read_text())["precision"] == "int8"
     assert deepseek.load(run.run, backend="onnxruntime").bundle.path == exports / "onnx"  # the one with the arithmetic of training
+    capsys.readouterr()
+    for backend, is_told in (("onnxruntime", False), ("openvino", True)):
+        deepseek.load(exports / "onnx-int8", backend=backend)
+        assert ("compared with the original in onnxruntime, not in openvino" in capsys.readouterr().err) == is_told
 
 
 @pytest.mark.parametrize(

@@ -86,13 +86,21 @@ def _runnable(bundle: Bundle, name: str, files: tuple[str, ...]) -> Bundle:
     exports = sorted(_exports(bundle), key=lambda export: read_export(export).precision != "fp32")
     for candidate in (bundle, *exports):
         if any(file in candidate.manifest["files"] for file in files):
-            if candidate is not bundle and (precision := read_export(candidate).precision) != "fp32":
-                progress.warn(f"{name} answers in {precision}, with {candidate.path}: there is no export in float32 for it")
+            _warn_of_bits(candidate, name, asked=bundle)
             return candidate
     raise InputError(
         f"the backend {name!r} runs {' or '.join(files)}, and {bundle.path} has no such file",
         hint=f"export the run first: deepseek export {bundle.path.parent} --to {'openvino' if name == 'openvino' else 'onnx'}",
     )
+
+
+def _warn_of_bits(candidate: Bundle, name: str, *, asked: Bundle) -> None:
+    if EXPORT not in candidate.manifest["files"] or (export := read_export(candidate)).precision == "fp32":
+        return
+    if candidate is not asked:
+        progress.warn(f"{name} answers in {export.precision}, with {candidate.path}: there is no export in float32 for it")
+    if export.backend != name:  # each runtime rounds by itself
+        progress.warn(f"{candidate.path}, in {export.precision}, was compared with the original in {export.backend}, not in {name}")
 
 
 def _exports(bundle: Bundle, name: str = "*") -> list[Bundle]:
