@@ -149,7 +149,25 @@ def above_evidence(hits: float, total: float, *, limit: float) -> float:
         >>> above_evidence(50, 1000, limit=0.01) > 3 > above_evidence(12, 1000, limit=0.01)
         True
     """
-    others = np.minimum(limit * _TIMES, (limit + 9) / 10)
+    return _evidence(hits, total, limit, np.minimum(limit * _TIMES, (limit + 9) / 10))
+
+
+def below_evidence(hits: float, total: float, *, limit: float) -> float:
+    """Return the logarithm of the evidence that a share is below a limit, as `above_evidence` does that it is above one.
+
+    Args:
+        hits: How many have it.
+        total: Of how many.
+        limit: The share, in (0, 1).
+
+    Example:
+        >>> below_evidence(0, 1000, limit=0.01) > 3 > below_evidence(8, 1000, limit=0.01)
+        True
+    """
+    return _evidence(hits, total, limit, limit / _TIMES)
+
+
+def _evidence(hits: float, total: float, limit: float, others: np.ndarray) -> float:
     logs = hits * np.log(others / limit) + (total - hits) * (np.log1p(-others) - math.log1p(-limit))
     top = float(logs.max())
     return top + math.log(float(np.exp(logs - top).mean()))

@@ -10,6 +10,7 @@ from deepseek.statistics.anytime import (
     above_evidence,
     anytime_interval,
     anytime_p,
+    below_evidence,
     multinomial_evidence,
     rows_needed,
     tuning,
@@ -113,3 +114,16 @@ def test_a_share_up_to_the_limit_is_seldom_ever_above_it_and_a_greater_one_is_fo
     assert ever(0.05, 0.05) <= ALPHA
     assert ever(0.02, 0.05) <= ALPHA
     assert ever(0.08, 0.05) > 0.9
+
+
+def test_a_share_from_the_limit_up_is_seldom_ever_below_it_and_a_smaller_one_is_found():
+    random = np.random.default_rng(4)
+
+    def ever(true, limit, rows=3000):
+        hits = np.cumsum(random.random((400, rows)) < true, axis=1)
+        found = [[below_evidence(row[at], at + 1, limit=limit) for at in range(9, rows, 30)] for row in hits]
+        return (np.array(found).max(axis=1) >= math.log(1 / ALPHA)).mean()
+
+    assert ever(0.05, 0.05) <= ALPHA
+    assert ever(0.08, 0.05) <= ALPHA
+    assert ever(0.03, 0.05) > 0.9

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -81,6 +82,16 @@ class ArmCounts:
         """Return how many requests surely took longer."""
         place = int(np.searchsorted(SECONDS, seconds)) + 1
         return int(self.seconds.counts[place:].sum())
+
+    def least(self, is_enough: Callable[[int, int], bool]) -> float | None:
+        """Return the least seconds, of the edges of bins, that few enough requests took longer than, or nothing.
+
+        Args:
+            is_enough: Given how many took longer, of how many; true of any fewer as well.
+        """
+        slower = self.seconds.known - np.cumsum(self.seconds.counts)[: len(SECONDS)]
+        place = bisect_left(slower, True, key=lambda some: is_enough(int(some), self.seconds.known))
+        return float(SECONDS[place]) if place < len(SECONDS) else None
 
 
 @dataclass

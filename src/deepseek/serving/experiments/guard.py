@@ -8,10 +8,8 @@ from typing import NamedTuple
 from deepseek.serving.experiments.counts import ArmCounts, Counts
 from deepseek.serving.experiments.settings import Experiment
 from deepseek.serving.experiments.verdict import difference, enough
-from deepseek.statistics.anytime import above_evidence
+from deepseek.statistics.anytime import above_evidence, below_evidence
 
-LATENCIES = 200
-"""Requests of the champion before its p99 is compared with."""
 _SLOW = 0.01
 
 
@@ -40,20 +38,21 @@ def reason_to_stop(experiment: Experiment, counts: Counts) -> Stop | None:
         failures, requests = found.told.failures, found.told.requests
         if guard.failures is not None and above_evidence(failures, requests, limit=guard.failures) >= sure:
             return Stop(arm.name, f"it failed {failures:,} of {requests:,} requests, more than {guard.failures:.0%}")
-        if guard.latency is not None and (why := _slow(found, counts.arms[0], guard.latency, sure)):
+        if guard.latency is not None and (why := _slow(found, counts.arms[0], guard.latency, experiment.settings.alpha)):
             return Stop(arm.name, why)
         if guard.metric is not None and (why := _worse(experiment, counts, number, guard.metric)):
             return Stop(arm.name, why)
     return None
 
 
-def _slow(arm: ArmCounts, champion: ArmCounts, times: float, sure: float) -> str | None:
-    usual, own = champion.quantile(1 - _SLOW), arm.quantile(1 - _SLOW)
-    if usual is None or own is None or champion.seconds.known < LATENCIES:
+def _slow(arm: ArmCounts, champion: ArmCounts, times: float, alpha: float) -> str | None:
+    """Return why an arm is too slow, or nothing: half of `alpha` is spent on what the champion's p99 is at most, half on the arm."""
+    sure = math.log(2 / alpha)
+    usual = champion.least(lambda slower, known: below_evidence(slower, known, limit=_SLOW) >= sure)
+    if usual is None or above_evidence(arm.slower_than(times * usual), arm.seconds.known, limit=_SLOW) < sure:
         return None
-    if above_evidence(arm.slower_than(times * usual), arm.seconds.known, limit=_SLOW) < sure:
-        return None
-    return f"its p99 is {own * 1000:,.1f} ms, more than {times:g} times the champion's {usual * 1000:,.1f} ms"
+    own = arm.quantile(1 - _SLOW) or math.nan
+    return f"its p99 is {own * 1000:,.1f} ms, more than {times:g} times the champion's, which is at most {usual * 1000:,.1f} ms"
 
 
 def _worse(experiment: Experiment, counts: Counts, number: int, margin: float) -> str | None:
