@@ -157,11 +157,13 @@ def parse_numbers(column: pa.Array, name: str) -> pa.Array:
         return trimmed.cast(pa.float64())
     except pa.ArrowInvalid:
         row = next(row for row, text in enumerate(trimmed.to_pylist()) if text is not None and not _is_number(text))
+        given = column[row].as_py()
+        comma = 'say decimal_point: "," of the source csv where commas part decimals, ' if _is_number(given.replace(",", ".")) else ""
         raise RowError(
             row,
-            f" holds {column[row].as_py()!r}",
+            f" holds {given!r}",
             before=f"the column {name!r} is a number, but ",
-            hint=f"correct it, set such rows aside with the check {{type: type, column: {name}, expected: number}}, "
+            hint=f"correct it, {comma}set such rows aside with the check {{type: type, column: {name}, expected: number}}, "
             "or call the column a category under data.fields",
         ) from None
 

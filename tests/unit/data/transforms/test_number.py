@@ -118,6 +118,14 @@ def test_a_text_that_is_no_number_is_named():
         transform.apply(pa.record_batch({"age": ["1", "old", ""]}))
 
 
+@pytest.mark.parametrize(("text", "is_told"), [("1,5", True), ("-1,5e3", True), ("old", False), ("1,234,567", False)])
+def test_a_decimal_comma_that_was_not_looked_for_is_told_of(text, is_told):
+    transform = fit(pa.record_batch({"age": [0.0, 1.0]}))
+    with pytest.raises(DataError) as caught:
+        transform.apply(pa.record_batch({"age": ["1", text]}))
+    assert ("decimal_point" in caught.value.hint) == is_told
+
+
 def test_a_missing_column_is_named_with_a_guess():
     transform = fit(pa.record_batch({"height": [0.0, 1.0]}))
     with pytest.raises(ColumnError, match=r"lacks the column 'height'(.|\n)*did you mean 'heigth'"):
