@@ -13,13 +13,13 @@ from deepseek.data.windows.grid import read_moments
 from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.data.windows.rules import WindowRules
 from deepseek.data.windows.steps import NO_ROW, Steps, lay_out, series_codes
-from deepseek.errors import DataError
+from deepseek.errors import ColumnError, DataError
 
 if TYPE_CHECKING:
     from deepseek.data.sources.base import Source
 
 STEP = "step"
-"""The column of a long answer that counts the steps ahead, from 1."""
+"""The column of a long answer that counts the steps ahead, from 1; `step_ahead` where the time or what tells series apart is called so."""
 
 
 class Placed(Protocol):
@@ -185,6 +185,9 @@ class LatestWindows:
             table: Lists of `horizon` values, a row for each window.
             start: The first of the series.
             stop: The one behind the last.
+
+        Raises:
+            ColumnError: The time, or what tells series apart, is called like a column of the answer.
         """
         rules, grid = self._preparation.rules, self._preparation.grid
         horizon = rules.horizon
@@ -193,7 +196,15 @@ class LatestWindows:
         columns: dict[str, Any] = {rules.time: grid.as_arrow(grid.moments(np.repeat(first, horizon) + ahead - 1))}
         rows = np.repeat(self.steps.rows[self.steps.starts[start:stop]], horizon)
         columns |= {name: self._table[name].combine_chunks().take(pa.array(rows)) for name in rules.series}
-        columns[STEP] = pa.array(ahead)
+        if taken := [name for name in columns if name in table.column_names]:
+            raise ColumnError(
+                f"the column {taken[0]!r} is called like one of the answer, which has {', '.join(table.column_names)}",
+                hint="give that column of the table another name, and train with it",
+            )
+        ahead_name = STEP
+        while ahead_name in columns:
+            ahead_name += "_ahead"
+        columns[ahead_name] = pa.array(ahead)
         columns |= {name: table[name].combine_chunks().flatten() for name in table.column_names}
         return pa.RecordBatch.from_pydict(columns)
 
