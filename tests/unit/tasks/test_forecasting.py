@@ -131,3 +131,10 @@ def test_a_metric_of_some_levels_looks_at_these_and_no_others():
 def test_levels_that_are_not_answered_cannot_be_measured(loss, metric, said):
     with pytest.raises(InputError, match=said):
         task(loss=loss, metrics=[metric]).metrics()
+
+
+def test_a_single_number_has_no_quantiles():
+    with pytest.raises(InputError, match="the loss quantile answers several numbers for each value, and the task regression one"):
+        family("task").build({"type": "regression", "loss": QUANTILES}, TARGET)
+    with pytest.raises(InputError, match="the metric coverage is one of forecasts, and the task is regression"):
+        family("task").build({"type": "regression", "metrics": ["coverage"]}, TARGET)

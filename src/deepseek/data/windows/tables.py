@@ -193,7 +193,11 @@ class LatestWindows:
         horizon = rules.horizon
         first = self.steps.numbers[self.starts[start:stop]] + rules.context
         ahead = np.tile(np.arange(1, horizon + 1), stop - start)
-        columns: dict[str, Any] = {rules.time: grid.as_arrow(grid.moments(np.repeat(first, horizon) + ahead - 1))}
+        moments = grid.as_arrow(grid.moments(np.repeat(first, horizon) + ahead - 1))
+        kind = self._table[rules.time].type
+        if pa.types.is_timestamp(kind) and kind.tz is not None:  # the grid is in UTC
+            moments = moments.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us", tz=kind.tz))
+        columns: dict[str, Any] = {rules.time: moments}
         rows = np.repeat(self.steps.rows[self.steps.starts[start:stop]], horizon)
         columns |= {name: self._table[name].combine_chunks().take(pa.array(rows)) for name in rules.series}
         if taken := [name for name in columns if name in table.column_names]:

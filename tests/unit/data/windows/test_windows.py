@@ -206,6 +206,17 @@ class TestLatest:
         with pytest.raises(ColumnError, match="the column 'step' is called like one of the answer, which has step"):
             latest.answers(pa.table({"step": [[1.0, 2.0, 3.0]]}), 0, 1)
 
+    def test_moments_are_told_in_the_time_zone_in_which_they_were_asked(self, tmp_path):
+        """The same moments, not the clock of another place."""
+        kind = pa.timestamp("us", tz="Asia/Tokyo")
+        given = pa.compute.assume_timezone(sales()["time"].combine_chunks(), "UTC").cast(kind)
+        table = sales().set_column(0, "time", given)
+        preparation = dataset(tmp_path, table).preparation()
+        latest = LatestWindows(asked().set_column(0, "time", given), preparation)
+        told = latest.answers(pa.table({"prediction": [[1.0, 2.0, 3.0]] * 2}), 0, 2)
+        assert told["time"].type == kind
+        assert told["time"].to_pylist() == [*given[237:240].to_pylist(), *given[477:480].to_pylist()]
+
     @pytest.mark.parametrize("key", ["time", "series"])
     def test_a_column_that_is_called_like_the_answer_is_refused_before_training(self, tmp_path, key):
         value = recipe("sales.parquet")
