@@ -189,6 +189,10 @@ class TestLatest:
         with pytest.raises(DataError, match=r"2 of 2 series have fewer than 12 steps .* the first of them series north with 5"):
             LatestWindows(sales(5), made.preparation())
 
+    def test_a_table_without_rows_is_refused_in_words(self, made):
+        with pytest.raises(DataError, match="the table has no row"):
+            LatestWindows(sales().slice(0, 0), made.preparation())
+
     def test_a_missing_column_is_named(self, made):
         with pytest.raises(ColumnError, match="'visitors'"):
             LatestWindows(sales().drop_columns(["visitors"]), made.preparation())
