@@ -126,6 +126,10 @@ def test_without_tensorflow_the_error_says_so(points):
         ({"train": {**QUICK, "compile": "step", "cuda_graphs": True}}, r"compile: step; train\.cuda_graphs"),
         ({"train": {**QUICK, "accumulate": 2, "on_nonfinite": "skip"}}, r"accumulate: 2; train\.on_nonfinite: skip"),
         ({"train": {**QUICK, "strategy": "ddp"}}, "strategy"),
+        ({"train": {**QUICK, "monitor": "accuracy"}}, r"train\.monitor: accuracy"),
+        ({"train": {**QUICK, "validate_every_steps": 3}}, r"train\.validate_every_steps: 3"),
+        ({"train": {**QUICK, "validate_every_epochs": 2}}, r"train\.validate_every_epochs: 2"),
+        ({"train": {**QUICK, "early_stopping": {"patience": 3, "min_delta": 0.1}}}, "min_delta: 0.1"),
         ({"train": {**QUICK, "optimizer": "radam"}}, "the optimizer is radam"),
         (
             {"model": {"type": "keras", "builder": "my_models.py:build", "backend": "tensorflow", "trunk": "mlp"}},

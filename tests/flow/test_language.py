@@ -43,6 +43,7 @@ def test_a_language_model_learns_its_text_and_writes_on(written):
     several = predictor.generate(["the ", "long "], tokens=5, seed=3)
     assert several == predictor.generate(["the ", "long "], tokens=5, seed=3)
     assert [len(text) for text in several] == [5, 5]
+    assert predictor.generate([], tokens=5) == []
     assert len(predictor.generate("the qu", tokens=8, beams=4)) == 8
 
 

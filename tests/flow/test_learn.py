@@ -14,7 +14,7 @@ import deepseek
 from deepseek import progress
 from deepseek.artifacts import Bundle, RunFolder
 from deepseek.cli import main
-from deepseek.errors import InputError, UnknownNameError
+from deepseek.errors import ColumnError, InputError, UnknownNameError
 from deepseek.monitoring.reference import ModelReference
 
 RECIPE = """
@@ -181,3 +181,18 @@ def test_a_run_that_is_held_does_not_stand_for_its_name(there):
     assert RunFolder.open(Path("runs/s")).path == Path("runs/s/001")
     RunFolder(Path("runs/s/002")).release()
     assert deepseek.load("runs/s").bundle.path == Path("runs/s/002/bundle")
+
+
+def test_weights_count_and_must_be_there(there):
+    """Of the two halves of the rows, whose classes stand the other way round, only one weighs anything."""
+    table = stream(2000)
+    odd = np.arange(2000) % 2 == 1
+    turned = pa.array([("no" if one == "yes" else "yes") if swap else one for one, swap in zip(table["y"].to_pylist(), odd, strict=True)])
+    mixed = table.set_column(3, "y", turned).append_column("w", pa.array(np.where(odd, 0.0, 2.0)))
+    pa.csv.write_csv(mixed, "mixed.csv")
+    found = deepseek.learn("s.yaml", ["mixed.csv"], overrides=["data.weight=w", "learn.at_change=nothing"])
+    later = stream(400, seed=5).append_column("w", pa.array(np.ones(400)))
+    assert deepseek.evaluate(found["run"], later)["metrics"]["accuracy"] > 0.85
+    pa.csv.write_csv(stream(50), "bare.csv")
+    with pytest.raises(ColumnError, match="the rows lack the column of weights 'w'"):
+        deepseek.learn(found["run"], ["bare.csv"])

@@ -25,6 +25,8 @@ NONE = -1
 """Stands where there is no negative: the user has had every item."""
 _TRIES = 24
 _HARD_TRIES = 8
+_NEVER = 1e-12
+"""What an item that was never chosen counts for where there is no other left."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,16 @@ class InteractionLog:
         users: Each row's user as a code from 0, int `[n]`, in the order of time.
         items: Each row's item as a code from 0, int `[n]`.
         moments: Each row's point in time, ascending, `[n]`; not given where the log has none: then every row is seen by every choice.
+        chosen: Which rows are choices, bool `[n]`; all where not given. Of the others users have had the item, and it exists, but they make
+            nothing popular and nobody a neighbour.
 
     Attributes:
         seen: How many rows each choice sees, int64 `[n]`.
     """
 
-    def __init__(self, users: np.ndarray, items: np.ndarray, moments: np.ndarray | None = None) -> None:
+    def __init__(
+        self, users: np.ndarray, items: np.ndarray, moments: np.ndarray | None = None, *, chosen: np.ndarray | None = None
+    ) -> None:
         self.users, self.items = users.astype(np.int64), items.astype(np.int64)
         self.rows = len(users)
         self.item_count = int(items.max()) + 1 if len(items) else 0
@@ -72,8 +78,9 @@ class InteractionLog:
         _, first_item = np.unique(self.items, return_index=True)
         self._by_age = np.argsort(first_item, kind="stable")  # items, the one that came first in front
         self._ages = first_item[self._by_age]
-        self._of_items = _Places(self.items, self.item_count)
-        self._of_users = _Places(self.users, int(users.max()) + 1 if len(users) else 0)
+        self._choices = np.arange(self.rows) if chosen is None else np.flatnonzero(chosen)
+        self._of_items = _Places(self.items, self.item_count, self._choices)
+        self._of_users = _Places(self.users, int(users.max()) + 1 if len(users) else 0, self._choices)
 
     def had(self, users: np.ndarray, items: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """Whether users had chosen items in the rows that are seen, bool of the arguments' shape."""
@@ -104,8 +111,8 @@ class InteractionLog:
         return np.asarray(self._by_age[_index(draw, self.existing(seen))])
 
     def by_row(self, seen: np.ndarray, draw: np.ndarray) -> np.ndarray:
-        """Return the item of a random row: an item as often as it was chosen."""
-        return np.asarray(self.items[_index(draw, seen)])
+        """Return the item of a random choice: an item as often as it was chosen; there must be one."""
+        return np.asarray(self.items[self._choices[_index(draw, np.searchsorted(self._choices, seen))]])
 
     def by_neighbours(self, users: np.ndarray, seen: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Return an item of somebody who shares a choice with the user: two steps of a random walk over the rows that are seen.
@@ -121,11 +128,11 @@ class InteractionLog:
 
 
 class _Places:
-    """Where in the log each of several codes stands."""
+    """Where in the log each of several codes stands, among some of its rows, ascending."""
 
-    def __init__(self, codes: np.ndarray, count: int) -> None:
-        self._places = np.argsort(codes, kind="stable")
-        self._starts = np.concatenate(([0], np.cumsum(np.bincount(codes, minlength=count))))
+    def __init__(self, codes: np.ndarray, count: int, rows: np.ndarray) -> None:
+        self._places = rows[np.argsort(codes[rows], kind="stable")]
+        self._starts = np.concatenate(([0], np.cumsum(np.bincount(codes[rows], minlength=count))))
         self._stride = len(codes) + 1
         self._keys = codes[self._places] * self._stride + self._places
 
@@ -239,7 +246,8 @@ def _fill(found: np.ndarray, allowed: np.ndarray, log: InteractionLog, seen: int
     weights = np.ones(len(allowed))
     if rules.how in ("batch", "popularity"):
         power = 1.0 if rules.how == "batch" else rules.power
-        weights = log.counts(allowed, np.full(len(allowed), seen)).astype(np.float64) ** power
+        counts = log.counts(allowed, np.full(len(allowed), seen)).astype(np.float64)
+        weights = np.where(counts > 0, counts, _NEVER) ** power
     draws = _unit(mix64(mix64(np.array([key], np.uint64), rules.seed + 1) ^ allowed.astype(np.uint64), rules.seed), 0)
     # the largest of draw^(1/weight): a weighted sample without repeats (Efraimidis and Spirakis 2006)
     order = np.argsort(np.log1p(-draws) / weights, kind="stable")[::-1]

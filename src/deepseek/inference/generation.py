@@ -100,7 +100,7 @@ def write_all(backend: Backend, preparation: Preparation, prompts: Sequence[str]
     assert isinstance(transform, TokensTransform)
     if unknown := sum(transform.ids_of(text).count(UNKNOWN) for text in prompts):
         progress.warn(f"{unknown} characters to go on from were not met in training: they are read as unknown ones")
-    seeds = [given.seed, *(seed_of(given.seed, place) for place in range(1, len(prompts)))]
+    seeds = [seed_of(given.seed, place) if place else given.seed for place in range(len(prompts))]
     return [write(backend.model, transform, text, sampling=replace(given, seed=seed)) for text, seed in zip(prompts, seeds, strict=True)]
 
 

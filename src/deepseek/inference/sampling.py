@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Sampling:
         seed: Decides what is drawn.
 
     Raises:
-        InputError: A number is out of range, or something is to be drawn that beams do not draw.
+        InputError: A number is out of range or no whole one where things are counted, or something is to be drawn that beams do not draw.
     """
 
     tokens: int = 200
@@ -40,6 +41,10 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("tokens", "beams", "top_k", "seed"):
+            value = getattr(self, name)
+            if (isinstance(value, bool) or not isinstance(value, Integral)) and not (name == "top_k" and value is None):
+                raise InputError(f"{name} is {value!r}", hint="give a whole number")
         if self.tokens < 1 or self.beams < 1:
             raise InputError(f"tokens is {self.tokens} and beams {self.beams}", hint="both are at least 1")
         if not 0 <= self.temperature < math.inf:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from deepseek.data.batch import Batch
-from deepseek.errors import InputError
+from deepseek.errors import InputError, NonFiniteError
 from deepseek.registry import Spec, family
 from deepseek.statistics.detectors import Detector
 from deepseek.tasks.base import TARGET
 from deepseek.tasks.model import TaskModel
+from deepseek.training.batch_dependence import keep_batch_statistics, least_rows
 from deepseek.training.checkpoints.files import Tensors, load_optimizer, optimizer_tensors
 from deepseek.training.state import Json
 
@@ -60,10 +61,17 @@ class OnlineLearner:
         return self.model.predict(batch.inputs)
 
     def learn(self, batch: Batch) -> None:
-        """Take one step on the batch and, where there is something to rehearse, one on an earlier one."""
+        """Take one step on the batch and, where there is something to rehearse, one on an earlier one.
+
+        A single row has no variance: batch normalisations then go by the statistics that they have gathered, and keep them.
+
+        Raises:
+            NonFiniteError: The loss or its gradient is NaN or infinite; the weights stay what they were.
+        """
         self.model.train()
         self._step(batch)
         if self._kept:
+            self.model.train()
             self._step(self._kept[int(self._draw.integers(len(self._kept)))])
         if self._kept.maxlen:
             self._kept.append(batch)
@@ -102,9 +110,21 @@ class OnlineLearner:
         return self._spec.build([{"params": list(self.model.parameters())}])
 
     def _step(self, batch: Batch) -> None:
+        if batch.weight is not None and not batch.weight.any():
+            return  # rows that weigh nothing teach nothing
+        if len(batch) < least_rows(self.model):
+            keep_batch_statistics(self.model)
         self._optimizer.zero_grad(set_to_none=True)
         numerator, denominator = self.model.task.loss(self.model(batch.inputs), batch)
-        torch.autograd.backward(numerator / denominator)
+        loss = numerator / denominator
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.model.parameters() if parameter.grad is not None])
+        if not (loss.isfinite() and norm.isfinite()):
+            raise NonFiniteError(
+                f"the loss of a batch of {len(batch)} rows is {loss.item():g}, and the norm of its gradient {norm.item():g}: nothing is "
+                "learned from it, as the model would be lost",
+                hint="lower the learning rate of the optimizer (learn.optimizer), or set such rows aside with a check",
+            )
         self._optimizer.step()
 
 

@@ -41,6 +41,8 @@ COMPARED_ROWS = 64
 _ORDER, _NUMBERS, _OUTCOME = "order.json", "numbers.safetensors", "outcome.json"
 _LOSSES = {"binary": "BinaryCrossentropy", "multiclass": "SparseCategoricalCrossentropy", "regression": "MeanSquaredError"}
 _USUAL = {"binary": "binary_cross_entropy", "multiclass": "cross_entropy", "regression": "mse"}
+_LOSS_ALIKE = ("loss", "log_loss", "rmse", "scaled_mse")
+"""Metrics that are least where the usual losses are."""
 _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 _PROGRAM = "import sys; from deepseek.pipeline.keras_training import main; main(sys.argv[1])"
 
@@ -151,6 +153,12 @@ def _check(task: Mapping[str, Any], settings: TrainSettings, *, augment: Sequenc
             settings.strategy == settings.communication == "auto" and settings.shares == "equal"
         ),
         f"train.precision: {settings.precision}": settings.precision in ("bf16", "fp16"),
+        f"train.monitor: {settings.monitor}": settings.monitor not in (None, *_LOSS_ALIKE),
+        f"train.validate_every_{settings.validate_unit}: {settings.validate_every}": (settings.validate_every, settings.validate_unit)
+        != (1, "epochs"),
+        f"train.early_stopping.min_delta: {(settings.early_stopping or {}).get('min_delta')}": bool(
+            (settings.early_stopping or {}).get("min_delta")
+        ),
     }
     if wrong := [what for what, given in unknown.items() if given]:
         raise InputError(f"Keras' own loop on TensorFlow does not do {'; '.join(wrong)}", hint="leave it out, or model.backend: torch")

@@ -373,6 +373,10 @@ def _forecast_columns(recipe: RecipeSections) -> Iterator[Problem]:
         yield Problem("data.target", f"the column {taken!r} is the time, or tells series apart")
     if data.time in series:
         yield Problem("data.series", f"names the time {data.time!r}")
+    for key, given in (("time", [data.time]), ("series", data.series_columns)):
+        for column in given:
+            if column is not None and (column == "prediction" or column.startswith(("prediction_", "quantile_"))):
+                yield Problem(f"data.{key}", f"names {column!r}, which answers have a column of; give the table's column another name")
 
 
 RULES: tuple[Rule, ...] = (

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
-from annotated_types import Gt, Lt
+from annotated_types import Gt, Lt, MinLen
 from torch import Tensor
 
 from deepseek.data.batch import Batch
 from deepseek.data.targets import TargetSpec
 from deepseek.data.windows.rules import NAIVE_ERROR
+from deepseek.errors import InputError
 from deepseek.tasks.metrics import MeanAbsoluteError, Metric, RootMeanSquaredError
 
 Level = Annotated[float, Gt(0.0), Lt(1.0)]
@@ -79,16 +80,34 @@ class MeanAbsoluteScaledError(Metric):
         return float(self.state["total"] / self.state["weight"]) if self.state["weight"] != 0 else math.nan
 
 
-class _Quantiles(Metric):
+class QuantileMetric(Metric):
     """A mean over all known values of a number made of their quantiles."""
 
     higher_is_better = False
     kinds = ("values",)
 
-    def __init__(self, target: TargetSpec, /, *, levels: list[Level] = [0.1, 0.5, 0.9]) -> None:  # noqa: B006 - read, never written to
+    def __init__(self, target: TargetSpec, /, *, levels: Annotated[list[Level], MinLen(1)] = [0.1, 0.5, 0.9]) -> None:  # noqa: B006 - read, never written to
         super().__init__(target)
-        self.levels = tuple(levels)
+        self.levels = tuple(sorted(levels))
+        self._places: tuple[int, ...] | None = None
         self._begin(total=(), weight=())
+
+    def look_among(self, answered: Sequence[float]) -> None:
+        """Say which levels the quantiles in answers have: those of this metric's are looked up among them.
+
+        Args:
+            answered: The levels, in the answers' order.
+
+        Raises:
+            InputError: A level of this metric is none of them.
+        """
+        if lacking := [level for level in self.levels if level not in answered]:
+            has = f"the loss answers {', '.join(f'{level:g}' for level in answered)}" if answered else "the loss answers no quantiles"
+            raise InputError(
+                f"a metric of quantiles is asked for the level {lacking[0]:g}, and {has}",
+                hint="name the level under task.loss: {type: quantile, levels: […]}, or leave the levels of the metric out",
+            )
+        self._places = tuple(list(answered).index(level) for level in self.levels)
 
     def observe(self, decoded: Mapping[str, Tensor], target: Tensor, weight: Tensor) -> None:
         """Add windows; nothing where there are no quantiles."""
@@ -96,6 +115,8 @@ class _Quantiles(Metric):
             return
         quantiles = decoded["quantiles"].double()
         truth = target.double().reshape(quantiles.shape[:-1])
+        if self._places is not None:
+            quantiles = quantiles[..., list(self._places)]
         known = ~truth.isnan()
         each = weight[:, None, None] * known
         self.state["total"] += (self.values(quantiles, torch.where(known, truth, 0.0)) * each).sum()
@@ -110,11 +131,11 @@ class _Quantiles(Metric):
         return float(self.state["total"] / self.state["weight"]) if self.state["weight"] != 0 else math.nan
 
 
-class Pinball(_Quantiles):
+class Pinball(QuantileMetric):
     """The mean pinball loss over the quantiles, in standard deviations (Koenker and Bassett 1978, https://doi.org/10.2307/1913643).
 
     Args:
-        levels: The quantiles' levels, ascending; the task's where not given.
+        levels: The quantiles' levels, each one of the loss's; all of these where not given.
     """
 
     def values(self, quantiles: Tensor, truth: Tensor) -> Tensor:
@@ -124,11 +145,11 @@ class Pinball(_Quantiles):
         return torch.maximum(levels * above, (levels - 1) * above).mean(dim=-1)
 
 
-class Coverage(_Quantiles):
+class Coverage(QuantileMetric):
     """The share of values between the lowest and the highest quantile: it should be the difference of their levels.
 
     Args:
-        levels: The quantiles' levels, ascending; the task's where not given.
+        levels: The quantiles' levels, each one of the loss's; all of these where not given.
     """
 
     higher_is_better = True

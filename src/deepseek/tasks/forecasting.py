@@ -16,6 +16,7 @@ from deepseek.data.targets import TargetSpec
 from deepseek.registry import family, split_spec
 from deepseek.tasks.answers import forecast_table
 from deepseek.tasks.base import LossSpec, MetricSpec, Task
+from deepseek.tasks.forecast_metrics import QuantileMetric
 from deepseek.tasks.losses import Loss, QuantileLoss, widened
 from deepseek.tasks.metrics import Metric
 
@@ -94,13 +95,20 @@ class ForecastingTask(Task):
         return forecast_table(self.target, decoded, self.levels)
 
     def metrics(self) -> dict[str, Metric]:
-        """Return fresh metrics by name; those of quantiles know the levels."""
+        """Return fresh metrics by name; those of quantiles know the levels.
+
+        Raises:
+            InputError: A metric of quantiles is asked for a level that the loss does not answer.
+        """
         registry = family("metric")
         found: dict[str, Metric] = {}
         for spec in ("loss", *self._metrics):
             name, arguments = split_spec("metric", spec)
-            levels = {"levels": list(self.levels)} if "levels" in registry.schema(name).model_fields and "levels" not in arguments else {}
+            takes = "levels" in registry.schema(name).model_fields and "levels" not in arguments
+            levels = {"levels": list(self.levels)} if takes and self.levels else {}
             found[name] = registry.build({"type": name, **arguments, **levels}, self.target)
+            if isinstance(metric := found[name], QuantileMetric):
+                metric.look_among(self.levels)
         return found
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from deepseek.data.targets import TargetSpec
-from deepseek.registry import family
+from deepseek.errors import InputError
+from deepseek.registry import family, split_spec
 from deepseek.tasks.base import LossSpec, MetricSpec, Task
-from deepseek.tasks.losses import Loss, widened
+from deepseek.tasks.losses import Loss, QuantileLoss, widened
+
+OF_FORECASTS = frozenset({"mase", "pinball", "coverage"})
+"""Metrics of what only forecasts have: quantiles, and a naive forecast to compare with."""
 
 
 class RegressionTask(Task):
@@ -19,6 +23,9 @@ class RegressionTask(Task):
     Args:
         loss: The loss, computed in standardised units.
         metrics: The metrics beside the loss and `rmse`; the usual ones where not given.
+
+    Raises:
+        InputError: The loss, or a metric, is one of quantiles or of steps ahead.
     """
 
     kind = "values"
@@ -28,7 +35,16 @@ class RegressionTask(Task):
     def __init__(self, target: TargetSpec, /, *, loss: LossSpec = "mse", metrics: list[MetricSpec] | None = None) -> None:
         super().__init__(target)
         self._loss: Loss = family("loss").build(loss, target)
+        if isinstance(self._loss, QuantileLoss):
+            raise InputError(
+                "the loss quantile answers several numbers for each value, and the task regression one",
+                hint="take mae, which is least at the median, or the task forecasting for the next values of a series",
+            )
         self._metrics = self.usual_metrics if metrics is None else metrics
+        for name in (split_spec("metric", spec)[0] for spec in self._metrics):
+            if name in OF_FORECASTS:
+                usual = ", ".join(self.usual_metrics)
+                raise InputError(f"the metric {name} is one of forecasts, and the task is regression", hint=f"the usual ones: {usual}")
 
     @property
     def outputs(self) -> int:

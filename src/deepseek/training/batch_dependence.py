@@ -22,6 +22,13 @@ def least_rows(model: nn.Module) -> int:
     return STATISTICS_ROWS if has_batch_statistics(model) else 1
 
 
+def keep_batch_statistics(model: nn.Module) -> None:
+    """Put batch normalisations into evaluation, where they neither use nor gather what a batch is like."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
 def division_note(model: nn.Module, ranks: int, *, sharers: int | None = None) -> str | None:
     """Return what the user of several ranks should know of a model, or nothing where several ranks give the numbers of one.
 

@@ -1,5 +1,7 @@
 """Negatives: never what the user has had, only what existed, as popular as it was then, and the same for the same seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -153,3 +155,19 @@ def test_rules_that_make_no_sense_are_refused():
     log, _ = log_of(10)
     with pytest.raises(InputError, match="ratio"):
         draw_negatives(log, np.arange(2), NegativeRules(ratio=0))
+
+
+@pytest.mark.parametrize("how", ["popularity", "batch"])
+def test_what_was_only_looked_at_is_no_more_popular_by_it(how):
+    """Items 0 to 9 are chosen, each by several users; item 10 stands in many rows of the log, none of which is a choice."""
+    draw = np.random.default_rng(0)
+    users = np.concatenate([np.repeat(np.arange(100), 3), np.full(3000, 100)])
+    items = np.concatenate([draw.permuted(np.tile(np.arange(10), (100, 1)), axis=1)[:, :3].ravel(), np.full(3000, 10)])
+    chosen = np.arange(3300) < 300
+    log = InteractionLog(users, items, chosen=chosen)
+    rules = NegativeRules(how, ratio=2)
+    found = draw_negatives(log, np.flatnonzero(chosen), rules)
+    assert (found >= 0).all()
+    assert (found == 10).sum() == 0
+    everything = draw_negatives(log, np.flatnonzero(chosen)[:9], replace(rules, ratio=8))
+    assert ((everything == 10).sum(axis=1) == 1).all()  # where there is no other, it is taken: the user has not had it

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -167,3 +168,10 @@ def test_the_distribution_is_as_asked():
 def test_what_makes_no_sense_is_refused(settings, what):
     with pytest.raises(InputError, match=what):
         Sampling(**settings)
+
+
+@pytest.mark.parametrize(("name", "given"), [("tokens", "5"), ("tokens", 2.5), ("beams", True), ("top_k", 2.5), ("seed", None)])
+def test_what_is_counted_is_a_whole_number(name, given):
+    with pytest.raises(InputError, match=f"{name} is {given!r}"):
+        Sampling(**{name: given})
+    assert Sampling(**{name: np.int64(3)})

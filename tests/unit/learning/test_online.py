@@ -7,7 +7,7 @@ from tests.small import Net
 
 from deepseek.data.batch import Batch
 from deepseek.data.targets import TargetSpec
-from deepseek.errors import InputError
+from deepseek.errors import InputError, NonFiniteError
 from deepseek.learning import OnlineLearner, progressive_validation
 from deepseek.statistics.detectors import Adwin, Ddm
 from deepseek.tasks.multiclass import MulticlassTask
@@ -106,3 +106,44 @@ def test_what_cannot_be_is_refused():
         progressive_validation(learner(), [])
     with pytest.raises(InputError, match="replay is -1"):
         learner(replay=-1)
+
+
+def test_rows_that_weigh_nothing_teach_nothing():
+    one, other = learner(replay=2), learner(replay=2)
+    other.load_state(*one.state())
+    for batch in stream(64):
+        half = torch.arange(len(batch)) < 8
+        one.learn(Batch(batch.inputs, batch.targets, half.float()))
+        other.learn(Batch({"x": batch.inputs["x"][half]}, {"target": batch.targets["target"][half]}))
+    before = [parameter.clone() for parameter in one.model.parameters()]
+    assert all(torch.allclose(mine, theirs, atol=1e-6) for mine, theirs in zip(before, other.model.parameters(), strict=True))
+    alone = learner()
+    alone.model.load_state_dict(one.model.state_dict())
+    alone.learn(Batch(batch.inputs, batch.targets, torch.zeros(16)))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(before, alone.model.parameters(), strict=True))
+
+
+def test_a_single_row_is_learned_where_batches_are_normalised():
+    """The last batch of a stream may hold one row, which has no variance."""
+    one = learner(replay=1)
+    one.model.net = torch.nn.ModuleDict({"norm": torch.nn.BatchNorm1d(4), "net": one.model.net})
+    one.model.forward = lambda inputs: one.model.net["net"]({"x": one.model.net["norm"](inputs["x"])})
+    first, second = stream(17)
+    one.learn(first)
+    seen = one.model.net["norm"].running_mean.clone()
+    one.learn(second)
+    assert not torch.equal(seen, one.model.net["norm"].running_mean)  # of the whole batch that was rehearsed
+    one.forget()
+    seen = one.model.net["norm"].running_mean.clone()
+    one.learn(second)
+    assert torch.equal(seen, one.model.net["norm"].running_mean)
+
+
+def test_a_step_that_would_lose_the_model_is_refused():
+    one = learner()
+    (batch,) = stream(8)
+    before = [parameter.clone() for parameter in one.model.parameters()]
+    batch.inputs["x"][0, 0] = torch.inf
+    with pytest.raises(NonFiniteError, match=r"the loss of a batch of 8 rows is nan.*nothing is learned"):
+        one.learn(batch)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(before, one.model.parameters(), strict=True))

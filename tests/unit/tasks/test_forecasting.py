@@ -106,3 +106,35 @@ def test_answers_are_lists_in_units():
 def test_levels_that_are_none_are_refused(levels):
     with pytest.raises(InputError, match=r"ascending, each once, 0.5 among them"):
         task(loss={"type": "quantile", "levels": levels})
+
+
+def test_a_metric_of_some_levels_looks_at_these_and_no_others():
+    """The pinball loss of the median is half the absolute error, whatever other quantiles are answered."""
+    some = [{"type": "pinball", "levels": [0.5]}]
+    torch.manual_seed(0)
+    out, truth = torch.randn(50, 1, HORIZON * 2 * 3), torch.randn(50, HORIZON, 2)
+    built = task(loss=QUANTILES, metrics=some)
+    apart = (built.decode(out)["standardized"] - truth).abs().double().mean()
+    assert measured(built, out, truth)["pinball"] == pytest.approx(float(apart) / 2)
+    narrow = task(loss={"type": "quantile", "levels": [0.1, 0.3, 0.5, 0.7, 0.9]}, metrics=[{"type": "coverage", "levels": [0.3, 0.7]}])
+    steps = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).repeat(HORIZON * 2).reshape(1, 1, -1)
+    assert measured(narrow, steps, torch.full((1, HORIZON, 2), 1.5))["coverage"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "metric", "said"),
+    [
+        (QUANTILES, {"type": "coverage", "levels": [0.25, 0.5]}, r"the level 0.25, and the loss answers 0.1, 0.5, 0.9"),
+        ("mse", "pinball", "the loss answers no quantiles"),
+    ],
+)
+def test_levels_that_are_not_answered_cannot_be_measured(loss, metric, said):
+    with pytest.raises(InputError, match=said):
+        task(loss=loss, metrics=[metric]).metrics()
+
+
+def test_a_single_number_has_no_quantiles():
+    with pytest.raises(InputError, match="the loss quantile answers several numbers for each value, and the task regression one"):
+        family("task").build({"type": "regression", "loss": QUANTILES}, TARGET)
+    with pytest.raises(InputError, match="the metric coverage is one of forecasts, and the task is regression"):
+        family("task").build({"type": "regression", "metrics": ["coverage"]}, TARGET)

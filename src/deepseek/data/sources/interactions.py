@@ -173,7 +173,7 @@ class InteractionSource(Source):
             raise DataError("the log of interactions has no row with a user and an item")
         users, items = (table.column(name).combine_chunks().dictionary_encode() for name in (self.user, self.item))
         moments = None if self.time is None else _moments(table.column(self.time).combine_chunks(), self.time)
-        log = InteractionLog(_codes(users), _codes(items), moments)
+        log = InteractionLog(_codes(users), _codes(items), moments, chosen=chosen)
         rows = np.flatnonzero(chosen)
         parts = _held_out(log.users, rows) if self.holdout else np.zeros(len(rows), dtype=np.int8)
         most = max(self.rules.ratio, self.holdout_ratio if self.holdout else 0) + 1

@@ -20,12 +20,13 @@ import pyarrow.compute as pc
 from deepseek.data.columns import get_column, is_text, plain, to_float64
 from deepseek.data.preparation import Aside, Batches, Preparation
 from deepseek.data.targets import TargetSpec, build_target
-from deepseek.data.timestamps import read_timestamps
 from deepseek.data.transforms import Array, InputSpec
+from deepseek.data.transforms.timestamp import parse_times
 from deepseek.data.windows.grid import Grid, read_moments
 from deepseek.data.windows.rules import HISTORY, HISTORY_KNOWN, ROLES, Role, WindowRules, input_name
 from deepseek.errors import ColumnError, DataError, InputError, RowError
 from deepseek.fields import Field, Kind, Schema
+from deepseek.fields.timestamps import ISO
 from deepseek.registry import Spec
 from deepseek.statistics import Moments
 
@@ -219,16 +220,37 @@ class WindowPreparation(Preparation):
             length = rules.length(role)
             columns = {name: _flat(batch, name, length) if length else get_column(batch, name) for name in rules.columns(role)}
             if length and rules.time in columns:
-                columns[rules.time] = self._times(columns[rules.time])
+                columns[rules.time] = self._times(columns[rules.time], length)
             made = _named(self._prepared(part, pa.RecordBatch.from_pydict(columns)), role)
             arrays |= {name: array.reshape(rows, length, *array.shape[1:]) if length else array for name, array in made.items()}
         return arrays
 
-    def _times(self, column: pa.Array) -> pa.Array:
-        """Return the times of windows as timestamps, null where one is missing: a served row may lack them, a table may not."""
+    def _times(self, column: pa.Array, length: int) -> pa.Array:
+        """Return the times of windows as timestamps, null where one is missing: a served row may lack them, a table may not.
+
+        Text is read as `read_moments` reads a table's: in the form of training, else in ISO 8601.
+
+        Args:
+            column: The times, window after window.
+            length: How many a window has.
+
+        Raises:
+            RowError: A text is no point in time.
+        """
         if pa.types.is_null(column.type):
             return column.cast(self.grid.as_arrow(np.empty(0, dtype=np.int64)).type)
-        return read_timestamps(column, pattern=self.form) if is_text(column.type) else column
+        if not is_text(column.type):
+            return column
+        read = parse_times(column, self.form or ISO)
+        if read.null_count == column.null_count:
+            return read
+        place = int(np.flatnonzero(pc.and_(pc.is_null(read), pc.is_valid(column)).to_numpy(zero_copy_only=False))[0])
+        raise RowError(
+            place // length,
+            f" holds {column[place].as_py()!r}",
+            before=f"the column {self.rules.time!r} holds times, but ",
+            hint="write times as 2025-04-03 14:30, or null where one is not known",
+        )
 
     def without_target(self) -> WindowPreparation:
         """Return the same preparation: windows that are only answered have no future."""

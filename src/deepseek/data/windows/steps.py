@@ -103,8 +103,11 @@ def lay_out(
         what: The time column's name, for messages.
 
     Raises:
-        DataError: A moment stands twice in a series or off the grid, or there are gaps where none may be, or more gaps than rows.
+        DataError: There is no row; a moment stands twice in a series or off the grid; or there are gaps where none may be, or more gaps
+            than rows.
     """
+    if not len(codes):
+        raise DataError("the table has no row, and so no series", hint="give the steps of one series or more")
     order = np.lexsort((moments, codes))
     codes, moments = codes[order], moments[order]
     ends = np.flatnonzero(np.diff(codes, append=-1)) + 1

@@ -13,13 +13,13 @@ from deepseek.data.windows.grid import read_moments
 from deepseek.data.windows.preparation import WindowPreparation
 from deepseek.data.windows.rules import WindowRules
 from deepseek.data.windows.steps import NO_ROW, Steps, lay_out, series_codes
-from deepseek.errors import DataError
+from deepseek.errors import ColumnError, DataError
 
 if TYPE_CHECKING:
     from deepseek.data.sources.base import Source
 
 STEP = "step"
-"""The column of a long answer that counts the steps ahead, from 1."""
+"""The column of a long answer that counts the steps ahead, from 1; `step_ahead` where the time or what tells series apart is called so."""
 
 
 class Placed(Protocol):
@@ -185,15 +185,30 @@ class LatestWindows:
             table: Lists of `horizon` values, a row for each window.
             start: The first of the series.
             stop: The one behind the last.
+
+        Raises:
+            ColumnError: The time, or what tells series apart, is called like a column of the answer.
         """
         rules, grid = self._preparation.rules, self._preparation.grid
         horizon = rules.horizon
         first = self.steps.numbers[self.starts[start:stop]] + rules.context
         ahead = np.tile(np.arange(1, horizon + 1), stop - start)
-        columns: dict[str, Any] = {rules.time: grid.as_arrow(grid.moments(np.repeat(first, horizon) + ahead - 1))}
+        moments = grid.as_arrow(grid.moments(np.repeat(first, horizon) + ahead - 1))
+        kind = self._table[rules.time].type
+        if pa.types.is_timestamp(kind) and kind.tz is not None:  # the grid is in UTC
+            moments = moments.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us", tz=kind.tz))
+        columns: dict[str, Any] = {rules.time: moments}
         rows = np.repeat(self.steps.rows[self.steps.starts[start:stop]], horizon)
         columns |= {name: self._table[name].combine_chunks().take(pa.array(rows)) for name in rules.series}
-        columns[STEP] = pa.array(ahead)
+        if taken := [name for name in columns if name in table.column_names]:
+            raise ColumnError(
+                f"the column {taken[0]!r} is called like one of the answer, which has {', '.join(table.column_names)}",
+                hint="give that column of the table another name, and train with it",
+            )
+        ahead_name = STEP
+        while ahead_name in columns:
+            ahead_name += "_ahead"
+        columns[ahead_name] = pa.array(ahead)
         columns |= {name: table[name].combine_chunks().flatten() for name in table.column_names}
         return pa.RecordBatch.from_pydict(columns)
 

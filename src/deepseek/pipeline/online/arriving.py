@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from deepseek import progress as display
 from deepseek.data.batch import Batch, labelled_pieces
@@ -16,7 +17,7 @@ from deepseek.data.landing import LandedTable, land
 from deepseek.data.preparation import Aside, Preparation
 from deepseek.data.sources import open_source
 from deepseek.data.timestamps import read_timestamps
-from deepseek.errors import DataError, UnknownNameError
+from deepseek.errors import ColumnError, DataError, UnknownNameError
 from deepseek.pipeline.preparing.sources import source_of
 from deepseek.recipe import Recipe
 from deepseek.registry import family
@@ -81,11 +82,20 @@ def batches_of(
         rows: The stream.
         size: The most rows of a batch.
         counts: Is told how many were left out, by reason.
+
+    Raises:
+        ColumnError: The rows lack the column of weights.
+        DataError: A weight is missing, infinite or negative.
     """
     target = preparation.target
     assert target is not None, "the stream has a target"
     aside = Aside()
     for given, _ in preparation.other_rows(iter(rows), aside=aside):
+        if preparation.weight is not None and preparation.weight not in given.schema.names:
+            raise ColumnError(
+                f"the rows lack the column of weights {preparation.weight!r}, which the model is trained with",
+                hint="add it: a column of ones weighs all rows alike",
+            )
         unseen = target.unseen(given)
         counts["target class unseen at the beginning"] += int(unseen.sum())
         known = given.filter(pa.array(~unseen)) if unseen.any() else given
@@ -94,7 +104,11 @@ def batches_of(
         known = known.filter(pa.array(~bad)) if bad.any() else known
         for start in range(0, known.num_rows, size):
             part = known.slice(start, size)
-            targets = target.apply(part)
+            targets, weights = target.apply(part), preparation.weights(part)
+            weight = None if weights is None else torch.from_numpy(weights)
             for chosen, inputs, truth in labelled_pieces(preparation.arrays(part), targets):
-                yield part if chosen is None else part.take(pa.array(chosen)), Batch(inputs, truth)
+                if chosen is None:
+                    yield part, Batch(inputs, truth, weight)
+                else:
+                    yield part.take(pa.array(chosen)), Batch(inputs, truth, None if weight is None else weight[chosen])
     counts.update(aside.counts)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from deepseek.data.sources import open_source
@@ -108,3 +109,20 @@ def test_a_nested_password_is_saved_nowhere(monkeypatch):
         written = load_recipe({"data": {"source": source, "target": "label"}}).to_yaml()
     assert "hush" not in written
     monkeypatch.delenv("DEEPSEEK_PASSWORD", raising=False)
+
+
+def test_rows_that_are_no_choices_make_no_item_popular(tmp_path):
+    """Half of the log are bad ratings of one item by one user: it is not drawn for that where choices say what is."""
+    draw = np.random.default_rng(0)
+    log = {
+        "user": [*np.repeat(np.arange(100), 3), *np.full(310, 100)],
+        "item": [*draw.permuted(np.tile(np.arange(10), (100, 1)), axis=1)[:, :3].ravel(), *np.full(300, 10), *range(10)],
+        "stars": [*np.full(300, 5), *np.full(300, 1), *np.full(10, 5)],
+    }
+    pa.parquet.write_table(pa.table(log), tmp_path / "log.parquet")
+    for how in ("popularity", "batch", "hard"):
+        given = {"type": "interactions", "source": "log.parquet", "user": "user", "item": "item", "positive": "stars >= 4"}
+        table = rows_of(open_source({**given, "how": how, "ratio": 2, "power": 1.0, "hard_share": 1.0}, folder=tmp_path))
+        drawn = np.asarray(table["item"])[np.asarray(table["label"]) == 0]
+        assert len(drawn) == 600  # who rated all badly has had everything
+        assert (drawn == 10).sum() <= (3 if how == "hard" else 0), how  # where a walk finds nothing new, any item may be drawn

@@ -14,7 +14,7 @@ from deepseek.data.windows.dataset import WindowDataset
 from deepseek.data.windows.making import windows_of
 from deepseek.data.windows.preparation import WindowPreparation, carried_forward
 from deepseek.data.windows.tables import LatestWindows, window_rows
-from deepseek.errors import ColumnError, DataError, RecipeError
+from deepseek.errors import ColumnError, DataError, RecipeError, RowError
 from deepseek.pipeline.preparing.dataset import make_dataset
 from deepseek.recipe import load_recipe
 
@@ -189,9 +189,44 @@ class TestLatest:
         with pytest.raises(DataError, match=r"2 of 2 series have fewer than 12 steps .* the first of them series north with 5"):
             LatestWindows(sales(5), made.preparation())
 
+    def test_a_table_without_rows_is_refused_in_words(self, made):
+        with pytest.raises(DataError, match="the table has no row"):
+            LatestWindows(sales().slice(0, 0), made.preparation())
+
     def test_a_missing_column_is_named(self, made):
         with pytest.raises(ColumnError, match="'visitors'"):
             LatestWindows(sales().drop_columns(["visitors"]), made.preparation())
+
+    def test_no_column_of_the_table_is_lost_to_one_of_the_answer(self, tmp_path):
+        """A time that is called `step` keeps its moments; how far ahead each is stands beside it."""
+        table = pa.table({"step": np.arange(100, 200), "sold": np.random.default_rng(0).normal(size=100)})
+        pa.parquet.write_table(table, tmp_path / "steps.parquet")
+        value = recipe(str(tmp_path / "steps.parquet"))
+        value["data"] = {"source": value["data"]["source"], "target": "sold", "time": "step"}
+        preparation = make_dataset(load_recipe(value, folder=tmp_path), StageCache(tmp_path / "cache")).preparation()
+        latest = LatestWindows(table, preparation)
+        told = latest.answers(pa.table({"prediction": [[1.0, 2.0, 3.0]]}), 0, 1)
+        assert told.to_pydict() == {"step": [200, 201, 202], "step_ahead": [1, 2, 3], "prediction": [1.0, 2.0, 3.0]}
+        with pytest.raises(ColumnError, match="the column 'step' is called like one of the answer, which has step"):
+            latest.answers(pa.table({"step": [[1.0, 2.0, 3.0]]}), 0, 1)
+
+    def test_moments_are_told_in_the_time_zone_in_which_they_were_asked(self, tmp_path):
+        """The same moments, not the clock of another place."""
+        kind = pa.timestamp("us", tz="Asia/Tokyo")
+        given = pa.compute.assume_timezone(sales()["time"].combine_chunks(), "UTC").cast(kind)
+        table = sales().set_column(0, "time", given)
+        preparation = dataset(tmp_path, table).preparation()
+        latest = LatestWindows(asked().set_column(0, "time", given), preparation)
+        told = latest.answers(pa.table({"prediction": [[1.0, 2.0, 3.0]] * 2}), 0, 2)
+        assert told["time"].type == kind
+        assert told["time"].to_pylist() == [*given[237:240].to_pylist(), *given[477:480].to_pylist()]
+
+    @pytest.mark.parametrize("key", ["time", "series"])
+    def test_a_column_that_is_called_like_the_answer_is_refused_before_training(self, tmp_path, key):
+        value = recipe("sales.parquet")
+        value["data"][key] = "prediction"
+        with pytest.raises(RecipeError, match="names 'prediction', which answers have a column of"):
+            load_recipe(value, folder=tmp_path)
 
 
 class TestWindowsAsRows:
@@ -201,6 +236,23 @@ class TestWindowsAsRows:
         short = rows.set_column(0, "sold", pa.array([[1.0, 2.0]]))
         with pytest.raises(DataError, match="row 0 of the batch has 2 values of 'sold', but a window holds 12"):
             made.preparation().apply(short)
+
+    def test_times_are_read_as_those_of_a_table_are(self, tmp_path):
+        """In the form of training or in ISO 8601; what is no time is refused, and never taken for a missing one in silence."""
+        times = [one.strftime("%d.%m.%Y %H:%M") for one in sales()["time"].to_pylist()]
+        written = sales().set_column(0, "time", pa.array(times))
+        preparation = dataset(tmp_path, written, known=["time", "price"]).preparation()
+        assert preparation.form == "%d.%m.%Y %H:%M"
+        (row,) = LatestWindows(asked(), preparation).rows(0, 1).to_pylist()
+        spelled = [[one.strftime(preparation.form) for one in row["time"]], [one.isoformat() for one in row["time"]]]
+        made = [preparation.apply(pa.RecordBatch.from_pylist([{**row, "time": given}])) for given in (row["time"], *spelled)]
+        name = next(name for name in made[0] if name.startswith("known") and made[0][name].shape[-1] == 5)
+        assert not np.isnan(made[0][name]).any()
+        assert np.array_equal(made[0][name], made[1][name])
+        assert np.array_equal(made[0][name], made[2][name])
+        wrong = [row, {**row, "time": [*spelled[1][:-1], "soon"]}]
+        with pytest.raises(RowError, match="the column 'time' holds times, but row 1 of the batch holds 'soon'"):
+            preparation.apply(pa.RecordBatch.from_pylist([{**one, "time": list(map(str, one["time"]))} for one in wrong]))
 
     def test_single_steps_are_no_windows(self, made):
         with pytest.raises(ColumnError, match="a window's column holds lists of 12 values"):
