@@ -211,8 +211,15 @@ def middle(tried: tuple[float, ...], count: int) -> tuple[float, ...]:
     return tried[left_out : left_out + count]
 
 
+def savings(found: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """What rates by layer save on the way to the target, by batch size, where they were among the arms."""
+    return {batch: arms[OURS][f"to {TARGET:.0%}"] for batch, arms in found.items() if OURS in arms}
+
+
 def verdict(found: dict[int, dict[str, Any]]) -> str:
-    ours = {batch: arms[OURS][f"to {TARGET:.0%}"] for batch, arms in found.items()}
+    ours = savings(found)
+    if not ours:
+        return "not measured"
     held = [str(batch) for batch, one in ours.items() if one["saving"] >= CLAIMED and one["interval_95"][0] > 0]
     return f"reproduced at batches of {', '.join(held)}" if held else "not reproduced"
 
@@ -228,6 +235,8 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a file for what trainings gave, read and added to")
     parser.add_argument("--small", action="store_true", help="few images and a small network: to try the script out")
     given = parser.parse_args()
+    if "sgd" not in given.arms:
+        parser.error("what is saved is saved of the steps of sgd: name it among --arms")
     scale = SMALL if given.small else FULL
     scale = replace(scale, seeds=given.seeds or scale.seeds, blocks=given.blocks or scale.blocks, trials=given.trials or scale.trials)
     scale = replace(scale, epochs=dict.fromkeys(scale.epochs, given.epochs) if given.epochs else scale.epochs)
@@ -244,7 +253,7 @@ def main() -> int:
         "layers": 6 * scale.blocks + 2,
         "epochs": scale.epochs,
         "baseline": "SGD with momentum, tuned",
-        "measured": {batch: arms[OURS][f"to {TARGET:.0%}"]["saving"] for batch, arms in found.items()},
+        "measured": {batch: one["saving"] for batch, one in savings(found).items()},
         "arms": found,
         "small": given.small,
         "verdict": "none: tried out only" if given.small else verdict(found),
