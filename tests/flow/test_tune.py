@@ -16,7 +16,7 @@ import pytest
 
 import deepseek
 from deepseek.cli import main
-from deepseek.errors import InputError, UnknownNameError
+from deepseek.errors import InputError, RunError, UnknownNameError
 from deepseek.recipe import load_recipe
 from deepseek.search import Study
 from deepseek.tuning.folder import TuneFolder
@@ -147,6 +147,35 @@ def test_a_search_goes_on_to_exactly_its_number_as_one_that_was_never_left(recip
         deepseek.tune(recipe, resume=True, overrides=["train.epochs=5"])
     with pytest.raises(InputError, match="a search already"):
         deepseek.tune(short.folder)
+
+
+def test_a_search_does_not_go_on_with_other_data(recipe):
+    deepseek.tune(recipe, trials=2)
+    rows = Path("points.csv").read_text().splitlines()
+    Path("points.csv").write_text("\n".join([rows[0], *rows[20:]]) + "\n")
+    with pytest.raises(InputError, match=r"the data changed since .*tune-001 began"):
+        deepseek.tune(recipe, trials=3, resume=True)
+
+
+def test_a_trial_without_a_value_has_failed_and_the_default_is_tried_again(recipe, monkeypatch):
+    module = importlib.import_module("deepseek.pipeline.trial")
+    follow = module.follow
+
+    def nowhere(given, dataset, run, **named):
+        follow(given, dataset, run, **named)
+        outcome = json.loads(run.metrics.read_text())
+        outcome["metrics"]["validation"]["auc"] = float("nan")  # as where validation rows are of one class
+        run.metrics.write_text(json.dumps(outcome))
+
+    monkeypatch.setattr(module, "follow", nowhere)
+    chosen = ["tune.metric=auc"]
+    with pytest.raises(RunError, match="no trial came to its end") as told:
+        deepseek.tune(recipe, trials=1, overrides=chosen)
+    assert "auc is nan on the validation rows" in told.value.hint
+    monkeypatch.setattr(module, "follow", follow)
+    again = deepseek.tune(recipe, trials=1, overrides=chosen, resume=True)
+    assert [(row.number, row.state) for row in again.facts.trials] == [(0, "complete")]
+    assert again.folder.name == "tune-001"
 
 
 def test_what_cannot_be_is_told_before_anything_runs(recipe):

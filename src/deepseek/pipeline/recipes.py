@@ -25,7 +25,7 @@ def open_recipe(recipe: str | PathLike[str] | Mapping[str, Any] | Recipe, overri
         BundleError: The folder is no run.
     """
     if isinstance(recipe, Recipe):
-        return None, recipe
+        return None, load_recipe(recipe.to_value(), folder=recipe.folder, overrides=overrides) if overrides else recipe
     if isinstance(recipe, Mapping):
         return None, load_recipe(recipe, overrides=overrides)
     if not isinstance(recipe, str | PathLike):

@@ -146,7 +146,7 @@ def _gone_on_with(folder: RunFolder, checked: Recipe, *, out: Path, began: float
 def _in_rounds(recipe: Recipe, dataset: Dataset, folder: RunFolder, *, began: float, cache: StageCache) -> RunResult:
     """Train in rounds, with rows that models have labelled, each round in a folder of its own."""
     identity = data_identity(dataset.folder)
-    _require_same_data(folder, identity)
+    require_same_data(folder.path, identity, known=identity_of(folder))
     write_json(folder.data, {**dataset.document, "identity": identity})
     copy_rejects(dataset, folder.rejects)
 
@@ -180,7 +180,7 @@ def follow(
         RunError: The work failed.
     """
     identity = data_identity(dataset.folder)
-    _require_same_data(folder, identity)
+    require_same_data(folder.path, identity, known=identity_of(folder))
     warnings = [*dataset.warnings, *filter(None, [probability_note(recipe.task)])]
     write_json(folder.data, {**dataset.document, "warnings": warnings, "identity": identity})
     copy_rejects(dataset, folder.rejects)
@@ -260,11 +260,24 @@ def data_identity(folder: Path) -> str:
     return sha256_json({"splits": splits, "preparation": read_json(folder / "preparation.json")})
 
 
-def _require_same_data(folder: RunFolder, identity: str) -> None:
-    if folder.data.is_file() and read_json(folder.data).get("identity", identity) != identity:
-        raise InputError(
-            f"the data changed since {folder.path} began", hint="resume with the data as they were, or start a new run without resume"
-        )
+def require_same_data(folder: Path, identity: str, *, known: str | None) -> None:
+    """Refuse to go on with what was begun on other rows.
+
+    Args:
+        folder: What was begun.
+        identity: The prepared rows now, by `data_identity`.
+        known: What they were; nothing where that is not known.
+
+    Raises:
+        InputError: They are others.
+    """
+    if known is not None and known != identity:
+        raise InputError(f"the data changed since {folder} began", hint="resume with the data as they were, or begin anew without resume")
+
+
+def identity_of(folder: RunFolder) -> str | None:
+    """Return which prepared rows a run was begun on, by `data_identity`; nothing where it has noted none."""
+    return read_json(folder.data).get("identity") if folder.data.is_file() else None
 
 
 def _resolve(recipe: Recipe, dataset: Dataset, folder: RunFolder) -> Recipe:

@@ -27,7 +27,7 @@ from deepseek.pipeline.fitting import MEASURED_FOR_SPEED
 from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
 from deepseek.pipeline.ranks import refuse_several_processes
 from deepseek.pipeline.recipes import open_recipe
-from deepseek.pipeline.run import follow
+from deepseek.pipeline.run import data_identity, follow, identity_of, require_same_data
 from deepseek.pipeline.suspect_files import Judged, examples_of, found_labels, keep_judgements, page_lines, suspect_table, write_files
 from deepseek.recipe import AUTO, Recipe
 from deepseek.recipe.load import keep_recipe
@@ -97,7 +97,8 @@ def suspects(  # noqa: PLR0913 (what is said on the command line)
 
     Raises:
         RecipeError: The recipe is wrong; nothing was started.
-        InputError: The target is a number, of which no class can be suspected, there are too few folds, or several processes were started.
+        InputError: The target is a number, of which no class can be suspected, there are too few folds, several processes were started, or
+            the data changed since the search that is to go on began.
         DataError: The data cannot be used.
         RunError: The work failed.
 
@@ -176,6 +177,7 @@ class _Search:
         assert data is not None, "inner_folds leaves no fold empty"
         self._tests.append(data)
         run = RunFolder(self._folder / "folds" / f"{number + 1:03d}")
+        require_same_data(self._folder, data_identity(dataset.folder), known=identity_of(run))
         if not run.metrics.is_file():
             self._train(number, dataset, run)
         model = TorchBackend(Bundle.open(run.bundle)).model

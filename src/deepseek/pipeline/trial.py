@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from deepseek import progress
 from deepseek.artifacts import Bundle, RunFolder, StageCache, read_json, replace_folder, sha256_json, write_bundle, write_json
 from deepseek.data.prepared import PreparedDataset
 from deepseek.distributed import RankContext
+from deepseek.errors import RunError
 from deepseek.inference.backends.torch import TorchBackend
 from deepseek.pipeline.fitting import MEASURED_FOR_SPEED, measure
 from deepseek.pipeline.preparing.dataset import Dataset, make_dataset
@@ -55,7 +57,7 @@ class TrialRunner:
             report: The spec of the callback that reports to the study, where the trial may be given up.
 
         Raises:
-            DeepSeekError: The trial failed.
+            DeepSeekError: The trial failed, or its metric came to no finite number.
         """
         began = time.perf_counter()
         recipe = self._recipe(number if place is None else place, parameters)
@@ -68,6 +70,11 @@ class TrialRunner:
         outcome = read_json(run.metrics)
         pruned = outcome["stopped_reason"] == PRUNED
         value = _last_value(run, self.metric) if pruned else outcome["metrics"]["validation"][self.metric]
+        if not pruned and (value is None or not math.isfinite(value)):
+            raise RunError(
+                f"{self.metric} is {value} on the validation rows, and trials are compared by it",
+                hint="give validation rows on which it can be told (of both classes, for auc), or another tune.metric",
+            )
         return TrialRow(
             number=number,
             state="pruned" if pruned else "complete",

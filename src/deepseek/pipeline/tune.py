@@ -26,7 +26,7 @@ from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.pipeline.preparing.sources import check_sources
 from deepseek.pipeline.ranks import refuse_several_processes
 from deepseek.pipeline.recipes import open_recipe, recipe_of
-from deepseek.pipeline.run import resolve
+from deepseek.pipeline.run import data_identity, require_same_data, resolve
 from deepseek.pipeline.trial import TrialRunner, best_recipe, measure_on_test, tidy
 from deepseek.processors import usable_cores
 from deepseek.recipe import AUTO, Recipe, load_recipe, resolve_secret
@@ -202,6 +202,7 @@ class _Search:
             "metric": metric,
             "direction": direction,
             "asked": asked,
+            "data": data_identity(dataset.folder),
             "seconds": 0.0,
         }
         keep_recipe(recipe, folder.recipe, text=recipe.to_yaml())
@@ -217,7 +218,9 @@ class _Search:
         free: dict[str | Key, tuple[Any, str]] = {f"tune.{key}": (recipe.to_value()["tune"][key], "--resume") for key in _FREE}
         recipe = kept.with_decisions(free)
         write_text(folder.recipe, recipe.to_yaml())
-        return cls(folder, recipe, about, StageCache(out / CACHE))
+        search = cls(folder, recipe, about, StageCache(out / CACHE))
+        require_same_data(folder.path, data_identity(search.runner().dataset(recipe).folder), known=about.get("data"))
+        return search
 
     @property
     def section(self) -> Any:
@@ -253,8 +256,8 @@ class _Search:
         return TrialRunner(self.recipe, self.folder, self.cache, self.metric)
 
     def run_default(self) -> None:
-        """Run trial 0, the recipe as it is, unless that was done."""
-        if any(row.number == 0 for row in self.default_rows()):
+        """Run trial 0, the recipe as it is, unless that was done; one that failed is tried again, for what failed it may be mended."""
+        if any(row.state != "failed" for row in self.default_rows()):
             return
         try:
             row = self.runner().run(0, {})

@@ -32,8 +32,9 @@ def compare_page(comparison: Facts) -> str:
 
 _PAIRS_NOTE = (
     "Both models answered the same test rows. A difference is called distinguishable where its interval leaves out zero; the intervals are "
-    "widened for the number of runs, so that all hold together with 95 %. Means over rows: paired bootstrap. AUC: DeLong. Accuracy: "
-    "McNemar's test as well. Weighted rows count by their weights in all of it; McNemar's test, which knows none, is then left out."
+    "widened for all pairs of runs, among which the same rows chose the best, so that all hold together with 95 %. Means over rows: paired "
+    "bootstrap. AUC: DeLong. Accuracy: McNemar's test as well. Weighted rows count by their weights in all of it; McNemar's test, which "
+    "knows none, is then left out."
 )
 
 

@@ -52,21 +52,22 @@ class GridSearch(Search):
                 f"the grid has {total} points and the study {trials} trials: it tries points spread evenly over the grid; "
                 f"lower 'points' (now {self.points}) or raise the trials to try all"
             )
-        return TrialSampler(space, seed, lambda _study, _trial, ordinal: self.point(space, ordinal, trials))
+        return TrialSampler(space, seed, lambda _study, _trial, ordinal: self.point(space, ordinal))
 
     def size(self, space: Space) -> int:
         """Return how many points the grid has."""
         return math.prod(len(dimension.levels(self.points)) for dimension in space.values())
 
-    def point(self, space: Space, ordinal: int, trials: int) -> dict[str, Any]:
+    def point(self, space: Space, ordinal: int) -> dict[str, Any]:
         """Return one point of the grid; after the last comes the first again.
 
-        A grid that is larger than the budget is walked with a stride near the golden section of its size and prime to it: any
-        run of it is spread evenly (Weyl, 1916), no point comes twice, and every dimension changes.
+        The grid is walked with a stride near the golden section of its size and prime to it: any run of it is spread evenly (Weyl,
+        1916), no point comes twice, and every dimension changes. The walk does not hang on the budget, so that a study whose budget is
+        raised goes on to the points that are left.
         """
         levels = [dimension.levels(self.points) for dimension in space.values()]
         total = self.size(space)
-        index = ordinal % total if total <= trials else ordinal * _stride(total) % total
+        index = ordinal * _stride(total) % total
         point = {}
         for name, values in zip(reversed(list(space)), reversed(levels), strict=True):
             index, digit = divmod(index, len(values))

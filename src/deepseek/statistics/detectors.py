@@ -143,6 +143,8 @@ class Adwin(Detector):
 
     def _differs(self) -> bool:
         """Whether some cut leaves two parts whose means differ by more than the bound."""
+        if self.width < 2 * self.least:
+            return False
         old, old_sum = 0, 0.0
         spread = self.variance
         log = math.log(2 * math.log(self.width) / self.delta)

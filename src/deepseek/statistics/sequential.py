@@ -36,7 +36,7 @@ class Reference:
 
     Attributes:
         value: The accuracy, the mean loss, the AUC.
-        std: Standard deviation of one row's contribution; of a share `sqrt(p (1 - p))`.
+        std: Standard deviation of one row's contribution; of a share `sqrt(p (1 - p))`, and see `of_share`.
         rows: How many rows it was measured on, for an area under the curve by `auc_weight`; infinite where the value is taken as the truth.
         share: Whether it is a share of rows, whose exact distribution is used.
     """
@@ -50,12 +50,16 @@ class Reference:
     def of_share(cls, value: float, rows: float = math.inf) -> Reference:
         """Return the reference for a share of right answers.
 
+        Where all of finitely many rows were right, the rows themselves say that there is no spread, and one mistake would be an alarm. The
+        spread is then that of Laplace's estimate, `(rows + 1) / (rows + 2)`.
+
         Raises:
             InputError: It is not between 0 and 1.
         """
         if not 0 < value <= 1 or rows < 1:
             raise InputError(f"the reference is a share of {value} of {rows} rows", hint="a share is above 0 and at most 1")
-        return cls(value, math.sqrt(value * (1 - value)), rows, share=True)
+        likely = (rows + 1) / (rows + 2) if value == 1 and math.isfinite(rows) else value
+        return cls(value, math.sqrt(likely * (1 - likely)), rows, share=True)
 
     @property
     def error(self) -> float:

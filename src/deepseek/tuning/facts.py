@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -73,7 +74,7 @@ class Facts:
     def gain(self) -> float | None:
         """How much better the best trial is than the recipe as it was, never negative; nothing where that one has no value."""
         default = next((row.value for row in self.trials if row.number == 0 and row.state == "complete"), None)
-        if default is None or self.best is None or self.best.value is None:
+        if default is None or not math.isfinite(default) or self.best is None or self.best.value is None:
             return None
         return (default - self.best.value) if self.direction == "minimize" else (self.best.value - default)
 
@@ -90,8 +91,8 @@ class Facts:
 
 
 def best_of(rows: Sequence[TrialRow], direction: str) -> TrialRow | None:
-    """Return the complete row with the best value, the first of equals."""
-    complete = [row for row in rows if row.state == "complete" and row.value is not None]
+    """Return the complete row with the best value, the first of equals; a value that is no finite number is none."""
+    complete = [row for row in rows if row.state == "complete" and row.value is not None and math.isfinite(row.value)]
     sign = 1.0 if direction == "minimize" else -1.0
     return min(complete, key=lambda row: (sign * (row.value or 0.0), row.number), default=None)
 

@@ -1,7 +1,9 @@
 """Runs side by side: sorted, their recipes' differences, and a paired comparison that neither misses a difference nor makes one up."""
 
 import json
+import math
 import shutil
+from statistics import NormalDist
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pytest
 import deepseek
 from deepseek.cli import main
 from deepseek.errors import BundleError, InputError
+from deepseek.pipeline.compare import family_level
 
 MODEL = {"type": "mlp", "depth": 2, "width": 32}
 
@@ -184,6 +187,20 @@ def test_runs_of_one_name_in_two_folders_are_told_apart(runs, tmp_path):
     names = {run["folder"]: run["run"] for run in found["runs"]}
     assert names == {str(good): "runs/good/001", str(other): "other/good/001", str(weak): "runs/weak/001"}
     assert len({(pair["best"], pair["other"]) for pair in found["pairs"]}) == 2
+
+
+def test_the_best_of_several_equal_runs_is_rarely_called_better(runs):
+    """The best is chosen by the rows that it is then compared on: its differences are the largest of all pairs, not of its own."""
+    scores = np.random.default_rng(1).normal(size=(100_000, 10))
+    largest = scores.max(axis=1) - scores.min(axis=1)
+    sure = NormalDist().inv_cdf((1 + family_level(10)) / 2) * math.sqrt(2)
+    assert 0.02 < (largest > sure).mean() < 0.05
+    assert family_level(2) == 0.95
+    folder, good, weak = runs
+    copy = folder / "runs" / "third" / "001"
+    if not copy.exists():
+        shutil.copytree(good, copy)
+    assert [pair["level"] for pair in deepseek.compare([good, weak, copy])["pairs"]] == pytest.approx([1 - 0.05 / 3] * 2)
 
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):

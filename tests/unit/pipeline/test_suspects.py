@@ -258,6 +258,18 @@ def test_an_interrupted_search_goes_on(home, monkeypatch, tmp_path):
         deepseek.suspects(recipe(tmp_path), folds=4, out=tmp_path / "runs", resume=True)
 
 
+def test_a_search_does_not_go_on_with_other_rows(home, tmp_path):
+    """The networks of the folds would judge rows that they were trained on."""
+    folder, _, _, _ = home
+    lines = (folder / "forest.csv").read_text().splitlines()[:301]
+    (tmp_path / "forest.csv").write_text("\n".join(lines) + "\n")
+    quick = {"folds": 2, "overrides": ["train.max_steps=2"], "out": tmp_path / "runs"}
+    deepseek.suspects(recipe(tmp_path), **quick)
+    (tmp_path / "forest.csv").write_text("\n".join([lines[0], *lines[20:]]) + "\n")
+    with pytest.raises(InputError, match="the data changed since"):
+        deepseek.suspects(recipe(tmp_path), resume=True, **quick)
+
+
 def test_labels_are_judged_one_by_one(tmp_path):
     random = np.random.default_rng(3)
     x = random.standard_normal((900, 3))

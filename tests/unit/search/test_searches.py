@@ -97,11 +97,20 @@ def test_a_grid_larger_than_the_budget_warns_and_covers_every_level_evenly():
     with collected_warnings() as said:
         Study(space, trials=27, search="grid")
     assert "81 points and the study 27 trials" in said[0]
-    tried = [GridSearch().point(space, ordinal, 27) for ordinal in range(27)]
+    tried = [GridSearch().point(space, ordinal) for ordinal in range(27)]
     assert len({tuple(point.values()) for point in tried}) == 27
     for name in space:
         counts = [sum(point[name] == level for point in tried) for level in (0.0, 0.5, 1.0)]
         assert max(counts) - min(counts) <= 2
+
+
+def test_a_grid_whose_budget_is_raised_goes_on_to_the_points_that_are_left(tmp_path):
+    space = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
+    for trials in (5, 9):  # fewer than the grid's nine points, then all of them
+        with collected_warnings(), Study(space, trials=trials, search="grid", storage=tmp_path / "s.db") as study:
+            study.run(lambda trial: 0.0)
+            tried = points(study)
+    assert len({tuple(point.values()) for point in tried}) == len(tried) == 9
 
 
 def test_a_failed_trial_keeps_its_point_of_the_grid():
@@ -112,7 +121,7 @@ def test_a_failed_trial_keeps_its_point_of_the_grid():
 
     study = Study({"x": (0.0, 1.0)}, trials=3, search="grid")
     study.run(fails_once)
-    assert [record.parameters["x"] for record in study.trials] == [0.0, 0.5, 1.0]
+    assert [record.parameters["x"] for record in study.trials] == [0.0, 1.0, 0.5]
 
 
 class TestHybrid:

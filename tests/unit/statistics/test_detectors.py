@@ -82,6 +82,13 @@ def test_adwin_after_a_change_holds_the_new_values_only():
     assert adwin.variance == pytest.approx(values[-adwin.width :].var(), rel=1e-6)
 
 
+def test_adwin_may_keep_a_single_value():
+    adwin = Adwin(least=1, clock=1, grace=1, delta=0.9)
+    found = [adwin.update(value) for value in [0.0] * 8 + [1e6] * 8]
+    assert any(found)
+    assert adwin.mean == pytest.approx(1e6)
+
+
 def test_ddm_warns_before_it_alarms():
     stream = [1.0, *[0.0] * 9] * 100 + [1.0, 0.0, 0.0, 0.0] * 100
     detector, warned = Ddm(), None

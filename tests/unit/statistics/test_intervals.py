@@ -1,3 +1,6 @@
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -50,3 +53,27 @@ def test_a_mean_of_no_row_is_refused():
         bootstrap(np.empty((0, 1)), lambda means: means[:, 0])
     with pytest.raises(InputError, match="no row"):
         mean_bound(np.empty(0), worst=0.0, alpha=0.05)
+
+
+def test_many_draws_of_many_rows_cost_no_more_and_say_the_same(monkeypatch):
+    rows = np.random.default_rng(0).exponential(size=(30_000, 1))
+    drawn, make = [], np.random.default_rng
+
+    class Counting:
+        def __init__(self, seed):
+            self._given = make(seed)
+
+        def multinomial(self, count, share, size):
+            drawn.append(count * size)
+            return self._given.multinomial(count, share, size=size)
+
+        def __getattr__(self, name):
+            return getattr(self._given, name)
+
+    monkeypatch.setattr(np.random, "default_rng", Counting)
+    level = 1 - 0.05 / 45
+    found = bootstrap(rows, lambda means: means[:, 0], draws=20_000, level=level)
+    assert sum(drawn) <= 80_000_000
+    reach = NormalDist().inv_cdf((1 + level) / 2) * rows.std() / math.sqrt(len(rows))
+    assert found.high - found.low == pytest.approx(2 * reach, rel=0.1)
+    assert found.value == rows.mean()

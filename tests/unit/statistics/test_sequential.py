@@ -191,3 +191,14 @@ def test_an_area_of_few_positives_is_not_taken_for_surer_than_it_is(positives):
         reference = Reference(value, auc_std(value, positives), weight)
         raised.append(drop_test(*drawn(), reference).alarm)
     assert np.mean(raised) <= 0.09  # 0.05, and what 300 draws leave open
+
+
+def test_a_reference_that_made_no_mistake_on_few_rows_is_not_taken_for_one_that_makes_none():
+    perfect = Reference.of_share(1.0, 50)
+    assert not drop_test(0.995, 1_000, perfect).alarm  # fifty right answers are no surprise where one of two hundred is wrong
+    assert drop_test(0.8, 1_000, perfect).alarm
+    wrong = np.zeros(4_000)
+    wrong[::200] = 1.0
+    assert not DropDetector(perfect).update(1.0 - wrong)
+    assert DropDetector(perfect).update(np.arange(4_000) % 4 > 0)
+    assert Reference.of_share(1.0).error == 0.0  # taken as the truth

@@ -28,6 +28,14 @@ def test_the_best_is_a_complete_trial_and_the_first_of_equals():
     assert facts(rows[1:3]).best is None
 
 
+def test_a_trial_whose_metric_is_no_number_is_never_the_best():
+    rows = [row(0, float("nan")), row(1, 0.5), row(2, 0.3)]
+    assert facts(rows).best.number == 2
+    assert facts(rows, "maximize").best.number == 1
+    assert facts(rows).gain is None
+    assert facts(rows[:1]).best is None
+
+
 def test_the_gain_is_over_the_recipe_as_it_was():
     assert facts([row(0, 0.5), row(1, 0.3)]).gain == pytest.approx(0.2)
     assert facts([row(0, 0.5), row(1, 0.7)], "maximize").gain == pytest.approx(0.2)

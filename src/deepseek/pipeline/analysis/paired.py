@@ -17,7 +17,7 @@ from deepseek.pipeline.analysis.predictions import Predictions, predict_split
 from deepseek.pipeline.analysis.quality import true_values
 from deepseek.pipeline.preparing.dataset import Dataset
 from deepseek.pipeline.run import data_identity
-from deepseek.statistics.intervals import Interval, bootstrap
+from deepseek.statistics.intervals import Interval, bootstrap, draws_for
 from deepseek.statistics.paired import auc_difference, mcnemar
 
 LEAST_ROWS = 20
@@ -122,10 +122,11 @@ class _Means:
 
     def __call__(self, rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval:
         """Return the interval of a statistic of the means of rows `[n, k]`."""
+        draws = draws_for((1 - self.level) / 2)
         if self._weight is None:
-            return bootstrap(rows, statistic, level=self.level)
+            return bootstrap(rows, statistic, draws=draws, level=self.level)
         weighed = np.column_stack([rows * self._weight[:, None], self._weight])
-        return bootstrap(weighed, lambda means: statistic(means[:, :-1] / means[:, -1:]), level=self.level)
+        return bootstrap(weighed, lambda means: statistic(means[:, :-1] / means[:, -1:]), draws=draws, level=self.level)
 
 
 def _of_classes(one: RunPredictions, two: RunPredictions, weight: np.ndarray | None, means: _Means) -> list[dict[str, Any]]:
