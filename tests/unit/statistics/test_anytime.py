@@ -103,27 +103,15 @@ def test_a_right_sample_ratio_is_seldom_ever_doubted_and_a_wrong_one_is_found():
     assert ever(0.08, 0.1) > 0.6
 
 
-def test_a_share_up_to_the_limit_is_seldom_ever_above_it_and_a_greater_one_is_found():
-    random = np.random.default_rng(3)
+@pytest.mark.parametrize(("evidence", "inside", "beyond", "seed"), [(above_evidence, 0.02, 0.08, 3), (below_evidence, 0.08, 0.03, 4)])
+def test_a_share_on_its_side_of_the_limit_is_seldom_ever_beyond_it_and_one_beyond_is_found(evidence, inside, beyond, seed):
+    random = np.random.default_rng(seed)
 
-    def ever(true, limit, rows=3000):
+    def ever(true, limit=0.05, rows=3000):
         hits = np.cumsum(random.random((400, rows)) < true, axis=1)
-        found = [[above_evidence(row[at], at + 1, limit=limit) for at in range(9, rows, 30)] for row in hits]
+        found = [[evidence(row[at], at + 1, limit=limit) for at in range(9, rows, 30)] for row in hits]
         return (np.array(found).max(axis=1) >= math.log(1 / ALPHA)).mean()
 
-    assert ever(0.05, 0.05) <= ALPHA
-    assert ever(0.02, 0.05) <= ALPHA
-    assert ever(0.08, 0.05) > 0.9
-
-
-def test_a_share_from_the_limit_up_is_seldom_ever_below_it_and_a_smaller_one_is_found():
-    random = np.random.default_rng(4)
-
-    def ever(true, limit, rows=3000):
-        hits = np.cumsum(random.random((400, rows)) < true, axis=1)
-        found = [[below_evidence(row[at], at + 1, limit=limit) for at in range(9, rows, 30)] for row in hits]
-        return (np.array(found).max(axis=1) >= math.log(1 / ALPHA)).mean()
-
-    assert ever(0.05, 0.05) <= ALPHA
-    assert ever(0.08, 0.05) <= ALPHA
-    assert ever(0.03, 0.05) > 0.9
+    assert ever(0.05) <= ALPHA
+    assert ever(inside) <= ALPHA
+    assert ever(beyond) > 0.9

@@ -431,7 +431,7 @@ class TestGuard:
         consumer.close()
 
     def test_equal_arms_are_seldom_ever_called_slow(self):
-        """The champion's p99 is guessed as well: of its first three hundred requests it is often a third too small."""
+        """The champion's p99 is guessed as well, and from few requests often too small."""
         agreed, random = experiment(guard={"latency": 1.01, "failures": None, "metric": None}), np.random.default_rng(5)
         stopped = 0
         for _ in range(100):

@@ -202,6 +202,12 @@ def test_keys_proxies_and_tracers_leave_nothing_in_the_rows_and_make_no_other_co
     assert server.rows() == [{"a": 1}]
 
 
+def test_without_keys_pages_of_other_sites_may_not_send(server):
+    own, other = server.post(*[("t", b'{"a": 1}', {**JSON, "sec-fetch-site": site}) for site in ("same-origin", "cross-site")])
+    assert (own.status_code, other.status_code) == (200, 403)
+    assert server.rows() == [{"a": 1}]
+
+
 def test_records_are_held_against_a_run(people_run, tmp_path):
     """Wrong values are refused by record and field; the target may come later; what the run does not know is kept."""
     server = Server(tmp_path / "in", schema=people_run)
